@@ -1,0 +1,55 @@
+# `make` alone lists what there is. Everything runs from .venv, which `make setup` makes from the lock file.
+
+PYTHON ?= python3
+BIN := .venv/bin
+SETUP := .venv/.complete
+
+.PHONY: help setup run test check format generate lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(SETUP) ## make .venv with everything, from the lock file
+
+# --no-index: what the lock file does not name is not installed, not even to build.
+$(SETUP): requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./data
+	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/killrvideo-grpc serve
+
+test: $(SETUP) ## run all tests
+	$(BIN)/python -m pytest
+
+check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what the contract gives
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf format --diff --exit-code protos
+	$(BIN)/buf lint generated/api.binpb --path killrvideo
+	.ci/breaking
+	$(MAKE) generate
+	@test -z "$$(git status --porcelain generated)" || { git status --short generated; echo "generated/ is not what protos/ give: run make generate and commit it"; exit 1; }
+
+format: $(SETUP) ## format Python and proto files
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+	$(BIN)/buf format -w protos
+
+generate: $(SETUP) ## make generated/ from protos/
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+
+lock: ## renew both lock files (needs uv)
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --upgrade --custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--no-emit-find-links --upgrade --custom-compile-command "make lock" pyproject.toml --group dev \
+		-c requirements.lock -o requirements-dev.lock
+
+clean: ## remove .venv and caches; accounts in ./data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
