@@ -1,0 +1,1 @@
+"""KillrVideo's user service over gRPC."""

@@ -1,0 +1,156 @@
+"""The command line: `killrvideo-grpc`, or `python -m killrvideo_grpc`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import click
+
+from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
+from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.user import Role, User
+from killrvideo_grpc.logs import configure_logs
+from killrvideo_grpc.rpc.access import UndeclaredAccess
+from killrvideo_grpc.server import CannotListen, build_service, open_store
+from killrvideo_grpc.service import UserService
+from killrvideo_grpc.serving import WorkerFailed, serve
+from killrvideo_grpc.stores.sqlite_schema import UnsupportedFile
+
+ROLE = click.Choice([role.value for role in Role])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(version("killrvideo-grpc"), message="%(prog)s %(version)s")
+def main() -> None:
+    r"""KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
+
+    Settings come from the environment and from a file `.env` in the working directory; without any, the service
+    listens on 127.0.0.1:50051 and keeps its accounts in ./data.
+
+    \b
+    A first session:
+      killrvideo-grpc serve                                   start, and see how to make an account
+      killrvideo-grpc roles assign ann@example.org moderator  make the first moderator
+      killrvideo-grpc config check                            see which settings are in force
+    """
+
+
+@main.command("serve")
+@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input closes.")
+def serve_command(supervised: bool) -> None:
+    """Start the service, and stop it in order on SIGTERM or Ctrl-C."""
+    with _clear_errors():
+        settings = _settings()
+        serve(settings, lambda ports: click.echo(_welcome(settings, ports)), supervised)
+
+
+@main.group()
+def roles() -> None:
+    """Show and change the roles of an account.
+
+    Roles are a ladder: a moderator may do what a creator may, and a creator what a viewer may. A change counts from
+    the account's next call on; it needs no new login.
+    """
+
+
+@roles.command("assign")
+@click.argument("email")
+@click.argument("role", type=ROLE)
+def assign(email: str, role: str) -> None:
+    """Give the account with the address EMAIL a ROLE."""
+    with _service() as service:
+        _print_roles(service.assign_role(email, Role(role)))
+
+
+@roles.command("revoke")
+@click.argument("email")
+@click.argument("role", type=ROLE)
+def revoke(email: str, role: str) -> None:
+    """Take a ROLE from the account with the address EMAIL."""
+    with _service() as service:
+        _print_roles(service.revoke_role(email, Role(role)))
+
+
+@roles.command("list")
+@click.argument("email")
+def list_roles(email: str) -> None:
+    """List the roles of the account with the address EMAIL, one a line."""
+    with _service() as service:
+        _print_roles(service.find(email))
+
+
+@main.group()
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command("check")
+def check() -> None:
+    """Print the settings that are in force, secrets hidden; exit with 1 when one is missing or wrong."""
+    with _clear_errors():
+        for name, value in load_settings():
+            click.echo(f"{name.upper()}={'' if value is None else value}")
+
+
+def _settings() -> Settings:
+    settings = load_settings()
+    configure_logs(settings.log_level, settings.log_format)
+    return settings
+
+
+@contextmanager
+def _service() -> Iterator[UserService]:
+    with _clear_errors():
+        settings = _settings()
+        store = open_store(settings)
+        try:
+            yield build_service(settings, store)
+        except UserNotFound:
+            raise click.ClickException(f"No account has this e-mail address in {_place(settings)}.") from None
+        finally:
+            store.close()
+
+
+@contextmanager
+def _clear_errors() -> Iterator[None]:
+    """What the person at the keyboard can mend becomes one clear message and exit code 1."""
+    try:
+        yield
+    except (ConfigurationError, CannotListen, UndeclaredAccess) as error:
+        raise click.ClickException(str(error)) from None
+    except (StoreUnavailable, UnsupportedFile) as error:
+        raise click.ClickException(f"The store can't be used: {error}.") from None
+    except WorkerFailed:
+        raise click.ClickException("A worker could not start; its own message is above.") from None
+
+
+def _place(settings: Settings) -> str:
+    return str(settings.sqlite_path)
+
+
+def _print_roles(user: User) -> None:
+    for role in Role:
+        if role in user.roles:
+            click.echo(role.value)
+
+
+def _welcome(settings: Settings, ports: list[int]) -> str:
+    addresses = ", ".join(f"{settings.grpc_host}:{port}" for port in ports)
+    key = "SECRET_KEY" if settings.secret_key else settings.secret_key_path
+    plaintext = "" if settings.tls_cert_file else "-plaintext "
+    call = f"grpcurl {plaintext}{{}} {settings.grpc_host}:{ports[0]} killrvideo.user.v1.UserService/{{}}"
+    register = '{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}'
+    return f"""{settings.project_name} user service on {addresses}
+  store  {settings.store}, {_place(settings)}
+  key    {key}
+
+Make an account, log in, and see yourself (grpcurl is in .venv/bin after `make setup`):
+  {call.format(f"-d '{register}'", "Register")}
+  {call.format('''-d '{"email":"ann@example.org","password":"correct horse"}' ''', "Login")}
+  {call.format('''-H "authorization: Bearer $TOKEN"''', "GetMe")}
+
+Ctrl-C stops it."""
+
+
+if __name__ == "__main__":
+    main(prog_name="killrvideo-grpc")

@@ -1,0 +1,140 @@
+"""The settings: the one reader of the environment and of `.env` in the working directory."""
+
+import os
+import secrets
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MIN_KEY_BYTES = 32
+# What examples and tutorials put where a key belongs, without separators. Whoever reads them knows the key.
+PLACEHOLDERS = ("changeme", "changethis", "replaceme", "replacethis", "yoursecretkey", "insecure")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class ConfigurationError(Exception):
+    """Settings that are missing or wrong. The text names every one and shows no value."""
+
+
+class Settings(BaseSettings):
+    """All settings, as `.env.example` explains them. Frozen; secrets are `SecretStr`, so no repr shows them."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    project_name: Text = "KillrVideo"
+
+    store: Literal["sqlite"] = "sqlite"
+    sqlite_path: Path = Path("data/killrvideo.db")
+
+    secret_key: SecretStr | None = None
+    algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
+    bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
+
+    grpc_host: Text = "127.0.0.1"
+    grpc_port: Port = 50051
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Path | None = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "text"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper_case(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
+
+    @field_validator("secret_key")
+    @classmethod
+    def _strong_key(cls, key: SecretStr | None) -> SecretStr | None:
+        if key is None:
+            return None
+        bare = key.get_secret_value().lower().translate(str.maketrans("", "", "-_. "))
+        if any(placeholder in bare for placeholder in PLACEHOLDERS):
+            raise ValueError("is an example's and no secret; make one with: openssl rand -hex 32")
+        if len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
+            raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
+        return key
+
+    @model_validator(mode="after")
+    def _usable_tls(self) -> Self:
+        if not (self.tls_cert_file or self.tls_key_file or self.tls_client_ca_file):
+            return self
+        if not (self.tls_cert_file and self.tls_key_file):
+            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE must be set together; TLS_CLIENT_CA_FILE adds to them")
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self.tls_cert_file, self.tls_key_file, password=lambda: "")
+            if self.tls_client_ca_file:
+                context.load_verify_locations(self.tls_client_ca_file)
+        except OSError as error:
+            cause = error.strerror or "not a key pair in PEM"
+            raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
+        return self
+
+    @property
+    def secret_key_path(self) -> Path:
+        """Where the key lies that is made when none is set."""
+        return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
+
+
+def load_settings() -> Settings:
+    """Reads the settings. Raises ConfigurationError, whose text names all that are wrong and how to mend them."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"  {'.'.join(map(str, detail['loc'])).upper() or 'TLS'}: {detail['msg'].removeprefix('Value error, ')}"
+            for detail in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise ConfigurationError("These settings are missing or wrong:\n" + "\n".join(lines)) from None
+
+
+def signing_key(settings: Settings) -> str:
+    """Returns SECRET_KEY or, when it is not set, the key kept beside the database; makes that one the first time.
+
+    Raises ConfigurationError when the kept key can't be read, made, or is too short.
+    """
+    if settings.secret_key is not None:
+        return settings.secret_key.get_secret_value()
+    path = settings.secret_key_path
+    try:
+        if not path.exists():
+            _keep_new_key(path)
+        key = path.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "not text"
+        raise ConfigurationError(f"The key in {path} can't be read or made: {cause}. Set SECRET_KEY instead.") from None
+    if len(key.encode()) < MIN_KEY_BYTES:
+        raise ConfigurationError(
+            f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one."
+        )
+    return key
+
+
+def _keep_new_key(path: Path) -> None:
+    # Written whole under another name, then linked: of several processes one wins, and none reads half a key.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(secrets.token_hex(32) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

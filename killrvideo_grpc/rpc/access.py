@@ -1,0 +1,43 @@
+"""Who may call which method, as the contract declares it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from killrvideo.user.v1 import access_pb2
+
+from killrvideo_grpc.domain.user import Role
+
+ROLES: Mapping[int, Role | None] = {
+    access_pb2.ACCESS_PUBLIC: None,
+    access_pb2.ACCESS_VIEWER: Role.VIEWER,
+    access_pb2.ACCESS_CREATOR: Role.CREATOR,
+    access_pb2.ACCESS_MODERATOR: Role.MODERATOR,
+}
+
+
+class UndeclaredAccess(Exception):
+    """Methods without a usable `access` option. The text names them; a server that has any must not start."""
+
+
+# Descriptors are Any: protobuf has two implementations of them, whose types have nothing in common.
+def access_table(services: Iterable[Any], public: Iterable[Any]) -> dict[str, Role | None]:
+    """Maps each method's path (`/package.Service/Method`) to the role that it asks for; None: anyone may call.
+
+    Methods of `services` must declare it; those of `public` (health, reflection) are not ours and open to anyone.
+    Raises UndeclaredAccess.
+    """
+    methods = [method for service in services for method in service.methods]
+    gaps = [method.full_name for method in methods if _declared(method) not in ROLES]
+    if gaps:
+        raise UndeclaredAccess(f"No access is declared in the contract for: {', '.join(gaps)}")
+    table: dict[str, Role | None] = {_path(method): None for service in public for method in service.methods}
+    return table | {_path(method): ROLES[_declared(method)] for method in methods}
+
+
+def _declared(method: Any) -> int:
+    access: int = method.GetOptions().Extensions[access_pb2.access]
+    return access
+
+
+def _path(method: Any) -> str:
+    return f"/{method.containing_service.full_name}/{method.name}"

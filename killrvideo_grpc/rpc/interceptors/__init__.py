@@ -1,0 +1,1 @@
+"""The interceptors of every call."""

@@ -1,0 +1,1 @@
+"""Passwords and tokens: the only code that knows bcrypt and JSON Web Tokens."""

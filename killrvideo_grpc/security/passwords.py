@@ -1,0 +1,65 @@
+"""Password hashes, by bcrypt."""
+
+import re
+import secrets
+
+import bcrypt
+
+from killrvideo_grpc.domain import deadline
+from killrvideo_grpc.domain.errors import DeadlineExceeded
+
+MAX_BYTES = 72  # bcrypt reads no more
+HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+
+
+class BcryptHasher:
+    """Implements `PasswordHasher`. `rounds` is the cost: each one more doubles the work (12: about 240 ms of CPU)."""
+
+    def __init__(self, rounds: int) -> None:
+        self._rounds = rounds
+        # What an unknown account is checked against. Its password is random and is forgotten here.
+        self._nobody = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(rounds)).decode()
+
+    def hash(self, password: str) -> str:
+        """Returns a `$2b$` hash. Raises DeadlineExceeded instead of working for a caller who is gone."""
+        return self._hash(password.encode(), self._rounds)
+
+    def verify(self, password: str, password_hash: str | None) -> bool:
+        """Checks a password against a `$2a$`, `$2b$` or `$2y$` hash, at a cost that says nothing of the result.
+
+        What bcrypt can't tell apart is no password of ours: over 72 bytes (cut in silence), NUL (bcrypt repeats the
+        password and a NUL, so that one can pass for another).
+        """
+        secret = password.encode()
+        if len(secret) > MAX_BYTES or b"\0" in secret or password_hash is None or not HASH.fullmatch(password_hash):
+            self._matches(secret[:MAX_BYTES], self._nobody)
+            return False
+        if self._matches(secret, password_hash):
+            return True
+        # A hash of a lower cost was quick to refuse, which would tell that the account exists: 2^c more steps for each
+        # cost c from its own up to the configured one make 2^rounds in all.
+        for cost in range(_cost(password_hash), self._rounds):
+            self._hash(secret, cost)
+        return False
+
+    def needs_rehash(self, password_hash: str) -> bool:
+        """Says whether the hash has another cost than the configured one."""
+        return _cost(password_hash) != self._rounds
+
+    def _matches(self, secret: bytes, password_hash: str) -> bool:
+        _stop_if_over()
+        return bcrypt.checkpw(secret, password_hash.encode())
+
+    def _hash(self, secret: bytes, cost: int) -> str:
+        _stop_if_over()
+        return bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
+
+
+def _cost(password_hash: str) -> int:
+    match = HASH.fullmatch(password_hash)
+    return int(match[1]) if match else 0
+
+
+def _stop_if_over() -> None:
+    if deadline.is_over():
+        raise DeadlineExceeded

@@ -1,0 +1,129 @@
+"""The composition root: store, service, servicer and interceptors become a gRPC server."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
+
+from killrvideo_grpc.config import Settings, signing_key
+from killrvideo_grpc.domain.ports import UserStore
+from killrvideo_grpc.health import StoreHealth
+from killrvideo_grpc.rpc.access import access_table
+from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
+from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
+from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
+from killrvideo_grpc.rpc.interceptors.pools import BoundedPool, PoolsInterceptor
+from killrvideo_grpc.rpc.interceptors.validation import ValidationInterceptor
+from killrvideo_grpc.rpc.reflection import add_reflection, service_descriptors
+from killrvideo_grpc.rpc.user_servicer import UserServicer
+from killrvideo_grpc.security.passwords import BcryptHasher
+from killrvideo_grpc.security.tokens import JwtTokens
+from killrvideo_grpc.service import UserService
+from killrvideo_grpc.stores.sqlite import SqliteStore
+
+CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
+HASHING = (f"/{CONTRACT.full_name}/Register", f"/{CONTRACT.full_name}/Login")
+
+CALL_THREADS = 16
+MAX_WAITING_CALLS = 1024
+MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
+REFLECTION_THREADS = 4
+
+
+class CannotListen(Exception):
+    """The address can't be served. The text says which, and what to do."""
+
+
+def open_store(settings: Settings) -> UserStore:
+    """Opens the store that the settings name. Raises StoreUnavailable or UnsupportedFile."""
+    return SqliteStore(settings.sqlite_path)
+
+
+def build_service(settings: Settings, store: UserStore) -> UserService:
+    """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
+    lifetime = timedelta(minutes=settings.access_token_expire_minutes)
+    tokens = JwtTokens(signing_key(settings), settings.algorithm, lifetime)
+    return UserService(store, BcryptHasher(settings.bcrypt_rounds), tokens)
+
+
+def build_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
+    """Lists what every call passes through, outermost first. Raises UndeclaredAccess."""
+    table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
+    calls = BoundedPool("calls", CALL_THREADS, MAX_WAITING_CALLS)
+    hashing = BoundedPool("hashing", _cores(), MAX_WAITING_HASHES, low_priority=True)
+    requests = [user_service_pb2.RegisterRequest(), user_service_pb2.LoginRequest(), user_service_pb2.UpdateMeRequest()]
+    return [
+        LoggingInterceptor(),  # first: every call has its line and its id, however it ends
+        ErrorsInterceptor(),  # inside logging, which reads the code; around all that can fail
+        PoolsInterceptor(calls, dict.fromkeys(HASHING, hashing)),  # a refusal is logged and answered like any error
+        AccessInterceptor(table, service.authenticate),  # before validation: a stranger learns no shapes
+        ValidationInterceptor(warm_up=requests),  # last: the servicer sees nothing that breaks the contract
+    ]
+
+
+class UserServer:
+    """The whole service on one port. It holds the port from the start; `start` answers calls, `stop` ends in order.
+
+    Raises CannotListen when the port is taken or the host is none of this machine's, and what `build_service` does.
+    """
+
+    def __init__(self, settings: Settings, store: UserStore) -> None:
+        service = build_service(settings, store)
+        self._store = store
+        self._server = grpc.server(
+            ThreadPoolExecutor(1, thread_name_prefix="streams"),  # all other calls have their own, see PoolsInterceptor
+            interceptors=build_interceptors(service),
+            # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
+            options=[("grpc.so_reuseport", 0)],
+        )
+        user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(service), self._server)
+        health_servicer = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
+        reflection_pool = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
+        add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name], reflection_pool)
+        self._health = StoreHealth(health_servicer, CONTRACT.full_name, store)
+        self.port = _listen(self._server, settings)
+
+    def start(self) -> None:
+        """Starts to answer."""
+        self._health.start()
+        self._server.start()
+
+    def stop_serving(self) -> None:
+        """Says NOT_SERVING to whoever asks for health, and goes on answering."""
+        self._health.stop()
+
+    def stop(self, grace_seconds: float) -> None:
+        """Takes no new call, gives those under way their time, and lets go of port and store."""
+        self.stop_serving()
+        self._server.stop(grace_seconds).wait()
+        self._store.close()
+
+
+def _listen(server: grpc.Server, settings: Settings) -> int:
+    host = f"[{settings.grpc_host}]" if ":" in settings.grpc_host else settings.grpc_host
+    address = f"{host}:{settings.grpc_port}"
+    try:
+        credentials = _credentials(settings)
+        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except RuntimeError:
+        port = 0
+    if port == 0:
+        raise CannotListen(f"Can't listen on {address}: it is taken or not of this machine. Set GRPC_HOST, GRPC_PORT.")
+    return port
+
+
+def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+    if not (settings.tls_cert_file and settings.tls_key_file):
+        return None
+    pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
+    client_ca = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,58 @@
+"""The schema of the SQLite file and its migrations. Its version is the file's `user_version`."""
+
+import sqlite3
+
+APPLICATION_ID = 0x4B56_5553  # "KVUS", so that a database of something else is not taken for ours
+
+# Forward only: entry n takes a file of version n to version n + 1. An entry that was released is never changed.
+MIGRATIONS = (
+    # 1: KillrVideo's own columns of `users`, and what a login needs. An address is claimed by being unique.
+    """
+    CREATE TABLE users (
+        userid TEXT PRIMARY KEY NOT NULL,
+        claimed_email TEXT UNIQUE NOT NULL,
+        email TEXT NOT NULL,
+        hashed_password TEXT NOT NULL,
+        firstname TEXT NOT NULL,
+        lastname TEXT NOT NULL,
+        account_status TEXT NOT NULL,
+        roles TEXT NOT NULL, -- a JSON array of role names
+        created_date INTEGER NOT NULL, -- milliseconds since 1970, UTC
+        last_login_date INTEGER -- likewise; NULL before the first login
+    ) WITHOUT ROWID;
+    """,
+)
+
+
+class UnsupportedFile(Exception):
+    """The file is no database of this program, or of a newer version of it. Says which, for people."""
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Brings the file to the newest schema, once, however many processes try. Raises UnsupportedFile."""
+    if _version(connection) == len(MIGRATIONS):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in MIGRATIONS[_version(connection) :]:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.rollback()
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and tables:
+        raise UnsupportedFile("it is a database of another program")
+    if version > len(MIGRATIONS):
+        raise UnsupportedFile(
+            f"its schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "
+            "use the newer killrvideo-grpc that made it"
+        )
+    return int(version)
