@@ -19,6 +19,17 @@ from killrvideo_grpc.stores.sqlite_schema import UnsupportedFile
 ROLE = click.Choice([role.value for role in Role])
 
 
+class Email(click.ParamType[str]):
+    """Any text. What is no text (bytes that are not the terminal's encoding) can be no address."""
+
+    name = "email"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not value.isprintable():
+            self.fail("is not an e-mail address", param, ctx)
+        return value
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("killrvideo-grpc"), message="%(prog)s %(version)s")
 def main() -> None:
@@ -54,7 +65,7 @@ def roles() -> None:
 
 
 @roles.command("assign")
-@click.argument("email")
+@click.argument("email", type=Email())
 @click.argument("role", type=ROLE)
 def assign(email: str, role: str) -> None:
     """Give the account with the address EMAIL a ROLE."""
@@ -63,7 +74,7 @@ def assign(email: str, role: str) -> None:
 
 
 @roles.command("revoke")
-@click.argument("email")
+@click.argument("email", type=Email())
 @click.argument("role", type=ROLE)
 def revoke(email: str, role: str) -> None:
     """Take a ROLE from the account with the address EMAIL."""
@@ -72,7 +83,7 @@ def revoke(email: str, role: str) -> None:
 
 
 @roles.command("list")
-@click.argument("email")
+@click.argument("email", type=Email())
 def list_roles(email: str) -> None:
     """List the roles of the account with the address EMAIL, one a line."""
     with _service() as service:
@@ -135,10 +146,10 @@ def _print_roles(user: User) -> None:
 
 
 def _welcome(settings: Settings, ports: list[int]) -> str:
-    addresses = ", ".join(f"{settings.grpc_host}:{port}" for port in ports)
+    addresses = ", ".join(map(settings.address, ports))
     key = "SECRET_KEY" if settings.secret_key else settings.secret_key_path
     plaintext = "" if settings.tls_cert_file else "-plaintext "
-    call = f"grpcurl {plaintext}{{}} {settings.grpc_host}:{ports[0]} killrvideo.user.v1.UserService/{{}}"
+    call = f"grpcurl {plaintext}{{}} {settings.address(ports[0])} killrvideo.user.v1.UserService/{{}}"
     register = '{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}'
     return f"""{settings.project_name} user service on {addresses}
   store  {settings.store}, {_place(settings)}

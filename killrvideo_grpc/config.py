@@ -4,9 +4,9 @@ import os
 import secrets
 import ssl
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_KEY_BYTES = 32
@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
-    tls_client_ca_file: Path | None = None
+    tls_client_ca_file: Path | None = Field(default=None, validate_default=True)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
@@ -67,26 +67,38 @@ class Settings(BaseSettings):
             raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
         return key
 
-    @model_validator(mode="after")
-    def _usable_tls(self) -> Self:
-        if not (self.tls_cert_file or self.tls_key_file or self.tls_client_ca_file):
-            return self
-        if not (self.tls_cert_file and self.tls_key_file):
-            raise ValueError("TLS_CERT_FILE and TLS_KEY_FILE must be set together; TLS_CLIENT_CA_FILE adds to them")
-        try:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(self.tls_cert_file, self.tls_key_file, password=lambda: "")
-            if self.tls_client_ca_file:
-                context.load_verify_locations(self.tls_client_ca_file)
-        except OSError as error:
-            cause = error.strerror or "not a key pair in PEM"
-            raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
-        return self
+    # On the last of the three, which sees the others. No model validator: pydantic runs it only when every field is
+    # right, and a message must name all that are wrong.
+    @field_validator("tls_client_ca_file")
+    @classmethod
+    def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
+        certificate, key = info.data.get("tls_cert_file"), info.data.get("tls_key_file")
+        if certificate and key:
+            _load_tls(certificate, key, client_ca)
+        elif certificate or key or client_ca:
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE only adds to them")
+        return client_ca
+
+    def address(self, port: int) -> str:
+        """Returns host and port as gRPC and people write them: an IPv6 host in brackets."""
+        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+        return f"{host}:{port}"
 
     @property
     def secret_key_path(self) -> Path:
         """Where the key lies that is made when none is set."""
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
+
+
+def _load_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # no prompt for the pass phrase of an encrypted key
+        if client_ca:
+            context.load_verify_locations(client_ca)
+    except OSError as error:
+        cause = "not PEM, or key and certificate do not fit" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
 
 
 def load_settings() -> Settings:
@@ -95,7 +107,7 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         lines = [
-            f"  {'.'.join(map(str, detail['loc'])).upper() or 'TLS'}: {detail['msg'].removeprefix('Value error, ')}"
+            f"  {str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("These settings are missing or wrong:\n" + "\n".join(lines)) from None

@@ -1,6 +1,7 @@
 """The composition root: store, service, servicer and interceptors become a gRPC server."""
 
 import os
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -9,7 +10,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config import Settings, signing_key
-from killrvideo_grpc.domain.ports import UserStore
+from killrvideo_grpc.domain.ports import PasswordHasher, UserStore
 from killrvideo_grpc.health import StoreHealth
 from killrvideo_grpc.rpc.access import access_table
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
@@ -43,11 +44,11 @@ def open_store(settings: Settings) -> UserStore:
     return SqliteStore(settings.sqlite_path)
 
 
-def build_service(settings: Settings, store: UserStore) -> UserService:
+def build_service(settings: Settings, store: UserStore, passwords: PasswordHasher | None = None) -> UserService:
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
     lifetime = timedelta(minutes=settings.access_token_expire_minutes)
     tokens = JwtTokens(signing_key(settings), settings.algorithm, lifetime)
-    return UserService(store, BcryptHasher(settings.bcrypt_rounds), tokens)
+    return UserService(store, passwords or BcryptHasher(settings.bcrypt_rounds), tokens)
 
 
 def build_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
@@ -105,16 +106,23 @@ class UserServer:
 
 
 def _listen(server: grpc.Server, settings: Settings) -> int:
-    host = f"[{settings.grpc_host}]" if ":" in settings.grpc_host else settings.grpc_host
-    address = f"{host}:{settings.grpc_port}"
+    address = settings.address(settings.grpc_port)
+    credentials = _credentials(settings)
     try:
-        credentials = _credentials(settings)
-        port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if port == 0:
-        raise CannotListen(f"Can't listen on {address}: it is taken or not of this machine. Set GRPC_HOST, GRPC_PORT.")
-    return port
+        # Asked first, because grpcio does not say why it can't, and prints lines of its own.
+        _try_to_bind(settings)
+        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+    except (OSError, RuntimeError) as error:
+        cause = getattr(error, "strerror", None) or "the address can't be used"
+        raise CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free one.") from None
+
+
+def _try_to_bind(settings: Settings) -> None:
+    found = socket.getaddrinfo(settings.grpc_host, settings.grpc_port, type=socket.SOCK_STREAM)
+    for family, kind, protocol, _, address in found:
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

@@ -68,9 +68,10 @@ def read_status(name: str | None) -> AccountStatus:
 def normal_email(email: str) -> str:
     """Returns the form in which addresses are compared and claimed: trimmed, NFKC, lower case.
 
-    Normalised twice, because lower case can undo NFKC; normal_email(normal_email(x)) == normal_email(x).
+    Each step can undo the one before (NFKC makes white space, lower case undoes NFKC), hence the repetition:
+    normal_email(normal_email(x)) == normal_email(x).
     """
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email.strip()).lower())
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).lower()).strip()
 
 
 def now() -> datetime:

@@ -27,7 +27,8 @@ _log = structlog.get_logger("killrvideo_grpc.stores.sqlite")
 class SqliteStore:
     """Implements `UserStore`. Makes the file, readable by its owner only, and its folder where they are missing.
 
-    Raises StoreUnavailable when the file can't be opened, and UnsupportedFile when it is not ours or too new.
+    Raises StoreUnavailable, with a text for people, when the file can't be opened, and UnsupportedFile when it is not
+    ours or too new.
     """
 
     def __init__(self, path: Path) -> None:
@@ -35,9 +36,11 @@ class SqliteStore:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
-        with self._failures():
+        try:
             _make_private_file(path)
             migrate(self._connection)
+        except (sqlite3.Error, OSError) as error:
+            raise StoreUnavailable(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
     def register(self, user: User, password_hash: str) -> None:
         with self._failures():
@@ -150,7 +153,7 @@ class SqliteStore:
             _log.error("store failed", store="sqlite", cause=cause or type(error).__name__)
             if deadline.is_over():
                 raise DeadlineExceeded from None
-            raise StoreUnavailable(str(error)) from None
+            raise StoreUnavailable from None
 
 
 def _make_private_file(path: Path) -> None:

@@ -49,10 +49,10 @@ def _version(connection: sqlite3.Connection) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and tables:
-        raise UnsupportedFile("it is a database of another program")
+        raise UnsupportedFile("the file is a database of another program; set SQLITE_PATH to another one")
     if version > len(MIGRATIONS):
         raise UnsupportedFile(
-            f"its schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "
-            "use the newer killrvideo-grpc that made it"
+            f"the file's schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "
+            "start the newer killrvideo-grpc that made it"
         )
     return int(version)

@@ -28,6 +28,8 @@ class ErrorsInterceptor(Interceptor):
         deadline.set_time_left(context.time_remaining() if context.is_active() else 0)
         try:
             yield
+        except grpc.RpcError:
+            raise  # the caller hung up amid a stream, and grpcio ends the call itself
         except Exception as error:
             if not isinstance(error, ServiceError):
                 _log_bug(error)

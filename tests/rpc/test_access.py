@@ -1,0 +1,146 @@
+"""Every RPC with every kind of token."""
+
+import base64
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+
+from tests.rpc.conftest import Account, Stub, bearer
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
+from tests.support.tokens import claims, handmade, signed
+
+Code = grpc.StatusCode
+Metadata = list[tuple[str, str | bytes]]
+
+NOT_AUTHENTICATED = (Code.UNAUTHENTICATED, "NOT_AUTHENTICATED", "Not authenticated")
+EXPIRED = (Code.UNAUTHENTICATED, "TOKEN_EXPIRED", "Token has expired")
+INVALID = (Code.UNAUTHENTICATED, "TOKEN_INVALID", "Could not validate credentials")
+NO_SUBJECT = (Code.UNAUTHENTICATED, "TOKEN_SUBJECT_INVALID", "Invalid token subject")
+GONE = (Code.NOT_FOUND, "USER_NOT_FOUND", "User not found")
+GOOD = None
+HEADER = {"alg": "HS256", "typ": "JWT"}
+
+
+def token(**changes: Any) -> Callable[[Account], Metadata]:
+    return lambda account: [*bearer(signed(claims(account.user_id, **changes)))]
+
+
+def sent(text: str) -> Callable[[Account], Metadata]:
+    return lambda account: [("authorization", text)]
+
+
+def present() -> int:
+    return int(time.time())
+
+
+TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, str, str] | None]] = {
+    "good": (token(), GOOD),
+    "good, scheme in other letters": (lambda account: [("authorization", f"bEARER {account.login.token}")], GOOD),
+    "good, with claims of its own": (token(extra="x"), GOOD),
+    "good, forged role": (token(roles=["moderator"]), GOOD),  # the account's own roles count, see below
+    "good, without roles": (token(roles=None), GOOD),
+    "none": (lambda account: [], NOT_AUTHENTICATED),
+    "empty": (sent(""), NOT_AUTHENTICATED),
+    "scheme alone": (sent("Bearer"), NOT_AUTHENTICATED),
+    "scheme and space": (sent("Bearer  "), NOT_AUTHENTICATED),
+    "other scheme": (sent("Basic dXNlcjpwYXNz"), NOT_AUTHENTICATED),
+    "no scheme": (lambda account: [("authorization", account.login.token)], NOT_AUTHENTICATED),
+    "two headers": (lambda account: [*account.metadata, *account.metadata], INVALID),
+    "two in one": (lambda account: [("authorization", f"Bearer {account.login.token}, Bearer x")], INVALID),
+    "garbage": (sent("Bearer garbage"), INVALID),
+    "null": (sent("Bearer null"), INVALID),
+    "deep": (sent("Bearer " + base64.b64encode(b"[" * 3000).decode() + ".e30.e30"), INVALID),
+    "cut": (lambda account: [*bearer(account.login.token[:-2])], INVALID),
+    "expired": (token(exp=present() - 1), EXPIRED),
+    "not yet valid": (token(nbf=present() + 600), INVALID),
+    "issued in the future": (token(iat=present() + 600), INVALID),
+    "no exp": (token(exp=None), INVALID),
+    "exp no number": (token(exp="tomorrow"), INVALID),
+    "exp without end": (lambda account: [*bearer(handmade(HEADER, claims(account.user_id, exp=1e999)))], INVALID),
+    "no iat": (token(iat=None), INVALID),
+    "no nbf": (token(nbf=None), INVALID),
+    "no jti": (token(jti=None), INVALID),
+    "jti no text": (token(jti=1), INVALID),
+    "no sub": (token(sub=None), NO_SUBJECT),
+    "sub no UUID": (token(sub="ann"), NO_SUBJECT),
+    "sub in another spelling": (
+        lambda account: [*bearer(signed(claims("{" + account.user_id.upper() + "}")))],
+        NO_SUBJECT,
+    ),
+    "sub no text": (lambda account: [*bearer(handmade(HEADER, claims("") | {"sub": 7}))], NO_SUBJECT),
+    "sub unknown": (token(sub=str(uuid4())), GONE),
+    "no iss": (token(iss=None), INVALID),
+    "wrong iss": (token(iss="someone"), INVALID),
+    "no aud": (token(aud=None), INVALID),
+    "wrong aud": (token(aud="others"), INVALID),
+    "aud no text": (token(aud=[1]), INVALID),
+    "other key": (lambda account: [*bearer(signed(claims(account.user_id), key="other" * 16))], INVALID),
+    "alg none": (lambda account: [*bearer(handmade({"alg": "none"}, claims(account.user_id), b""))], INVALID),
+    "alg none, signed": (lambda account: [*bearer(handmade({"alg": "NONE"}, claims(account.user_id)))], INVALID),
+    "no alg": (lambda account: [*bearer(handmade({"typ": "JWT"}, claims(account.user_id)))], INVALID),
+    "another HMAC": (lambda account: [*bearer(signed(claims(account.user_id), algorithm="HS512"))], INVALID),
+    "public key taken for HMAC": (
+        lambda account: [*bearer(handmade({"alg": "RS256"}, claims(account.user_id)))],
+        INVALID,
+    ),
+    "unknown critical header": (
+        lambda account: [*bearer(handmade(HEADER | {"crit": ["x"], "x": 1}, claims(account.user_id)))],
+        INVALID,
+    ),
+    "claims no object": (lambda account: [*bearer(handmade(HEADER, []))], INVALID),  # type: ignore[arg-type]
+}
+
+PRIVATE: dict[str, Message] = {"GetMe": GetMeRequest(), "UpdateMe": UpdateMeRequest(first_name="Bea")}
+
+
+def public_request(name: str, account: Account) -> Message:
+    if name == "Login":
+        return LoginRequest(email=account.email, password=PASSWORD)
+    return RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee")
+
+
+@pytest.mark.parametrize("rpc", PRIVATE)
+@pytest.mark.parametrize("kind", TOKENS)
+def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
+    metadata, expected = TOKENS[kind]
+    assert outcome(grpc_stub, rpc, PRIVATE[rpc], metadata(account)) == expected
+
+
+@pytest.mark.parametrize("rpc", ["Register", "Login"])
+@pytest.mark.parametrize("kind", TOKENS)
+def test_public_rpcs_look_at_no_token(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
+    metadata, _ = TOKENS[kind]
+    assert outcome(grpc_stub, rpc, public_request(rpc, account), metadata(account)) is None
+
+
+@pytest.mark.parametrize("rpc", PRIVATE)
+def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -> None:
+    def now() -> tuple[grpc.StatusCode, str, str] | None:
+        return outcome(grpc_stub, rpc, PRIVATE[rpc], [*account.metadata])
+
+    assert now() is None
+    account.change("account_status", "suspended")
+    assert now() == (Code.PERMISSION_DENIED, "ACCOUNT_SUSPENDED", "Account is suspended")
+    account.change("account_status", "active")
+    account.change("roles", "[]")
+    assert now() == (Code.PERMISSION_DENIED, "NO_ROLES_ASSIGNED", "User has no roles assigned")
+    account.change("roles", '["moderator"]')
+    assert now() is None
+    account.delete()
+    assert now() == GONE
+
+
+def outcome(stub: Stub, rpc: str, request: Message, metadata: Metadata) -> tuple[grpc.StatusCode, str, str] | None:
+    try:
+        getattr(stub, rpc)(request, metadata=metadata)
+    except grpc.RpcError as error:
+        failure = read_failure(error)
+        return failure.code, str(failure.reason), failure.message
+    return None

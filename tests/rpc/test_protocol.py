@@ -1,0 +1,112 @@
+"""What gRPC itself can be asked: unknown methods, unreadable bytes, cancellation, deadlines, too much at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
+
+import grpc
+import pytest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+
+from killrvideo_grpc.rpc.interceptors.pools import BoundedPool
+from tests.rpc.conftest import Account, Stub
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import Failure, read_failure
+
+Code = grpc.StatusCode
+SERVICE = "/killrvideo.user.v1.UserService"
+
+
+def raw(channel: grpc.Channel, path: str, body: bytes, metadata: list[tuple[str, str]] | None = None) -> Failure:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path)(body, metadata=metadata, timeout=10)
+    return read_failure(caught.value)
+
+
+@pytest.mark.parametrize("path", [f"{SERVICE}/Nothing", "/nobody.Service/GetMe", f"{SERVICE}/getme", "/"])
+def test_an_unknown_method(grpc_channel: grpc.Channel, path: str) -> None:
+    assert raw(grpc_channel, path, b"").code is Code.UNIMPLEMENTED
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"not protobuf at all" * 100])
+def test_bytes_that_are_no_message(grpc_channel: grpc.Channel, body: bytes) -> None:
+    failure = raw(grpc_channel, f"{SERVICE}/Register", body)
+    assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
+    assert failure.violations == {"": ["is not the message that this method takes"]}
+
+
+def test_access_is_checked_before_bytes(grpc_channel: grpc.Channel) -> None:
+    assert raw(grpc_channel, f"{SERVICE}/UpdateMe", b"\xff").code is Code.UNAUTHENTICATED
+
+
+def test_a_message_over_the_limit(grpc_channel: grpc.Channel) -> None:
+    assert raw(grpc_channel, f"{SERVICE}/Register", b"\0" * (5 << 20)).code is Code.RESOURCE_EXHAUSTED
+
+
+def test_a_stream_where_one_message_is_due(grpc_channel: grpc.Channel) -> None:
+    call = grpc_channel.stream_unary(f"{SERVICE}/GetMe")
+    with pytest.raises(grpc.RpcError) as caught:
+        call(iter([]), timeout=10)
+    assert read_failure(caught.value).code is Code.UNIMPLEMENTED
+
+
+def test_a_passed_deadline_hashes_nothing(grpc_stub: Stub, account: Account) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_stub.Login(LoginRequest(email=account.email, password=PASSWORD), timeout=0)
+    assert read_failure(caught.value).code is Code.DEADLINE_EXCEEDED
+
+
+def test_a_cancelled_call(grpc_stub: Stub, account: Account) -> None:
+    call = grpc_stub.GetMe.future(GetMeRequest(), metadata=account.metadata)
+    call.cancel()
+    assert call.code() in (Code.CANCELLED, Code.OK)
+    assert grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata).user_id == account.user_id
+
+
+@pytest.mark.parametrize("request_id", ["a", "Root=1-67891233-abcdef012345678912345678", "x" * 128])
+def test_a_sane_request_id_comes_back(grpc_stub: Stub, request_id: str) -> None:
+    metadata = [("x-request-id", request_id)]
+    _, call = grpc_stub.Register.with_call(
+        RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"), metadata=metadata
+    )
+    assert dict(call.trailing_metadata())["x-request-id"] == request_id
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_stub.GetMe(GetMeRequest(), metadata=metadata)
+    assert read_failure(caught.value).request_id == request_id
+
+
+@pytest.mark.parametrize("request_id", ["", "x" * 129, "a b", 'a"b', "{}", "<script>"])
+def test_an_odd_request_id_is_replaced(grpc_stub: Stub, request_id: str) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_stub.GetMe(GetMeRequest(), metadata=[("x-request-id", request_id)])
+    made = read_failure(caught.value).request_id
+    assert made
+    assert made != request_id
+    assert len(made) == 36
+
+
+def test_a_full_pool_knows_it_is_full() -> None:
+    pool, release, started = BoundedPool("test", threads=1, max_waiting=2), Event(), Event()
+
+    def work() -> None:
+        started.set()
+        release.wait(10)
+
+    pool.submit(work)
+    assert started.wait(10)
+    assert not pool.is_full  # one runs, none waits
+    pool.submit(work)
+    assert not pool.is_full
+    last = pool.submit(work)
+    assert pool.is_full
+    release.set()
+    last.result(10)
+    assert not pool.is_full
+    pool.shutdown()
+
+
+def test_many_callers_at_once(grpc_stub: Stub, account: Account) -> None:
+    def call(number: int) -> str:
+        return grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata, timeout=30).user_id
+
+    with ThreadPoolExecutor(64) as pool:
+        assert set(pool.map(call, range(500))) == {account.user_id}

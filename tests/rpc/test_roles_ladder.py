@@ -1,0 +1,116 @@
+"""The access option at work on a service of the tests' own, one RPC a rung, through the service's interceptors."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2
+from google.protobuf.empty_pb2 import Empty
+from killrvideo.user.v1 import access_pb2
+
+from killrvideo_grpc.domain.user import Role
+from killrvideo_grpc.rpc.access import UndeclaredAccess, access_table
+from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
+from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
+from killrvideo_grpc.service import UserService
+from tests.rpc.conftest import bearer
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
+
+RUNGS = {"Open": "PUBLIC", "View": "VIEWER", "Create": "CREATOR", "Moderate": "MODERATOR"}
+
+
+def describe(name: str, accesses: dict[str, int | None]) -> Any:
+    """Describes a service with one RPC, Empty to Empty, for each access; None leaves the option out."""
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tests", syntax="proto3")
+    file.dependency.extend([access_pb2.DESCRIPTOR.name, empty_pb2.DESCRIPTOR.name])
+    service = file.service.add(name=name)
+    for rpc, access in accesses.items():
+        empty = ".google.protobuf.Empty"
+        method = service.method.add(name=rpc, input_type=empty, output_type=empty)
+        if access is not None:
+            method.options.Extensions[access_pb2.access] = access_pb2.Access.ValueType(access)
+    pool = descriptor_pool.Default()
+    pool.Add(file)
+    return pool.FindServiceByName(f"tests.{name}")
+
+
+LADDER = describe("Ladder", {rpc: access_pb2.Access.Value(f"ACCESS_{access}") for rpc, access in RUNGS.items()})
+
+
+@pytest.fixture(scope="module")
+def grpc_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
+    return [ErrorsInterceptor(), AccessInterceptor(access_table([LADDER], public=[]), service.authenticate)]
+
+
+@pytest.fixture(scope="module")
+def grpc_servicer() -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        lambda request, context: request, Empty.FromString, Empty.SerializeToString
+    )
+
+
+@pytest.fixture(scope="module")
+def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
+    def add(handler: Any, server: grpc.Server) -> None:
+        # Undeclared is served and not in the contract, as after a mistake in the composition.
+        methods = dict.fromkeys([*RUNGS, "Undeclared"], handler)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(LADDER.full_name, methods),))
+
+    return add
+
+
+@pytest.mark.parametrize(
+    ("roles", "expected"),
+    [
+        ([Role.VIEWER], {"Open": None, "View": None, "Create": "['creator', 'moderator']", "Moderate": "['moderator']"}),
+        ([Role.CREATOR], {"Open": None, "View": None, "Create": None, "Moderate": "['moderator']"}),
+        ([Role.MODERATOR], {"Open": None, "View": None, "Create": None, "Moderate": None}),
+        ([Role.VIEWER, Role.CREATOR], {"Open": None, "View": None, "Create": None, "Moderate": "['moderator']"}),
+    ],
+)
+def test_who_gets_where(
+    grpc_channel: grpc.Channel, service: UserService, roles: list[Role], expected: dict[str, str | None]
+) -> None:
+    email = an_address()
+    service.register(email, PASSWORD, "Ann", "Lee")
+    token = service.login(email, PASSWORD).token  # issued to a viewer: what counts is what the account is now
+    for role in roles:
+        service.assign_role(email, role)
+    if Role.VIEWER not in roles:
+        service.revoke_role(email, Role.VIEWER)
+    for rpc, missing in expected.items():
+        message = missing and f"User does not have required roles: {missing}"
+        assert call(grpc_channel, rpc, token) == message, rpc
+
+
+def test_a_demotion_bites_at_the_next_call(grpc_channel: grpc.Channel, service: UserService) -> None:
+    email = an_address()
+    service.register(email, PASSWORD, "Ann", "Lee")
+    service.assign_role(email, Role.MODERATOR)
+    token = service.login(email, PASSWORD).token
+    assert call(grpc_channel, "Moderate", token) is None
+    service.revoke_role(email, Role.MODERATOR)
+    assert call(grpc_channel, "Moderate", token) == "User does not have required roles: ['moderator']"
+
+
+def test_what_is_not_declared_is_denied(grpc_channel: grpc.Channel) -> None:
+    assert call(grpc_channel, "Undeclared", "x") == "An unexpected internal server error occurred."
+
+
+@pytest.mark.parametrize("access", [None, 0, 99])
+def test_a_service_with_a_gap_does_not_start(access: int | None) -> None:
+    service = describe(f"Gap{access}", {"Fine": 1, "Open": access, "Shut": access})
+    with pytest.raises(UndeclaredAccess, match=rf"tests\.Gap{access}\.Open, tests\.Gap{access}\.Shut"):
+        access_table([service], public=[])
+
+
+def call(channel: grpc.Channel, rpc: str, token: str) -> str | None:
+    """Calls an RPC of the ladder and returns the message it fails with, or None."""
+    method = channel.unary_unary(f"/{LADDER.full_name}/{rpc}", Empty.SerializeToString, Empty.FromString)
+    try:
+        method(Empty(), metadata=bearer(token))
+    except grpc.RpcError as error:
+        return read_failure(error).message
+    return None

@@ -1,0 +1,169 @@
+"""The whole server as it is composed: health, reflection, refusals, TLS, stopping."""
+
+import datetime
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from killrvideo.user.v1 import user_service_pb2_grpc
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.ports import UserStore
+from killrvideo_grpc.server import CannotListen, UserServer, open_store
+from killrvideo_grpc.stores.sqlite import SqliteStore
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
+from tests.support.settings import settings_in
+
+Code = grpc.StatusCode
+SERVICE = "killrvideo.user.v1.UserService"
+Status = health_pb2.HealthCheckResponse
+SERVING, NOT_SERVING = Status.SERVING, Status.NOT_SERVING
+
+
+class FlakyStore(SqliteStore):
+    """The real store, which can be switched off and made to wait."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.is_away = False
+        self.waiting, self.go_on = Event(), Event()
+        self.go_on.set()
+
+    def ping(self) -> None:
+        if self.is_away:
+            raise StoreUnavailable
+        super().ping()
+
+    def find_credentials(self, email: str):  # type: ignore[no-untyped-def]
+        self.waiting.set()
+        self.go_on.wait(20)
+        return super().find_credentials(email)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FlakyStore:
+    return FlakyStore(tmp_path / "killrvideo.db")
+
+
+@pytest.fixture
+def server(tmp_path: Path, store: FlakyStore) -> Iterator[UserServer]:
+    server = UserServer(settings_in(tmp_path), store)
+    server.start()
+    yield server
+    server.stop(0)
+
+
+@pytest.fixture
+def channel(server: UserServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        yield channel
+
+
+def health_of(channel: grpc.Channel, name: str) -> int:
+    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
+
+
+def watch(channel: grpc.Channel, name: str) -> Iterator[int]:
+    request = health_pb2.HealthCheckRequest(service=name)
+    return (answer.status for answer in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=20))
+
+
+def test_health_knows_both_names(channel: grpc.Channel) -> None:
+    assert (health_of(channel, ""), health_of(channel, SERVICE)) == (SERVING, SERVING)
+    with pytest.raises(grpc.RpcError) as caught:
+        health_of(channel, "nobody")
+    assert read_failure(caught.value).code is Code.NOT_FOUND
+
+
+def test_health_follows_the_store_and_liveness_does_not(channel: grpc.Channel, store: FlakyStore) -> None:
+    seen = watch(channel, SERVICE)
+    assert next(seen) == SERVING
+    store.is_away = True
+    assert next(seen) == NOT_SERVING
+    assert health_of(channel, "") == SERVING
+    store.is_away = False
+    assert next(seen) == SERVING
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_is_open_and_whole(channel: grpc.Channel, version: str) -> None:
+    ask = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        reflection_pb2.ServerReflectionRequest.SerializeToString,
+        reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    symbols = [SERVICE, "grpc.health.v1.Health", f"grpc.reflection.{version}.ServerReflection", "google.rpc.BadRequest"]
+    requests = [reflection_pb2.ServerReflectionRequest(list_services="")]
+    requests += [reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol) for symbol in symbols]
+    listed, *found = ask(iter(requests), timeout=10)
+    assert {service.name for service in listed.list_services_response.service} == {
+        SERVICE,
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
+    }
+    assert all(answer.file_descriptor_response.file_descriptor_proto for answer in found)
+
+
+def test_streams_that_never_end_stop_nobody_else(channel: grpc.Channel) -> None:
+    forever = Event()
+
+    def requests() -> Iterator[bytes]:
+        forever.wait(30)
+        yield b""
+
+    for _ in range(32):
+        channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")(requests())
+    with pytest.raises(grpc.RpcError) as caught:
+        user_service_pb2_grpc.UserServiceStub(channel).GetMe(GetMeRequest(), timeout=10)
+    forever.set()
+    assert read_failure(caught.value).reason == "NOT_AUTHENTICATED"
+    assert health_of(channel, "") == SERVING
+
+
+def test_too_many_logins_are_refused_and_other_calls_are_not(channel: grpc.Channel, store: FlakyStore) -> None:
+    stub = user_service_pb2_grpc.UserServiceStub(channel)
+    login = LoginRequest(email=an_address(), password=PASSWORD)
+    store.go_on.clear()
+    calls = [stub.Login.future(login, timeout=30) for _ in range(400)]
+    refused = next(call for call in reversed(calls) if call.exception())
+    failure = read_failure(refused.exception())
+    assert (failure.code, failure.reason, failure.retry_seconds) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetMe(GetMeRequest(), timeout=10)
+    assert read_failure(caught.value).code is Code.UNAUTHENTICATED
+    store.go_on.set()
+    codes = {call.code() for call in calls}
+    assert codes == {Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED}
+
+
+def test_calls_under_way_end_before_the_server_does(server: UserServer, channel: grpc.Channel, store: FlakyStore) -> None:
+    stub = user_service_pb2_grpc.UserServiceStub(channel)
+    email = an_address()
+    stub.Register(RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee"))
+    store.go_on.clear()
+    store.waiting.clear()
+    under_way = stub.Login.future(LoginRequest(email=email, password=PASSWORD), timeout=30)
+    assert store.waiting.wait(10)
+    server.stop_serving()
+    assert (health_of(channel, ""), health_of(channel, SERVICE)) == (NOT_SERVING, NOT_SERVING)
+    with ThreadPoolExecutor(1) as pool:
+        stopping = pool.submit(server.stop, 20)
+        store.go_on.set()
+        assert under_way.result().token
+        stopping.result(20)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetMe(GetMeRequest(), timeout=5)
+    assert read_failure(caught.value).code is Code.UNAVAILABLE
+
+
+def test_a_taken_port(server: UserServer, tmp_path: Path) -> None:
+    with pytest.raises(CannotListen, match=f"127.0.0.1:{server.port}: Address already in use"):
+        UserServer(settings_in(tmp_path, grpc_port=server.port), open_store(settings_in(tmp_path)))

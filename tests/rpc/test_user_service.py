@@ -1,0 +1,253 @@
+"""Register, Login, GetMe and UpdateMe, as a caller sees them."""
+
+import sqlite3
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+import bcrypt
+import grpc
+import jwt
+import pytest
+from killrvideo.user.v1 import user_pb2
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+
+from killrvideo_grpc.config import Settings
+from tests.rpc.conftest import Account, Stub
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import Failure, read_failure
+from tests.support.hashing import CountingHasher
+from tests.support.settings import KEY
+
+Code = grpc.StatusCode
+
+
+def register(stub: Stub, **changes: str) -> str:
+    values = {"email": an_address(), "password": PASSWORD, "first_name": "Ann", "last_name": "Lee"} | changes
+    return stub.Register(RegisterRequest(**values)).user_id
+
+
+def failing(call: grpc.UnaryUnaryMultiCallable, request: object, **options: object) -> Failure:
+    with pytest.raises(grpc.RpcError) as caught:
+        call(request, **options)
+    return read_failure(caught.value)
+
+
+def test_register_answers_with_what_it_kept(grpc_stub: Stub) -> None:
+    email = an_address()
+    answer = grpc_stub.Register(
+        RegisterRequest(email=f" {email.upper()} ", password=PASSWORD, first_name="  Ann\t", last_name="Lee\u3000")
+    )
+    assert (answer.first_name, answer.last_name, answer.email) == ("Ann", "Lee", email.upper())
+    assert len(answer.user_id) == 36
+    login = grpc_stub.Login(LoginRequest(email=f"\n{email}", password=PASSWORD))
+    assert login.user.user_id == answer.user_id
+    assert list(login.user.roles) == ["viewer"]
+    assert login.user.account_status == "active"
+
+
+def test_a_taken_address(grpc_stub: Stub, account: Account) -> None:
+    failure = failing(
+        grpc_stub.Register,
+        RegisterRequest(email=account.email.upper(), password=PASSWORD, first_name="Bob", last_name="Ray"),
+    )
+    assert (failure.code, failure.message, failure.reason) == (
+        Code.ALREADY_EXISTS,
+        "Email already registered",
+        "EMAIL_ALREADY_REGISTERED",
+    )
+
+
+def test_one_of_many_registrations_wins(grpc_stub: Stub) -> None:
+    email, start = an_address(), Barrier(16)
+
+    def claim(number: int) -> grpc.StatusCode:
+        start.wait(10)
+        try:
+            register(grpc_stub, email=email)
+        except grpc.RpcError as error:
+            return read_failure(error).code
+        return Code.OK
+
+    with ThreadPoolExecutor(16) as pool:
+        codes = Counter(pool.map(claim, range(16)))
+    assert codes == {Code.OK: 1, Code.ALREADY_EXISTS: 15}
+
+
+def test_every_violation_is_reported(grpc_stub: Stub) -> None:
+    failure = failing(grpc_stub.Register, RegisterRequest(email="nobody", password="short\0", last_name="x" * 51))
+    assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
+    assert failure.message == "4 fields are invalid: email, password, firstName, lastName"
+    assert list(failure.violations) == ["email", "password", "firstName", "lastName"]
+    assert len(failure.violations["password"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("field", "good", "bad"),
+    [
+        (
+            "first_name",
+            ["x", "x" * 50, f"  {'李' * 50}\n", "O'Brien", "شيرين"],
+            ["", " ", "x" * 51, "a\0b", "a\u202eb"],
+        ),
+        ("last_name", ["x", "x" * 50], ["", "\u3000\t", "x" * 51, "a\x1b[2J"]),
+        (
+            "password",
+            ["12345678", "x" * 72, "ü" * 36, " 234567 "],
+            ["1234567", "x" * 73, "ü" * 37, " " * 8, "1234567\0"],
+        ),
+        (
+            "email",
+            ["{}@x.org", "{}+tag@sub.x-y.org", "{}ü@bücher.example", "o'{}@x.org"],
+            [
+                "",
+                " ",
+                "{}",
+                "@x.org",
+                "{}@",
+                "{}@x",
+                "a@{}@x.org",
+                "a b{}@x.org",
+                "{}@x..org",
+                ".{}@x.org",
+                "<{}@x.org>",
+            ],
+        ),
+    ],
+)
+def test_shapes(grpc_stub: Stub, field: str, good: list[str], bad: list[str]) -> None:
+    name = {"first_name": "firstName", "last_name": "lastName"}.get(field, field)
+    for value in good:
+        assert register(grpc_stub, **{field: value.format(an_address()[:8])})
+    for value in bad:
+        values = {"email": an_address(), "password": PASSWORD, "first_name": "Ann", "last_name": "Lee"}
+        values[field] = value.format(an_address()[:8])
+        failure = failing(grpc_stub.Register, RegisterRequest(**values))
+        assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, [name]), value
+
+
+def test_an_address_may_have_254_characters(grpc_stub: Stub) -> None:
+    domain = "@" + "d" * 63 + ".example.org"
+    local = an_address()[:32]
+    longest = local + "x" * (254 - len(local) - len(domain)) + domain
+    assert register(grpc_stub, email=longest)
+    failure = failing(
+        grpc_stub.Register, RegisterRequest(email="x" + longest, password=PASSWORD, first_name="Ann", last_name="Lee")
+    )
+    assert list(failure.violations) == ["email"]
+
+
+def test_the_token_says_whose_it_is_and_until_when(account: Account) -> None:
+    claims = jwt.decode(account.login.token, KEY, ["HS256"], audience="killrvideo", issuer="killrvideo.user.v1")
+    assert set(claims) == {"sub", "roles", "exp", "iat", "nbf", "iss", "aud", "jti"}
+    assert (claims["sub"], claims["roles"]) == (account.user_id, ["viewer"])
+    assert claims["exp"] == account.login.expires_at.seconds == claims["iat"] + 30 * 60
+
+
+BAD_LOGINS = {
+    "unknown address": (an_address(), PASSWORD),
+    "malformed address": ("nobody", PASSWORD),
+    "blank address": ("  ", PASSWORD),
+    "address of a megabyte": ("x" * 1_000_000, PASSWORD),
+    "wrong password": (None, "wrong"),
+    "password in other letters": (None, PASSWORD.upper()),
+    "blank password": (None, " "),
+    "password over 72 bytes": (None, PASSWORD * 10),
+    "password with NUL": (None, f"{PASSWORD}\0{PASSWORD}"),
+}
+
+
+@pytest.mark.parametrize("case", [*BAD_LOGINS, "suspended account"])
+def test_every_bad_login_costs_one_hash_and_says_the_same(
+    grpc_stub: Stub, account: Account, case: str, hasher: CountingHasher, settings: Settings
+) -> None:
+    if case == "suspended account":
+        account.change("account_status", "suspended")
+    email, password = BAD_LOGINS.get(case, (None, PASSWORD))
+    hasher.costs.clear()
+    failure = failing(grpc_stub.Login, LoginRequest(email=email or account.email, password=password))
+    assert (failure.code, failure.message, failure.reason, failure.violations) == (
+        Code.UNAUTHENTICATED,
+        "Incorrect email or password",
+        "INVALID_CREDENTIALS",
+        {},
+    )
+    assert hasher.costs == [settings.bcrypt_rounds]
+
+
+def test_only_empty_credentials_are_a_matter_of_shape(grpc_stub: Stub) -> None:
+    failure = failing(grpc_stub.Login, LoginRequest())
+    assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["email", "password"])
+
+
+def test_a_login_renews_a_hash_of_another_cost(grpc_stub: Stub, account: Account, settings: Settings) -> None:
+    account.change("hashed_password", bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(5)).decode())
+    for _ in range(2):
+        grpc_stub.Login(LoginRequest(email=account.email, password=PASSWORD))
+    connection = sqlite3.connect(settings.sqlite_path)
+    query = "SELECT hashed_password FROM users WHERE userid = ?"
+    (renewed,) = connection.execute(query, [account.user_id]).fetchone()
+    connection.close()
+    assert renewed.startswith(f"$2b$0{settings.bcrypt_rounds}$")
+
+
+def test_a_login_is_dated(grpc_stub: Stub, account: Account) -> None:
+    before = grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert before == account.login.user
+    assert before.created_date.ToMilliseconds() <= before.last_login_date.ToMilliseconds()
+    assert before.last_login_date.ToMilliseconds() <= time.time() * 1000
+    grpc_stub.Login(LoginRequest(email=account.email, password=PASSWORD))
+    after = grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert after.last_login_date.ToMilliseconds() >= before.last_login_date.ToMilliseconds()
+
+
+def test_get_me(grpc_stub: Stub, account: Account) -> None:
+    me = grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert (me.user_id, me.email, me.first_name, me.last_name) == (account.user_id, account.email, "Ann", "Lee")
+    assert (list(me.roles), me.account_status) == (["viewer"], "active")
+
+
+def test_roles_come_in_the_order_of_the_ladder(grpc_stub: Stub, account: Account) -> None:
+    account.change("roles", '["viewer", "moderator", "creator", "admin"]')
+    assert list(grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata).roles) == ["viewer", "creator", "moderator"]
+
+
+def test_update_me_changes_what_is_present(grpc_stub: Stub, account: Account) -> None:
+    def update(**names: str) -> user_pb2.User:
+        return grpc_stub.UpdateMe(UpdateMeRequest(**names), metadata=account.metadata)
+
+    assert (update(first_name=" Bea ").first_name, update().first_name) == ("Bea", "Bea")
+    assert update(last_name="Ray").first_name == "Bea"
+    me = grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert (me.first_name, me.last_name) == ("Bea", "Ray")
+
+
+def test_an_empty_update_writes_nothing(grpc_stub: Stub, account: Account) -> None:
+    account.execute("CREATE TRIGGER IF NOT EXISTS no_writes BEFORE UPDATE ON users BEGIN SELECT RAISE(ABORT, 'w'); END")
+    try:
+        assert grpc_stub.UpdateMe(UpdateMeRequest(), metadata=account.metadata).user_id == account.user_id
+        failure = failing(grpc_stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=account.metadata)
+        assert failure.code is Code.UNAVAILABLE  # so the trigger would have shown a write
+    finally:
+        account.execute("DROP TRIGGER no_writes")
+
+
+def test_update_me_refuses_an_explicit_empty_name(grpc_stub: Stub, account: Account) -> None:
+    failure = failing(grpc_stub.UpdateMe, UpdateMeRequest(first_name="", last_name=" "), metadata=account.metadata)
+    assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["firstName", "lastName"])
+
+
+def test_access_is_checked_before_shape(grpc_stub: Stub) -> None:
+    failure = failing(grpc_stub.UpdateMe, UpdateMeRequest(first_name=""))
+    assert (failure.code, failure.reason) == (Code.UNAUTHENTICATED, "NOT_AUTHENTICATED")
+
+
+def test_a_store_that_fails_is_unavailable(grpc_stub: Stub, account: Account) -> None:
+    account.execute("ALTER TABLE users RENAME TO away")
+    try:
+        failure = failing(grpc_stub.GetMe, GetMeRequest(), metadata=account.metadata)
+    finally:
+        account.execute("ALTER TABLE away RENAME TO users")
+    assert (failure.code, failure.reason, failure.retry_seconds) == (Code.UNAVAILABLE, "STORE_UNAVAILABLE", 1)
+    assert failure.message == "The user store is unavailable. Try again in a moment."

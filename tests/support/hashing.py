@@ -1,0 +1,19 @@
+"""A password hasher that tells what it did."""
+
+from killrvideo_grpc.security.passwords import BcryptHasher
+
+
+class CountingHasher(BcryptHasher):
+    """The real hasher, noting the cost of each run of bcrypt."""
+
+    def __init__(self, rounds: int) -> None:
+        super().__init__(rounds)
+        self.costs: list[int] = []
+
+    def _matches(self, secret: bytes, password_hash: str) -> bool:
+        self.costs.append(int(password_hash.split("$")[2]))
+        return super()._matches(secret, password_hash)
+
+    def _hash(self, secret: bytes, cost: int) -> str:
+        self.costs.append(cost)
+        return super()._hash(secret, cost)

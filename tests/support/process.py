@@ -1,0 +1,86 @@
+"""Runs the installed command as a process, the way strangers do."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.settings import KEY, ROUNDS
+
+BIN = Path(sys.executable).parent
+COMMAND = str(BIN / "killrvideo-grpc")
+GRPCURL = str(BIN / "grpcurl")
+
+
+def environment(folder: Path, **changes: str) -> dict[str, str]:
+    """Returns an environment for the command: nothing of the machine's own settings, its store in `folder`."""
+    values = {
+        "PATH": os.environ["PATH"],
+        "SQLITE_PATH": str(folder / "killrvideo.db"),
+        "SECRET_KEY": KEY,
+        "BCRYPT_ROUNDS": str(ROUNDS),
+        "GRPC_PORT": "0",
+    }
+    return values | changes
+
+
+@dataclass
+class Service:
+    """A running `killrvideo-grpc serve`."""
+
+    process: "subprocess.Popen[str]"
+    ports: list[int]
+    banner: str
+    log: Path
+
+    @property
+    def target(self) -> str:
+        """The address of the first worker."""
+        return f"127.0.0.1:{self.ports[0]}"
+
+    def stop(self) -> int:
+        """Ends the service as an operator does, and returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(30)
+
+
+@contextmanager
+def running(folder: Path, **changes: str) -> Iterator[Service]:
+    """Starts the service with its working directory in `folder`, waits until it answers, and kills it in the end."""
+    log = folder / "service.log"
+    with log.open("a") as stderr:
+        process = subprocess.Popen(
+            [COMMAND, "serve"],
+            cwd=folder,
+            env=environment(folder, **changes),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    with process:
+        try:
+            assert process.stdout
+            banner = "".join(iter(process.stdout.readline, "Ctrl-C stops it.\n"))
+            ports = [int(port) for port in re.findall(r":(\d+)", banner.splitlines()[0])] if banner else []
+            assert ports, log.read_text()
+            yield Service(process, ports, banner, log)
+        finally:
+            process.kill()
+
+
+def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    """Runs the command to its end."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=folder,
+        env=environment(folder, **changes),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )

@@ -1,0 +1,20 @@
+"""Settings for a service under test: its own folder, a cheap hash, nothing from the machine's environment."""
+
+from pathlib import Path
+
+from killrvideo_grpc.config import Settings
+
+KEY = "a key for tests, long enough for all HMACs, 0123456789 0123456789"
+ROUNDS = 4
+
+
+def settings_in(folder: Path, **changes: object) -> Settings:
+    """Returns settings for a store in `folder`, with `changes` by their field names."""
+    values: dict[str, object] = {
+        "sqlite_path": folder / "killrvideo.db",
+        "secret_key": KEY,
+        "bcrypt_rounds": ROUNDS,
+        "grpc_port": 0,
+        "store": "sqlite",
+    }
+    return Settings.model_validate(values | changes)

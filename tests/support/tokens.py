@@ -1,0 +1,48 @@
+"""Tokens of every kind that a caller may send, good and bad."""
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+from uuid import uuid4
+
+import jwt
+
+from tests.support.settings import KEY
+
+Claims = dict[str, Any]
+
+
+def claims(subject: str, **changes: Any) -> Claims:
+    """Returns the claims of a good token for the account; a change to None leaves a claim out."""
+    present = int(time.time())
+    good = {
+        "sub": subject,
+        "roles": ["viewer"],
+        "exp": present + 600,
+        "iat": present,
+        "nbf": present,
+        "iss": "killrvideo.user.v1",
+        "aud": "killrvideo",
+        "jti": str(uuid4()),
+    }
+    return {name: value for name, value in (good | changes).items() if value is not None}
+
+
+def signed(body: Claims, key: str = KEY, algorithm: str = "HS256") -> str:
+    """Signs claims as the service would."""
+    return jwt.encode(body, key, algorithm)
+
+
+def handmade(header: Claims, body: Claims, signature: bytes | None = None) -> str:
+    """Puts a token together by hand, as PyJWT would refuse to; signed with HMAC-SHA256 unless told how."""
+    head = ".".join(_encoded(json.dumps(part).encode()) for part in (header, body))
+    if signature is None:
+        signature = hmac.new(KEY.encode(), head.encode(), hashlib.sha256).digest()
+    return f"{head}.{_encoded(signature)}"
+
+
+def _encoded(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()

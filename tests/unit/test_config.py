@@ -1,0 +1,81 @@
+import re
+import stat
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from killrvideo_grpc.config import ConfigurationError, Settings, load_settings, signing_key
+from tests.support.settings import KEY, settings_in
+
+EXAMPLE = Path(__file__).parents[2] / ".env.example"
+
+
+def test_the_example_names_every_setting_and_no_other() -> None:
+    named = re.findall(r"^([A-Z][A-Z0-9_]+)=", EXAMPLE.read_text(), re.MULTILINE)
+    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def test_the_example_holds_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    defaults = load_settings()
+    (tmp_path / ".env").write_text(EXAMPLE.read_text())
+    assert load_settings() == defaults
+
+
+def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("GRPC_PORT=1\nPROJECT_NAME=File\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("GRPC_PORT", "2")
+    assert (load_settings().grpc_port, load_settings().project_name) == (2, "File")
+
+
+def test_one_message_names_all_that_is_wrong_and_shows_no_value(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    wrong = {"SECRET_KEY": "planted-short", "GRPC_PORT": "planted", "STORE": "planted", "TLS_KEY_FILE": "planted"}
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as caught:
+        load_settings()
+    assert all(name in str(caught.value) for name in wrong)
+    assert "planted" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("key", ["k" * 31, "change-me-" * 5, "Your_Secret_Key_" * 3, "changethis" * 4, "insecure" * 8])
+def test_weak_keys_are_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValidationError, match="openssl"):
+        settings_in(tmp_path, secret_key=key)
+
+
+@pytest.mark.parametrize("algorithm", ["none", "RS256", "ES256", "hs256", ""])
+def test_only_hmacs_sign(tmp_path: Path, algorithm: str) -> None:
+    with pytest.raises(ValidationError):
+        settings_in(tmp_path, algorithm=algorithm)
+
+
+def test_no_repr_shows_the_key(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    assert KEY not in f"{settings!r} {settings} {settings.model_dump()}"
+
+
+def test_a_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, secret_key=None)
+    key = signing_key(settings)
+    assert len(key) == 64
+    assert signing_key(settings) == key
+    assert stat.S_IMODE(settings.secret_key_path.stat().st_mode) == 0o600
+    assert list(tmp_path.iterdir()) == [settings.secret_key_path]
+
+
+def test_a_kept_key_that_is_cut_is_refused(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, secret_key=None)
+    settings.secret_key_path.write_text("cut")
+    with pytest.raises(ConfigurationError, match="shorter than 32 bytes"):
+        signing_key(settings)
+
+
+def test_an_ipv6_host_is_in_brackets(tmp_path: Path) -> None:
+    assert settings_in(tmp_path, grpc_host="::1").address(50051) == "[::1]:50051"

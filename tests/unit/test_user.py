@@ -1,0 +1,64 @@
+import sys
+import unicodedata
+from datetime import UTC
+
+from hypothesis import given
+from hypothesis import strategies as st
+from killrvideo.user.v1 import user_service_pb2
+from protovalidate import Validator
+
+from killrvideo_grpc.domain.user import AccountStatus, Role, normal_email, now, read_roles, read_status
+from tests.support.accounts import a_user
+
+
+def test_the_ladder() -> None:
+    acts = {role: [other for other in Role if a_user(roles=frozenset({role})).may_act_as(other)] for role in Role}
+    assert acts == {
+        Role.VIEWER: [Role.VIEWER],
+        Role.CREATOR: [Role.VIEWER, Role.CREATOR],
+        Role.MODERATOR: [Role.VIEWER, Role.CREATOR, Role.MODERATOR],
+    }
+    assert not a_user(roles=frozenset()).may_act_as(Role.VIEWER)
+
+
+def test_what_a_store_holds_beyond_our_words_grants_nothing() -> None:
+    assert read_roles(["viewer", "admin", "MODERATOR"]) == {Role.VIEWER}
+    assert [read_status(name) for name in ("active", "suspended", "ACTIVE", "locked", None)] == [
+        AccountStatus.ACTIVE,
+        *[AccountStatus.SUSPENDED] * 4,
+    ]
+
+
+@given(st.text())
+def test_the_normal_form_is_one(text: str) -> None:
+    assert normal_email(normal_email(text)) == normal_email(text)
+
+
+@given(st.emails())
+def test_spellings_of_an_address_have_one_normal_form(address: str) -> None:
+    assert normal_email(f" {address.upper()}\n") == normal_email(address)
+
+
+def test_full_width_is_the_same_address() -> None:
+    assert normal_email("\uff22\uff2f\uff22\uff20\uff38\uff0e\uff2f\uff32\uff27") == "bob@x.org"
+
+
+def test_whatever_the_contract_takes_has_a_normal_form_that_it_takes() -> None:
+    """Each character of Unicode that may stand in an address is tried, so the contract may judge what is typed."""
+    validator = Validator()
+
+    def taken(address: str) -> bool:
+        request = user_service_pb2.RegisterRequest(
+            email=address, password="long enough", first_name="Ann", last_name="Lee"
+        )
+        return not validator.collect_violations(request)
+
+    letters = [chr(code) for code in range(sys.maxunicode) if unicodedata.category(chr(code))[0] in "LMNPSZ"]
+    addresses = [f"a{letter}@x{letter}.org" for letter in letters]
+    assert sum(map(taken, addresses)) > 100_000
+    assert [address for address in addresses if taken(address) and not taken(normal_email(address))] == []
+
+
+def test_now_is_what_every_store_can_keep() -> None:
+    assert now().tzinfo is UTC
+    assert now().microsecond % 1000 == 0
