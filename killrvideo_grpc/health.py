@@ -40,9 +40,9 @@ class StoreHealth:
             self._look()
 
     def _look(self) -> None:
-        deadline.set_time_left(INTERVAL)
         try:
-            self._store.ping()
+            with deadline.within(INTERVAL):
+                self._store.ping()
             serving = True
         except ServiceError:
             serving = False

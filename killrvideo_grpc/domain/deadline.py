@@ -1,16 +1,24 @@
 """The time that the present call has left. Set where calls come in, asked where they wait: stores and hashing."""
 
+import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from killrvideo_grpc.domain.errors import DeadlineExceeded
 
-_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+_deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 
 
-def set_time_left(seconds: float | None) -> None:
-    """Gives the present context `seconds` from now, or no limit for None."""
-    _deadline.set(None if seconds is None else time.monotonic() + seconds)
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Gives what runs inside `seconds` from now; infinity is no limit."""
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
 def time_left(at_most: float) -> float:
@@ -18,10 +26,7 @@ def time_left(at_most: float) -> float:
 
     Raises DeadlineExceeded when there are none left.
     """
-    deadline = _deadline.get()
-    if deadline is None:
-        return at_most
-    left = deadline - time.monotonic()
+    left = _deadline.get() - time.monotonic()
     if left <= 0:
         raise DeadlineExceeded
     return min(left, at_most)
@@ -29,5 +34,4 @@ def time_left(at_most: float) -> float:
 
 def is_over() -> bool:
     """Says whether the present call has used up its time."""
-    deadline = _deadline.get()
-    return deadline is not None and deadline <= time.monotonic()
+    return _deadline.get() <= time.monotonic()

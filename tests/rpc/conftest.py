@@ -18,6 +18,7 @@ from tests.support.ports import free_port
 from tests.support.settings import settings_in
 
 Stub = user_service_pb2_grpc.UserServiceStub
+Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +92,9 @@ class Account:
         connection.close()
 
 
-def bearer(token: str) -> list[tuple[str, str]]:
+def bearer(token: str) -> Metadata:
     """Returns the metadata that carries a token."""
-    return [("authorization", f"Bearer {token}")]
+    return (("authorization", f"Bearer {token}"),)
 
 
 @pytest.fixture

@@ -11,13 +11,12 @@ import pytest
 from google.protobuf.message import Message
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
 
-from tests.rpc.conftest import Account, Stub, bearer
+from tests.rpc.conftest import Account, Metadata, Stub, bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.tokens import claims, handmade, signed
 
 Code = grpc.StatusCode
-Metadata = list[tuple[str, str | bytes]]
 
 NOT_AUTHENTICATED = (Code.UNAUTHENTICATED, "NOT_AUTHENTICATED", "Not authenticated")
 EXPIRED = (Code.UNAUTHENTICATED, "TOKEN_EXPIRED", "Token has expired")
@@ -29,11 +28,11 @@ HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
 def token(**changes: Any) -> Callable[[Account], Metadata]:
-    return lambda account: [*bearer(signed(claims(account.user_id, **changes)))]
+    return lambda account: bearer(signed(claims(account.user_id, **changes)))
 
 
 def sent(text: str) -> Callable[[Account], Metadata]:
-    return lambda account: [("authorization", text)]
+    return lambda account: (("authorization", text),)
 
 
 def present() -> int:
@@ -42,28 +41,28 @@ def present() -> int:
 
 TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, str, str] | None]] = {
     "good": (token(), GOOD),
-    "good, scheme in other letters": (lambda account: [("authorization", f"bEARER {account.login.token}")], GOOD),
+    "good, scheme in other letters": (lambda account: (("authorization", f"bEARER {account.login.token}"),), GOOD),
     "good, with claims of its own": (token(extra="x"), GOOD),
     "good, forged role": (token(roles=["moderator"]), GOOD),  # the account's own roles count, see below
     "good, without roles": (token(roles=None), GOOD),
-    "none": (lambda account: [], NOT_AUTHENTICATED),
+    "none": (lambda account: (), NOT_AUTHENTICATED),
     "empty": (sent(""), NOT_AUTHENTICATED),
     "scheme alone": (sent("Bearer"), NOT_AUTHENTICATED),
     "scheme and space": (sent("Bearer  "), NOT_AUTHENTICATED),
     "other scheme": (sent("Basic dXNlcjpwYXNz"), NOT_AUTHENTICATED),
-    "no scheme": (lambda account: [("authorization", account.login.token)], NOT_AUTHENTICATED),
-    "two headers": (lambda account: [*account.metadata, *account.metadata], INVALID),
-    "two in one": (lambda account: [("authorization", f"Bearer {account.login.token}, Bearer x")], INVALID),
+    "no scheme": (lambda account: (("authorization", account.login.token),), NOT_AUTHENTICATED),
+    "two headers": (lambda account: account.metadata * 2, INVALID),
+    "two in one": (lambda account: (("authorization", f"Bearer {account.login.token}, Bearer x"),), INVALID),
     "garbage": (sent("Bearer garbage"), INVALID),
     "null": (sent("Bearer null"), INVALID),
     "deep": (sent("Bearer " + base64.b64encode(b"[" * 3000).decode() + ".e30.e30"), INVALID),
-    "cut": (lambda account: [*bearer(account.login.token[:-2])], INVALID),
+    "cut": (lambda account: bearer(account.login.token[:-2]), INVALID),
     "expired": (token(exp=present() - 1), EXPIRED),
     "not yet valid": (token(nbf=present() + 600), INVALID),
     "issued in the future": (token(iat=present() + 600), INVALID),
     "no exp": (token(exp=None), INVALID),
     "exp no number": (token(exp="tomorrow"), INVALID),
-    "exp without end": (lambda account: [*bearer(handmade(HEADER, claims(account.user_id, exp=1e999)))], INVALID),
+    "exp without end": (lambda account: bearer(handmade(HEADER, claims(account.user_id, exp=1e999))), INVALID),
     "no iat": (token(iat=None), INVALID),
     "no nbf": (token(nbf=None), INVALID),
     "no jti": (token(jti=None), INVALID),
@@ -71,30 +70,30 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
     "no sub": (token(sub=None), NO_SUBJECT),
     "sub no UUID": (token(sub="ann"), NO_SUBJECT),
     "sub in another spelling": (
-        lambda account: [*bearer(signed(claims("{" + account.user_id.upper() + "}")))],
+        lambda account: bearer(signed(claims("{" + account.user_id.upper() + "}"))),
         NO_SUBJECT,
     ),
-    "sub no text": (lambda account: [*bearer(handmade(HEADER, claims("") | {"sub": 7}))], NO_SUBJECT),
+    "sub no text": (lambda account: bearer(handmade(HEADER, claims("") | {"sub": 7})), NO_SUBJECT),
     "sub unknown": (token(sub=str(uuid4())), GONE),
     "no iss": (token(iss=None), INVALID),
     "wrong iss": (token(iss="someone"), INVALID),
     "no aud": (token(aud=None), INVALID),
     "wrong aud": (token(aud="others"), INVALID),
     "aud no text": (token(aud=[1]), INVALID),
-    "other key": (lambda account: [*bearer(signed(claims(account.user_id), key="other" * 16))], INVALID),
-    "alg none": (lambda account: [*bearer(handmade({"alg": "none"}, claims(account.user_id), b""))], INVALID),
-    "alg none, signed": (lambda account: [*bearer(handmade({"alg": "NONE"}, claims(account.user_id)))], INVALID),
-    "no alg": (lambda account: [*bearer(handmade({"typ": "JWT"}, claims(account.user_id)))], INVALID),
-    "another HMAC": (lambda account: [*bearer(signed(claims(account.user_id), algorithm="HS512"))], INVALID),
+    "other key": (lambda account: bearer(signed(claims(account.user_id), key="other" * 16)), INVALID),
+    "alg none": (lambda account: bearer(handmade({"alg": "none"}, claims(account.user_id), b"")), INVALID),
+    "alg none, signed": (lambda account: bearer(handmade({"alg": "NONE"}, claims(account.user_id))), INVALID),
+    "no alg": (lambda account: bearer(handmade({"typ": "JWT"}, claims(account.user_id))), INVALID),
+    "another HMAC": (lambda account: bearer(signed(claims(account.user_id), algorithm="HS512")), INVALID),
     "public key taken for HMAC": (
-        lambda account: [*bearer(handmade({"alg": "RS256"}, claims(account.user_id)))],
+        lambda account: bearer(handmade({"alg": "RS256"}, claims(account.user_id))),
         INVALID,
     ),
     "unknown critical header": (
-        lambda account: [*bearer(handmade(HEADER | {"crit": ["x"], "x": 1}, claims(account.user_id)))],
+        lambda account: bearer(handmade(HEADER | {"crit": ["x"], "x": 1}, claims(account.user_id))),
         INVALID,
     ),
-    "claims no object": (lambda account: [*bearer(handmade(HEADER, []))], INVALID),  # type: ignore[arg-type]
+    "claims no object": (lambda account: bearer(handmade(HEADER, [])), INVALID),  # type: ignore[arg-type]
 }
 
 PRIVATE: dict[str, Message] = {"GetMe": GetMeRequest(), "UpdateMe": UpdateMeRequest(first_name="Bea")}
@@ -123,7 +122,7 @@ def test_public_rpcs_look_at_no_token(grpc_stub: Stub, account: Account, rpc: st
 @pytest.mark.parametrize("rpc", PRIVATE)
 def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -> None:
     def now() -> tuple[grpc.StatusCode, str, str] | None:
-        return outcome(grpc_stub, rpc, PRIVATE[rpc], [*account.metadata])
+        return outcome(grpc_stub, rpc, PRIVATE[rpc], account.metadata)
 
     assert now() is None
     account.change("account_status", "suspended")

@@ -2,13 +2,14 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event
+from typing import Any
 
 import grpc
 import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
 from killrvideo_grpc.rpc.interceptors.pools import BoundedPool
-from tests.rpc.conftest import Account, Stub
+from tests.rpc.conftest import Account, Metadata, Stub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import Failure, read_failure
 
@@ -16,9 +17,10 @@ Code = grpc.StatusCode
 SERVICE = "/killrvideo.user.v1.UserService"
 
 
-def raw(channel: grpc.Channel, path: str, body: bytes, metadata: list[tuple[str, str]] | None = None) -> Failure:
+def raw(channel: grpc.Channel, path: str, body: bytes, metadata: Metadata | None = None) -> Failure:
+    call: Any = channel.unary_unary(path)
     with pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary(path)(body, metadata=metadata, timeout=10)
+        call(body, metadata=metadata, timeout=10)
     return read_failure(caught.value)
 
 
@@ -43,7 +45,7 @@ def test_a_message_over_the_limit(grpc_channel: grpc.Channel) -> None:
 
 
 def test_a_stream_where_one_message_is_due(grpc_channel: grpc.Channel) -> None:
-    call = grpc_channel.stream_unary(f"{SERVICE}/GetMe")
+    call: Any = grpc_channel.stream_unary(f"{SERVICE}/GetMe")
     with pytest.raises(grpc.RpcError) as caught:
         call(iter([]), timeout=10)
     assert read_failure(caught.value).code is Code.UNIMPLEMENTED
@@ -64,7 +66,7 @@ def test_a_cancelled_call(grpc_stub: Stub, account: Account) -> None:
 
 @pytest.mark.parametrize("request_id", ["a", "Root=1-67891233-abcdef012345678912345678", "x" * 128])
 def test_a_sane_request_id_comes_back(grpc_stub: Stub, request_id: str) -> None:
-    metadata = [("x-request-id", request_id)]
+    metadata = (("x-request-id", request_id),)
     _, call = grpc_stub.Register.with_call(
         RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"), metadata=metadata
     )
@@ -77,7 +79,7 @@ def test_a_sane_request_id_comes_back(grpc_stub: Stub, request_id: str) -> None:
 @pytest.mark.parametrize("request_id", ["", "x" * 129, "a b", 'a"b', "{}", "<script>"])
 def test_an_odd_request_id_is_replaced(grpc_stub: Stub, request_id: str) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        grpc_stub.GetMe(GetMeRequest(), metadata=[("x-request-id", request_id)])
+        grpc_stub.GetMe(GetMeRequest(), metadata=(("x-request-id", request_id),))
     made = read_failure(caught.value).request_id
     assert made
     assert made != request_id

@@ -64,7 +64,10 @@ def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
 @pytest.mark.parametrize(
     ("roles", "expected"),
     [
-        ([Role.VIEWER], {"Open": None, "View": None, "Create": "['creator', 'moderator']", "Moderate": "['moderator']"}),
+        (
+            [Role.VIEWER],
+            {"Open": None, "View": None, "Create": "['creator', 'moderator']", "Moderate": "['moderator']"},
+        ),
         ([Role.CREATOR], {"Open": None, "View": None, "Create": None, "Moderate": "['moderator']"}),
         ([Role.MODERATOR], {"Open": None, "View": None, "Create": None, "Moderate": None}),
         ([Role.VIEWER, Role.CREATOR], {"Open": None, "View": None, "Create": None, "Moderate": "['moderator']"}),

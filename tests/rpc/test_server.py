@@ -1,10 +1,10 @@
 """The whole server as it is composed: health, reflection, refusals, TLS, stopping."""
 
-import datetime
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import grpc
 import pytest
@@ -14,7 +14,7 @@ from killrvideo.user.v1 import user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.ports import UserStore
+from killrvideo_grpc.domain.user import Credentials
 from killrvideo_grpc.server import CannotListen, UserServer, open_store
 from killrvideo_grpc.stores.sqlite import SqliteStore
 from tests.support.accounts import PASSWORD, an_address
@@ -41,7 +41,7 @@ class FlakyStore(SqliteStore):
             raise StoreUnavailable
         super().ping()
 
-    def find_credentials(self, email: str):  # type: ignore[no-untyped-def]
+    def find_credentials(self, email: str) -> Credentials | None:
         self.waiting.set()
         self.go_on.wait(20)
         return super().find_credentials(email)
@@ -67,12 +67,14 @@ def channel(server: UserServer) -> Iterator[grpc.Channel]:
 
 
 def health_of(channel: grpc.Channel, name: str) -> int:
-    return health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    status: int = stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=10).status
+    return status
 
 
 def watch(channel: grpc.Channel, name: str) -> Iterator[int]:
-    request = health_pb2.HealthCheckRequest(service=name)
-    return (answer.status for answer in health_pb2_grpc.HealthStub(channel).Watch(request, timeout=20))
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    return (answer.status for answer in stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=20))
 
 
 def test_health_knows_both_names(channel: grpc.Channel) -> None:
@@ -120,7 +122,8 @@ def test_streams_that_never_end_stop_nobody_else(channel: grpc.Channel) -> None:
         yield b""
 
     for _ in range(32):
-        channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")(requests())
+        stream: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+        stream(requests())
     with pytest.raises(grpc.RpcError) as caught:
         user_service_pb2_grpc.UserServiceStub(channel).GetMe(GetMeRequest(), timeout=10)
     forever.set()
@@ -133,8 +136,8 @@ def test_too_many_logins_are_refused_and_other_calls_are_not(channel: grpc.Chann
     login = LoginRequest(email=an_address(), password=PASSWORD)
     store.go_on.clear()
     calls = [stub.Login.future(login, timeout=30) for _ in range(400)]
-    refused = next(call for call in reversed(calls) if call.exception())
-    failure = read_failure(refused.exception())
+    refused: Any = next(call for call in reversed(calls) if call.exception())
+    failure = read_failure(refused)
     assert (failure.code, failure.reason, failure.retry_seconds) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1)
     with pytest.raises(grpc.RpcError) as caught:
         stub.GetMe(GetMeRequest(), timeout=10)
@@ -144,7 +147,9 @@ def test_too_many_logins_are_refused_and_other_calls_are_not(channel: grpc.Chann
     assert codes == {Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED}
 
 
-def test_calls_under_way_end_before_the_server_does(server: UserServer, channel: grpc.Channel, store: FlakyStore) -> None:
+def test_calls_under_way_end_before_the_server_does(
+    server: UserServer, channel: grpc.Channel, store: FlakyStore
+) -> None:
     stub = user_service_pb2_grpc.UserServiceStub(channel)
     email = an_address()
     stub.Register(RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee"))

@@ -96,12 +96,8 @@ def test_a_locked_file_is_unavailable_after_the_wait(path: Path) -> None:
     user = a_user()
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
-    deadline.set_time_left(0.2)
-    try:
-        with pytest.raises(DeadlineExceeded):
-            store.register(user, HASH)
-    finally:
-        deadline.set_time_left(None)
+    with deadline.within(0.2), pytest.raises(DeadlineExceeded):
+        store.register(user, HASH)
     assert store.get(user.user_id) is None  # reading goes on while another writes
     holder.execute("COMMIT")
     holder.close()

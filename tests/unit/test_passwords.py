@@ -47,14 +47,11 @@ def test_another_cost_asks_for_a_new_hash() -> None:
 
 def test_a_caller_whose_time_is_up_is_not_hashed_for() -> None:
     hashed = hasher.hash("correct horse")
-    deadline.set_time_left(0)
-    try:
+    with deadline.within(0):
         with pytest.raises(DeadlineExceeded):
             hasher.verify("correct horse", hashed)
         with pytest.raises(DeadlineExceeded):
             hasher.hash("correct horse")
-    finally:
-        deadline.set_time_left(None)
 
 
 def test_refusing_a_cheaper_hash_costs_what_refusing_any_does() -> None:

@@ -25,9 +25,9 @@ class ErrorsInterceptor(Interceptor):
 
     @contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        deadline.set_time_left(context.time_remaining() if context.is_active() else 0)
         try:
-            yield
+            with deadline.within(context.time_remaining() if context.is_active() else 0):
+                yield
         except grpc.RpcError:
             raise  # the caller hung up amid a stream, and grpcio ends the call itself
         except Exception as error:

@@ -1,0 +1,164 @@
+"""The installed command, as people and scripts use it."""
+
+import re
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from killrvideo.user.v1.user_service_pb2 import RegisterRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from tests.support.accounts import PASSWORD
+from tests.support.process import BIN, run, running
+from tests.support.settings import KEY
+
+ROOT = Path(__file__).parents[2]
+ANN = RegisterRequest(email="ann@example.org", password=PASSWORD, first_name="Ann", last_name="Lee")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a database in it, in which Ann has an account."""
+    folder = tmp_path_factory.mktemp("command line")
+    with running(folder) as service, grpc.insecure_channel(service.target) as channel:
+        UserServiceStub(channel).Register(ANN)
+    return folder
+
+
+@pytest.mark.parametrize("arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"]])
+def test_help_teaches(folder: Path, arguments: list[str]) -> None:
+    done = run(folder, *arguments, "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: killrvideo-grpc")
+    assert done.stderr == ""
+
+
+def test_version(folder: Path) -> None:
+    assert re.fullmatch(r"killrvideo-grpc \d+\.\d+\.\d+\n", run(folder, "--version").stdout)
+
+
+def test_roles_are_assigned_listed_and_revoked(folder: Path) -> None:
+    def output(*arguments: str) -> str:
+        done = run(folder, "roles", *arguments)
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert output("list", "ann@example.org") == "viewer\n"
+    assert output("assign", "ANN@example.org", "moderator") == "viewer\nmoderator\n"
+    assert output("assign", "ann@example.org", "moderator") == "viewer\nmoderator\n"
+    assert output("list", " ann@example.org") == "viewer\nmoderator\n"
+    assert output("revoke", "ann@example.org", "moderator") == "viewer\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["list", "nobody@example.org"], 1, "No account has this e-mail address in"),
+        (["assign", "nobody@example.org", "viewer"], 1, "No account has this e-mail address in"),
+        (["assign", "ann@example.org", "king"], 2, "'king' is not one of 'viewer', 'creator', 'moderator'"),
+        (["assign", "ann@example.org"], 2, "Missing argument"),
+        (["list", "a\x1b[2Jb"], 2, "is not an e-mail address"),
+        (["list", "\udcff"], 2, "is not an e-mail address"),
+        (["abolish"], 2, "No such command"),
+    ],
+)
+def test_a_wrong_call_says_what_is_wrong(folder: Path, arguments: list[str], code: int, message: str) -> None:
+    done = run(folder, "roles", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None:
+    done = run(folder, "config", "check", PROJECT_NAME="Mine")
+    assert done.returncode == 0
+    assert "PROJECT_NAME=Mine\n" in done.stdout
+    assert "SECRET_KEY=**********\n" in done.stdout
+    assert KEY not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "messages"),
+    [
+        ({"SECRET_KEY": "short", "GRPC_PORT": "99999", "STORE": "paper"}, ["SECRET_KEY", "GRPC_PORT", "STORE"]),
+        ({"GRPC_HOST": "203.0.113.1"}, ["203.0.113.1:0: Cannot assign requested address"]),
+        ({"SQLITE_PATH": "/proc/nowhere/killrvideo.db"}, ["/proc/nowhere/killrvideo.db: No such file or directory"]),
+        ({"SQLITE_PATH": str(ROOT / "README.md")}, ["README.md: file is not a database"]),
+        ({"TLS_CERT_FILE": "nowhere.pem"}, ["TLS needs both TLS_CERT_FILE and TLS_KEY_FILE"]),
+        ({"WORKERS": "2", "GRPC_HOST": "203.0.113.1", "GRPC_PORT": "1"}, ["203.0.113.1:1", "A worker could not start"]),
+    ],
+)
+def test_a_start_that_can_not_be_says_why(tmp_path: Path, changes: dict[str, str], messages: list[str]) -> None:
+    mode = ROOT.joinpath("README.md").stat().st_mode
+    done = run(tmp_path, "serve", **changes)
+    ROOT.joinpath("README.md").chmod(mode)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert all(message in done.stderr for message in messages), done.stderr
+    assert "Traceback" not in done.stderr
+    assert "short" not in done.stderr.replace("shorter", "")
+
+
+def test_a_file_of_a_newer_version_stops_the_start(tmp_path: Path) -> None:
+    assert run(tmp_path, "roles", "list", "ann@example.org").returncode == 1  # makes the file
+    connection = sqlite3.connect(tmp_path / "killrvideo.db")
+    connection.execute("PRAGMA user_version = 7")
+    connection.close()
+    done = run(tmp_path, "serve")
+    assert done.returncode == 1
+    assert "schema has version 7" in done.stderr
+
+
+def test_a_taken_port_stops_the_start(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        done = run(tmp_path, "serve", GRPC_PORT=str(service.ports[0]))
+    assert done.returncode == 1
+    assert "Address already in use" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_settings_come_from_the_working_directory(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("PROJECT_NAME=From the file\n")
+    assert "PROJECT_NAME=From the file\n" in run(tmp_path, "config", "check").stdout
+
+
+def test_the_wheel_is_whole_and_typed(tmp_path: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    subprocess.run(
+        [*pip, "--no-build-isolation", "--target", str(tmp_path / "site"), str(ROOT)], check=True, timeout=60
+    )
+    site = tmp_path / "site"
+    assert all((site / file).exists() for file in ("killrvideo_grpc/py.typed", "killrvideo/user/py.typed"))
+    (tmp_path / "caller.py").write_text(
+        "from killrvideo.user.v1.user_service_pb2 import LoginRequest\n"
+        "from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub\n"
+        "from killrvideo_grpc.config import Settings\n"
+        "import grpc\n"
+        "stub = UserServiceStub(grpc.insecure_channel('localhost:1'))\n"
+        "reveal_type(stub.Login(LoginRequest()).user.email)\n"
+        "reveal_type(Settings().grpc_port)\n"
+    )
+    checked = subprocess.run(
+        [str(BIN / "mypy"), "--strict", "caller.py"],
+        cwd=tmp_path,
+        env={"MYPYPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert 'Revealed type is "str"' in checked.stdout
+    assert 'Revealed type is "int"' in checked.stdout
+    script = "import killrvideo_grpc.__main__ as m, killrvideo.user.v1.user_pb2 as p; print(m.__file__, p.__file__)"
+    imported = subprocess.run(
+        [sys.executable, "-P", "-c", script],
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert imported.stdout.count(str(site)) == 2

@@ -1,0 +1,205 @@
+"""The service as processes: first calls with grpcurl, races, kills, signals, workers."""
+
+import json
+import os
+import select
+import signal
+import sqlite3
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+from threading import Barrier, Thread
+from typing import Any
+
+import grpc
+import pytest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
+from tests.support.ports import free_port
+from tests.support.process import GRPCURL, Service, running
+
+SERVICE = "killrvideo.user.v1.UserService"
+
+
+def registration(email: str) -> RegisterRequest:
+    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
+
+
+def grpcurl(service: Service, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([GRPCURL, "-plaintext", *arguments], capture_output=True, text=True, timeout=30, check=False)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("service")) as service:
+        yield service
+
+
+def test_a_first_session_with_grpcurl(service: Service) -> None:
+    def call(method: str, request: dict[str, str], *arguments: str) -> Any:
+        data = ["-d", json.dumps(request)] if request else []
+        done = grpcurl(service, *data, *arguments, service.target, f"{SERVICE}/{method}")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    email = an_address()
+    credentials = {"email": email, "password": PASSWORD}
+    registered = call("Register", credentials | {"first_name": "Ann", "last_name": "Lee"})
+    login = call("Login", credentials)
+    token = ["-H", f"authorization: Bearer {login['token']}"]
+    assert call("GetMe", {}, *token) == login["user"]
+    assert call("UpdateMe", {"first_name": "Bea"}, *token)["first_name"] == "Bea"
+    assert registered["user_id"] == login["user"]["user_id"]
+
+
+def test_the_calls_on_the_first_screen_work_as_they_stand(service: Service, tmp_path: Path) -> None:
+    lines = [line.strip() for line in service.banner.splitlines() if line.startswith("  grpcurl")]
+    assert len(lines) == 3
+    path = f"{Path(GRPCURL).parent}:{os.environ['PATH']}"
+    environment = {"PATH": path, "TOKEN": ""}
+    for line in lines:
+        done = subprocess.run(
+            ["sh", "-c", line], env=environment, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        environment["TOKEN"] = json.loads(done.stdout).get("token", environment["TOKEN"])
+
+
+def test_grpcurl_shows_errors_with_their_details(service: Service) -> None:
+    done = grpcurl(service, "-d", '{"email":"x"}', service.target, f"{SERVICE}/Register")
+    assert done.returncode != 0
+    assert "InvalidArgument" in done.stderr
+    assert "VALIDATION_FAILED" in done.stderr
+    assert "firstName" in done.stderr
+
+
+def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path) -> None:
+    """64 callers, 8 at a time a channel, at two services on one file."""
+    email, start = "raced@example.org", Barrier(64)
+    with ExitStack() as stack:
+        services = [stack.enter_context(running(tmp_path)) for _ in range(2)]
+        channels = [stack.enter_context(grpc.insecure_channel(service.target)) for service in services]
+
+        def claim(number: int) -> grpc.StatusCode:
+            stub = UserServiceStub(channels[number % 2])
+            start.wait(30)
+            try:
+                stub.Register(registration(email.upper() if number % 3 else email), timeout=60)
+            except grpc.RpcError as error:
+                return read_failure(error).code
+            return grpc.StatusCode.OK
+
+        with ThreadPoolExecutor(64) as pool:
+            codes = Counter(pool.map(claim, range(64)))
+    assert codes == {grpc.StatusCode.OK: 1, grpc.StatusCode.ALREADY_EXISTS: 63}
+    assert query(tmp_path, "SELECT count(*) FROM users") == [(1,)]
+
+
+def test_what_was_answered_survives_kills(tmp_path: Path) -> None:
+    """20 rounds of registering until kill -9, at random times."""
+    random, answered = Random(20), []
+    for _ in range(20):
+        with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
+            stub = UserServiceStub(channel)
+            kill_after = random.randrange(1, 40)
+
+            def register(stub: UserServiceStub = stub) -> None:
+                while True:
+                    email = an_address()
+                    try:
+                        stub.Register(registration(email), timeout=10)
+                    except grpc.RpcError:
+                        return
+                    answered.append(email)
+
+            callers = [Thread(target=register) for _ in range(4)]
+            goal = len(answered) + kill_after
+            for caller in callers:
+                caller.start()
+            while len(answered) < goal:
+                callers[0].join(0.001)
+            service.process.kill()
+            for caller in callers:
+                caller.join()
+    assert query(tmp_path, "PRAGMA integrity_check") == [("ok",)]
+    with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
+        stub = UserServiceStub(channel)
+        for email in answered:
+            token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
+            assert stub.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
+    assert len(answered) >= 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, workers: str) -> None:
+    with running(tmp_path, WORKERS=workers) as service:
+        with grpc.insecure_channel(service.target) as channel:
+            UserServiceStub(channel).Register(registration(an_address()))
+        service.process.send_signal(number)
+        assert service.process.wait(30) == 0
+        log = service.log.read_text()
+    assert log.count("stopped") == int(workers)
+    assert "Traceback" not in log
+
+
+def test_workers_have_ports_in_a_row_and_one_set_of_accounts(tmp_path: Path) -> None:
+    port = free_port()
+    with running(tmp_path, WORKERS="2", GRPC_PORT=str(port)) as service:
+        assert service.ports == [port, port + 1]
+        with ExitStack() as stack:
+            channels = [stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")) for port in service.ports]
+            first, second = map(UserServiceStub, channels)
+            email = an_address()
+            first.Register(registration(email))
+            token = second.Login(LoginRequest(email=email, password=PASSWORD)).token
+            assert first.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
+
+
+def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as service:
+        workers = children(service.process.pid)
+        assert len(workers) == 2
+        os.kill(workers[0], signal.SIGKILL)
+        for port in service.ports:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                call = UserServiceStub(channel).Register
+                call(registration(an_address()), wait_for_ready=True, timeout=30)
+        assert workers[0] not in children(service.process.pid)
+        assert service.stop() == 0
+
+
+def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
+    with running(tmp_path, WORKERS="2") as service:
+        workers = children(service.process.pid)
+        service.process.kill()
+        service.process.wait(10)
+    for worker in workers:
+        wait_for_end(worker)
+
+
+def children(pid: int) -> list[int]:
+    """Returns the processes that `pid` started, from Linux's process table."""
+    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in listed.split()]
+
+
+def wait_for_end(pid: int) -> None:
+    descriptor = os.pidfd_open(pid) if Path(f"/proc/{pid}").exists() else None
+    if descriptor is not None:
+        assert select.select([descriptor], [], [], 30)[0]
+        os.close(descriptor)
+
+
+def query(folder: Path, statement: str) -> list[Any]:
+    connection = sqlite3.connect(folder / "killrvideo.db")
+    rows = connection.execute(statement).fetchall()
+    connection.close()
+    return rows
