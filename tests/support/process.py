@@ -1,5 +1,6 @@
 """Runs the installed command as a process, the way strangers do."""
 
+import itertools
 import os
 import re
 import signal
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from killrvideo_grpc.stores.data_api import Connection
 from tests.support.settings import KEY, ROUNDS
 
 BIN = Path(sys.executable).parent
@@ -65,12 +67,24 @@ def running(folder: Path, **changes: str) -> Iterator[Service]:
     with process:
         try:
             assert process.stdout
-            banner = "".join(iter(process.stdout.readline, "Ctrl-C stops it.\n"))
+            banner = "".join(itertools.takewhile(lambda line: line != "Ctrl-C stops it.\n", process.stdout))
             ports = [int(port) for port in re.findall(r":(\d+)", banner.splitlines()[0])] if banner else []
             assert ports, log.read_text()
             yield Service(process, ports, banner, log)
         finally:
             process.kill()
+
+
+def astra(connection: Connection) -> dict[str, str]:
+    """Returns the settings for this Data API and keyspace."""
+    return {
+        "STORE": "astra",
+        "ASTRA_DB_API_ENDPOINT": connection.endpoint,
+        "ASTRA_DB_KEYSPACE": connection.keyspace,
+        "ASTRA_DB_ENVIRONMENT": connection.environment,
+        "ASTRA_DB_USERNAME": connection.username or "",
+        "ASTRA_DB_PASSWORD": connection.password or "",
+    }
 
 
 def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":

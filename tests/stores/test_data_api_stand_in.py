@@ -1,0 +1,339 @@
+"""Holds the stand-in for the Data API to what a real one answered, and to what its users rely on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from astrapy import Database
+from astrapy.exceptions import (
+    DataAPIException,
+    DataAPIResponseException,
+    DataAPITimeoutException,
+)
+from astrapy.info import AlterTableAddColumns, CollectionDefinition, TableValuedColumnTypeDescriptor
+
+from tests.support.data_api import DataApi, Delay, Drip, ErrorAnswer, Hang
+from tests.support.data_api.astrapy_errors import WHAT_ASTRAPY_RAISES, Raised, describe
+from tests.support.data_api.clients import Send, astrapy_database, refusal, sending, token
+from tests.support.data_api.faults import Kind
+from tests.support.data_api.transcripts import KEYSPACE, Call, add_rows_of_pages, alike, read_calls, replay
+
+ROOT = Path(__file__).parents[2]
+SUPPORT = ROOT / "tests" / "support" / "data_api"
+CALLS = read_calls()
+REFUSED = [json.loads(line) for line in (SUPPORT / "refused.jsonl").read_text().splitlines()]
+USERS = {
+    "columns": {
+        "userid": "uuid",
+        "email": "text",
+        "created_date": "timestamp",
+        "roles": {"type": "set", "valueType": "text"},
+        "search_terms": {"type": "set", "valueType": "text"},
+    },
+    "primaryKey": "userid",
+}
+ANN, BOB = uuid4(), uuid4()
+
+
+@pytest.fixture
+def api() -> Iterator[DataApi]:
+    with DataApi() as api:
+        yield api
+
+
+@pytest.fixture
+def send(api: DataApi) -> Iterator[Send]:
+    """Sends commands to a keyspace with a table of users and a collection of credentials."""
+    with sending(api, KEYSPACE) as send:
+        api.put_keyspace(KEYSPACE)
+        send("", createTable={"name": "users", "definition": USERS})
+        send("", createCollection={"name": "credentials", "options": {"indexing": {"deny": ["*"]}}})
+        api.forget_requests()
+        yield send
+
+
+@pytest.fixture
+def database(api: DataApi, send: Send) -> Iterator[Database]:
+    with astrapy_database(api, KEYSPACE) as database:
+        yield database
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Threads take turns after microseconds, so that what no lock guards goes wrong."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.fixture(scope="module")
+def replayed() -> dict[str, httpx.Response]:
+    with DataApi() as api:
+        return replay(api)
+
+
+@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.step)
+def test_answers_as_a_real_one_did(call: Call, replayed: dict[str, httpx.Response]) -> None:
+    given = replayed[call.step]
+    assert given.status_code == call.status
+    assert alike(call.response, given.json()), given.text
+
+
+def test_two_pages_are_all_rows(replayed: dict[str, httpx.Response]) -> None:
+    pages = [replayed[f"table find, {which} page"].json()["data"]["documents"] for which in ("first", "second")]
+    assert [len(page) for page in pages] == [50, 10]
+    assert len({row["userid"] for page in pages for row in page}) == 60
+
+
+@pytest.mark.usefixtures("eager_switching")
+def test_of_64_inserts_of_one_id_at_once_one_is_accepted(api: DataApi, send: Send) -> None:
+    start = threading.Barrier(64)
+
+    def insert(number: int) -> tuple[str, str] | None:
+        start.wait()
+        return refusal(send("credentials", insertOne={"document": {"_id": "a@x.org", "number": number}}))
+
+    with ThreadPoolExecutor(64) as pool:
+        answers = list(pool.map(insert, range(64)))
+    assert answers.count(None) == 1
+    assert answers.count(("REQUEST", "DOCUMENT_ALREADY_EXISTS")) == 63
+    assert api.document(KEYSPACE, "credentials", "a@x.org") == {"_id": "a@x.org", "number": answers.index(None)}
+
+
+@pytest.mark.usefixtures("eager_switching")
+def test_no_update_of_a_set_is_lost(api: DataApi, send: Send) -> None:
+    roles = [f"r{number:02}" for number in range(64)]
+    start = threading.Barrier(len(roles))
+
+    def push(role: str) -> None:
+        start.wait()
+        send("users", updateOne={"filter": {"userid": str(ANN)}, "update": {"$push": {"roles": role}}})
+
+    with ThreadPoolExecutor(len(roles)) as pool:
+        list(pool.map(push, roles))
+    assert api.row(KEYSPACE, "users", ANN) == {"userid": str(ANN), "roles": roles}
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        {"userid": str(ANN), "email": "a"},
+        {"search_terms": {"$in": ["a", "b"]}},
+        {"search_terms": {"$all": ["a", "b"]}},
+        {"created_date": {"$gt": "2026-01-01T00:00:00Z", "$lt": "2026-02-01T00:00:00Z"}},
+        {"$and": [{"email": "a"}, {"search_terms": {"$in": ["a"]}}]},
+        {"email": {"$in": ["a"]}},
+    ],
+)
+def test_a_filter_has_one_condition(send: Send, condition: dict[str, Any]) -> None:
+    for command in ("find", "findOne"):
+        assert refusal(send("users", **{command: {"filter": condition}})) == ("SERVER", "UNSUPPORTED_DATABASE_QUERY")
+
+
+@pytest.mark.parametrize("line", REFUSED, ids=lambda line: str(json.dumps(line["command"])[:70]))
+def test_what_is_not_known_is_refused(api: DataApi, send: Send, line: dict[str, Any]) -> None:
+    refused = refusal(send(line["path"], **line["command"]))
+    assert refused is not None
+    assert refused[0] == "REQUEST"
+    assert api.rows(KEYSPACE, "users") == []
+    assert api.documents(KEYSPACE, "credentials") == []
+
+
+def test_a_limit_of_more_than_a_page_ends_on_a_later_one(api: DataApi, send: Send) -> None:
+    add_rows_of_pages(api)
+    command: dict[str, Any] = {"filter": {"search_terms": {"$in": ["page"]}}, "options": {"limit": 55}}
+    first = send("users", find=command)["data"]
+    assert len(first["documents"]) == 50
+    second = send("users", find={**command, "options": {"limit": 55, "pageState": first["nextPageState"]}})["data"]
+    assert (len(second["documents"]), second["nextPageState"]) == (5, None)
+    other = {"filter": {"search_terms": {"$in": ["other"]}}, "options": {"pageState": first["nextPageState"]}}
+    assert refusal(send("users", find=other)) == ("SERVER", "UNEXPECTED_DRIVER_ERROR")
+
+
+def test_keys_come_in_pages_too(api: DataApi, send: Send) -> None:
+    add_rows_of_pages(api)
+    keys = sorted(row["userid"] for row in api.rows(KEYSPACE, "users"))
+    pages = [send("users", find={"filter": {"userid": {"$in": keys[:count]}}})["data"] for count in (50, 60)]
+    assert [(len(page["documents"]), page["nextPageState"] is None) for page in pages] == [(50, True), (50, False)]
+    assert [row["userid"] for row in pages[0]["documents"]] != keys[:50]
+
+
+def test_only_an_inserted_row_outlives_its_cells(api: DataApi, send: Send) -> None:
+    for change in ({"$pullAll": {"roles": ["viewer"]}}, {"$unset": {"email": ""}}, {"$set": {"email": None}}):
+        send("users", updateOne={"filter": {"userid": str(ANN)}, "update": change})
+        assert api.row(KEYSPACE, "users", ANN) is None
+    send("users", updateOne={"filter": {"userid": str(ANN)}, "update": {"$set": {"email": "a"}}})
+    send("users", insertOne={"document": {"userid": str(BOB), "email": "b"}})
+    for key in (ANN, BOB):
+        send("users", updateOne={"filter": {"userid": str(key)}, "update": {"$unset": {"email": ""}}})
+    assert [api.row(KEYSPACE, "users", key) for key in (ANN, BOB)] == [None, {"userid": str(BOB)}]
+
+
+def test_a_life_through_astrapy(database: Database) -> None:
+    admin = database.get_database_admin()
+    admin.create_keyspace("other")
+    assert set(admin.list_keyspaces()) == {KEYSPACE, "other"}
+    admin.drop_keyspace("other")
+    users = database.create_table("users", definition=USERS, if_not_exists=True)
+    users.alter(AlterTableAddColumns({"tags": TableValuedColumnTypeDescriptor(column_type="set", value_type="text")}))
+    users.create_index("users_search_terms", "search_terms", if_not_exists=True)
+    assert users.list_index_names() == ["users_search_terms"]
+    assert users.list_indexes()[0].definition.column == "search_terms"
+    assert list(users.definition().columns) == ["userid", "created_date", "email", "roles", "search_terms", "tags"]
+    created = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    users.insert_one({"userid": ANN, "email": "a", "created_date": created, "search_terms": {"ann", "an"}})
+    users.update_one({"userid": ANN}, {"$push": {"roles": {"$each": ["viewer", "creator"]}}})
+    users.update_one({"userid": ANN}, {"$pullAll": {"roles": ["viewer"]}})
+    (row,) = users.find({"search_terms": {"$in": ["ann"]}}).to_list()
+    assert (row["userid"], row["email"], set(row["roles"])) == (ANN, "a", {"creator"})
+    assert row["created_date"].to_datetime(tz=UTC) == created
+    assert row["tags"] == set()
+    users.delete_one({"userid": ANN})
+    assert users.find_one({"userid": ANN}) is None
+    database.drop_table_index("users_search_terms")
+    database.drop_table("users")
+    assert database.list_table_names() == []
+
+
+def test_documents_through_astrapy(database: Database) -> None:
+    deny_all = CollectionDefinition(indexing={"deny": ["*"]})
+    credentials = database.create_collection("credentials", definition=deny_all)
+    assert [(found.name, found.definition.indexing) for found in database.list_collections()] == [
+        ("credentials", {"deny": ["*"]})
+    ]
+    credentials.insert_one({"_id": "a@x.org", "userid": ANN})
+    with pytest.raises(DataAPIResponseException) as taken:
+        credentials.insert_one({"_id": "a@x.org", "userid": BOB})
+    assert taken.value.error_descriptors[0].attributes == {"documentIds": ["a@x.org"]}
+    credentials.update_one({"_id": "a@x.org"}, {"$inc": {"version": 1}, "$addToSet": {"list": "x"}})
+    assert credentials.update_one({"_id": "b"}, {"$set": {"x": 1}}, upsert=True).update_info["upserted"] == "b"
+    before = credentials.find_one_and_update({"_id": "a@x.org"}, {"$push": {"list": "x"}})
+    assert before == {"_id": "a@x.org", "userid": ANN, "version": 1, "list": ["x"]}
+    assert {found["_id"] for found in credentials.find({}).to_list()} == {"a@x.org", "b"}
+    assert credentials.delete_one({"_id": "b"}).deleted_count == 1
+    database.drop_collection("credentials")
+    assert database.list_collection_names() == []
+
+
+def test_a_table_that_cql_made_is_listed(api: DataApi, database: Database) -> None:
+    support = {"createTable": False, "insert": False, "read": False, "filter": False, "cqlDefinition": "counter"}
+    counter = {"type": "UNSUPPORTED", "apiSupport": support}
+    key = {"partitionBy": ["email"], "partitionSort": {}}
+    api.put_table(
+        KEYSPACE, "login_attempts", {"columns": {"email": {"type": "text"}, "failed": counter}, "primaryKey": key}
+    )
+    assert set(database.list_table_names()) == {"users", "login_attempts"}
+    assert len(database.list_tables()) == 2
+
+
+@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("kind", "expected"), WHAT_ASTRAPY_RAISES, ids=str)
+def test_a_fault_is_what_astrapy_meets(
+    api: DataApi, database: Database, kind: Kind, expected: Raised, after_write: bool
+) -> None:
+    users = database.get_table("users")
+    fault = api.fail(kind, command="insertOne", name="users", after_write=after_write, times=1)
+    with pytest.raises((DataAPIException, httpx.HTTPError, AttributeError)) as raised:
+        users.insert_one({"userid": ANN, "email": "a"})
+    assert describe(raised.value) == expected
+    assert fault.hits == 1
+    assert (api.row(KEYSPACE, "users", ANN) is not None) == after_write
+    users.insert_one({"userid": ANN, "email": "b"})
+    assert api.row(KEYSPACE, "users", ANN) == {"userid": str(ANN), "email": "b"}
+
+
+def test_a_request_that_hangs_is_carried_out_when_it_is_let_go(api: DataApi, database: Database) -> None:
+    users = database.get_table("users")
+    with api.fail(Hang(), command="insertOne"):
+        with pytest.raises(DataAPITimeoutException) as raised:
+            users.insert_one({"userid": ANN, "email": "a"}, request_timeout_ms=50)
+        assert raised.value.timeout_type == "read"
+        assert [request.name for request in api.wait_for(command="insertOne")] == ["users"]
+        assert users.find_one({"userid": ANN}) is None
+    api.wait_until(lambda: api.row(KEYSPACE, "users", ANN) is not None)
+
+
+def test_an_answer_that_drips_outlasts_the_time_out_of_each_read(api: DataApi, database: Database) -> None:
+    users = database.get_table("users")
+    with api.fail(Drip(0.005), after_write=True):
+        started = time.monotonic()
+        assert users.find_one({"userid": ANN}, timeout_ms=250) is None
+        assert time.monotonic() - started > 0.5
+
+
+def test_a_server_that_closes_lets_nothing_hang(api: DataApi, send: Send) -> None:
+    api.fail(Hang(), command="insertOne")
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(send, "users", insertOne={"document": {"userid": str(ANN)}})
+        api.wait_for(command="insertOne")
+        api.close()
+        assert isinstance(hanging.exception(5), httpx.RemoteProtocolError)
+    assert api.rows(KEYSPACE, "users") == []
+
+
+def test_a_delay_and_an_error_may_meet_one_request(api: DataApi, send: Send) -> None:
+    api.fail(Delay(0.05), where=lambda request: request.arguments["filter"] == {"userid": str(ANN)})
+    api.fail(ErrorAnswer("TIMEOUT_READING_DATA"), keyspace=KEYSPACE, times=2)
+    started = time.monotonic()
+    assert refusal(send("users", findOne={"filter": {"userid": str(ANN)}})) == ("SERVER", "TIMEOUT_READING_DATA")
+    assert time.monotonic() - started >= 0.05
+    answers = [refusal(send("users", findOne={"filter": {"userid": str(BOB)}})) for _ in range(2)]
+    assert answers == [("SERVER", "TIMEOUT_READING_DATA"), None]
+
+
+def test_requests_and_connections_are_on_record(api: DataApi, send: Send, database: Database) -> None:
+    api.forget_requests()
+    users = database.get_table("users")
+    for _ in range(3):
+        users.find_one({"userid": ANN})
+    assert [(request.command, request.path) for request in api.requests] == [("findOne", f"/v1/{KEYSPACE}/users")] * 3
+    assert api.requests[0].arguments == {"filter": {"userid": str(ANN)}}
+    assert api.connections == 1
+    assert "secret" not in repr(api.requests)
+    api.forget_requests()
+    with pytest.raises(TimeoutError):
+        api.wait_for(command="findOne", timeout=0.01)
+
+
+def test_commands_take_their_time() -> None:
+    with DataApi(token="t", base_ms=30, row_ms=1) as api, httpx.Client(headers={"Token": "t"}) as client:
+        started = time.monotonic()
+        assert client.post(api.url + "/v1", json={"findKeyspaces": {}}).json() == {"status": {"keyspaces": []}}
+        assert time.monotonic() - started >= 0.031
+
+
+def test_runs_as_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "tests.support.data_api", "--port", "0", "--username", "u", "--password", "p"]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        answer = httpx.post(f"{url}/v1", json={"findKeyspaces": {}}, headers={"Token": token("u", "p")})
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert answer.json() == {"status": {"keyspaces": []}}
+
+
+def test_keys_are_uuids_or_text(api: DataApi, send: Send) -> None:
+    api.put_row(
+        KEYSPACE, "users", {"userid": str(ANN), "roles": ["b", "a"], "created_date": "2026-01-01T01:00:00+01:00"}
+    )
+    expected = {"userid": str(ANN), "roles": ["a", "b"], "created_date": "2026-01-01T00:00:00Z"}
+    assert api.row(KEYSPACE, "users", UUID(str(ANN))) == api.row(KEYSPACE, "users", str(ANN)) == expected
+    api.delete_row(KEYSPACE, "users", ANN)
+    assert api.rows(KEYSPACE, "users") == []
+    api.put_document(KEYSPACE, "credentials", {"_id": "a", "x": 1})
+    api.delete_document(KEYSPACE, "credentials", "a")
+    assert api.documents(KEYSPACE, "credentials") == []
