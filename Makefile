@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: help setup run test check format generate lock clean
+.PHONY: help setup run test test-astra check format generate lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -24,6 +24,13 @@ run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./dat
 
 test: $(SETUP) ## run all tests
 	$(BIN)/python -m pytest
+
+test-astra: $(SETUP) ## run the store and end-to-end suites against a real Data API, named by TEST_DATA_API_*
+	@for name in TEST_DATA_API_URL TEST_DATA_API_USERNAME TEST_DATA_API_PASSWORD; do \
+		printenv $$name >/dev/null || missing="$$missing $$name"; done; \
+		test -z "$$missing" || { echo "Not set:$$missing. They name a self-hosted Data API on Apache Cassandra that may" \
+		"make and drop keyspaces, as docs/astra.md says."; exit 1; }
+	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract.py tests/process/test_end_to_end.py
 
 check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what the contract gives
 	$(BIN)/ruff check .

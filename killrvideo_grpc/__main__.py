@@ -7,14 +7,16 @@ from importlib.metadata import version
 import click
 
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
-from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore, UserNotFound
 from killrvideo_grpc.domain.user import Role, User
 from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
-from killrvideo_grpc.server import CannotListen, build_service, open_store
+from killrvideo_grpc.server import CannotListen, build_service, open_data_api, open_store
 from killrvideo_grpc.service import UserService
 from killrvideo_grpc.serving import WorkerFailed, serve
-from killrvideo_grpc.stores.sqlite_schema import UnsupportedFile
+from killrvideo_grpc.stores import astra_schema
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.data_api import DataApi
 
 ROLE = click.Choice([role.value for role in Role])
 
@@ -91,6 +93,41 @@ def list_roles(email: str) -> None:
 
 
 @main.group()
+def schema() -> None:
+    """Prepare and check the keyspace on Astra DB, or on another Data API.
+
+    SQLite needs neither: the service makes its file and keeps it up to date.
+    """
+
+
+@schema.command("create")
+@click.option(
+    "--keyspace", is_flag=True, help="Make the keyspace too. On Astra DB this needs an administrator's token."
+)
+def create_schema(keyspace: bool) -> None:
+    """Make what the keyspace lacks: table, columns, index, collection. Never drops or rewrites anything."""
+    with _data_api() as api:
+        for done in astra_schema.create(api, keyspace=keyspace):
+            click.echo(done)
+        click.echo(f"Keyspace {api.database.keyspace} has all that is needed.")
+
+
+@schema.command("check")
+@click.option("--repair", is_flag=True, help="Write the rows that a crash during a registration left unwritten.")
+def check_schema(repair: bool) -> None:
+    """Compare the keyspace with what the service needs; exit with 1 on a difference."""
+    with _data_api() as api:
+        lacking = astra_schema.check(api)
+        for difference in lacking:
+            click.echo(f"missing or different: {difference.text}")
+        if lacking:
+            raise click.ClickException("Make what is missing with: killrvideo-grpc schema create")
+        click.echo(f"Keyspace {api.database.keyspace} has all that is needed.")
+        if repair:
+            click.echo(f"Rows repaired: {AstraStore(api).repair_all()}")
+
+
+@main.group()
 def config() -> None:
     """Look at the settings."""
 
@@ -123,20 +160,39 @@ def _service() -> Iterator[UserService]:
 
 
 @contextmanager
+def _data_api() -> Iterator[DataApi]:
+    with _clear_errors():
+        settings = _settings()
+        if settings.store != "astra":
+            raise click.ClickException(
+                "STORE is sqlite, which needs no schema. Set STORE=astra and the ASTRA_DB_ ones."
+            )
+        api = open_data_api(settings)
+        try:
+            yield api
+        finally:
+            api.close()
+
+
+@contextmanager
 def _clear_errors() -> Iterator[None]:
     """What the person at the keyboard can mend becomes one clear message and exit code 1."""
     try:
         yield
     except (ConfigurationError, CannotListen, UndeclaredAccess) as error:
         raise click.ClickException(str(error)) from None
-    except (StoreUnavailable, UnsupportedFile) as error:
+    except UnusableStore as error:
         raise click.ClickException(f"The store can't be used: {error}.") from None
+    except StoreUnavailable as error:
+        raise click.ClickException(f"The store does not answer: {error}. Try again later.") from None
     except WorkerFailed:
         raise click.ClickException("A worker could not start; its own message is above.") from None
 
 
 def _place(settings: Settings) -> str:
-    return str(settings.sqlite_path)
+    if settings.store == "sqlite":
+        return str(settings.sqlite_path)
+    return f"keyspace {settings.astra_db_keyspace} at {settings.astra_db_api_endpoint}"
 
 
 def _print_roles(user: User) -> None:

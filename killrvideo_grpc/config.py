@@ -1,6 +1,7 @@
 """The settings: the one reader of the environment and of `.env` in the working directory."""
 
 import os
+import re
 import secrets
 import ssl
 from pathlib import Path
@@ -30,10 +31,17 @@ class Settings(BaseSettings):
 
     project_name: Text = "KillrVideo"
 
-    store: Literal["sqlite"] = "sqlite"
+    store: Literal["sqlite", "astra"] = "sqlite"
     sqlite_path: Path = Path("data/killrvideo.db")
+    astra_db_api_endpoint: Annotated[Text | None, Field(validate_default=True)] = None
+    astra_db_keyspace: Annotated[Text, Field(pattern=r"^\w{1,48}$")] = "killrvideo"
+    astra_db_environment: Literal["prod", "dev", "test", "hcd", "dse", "cassandra", "other"] = "prod"
+    astra_db_username: Text | None = None
+    astra_db_password: SecretStr | None = None
+    astra_db_application_token: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    astra_db_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
 
-    secret_key: SecretStr | None = None
+    secret_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
     bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
@@ -45,7 +53,7 @@ class Settings(BaseSettings):
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
-    tls_client_ca_file: Path | None = Field(default=None, validate_default=True)
+    tls_client_ca_file: Annotated[Path | None, Field(validate_default=True)] = None
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
@@ -57,8 +65,12 @@ class Settings(BaseSettings):
 
     @field_validator("secret_key")
     @classmethod
-    def _strong_key(cls, key: SecretStr | None) -> SecretStr | None:
+    def _strong_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if key is None:
+            if info.data.get("store") == "astra":
+                raise ValueError(
+                    "is needed with STORE=astra, the same for all processes; make one: openssl rand -hex 32"
+                )
             return None
         bare = key.get_secret_value().lower().translate(str.maketrans("", "", "-_. "))
         if any(placeholder in bare for placeholder in PLACEHOLDERS):
@@ -66,6 +78,23 @@ class Settings(BaseSettings):
         if len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
             raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
         return key
+
+    @field_validator("astra_db_api_endpoint")
+    @classmethod
+    def _known_endpoint(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("store") != "astra":
+            return endpoint
+        if not endpoint or not re.fullmatch(r"https?://[^\s/@?#]+/?", endpoint):
+            raise ValueError("is needed with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
+        return endpoint.rstrip("/")
+
+    @field_validator("astra_db_application_token")  # after user and password, so it sees them
+    @classmethod
+    def _some_credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
+        if info.data.get("store") == "astra" and token is None and not has_user:
+            raise ValueError("is needed with STORE=astra, or else ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD")
+        return token
 
     # On the last of the three, which sees the others. No model validator: pydantic runs it only when every field is
     # right, and a message must name all that are wrong.

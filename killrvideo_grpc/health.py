@@ -9,19 +9,21 @@ from killrvideo_grpc.domain import deadline
 from killrvideo_grpc.domain.errors import ServiceError
 from killrvideo_grpc.domain.ports import UserStore
 
-INTERVAL = 1.0  # seconds between two looks at the store, and the time that one look may take
+# Seconds between two looks at the store while it answers, and while it does not; trouble in a call brings the next one
+# forward. And what one look may take.
+CALM, TROUBLED, PATIENCE = 5.0, 1.0, 2.0
 
 _log = structlog.get_logger("killrvideo_grpc.health")
 
 
 class StoreHealth:
-    """Asks the store every second whether it can answer, and tells the health servicer."""
+    """Asks the store now and then whether it can answer, and tells the health servicer."""
 
     def __init__(self, servicer: health.HealthServicer, service: str, store: UserStore) -> None:
         self._servicer = servicer
         self._service = service
         self._store = store
-        self._stopping = threading.Event()
+        self._wake, self._is_stopping = threading.Event(), False
         self._thread = threading.Thread(target=self._watch, name="store-health", daemon=True)
         self._serving: bool | None = None
 
@@ -30,18 +32,25 @@ class StoreHealth:
         self._look()
         self._thread.start()
 
+    def look_soon(self) -> None:
+        """Brings the next look forward."""
+        self._wake.set()
+
     def stop(self) -> None:
         """Says NOT_SERVING for every name, for good."""
-        self._stopping.set()
+        self._is_stopping = True
+        self._wake.set()
         self._servicer.enter_graceful_shutdown()
 
     def _watch(self) -> None:
-        while not self._stopping.wait(INTERVAL):
+        while not self._is_stopping:
             self._look()
+            self._wake.wait(CALM if self._serving else TROUBLED)
+            self._wake.clear()
 
     def _look(self) -> None:
         try:
-            with deadline.within(INTERVAL):
+            with deadline.within(PATIENCE):
                 self._store.ping()
             serving = True
         except ServiceError:

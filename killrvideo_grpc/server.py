@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
@@ -10,6 +11,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config import Settings, signing_key
+from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import PasswordHasher, UserStore
 from killrvideo_grpc.health import StoreHealth
 from killrvideo_grpc.rpc.access import access_table
@@ -23,13 +25,16 @@ from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.tokens import JwtTokens
 from killrvideo_grpc.service import UserService
+from killrvideo_grpc.stores import astra_schema
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.data_api import Connection, DataApi
 from killrvideo_grpc.stores.sqlite import SqliteStore
 
 CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 HASHING = (f"/{CONTRACT.full_name}/Register", f"/{CONTRACT.full_name}/Login")
 
-CALL_THREADS = 16
+CALL_THREADS = 64  # they mostly wait for the store; idle ones are never started
 MAX_WAITING_CALLS = 1024
 MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
 REFLECTION_THREADS = 4
@@ -40,8 +45,33 @@ class CannotListen(Exception):
 
 
 def open_store(settings: Settings) -> UserStore:
-    """Opens the store that the settings name. Raises StoreUnavailable or UnsupportedFile."""
-    return SqliteStore(settings.sqlite_path)
+    """Opens the store that the settings name, ready for use.
+
+    Raises UnusableStore, and StoreUnavailable where waiting may help.
+    """
+    if settings.store == "sqlite":
+        return SqliteStore(settings.sqlite_path)
+    api = open_data_api(settings)
+    lacking = [difference.text for difference in astra_schema.check(api)]
+    if lacking:
+        text = f"keyspace {settings.astra_db_keyspace} lacks {'; '.join(lacking)}"
+        raise UnusableStore(f"{text}. Make what is missing with: killrvideo-grpc schema create")
+    return AstraStore(api)
+
+
+def open_data_api(settings: Settings) -> DataApi:
+    """Returns a client of the Data API that the settings name. Nothing is sent yet."""
+    token, password = settings.astra_db_application_token, settings.astra_db_password
+    connection = Connection(
+        endpoint=settings.astra_db_api_endpoint or "",
+        keyspace=settings.astra_db_keyspace,
+        environment=settings.astra_db_environment,
+        token=token.get_secret_value() if token else None,
+        username=settings.astra_db_username,
+        password=password.get_secret_value() if password else None,
+        max_wait=settings.astra_db_timeout_seconds,
+    )
+    return DataApi(connection)
 
 
 def build_service(settings: Settings, store: UserStore, passwords: PasswordHasher | None = None) -> UserService:
@@ -51,7 +81,9 @@ def build_service(settings: Settings, store: UserStore, passwords: PasswordHashe
     return UserService(store, passwords or BcryptHasher(settings.bcrypt_rounds), tokens)
 
 
-def build_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
+def build_interceptors(
+    service: UserService, on_store_trouble: Callable[[], None] = lambda: None
+) -> list[grpc.ServerInterceptor]:
     """Lists what every call passes through, outermost first. Raises UndeclaredAccess."""
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     calls = BoundedPool("calls", CALL_THREADS, MAX_WAITING_CALLS)
@@ -59,7 +91,7 @@ def build_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
     requests = [user_service_pb2.RegisterRequest(), user_service_pb2.LoginRequest(), user_service_pb2.UpdateMeRequest()]
     return [
         LoggingInterceptor(),  # first: every call has its line and its id, however it ends
-        ErrorsInterceptor(),  # inside logging, which reads the code; around all that can fail
+        ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
         PoolsInterceptor(calls, dict.fromkeys(HASHING, hashing)),  # a refusal is logged and answered like any error
         AccessInterceptor(table, service.authenticate),  # before validation: a stranger learns no shapes
         ValidationInterceptor(warm_up=requests),  # last: the servicer sees nothing that breaks the contract
@@ -75,18 +107,18 @@ class UserServer:
     def __init__(self, settings: Settings, store: UserStore) -> None:
         service = build_service(settings, store)
         self._store = store
+        health_servicer = health.HealthServicer()
+        self._health = StoreHealth(health_servicer, CONTRACT.full_name, store)
         self._server = grpc.server(
             ThreadPoolExecutor(1, thread_name_prefix="streams"),  # all other calls have their own, see PoolsInterceptor
-            interceptors=build_interceptors(service),
+            interceptors=build_interceptors(service, self._health.look_soon),
             # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
             options=[("grpc.so_reuseport", 0)],
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(service), self._server)
-        health_servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
         reflection_pool = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name], reflection_pool)
-        self._health = StoreHealth(health_servicer, CONTRACT.full_name, store)
         self.port = _listen(self._server, settings)
 
     def start(self) -> None:

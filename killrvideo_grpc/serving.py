@@ -12,9 +12,12 @@ from collections.abc import Callable
 import structlog
 
 from killrvideo_grpc.config import Settings, signing_key
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.ports import UserStore
 from killrvideo_grpc.server import UserServer, open_store
 
 LOOK_SECONDS = 0.2  # between two looks at the workers
+WAIT_SECONDS = 1.0  # between two tries to open a store that does not answer
 RESTART_SECONDS = 1.0  # from the death of a worker to its successor
 KILL_SECONDS = 5.0  # that a worker may take to end beyond its drain and grace periods
 
@@ -36,7 +39,10 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
     if settings.workers > 1:
         _supervise(settings, announce, stopping)
         return
-    server = UserServer(settings, open_store(settings))
+    store = _wait_for_store(settings, stopping)
+    if store is None:
+        return
+    server = UserServer(settings, store)
     server.start()
     announce([server.port])
     stopping.wait()
@@ -67,10 +73,24 @@ def _set_at_end_of_input(event: threading.Event) -> None:
     event.set()
 
 
+def _wait_for_store(settings: Settings, stopping: threading.Event) -> UserStore | None:
+    """Opens the store, as soon as it answers; None: the service is to stop before that."""
+    while not stopping.is_set():
+        try:
+            return open_store(settings)
+        except StoreUnavailable as error:
+            _log.warning("waiting for the store to answer", store=settings.store, cause=str(error))
+            stopping.wait(WAIT_SECONDS)
+    return None
+
+
 def _supervise(settings: Settings, announce: Announce, stopping: threading.Event) -> None:
     """Runs one process a worker, each on its own port, because Envoy spreads calls over ports, not over one shared."""
     # What is wrong with the store or the key is said here, once, and not by every worker.
-    open_store(settings).close()
+    store = _wait_for_store(settings, stopping)
+    if store is None:
+        return
+    store.close()
     signing_key(settings)
     ports = _ports(settings)
     workers = {port: _start_worker(port) for port in ports}

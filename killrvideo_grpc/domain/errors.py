@@ -15,6 +15,8 @@ ServiceError
 ├── StoreUnavailable           the database is away or refuses
 ├── Overloaded                 more calls than the server can take
 └── DeadlineExceeded           the caller's time is up
+
+UnusableStore stands beside them: it stops a start, and no caller ever sees it.
 """
 
 from collections.abc import Sequence
@@ -89,6 +91,10 @@ class RoleRequired(ServiceError):
 
 class StoreUnavailable(ServiceError):
     """The store is away or refuses. What a store knows of the cause it logs itself, by code and never by value."""
+
+
+class UnusableStore(Exception):
+    """The store is not as it must be to be used at all: waiting mends nothing. The text is for the operator."""
 
 
 class Overloaded(ServiceError):

@@ -55,7 +55,7 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
 
 def to_status(error: Exception) -> status_pb2.Status:
     """Describes an error to the caller. What is not in the table is a bug, and is described as nothing more."""
-    row = TABLE.get(type(error), INTERNAL) if isinstance(error, errors.ServiceError) else INTERNAL
+    row = next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
     status = status_pb2.Status(code=row.code.value[0], message=row.message)
     if row.reason is not None:
         # Value() raises on a reason that the contract lacks.

@@ -13,7 +13,13 @@ from uuid import UUID
 import structlog
 
 from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, EmailAlreadyRegistered, StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.errors import (
+    DeadlineExceeded,
+    EmailAlreadyRegistered,
+    StoreUnavailable,
+    UnusableStore,
+    UserNotFound,
+)
 from killrvideo_grpc.domain.user import Credentials, Role, User, normal_email, read_roles, read_status
 from killrvideo_grpc.stores.sqlite_schema import migrate
 
@@ -27,8 +33,7 @@ _log = structlog.get_logger("killrvideo_grpc.stores.sqlite")
 class SqliteStore:
     """Implements `UserStore`. Makes the file, readable by its owner only, and its folder where they are missing.
 
-    Raises StoreUnavailable, with a text for people, when the file can't be opened, and UnsupportedFile when it is not
-    ours or too new.
+    Raises UnusableStore when the file can't be opened, is not ours, or is too new.
     """
 
     def __init__(self, path: Path) -> None:
@@ -40,7 +45,7 @@ class SqliteStore:
             _make_private_file(path)
             migrate(self._connection)
         except (sqlite3.Error, OSError) as error:
-            raise StoreUnavailable(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+            raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
     def register(self, user: User, password_hash: str) -> None:
         with self._failures():

@@ -2,6 +2,8 @@
 
 import sqlite3
 
+from killrvideo_grpc.domain.errors import UnusableStore
+
 APPLICATION_ID = 0x4B56_5553  # "KVUS", so that a database of something else is not taken for ours
 
 # Forward only: entry n takes a file of version n to version n + 1. An entry that was released is never changed.
@@ -24,12 +26,8 @@ MIGRATIONS = (
 )
 
 
-class UnsupportedFile(Exception):
-    """The file is no database of this program, or of a newer version of it. Says which, for people."""
-
-
 def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the file to the newest schema, once, however many processes try. Raises UnsupportedFile."""
+    """Brings the file to the newest schema, once, however many processes try. Raises UnusableStore."""
     if _version(connection) == len(MIGRATIONS):
         return
     connection.execute("BEGIN IMMEDIATE")
@@ -49,9 +47,9 @@ def _version(connection: sqlite3.Connection) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and tables:
-        raise UnsupportedFile("the file is a database of another program; set SQLITE_PATH to another one")
+        raise UnusableStore("the file is a database of another program; set SQLITE_PATH to another one")
     if version > len(MIGRATIONS):
-        raise UnsupportedFile(
+        raise UnusableStore(
             f"the file's schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "
             "start the newer killrvideo-grpc that made it"
         )

@@ -42,6 +42,8 @@ class FlakyStore(SqliteStore):
         super().ping()
 
     def find_credentials(self, email: str) -> Credentials | None:
+        if self.is_away:
+            raise StoreUnavailable
         self.waiting.set()
         self.go_on.wait(20)
         return super().find_credentials(email)
@@ -88,6 +90,9 @@ def test_health_follows_the_store_and_liveness_does_not(channel: grpc.Channel, s
     seen = watch(channel, SERVICE)
     assert next(seen) == SERVING
     store.is_away = True
+    with pytest.raises(grpc.RpcError) as caught:  # trouble in a call brings the next look at the store forward
+        user_service_pb2_grpc.UserServiceStub(channel).Login(LoginRequest(email="ann@example.org", password="wrong"))
+    assert read_failure(caught.value).reason == "STORE_UNAVAILABLE"
     assert next(seen) == NOT_SERVING
     assert health_of(channel, "") == SERVING
     store.is_away = False

@@ -1,5 +1,4 @@
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -7,9 +6,10 @@ from killrvideo_grpc.domain.ports import UserStore
 from tests.stores.harness import STORES, Harness
 
 
-@pytest.fixture(params=list(STORES))
-def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
-    with STORES[request.param](tmp_path) as harness:
+@pytest.fixture(scope="session", params=list(STORES))
+def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    # One for all tests, because a real Data API takes seconds to make a keyspace. Each test has accounts of its own.
+    with STORES[request.param](tmp_path_factory.mktemp("store")) as harness:
         yield harness
 
 

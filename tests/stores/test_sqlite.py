@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable
+from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable, UnusableStore
 from killrvideo_grpc.stores.sqlite import SqliteStore
-from killrvideo_grpc.stores.sqlite_schema import MIGRATIONS, UnsupportedFile
+from killrvideo_grpc.stores.sqlite_schema import MIGRATIONS
 from tests.support.accounts import a_user
 from tests.support.process import environment
 
@@ -56,7 +56,7 @@ def test_a_newer_file_is_refused(path: Path) -> None:
     with _connected(path) as connection:
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     connection.close()
-    with pytest.raises(UnsupportedFile, match=f"version {len(MIGRATIONS) + 1}.*up to {len(MIGRATIONS)}"):
+    with pytest.raises(UnusableStore, match=f"version {len(MIGRATIONS) + 1}.*up to {len(MIGRATIONS)}"):
         SqliteStore(path)
 
 
@@ -64,7 +64,7 @@ def test_a_database_of_another_program_is_refused_and_kept(path: Path) -> None:
     path.parent.mkdir()
     with _connected(path) as connection:
         connection.execute("CREATE TABLE songs (title TEXT)")
-    with pytest.raises(UnsupportedFile, match="another program"):
+    with pytest.raises(UnusableStore, match="another program"):
         SqliteStore(path)
     assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("songs",)]
     connection.close()
@@ -73,7 +73,7 @@ def test_a_database_of_another_program_is_refused_and_kept(path: Path) -> None:
 def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"not a database" * 100)
-    with pytest.raises(StoreUnavailable, match="not a database"):
+    with pytest.raises(UnusableStore, match="not a database"):
         SqliteStore(path)
     assert path.read_bytes() == b"not a database" * 100
 

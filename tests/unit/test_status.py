@@ -28,6 +28,13 @@ def test_what_is_not_in_the_table_is_a_bug_and_says_nothing(error: Exception) ->
     assert not status.details
 
 
+def test_a_kind_of_an_error_has_the_row_of_that_error() -> None:
+    class Refused(errors.StoreUnavailable):
+        pass
+
+    assert to_status(Refused("planted")) == to_status(errors.StoreUnavailable())
+
+
 def test_a_missing_role_names_those_that_would_do() -> None:
     assert to_status(errors.RoleRequired(Role.CREATOR)).message == (
         "User does not have required roles: ['creator', 'moderator']"

@@ -1,7 +1,7 @@
 """The only place that catches: every failure leaves as the status that the table has for it."""
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -10,7 +10,7 @@ import structlog
 from grpc_status import rpc_status
 
 from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import ServiceError
+from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.rpc.interceptors.interceptor import Interceptor
 from killrvideo_grpc.rpc.status import to_status
 
@@ -20,8 +20,12 @@ _log = structlog.get_logger("killrvideo_grpc.errors")
 class ErrorsInterceptor(Interceptor):
     """Answers domain errors from the table, and anything else as INTERNAL, logged with where it was raised.
 
-    It also gives the call its deadline, so that whatever the call waits for can stop in time.
+    It also gives the call its deadline, so that whatever the call waits for can stop in time, and calls
+    `on_store_trouble` when the store could not answer.
     """
+
+    def __init__(self, on_store_trouble: Callable[[], None] = lambda: None) -> None:
+        self._on_store_trouble = on_store_trouble
 
     @contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
@@ -31,7 +35,9 @@ class ErrorsInterceptor(Interceptor):
         except grpc.RpcError:
             raise  # the caller hung up amid a stream, and grpcio ends the call itself
         except Exception as error:
-            if not isinstance(error, ServiceError):
+            if isinstance(error, StoreUnavailable):
+                self._on_store_trouble()
+            elif not isinstance(error, ServiceError):
                 _log_bug(error)
             _abort(context, error)
 

@@ -1,0 +1,325 @@
+"""The nine laws of the data model on Astra (docs/astra.md), each where it can be broken."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from threading import Barrier
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from killrvideo_grpc.domain import deadline
+from killrvideo_grpc.domain.errors import DeadlineExceeded, EmailAlreadyRegistered, StoreUnavailable
+from killrvideo_grpc.domain.user import AccountStatus, Role, normal_email, now
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.data_api import CREDENTIALS, USERS, Connection, DataApi, RequestRefused
+from tests.support import data_api
+from tests.support.accounts import a_user
+from tests.support.data_api import Close, ErrorAnswer, Garbage, Hang, HttpStatus, Truncate
+from tests.support.keyspaces import KEYSPACE, prepared_stand_in
+
+HASH = "$2b$04$planted.planted.planted.uGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[tuple[data_api.DataApi, Connection]]:
+    with prepared_stand_in() as prepared:
+        yield prepared
+
+
+@pytest.fixture
+def server(prepared: tuple[data_api.DataApi, Connection]) -> Iterator[data_api.DataApi]:
+    server, _ = prepared
+    server.forget_requests()
+    yield server
+    server.clear_faults()
+
+
+@pytest.fixture
+def store(prepared: tuple[data_api.DataApi, Connection], server: data_api.DataApi) -> Iterator[AstraStore]:
+    store = AstraStore(DataApi(prepared[1]))
+    yield store
+    store.close()
+
+
+def row(server: data_api.DataApi, user_id: UUID) -> dict[str, Any] | None:
+    return server.row(KEYSPACE, USERS, str(user_id))
+
+
+def test_registering_is_one_document_and_one_row(server: data_api.DataApi, store: AstraStore) -> None:
+    user = a_user("Law.Two@Example.org")
+    store.register(user, HASH)
+    assert [(request.name, request.command) for request in server.requests] == [
+        (CREDENTIALS, "insertOne"),
+        (USERS, "insertOne"),
+    ]
+    document = server.document(KEYSPACE, CREDENTIALS, "law.two@example.org")
+    assert document
+    assert (document["userid"], document["email"], document["hashed_password"]) == (
+        str(user.user_id),
+        "Law.Two@Example.org",
+        HASH,
+    )
+
+
+LOST = [
+    *(Close(), Close(reset=True), Garbage(), Truncate()),
+    *(HttpStatus(500), HttpStatus(503), ErrorAnswer("UNEXPECTED_DRIVER_ERROR")),
+]
+
+
+@pytest.mark.parametrize("fault", LOST, ids=repr)
+@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", [CREDENTIALS, USERS])
+def test_one_lost_answer_loses_no_registration(
+    server: data_api.DataApi, store: AstraStore, fault: Any, after_write: bool, name: str
+) -> None:
+    user = a_user()
+    server.fail(fault, command="insertOne", name=name, after_write=after_write, times=1)
+    store.register(user, HASH)
+    assert store.get(user.user_id) == user
+    with pytest.raises(EmailAlreadyRegistered):
+        store.register(a_user(user.email), HASH)
+
+
+@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
+def test_a_lost_answer_is_no_claim_on_an_address_of_another(
+    server: data_api.DataApi, store: AstraStore, after_write: bool
+) -> None:
+    owner = a_user()
+    store.register(owner, HASH)
+    other = a_user(owner.email)
+    server.fail(Close(), command="insertOne", name=CREDENTIALS, after_write=after_write, times=1)
+    with pytest.raises(EmailAlreadyRegistered):
+        store.register(other, HASH)
+    assert store.get(other.user_id) is None
+    document = server.document(KEYSPACE, CREDENTIALS, normal_email(owner.email))
+    assert document
+    assert document["userid"] == str(owner.user_id)
+
+
+@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
+def test_a_claim_that_can_not_be_made_is_no_account_or_one_that_works(
+    server: data_api.DataApi, store: AstraStore, after_write: bool
+) -> None:
+    user = a_user()
+    with server.fail(Close(), name=CREDENTIALS, after_write=after_write), pytest.raises(StoreUnavailable):
+        store.register(user, HASH)
+    credentials = store.find_credentials(user.email)
+    assert (credentials is not None) == after_write
+    if credentials:
+        assert store.get_registered(credentials) == user
+        assert store.get(user.user_id) == user
+
+
+def test_a_row_that_can_not_be_written_is_repaired_at_login(server: data_api.DataApi, store: AstraStore) -> None:
+    user = a_user()
+    with server.fail(HttpStatus(500), command="insertOne", name=USERS):
+        store.register(user, HASH)
+    assert store.get(user.user_id) is None
+    credentials = store.find_credentials(user.email)
+    assert credentials
+    assert store.get_registered(credentials) == user
+    assert store.get(user.user_id) == user
+
+
+def test_repair_keeps_what_a_ghost_says(server: data_api.DataApi, store: AstraStore) -> None:
+    user = a_user()
+    with server.fail(Close(), command="insertOne", name=USERS):
+        store.register(user, HASH)
+    store.add_role(user.user_id, Role.MODERATOR)  # as a moderator's call might that came in between
+    server.put_row(KEYSPACE, USERS, {"userid": str(user.user_id), "account_status": "suspended"})
+    assert store.get(user.user_id) is None
+    credentials = store.find_credentials(user.email)
+    assert credentials
+    repaired = store.get_registered(credentials)
+    assert repaired
+    assert repaired.roles == {Role.MODERATOR}
+    assert repaired.status is AccountStatus.SUSPENDED
+    assert store.get(user.user_id) == repaired
+
+
+def test_repair_of_all(server: data_api.DataApi, store: AstraStore) -> None:
+    lost = [a_user() for _ in range(3)]
+    with server.fail(Close(), command="insertOne", name=USERS):
+        for user in lost:
+            store.register(user, HASH)
+    store.register(whole := a_user(), HASH)
+    assert store.repair_all() >= len(lost)
+    assert [store.get(user.user_id) for user in [*lost, whole]] == [*lost, whole]
+    assert store.repair_all() == 0
+
+
+def test_a_row_without_an_address_is_no_account(server: data_api.DataApi, store: AstraStore) -> None:
+    ghost = uuid4()
+    store.record_login(ghost, now())
+    assert row(server, ghost)
+    assert store.get(ghost) is None
+
+
+def test_conflicts_are_tried_again(server: data_api.DataApi, store: AstraStore) -> None:
+    user = a_user()
+    server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"), times=5)
+    store.register(user, HASH)
+    assert store.get(user.user_id) == user
+
+
+def test_conflicts_without_end_end_with_the_call(server: data_api.DataApi, store: AstraStore) -> None:
+    server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"))
+    with deadline.within(0.3), pytest.raises(DeadlineExceeded):
+        store.register(a_user(), HASH)
+
+
+def test_names_are_set_and_roles_pushed(server: data_api.DataApi, store: AstraStore) -> None:
+    user = a_user()
+    store.register(user, HASH)
+    server.forget_requests()
+    store.rename(user, "Bea", None)
+    store.add_role(user.user_id, Role.CREATOR)
+    store.remove_role(user.user_id, Role.VIEWER)
+    updates = [request.body["updateOne"]["update"] for request in server.requests]
+    assert updates == [
+        {"$set": {"firstname": "Bea"}},
+        {"$push": {"roles": "creator"}},
+        {"$pullAll": {"roles": ["viewer"]}},
+    ]
+
+
+REFUSALS = [
+    *LOST,
+    *(HttpStatus(status) for status in (401, 403, 429, 502, 504)),
+    *(ErrorAnswer(code) for code in ("FAILED_TO_CONNECT_TO_DATABASE", "UNEXPECTED_DRIVER_ERROR", "RENAMED_NEXT_YEAR")),
+]
+
+
+@pytest.mark.parametrize("fault", REFUSALS, ids=repr)
+def test_trouble_is_unavailable_and_logged_by_code(
+    server: data_api.DataApi, store: AstraStore, fault: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    user = a_user("planted@example.org")
+    with server.fail(fault):
+        for call in (
+            lambda: store.get(user.user_id),
+            lambda: store.find_credentials(user.email),
+            lambda: store.register(user, HASH),
+            lambda: store.rename(user, "planted", None),
+            store.ping,
+        ):
+            with pytest.raises(StoreUnavailable):
+                call()
+    printed = "".join(capsys.readouterr())
+    assert "cause" in printed
+    assert "planted" not in printed
+
+
+def test_a_request_that_is_wrong_is_a_bug(
+    server: data_api.DataApi, store: AstraStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server.fail(ErrorAnswer("FILTER_INVALID_EXPRESSION", family="REQUEST")):
+        with pytest.raises(RequestRefused, match="FILTER_INVALID_EXPRESSION"):
+            store.find_credentials("planted@example.org")
+        with pytest.raises(RequestRefused):
+            store.get(uuid4())
+    assert "FILTER_INVALID_EXPRESSION" in "".join(capsys.readouterr())
+
+
+def test_no_data_api_at_all() -> None:
+    store = AstraStore(DataApi(Connection("http://127.0.0.1:9", "killrvideo", "cassandra", username="u", password="p")))
+    with pytest.raises(StoreUnavailable):
+        store.get(uuid4())
+    with pytest.raises(StoreUnavailable):
+        store.ping()
+    store.close()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.3])
+def test_a_hanging_data_api_keeps_nobody_beyond_his_time(
+    server: data_api.DataApi, store: AstraStore, seconds: float
+) -> None:
+    user = a_user()
+    calls: list[Callable[[], object]] = [
+        lambda: store.get(user.user_id),
+        lambda: store.find_credentials(user.email),
+        lambda: store.register(user, HASH),
+        lambda: store.rename(user, "Bea", None),
+    ]
+    with server.fail(Hang()):
+        for call in calls:
+            with deadline.within(seconds), pytest.raises(DeadlineExceeded):
+                call()
+    assert store.get(user.user_id) is None  # and it goes on when the server does
+
+
+def test_without_a_deadline_a_setting_ends_the_wait(
+    prepared: tuple[data_api.DataApi, Connection], server: data_api.DataApi
+) -> None:
+    store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
+    with server.fail(Hang()):
+        for call in (lambda: store.get(uuid4()), lambda: store.find_credentials("ann@example.org")):
+            with pytest.raises(StoreUnavailable):
+                call()
+    store.close()
+
+
+def test_while_the_last_ping_failed_no_call_waits(server: data_api.DataApi, store: AstraStore) -> None:
+    with server.fail(HttpStatus(503)), pytest.raises(StoreUnavailable):
+        store.ping()
+    server.forget_requests()
+    calls: list[Callable[[], object]] = [lambda: store.get(uuid4()), lambda: store.register(a_user(), HASH)]
+    for call in calls:
+        with pytest.raises(StoreUnavailable):
+            call()
+    assert server.requests == []
+    store.ping()
+    assert store.get(uuid4()) is None
+
+
+def test_reads_and_idempotent_writes_are_tried_twice(server: data_api.DataApi, store: AstraStore) -> None:
+    user = a_user()
+    store.register(user, HASH)
+    calls: list[Callable[[], object]] = [
+        lambda: store.get(user.user_id),
+        lambda: store.find_credentials(user.email),
+        lambda: store.rename(user, "Bea", None),
+        lambda: store.add_role(user.user_id, Role.CREATOR),
+    ]
+    for call in calls:
+        server.fail(HttpStatus(502), times=1)
+        server.forget_requests()
+        call()
+        assert len(server.requests) == 2
+
+
+def test_connections_are_reused(server: data_api.DataApi, store: AstraStore) -> None:
+    for _ in range(20):
+        user = a_user()
+        store.register(user, HASH)
+        store.get(user.user_id)
+        store.find_credentials(user.email)
+    assert server.connections == 1
+
+
+def test_one_of_64_claims_wins(server: data_api.DataApi, prepared: tuple[data_api.DataApi, Connection]) -> None:
+    stores = [AstraStore(DataApi(prepared[1])) for _ in range(2)]
+    start = Barrier(64)
+
+    def claim(number: int) -> bool:
+        start.wait(20)
+        try:
+            stores[number % 2].register(a_user("raced@example.org"), HASH)
+        except EmailAlreadyRegistered:
+            return False
+        return True
+
+    with ThreadPoolExecutor(64) as pool:
+        won = list(pool.map(claim, range(64)))
+    for store in stores:
+        store.close()
+    assert won.count(True) == 1
+    assert len([found for found in server.rows(KEYSPACE, USERS) if found.get("email") == "raced@example.org"]) == 1
+
+
+def test_no_repr_shows_how_to_get_in() -> None:
+    connection = Connection("https://x", "k", "prod", token="planted", username="u", password="planted")
+    assert "planted" not in repr(connection)
