@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: help setup run test test-astra check format generate lock clean
+.PHONY: help setup run test test-astra check bench format generate lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,9 @@ check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what 
 	.ci/breaking
 	$(MAKE) generate
 	@test -z "$$(git status --porcelain generated)" || { git status --short generated; echo "generated/ is not what protos/ give: run make generate and commit it"; exit 1; }
+
+bench: $(SETUP) ## measure what joining look-ups gains, both ways on one server
+	$(BIN)/python -m tests.bench.joined_reads
 
 format: $(SETUP) ## format Python and proto files
 	$(BIN)/ruff check --fix-only --quiet .

@@ -204,17 +204,18 @@ def _print_roles(user: User) -> None:
 def _welcome(settings: Settings, ports: list[int]) -> str:
     addresses = ", ".join(map(settings.address, ports))
     key = "SECRET_KEY" if settings.secret_key else settings.secret_key_path
-    plaintext = "" if settings.tls_cert_file else "-plaintext "
-    call = f"grpcurl {plaintext}{{}} {settings.address(ports[0])} killrvideo.user.v1.UserService/{{}}"
-    register = '{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}'
+    call = "grpcurl" if settings.tls_cert_file else "grpcurl -plaintext"
+    service = f"{settings.address(ports[0])} killrvideo.user.v1.UserService"
     return f"""{settings.project_name} user service on {addresses}
   store  {settings.store}, {_place(settings)}
   key    {key}
 
-Make an account, log in, and see yourself (grpcurl is in .venv/bin after `make setup`):
-  {call.format(f"-d '{register}'", "Register")}
-  {call.format('''-d '{"email":"ann@example.org","password":"correct horse"}' ''', "Login")}
-  {call.format('''-H "authorization: Bearer $TOKEN"''', "GetMe")}
+Make an account, log in, and see yourself (`make setup` puts grpcurl into .venv/bin):
+  {call} -d '{{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}}' \\
+    {service}/Register
+  TOKEN=$({call} -d '{{"email":"ann@example.org","password":"correct horse"}}' \\
+    {service}/Login | sed -n 's/.*"token": "\\(.*\\)".*/\\1/p')
+  {call} -H "authorization: Bearer $TOKEN" {service}/GetMe
 
 Ctrl-C stops it."""
 
