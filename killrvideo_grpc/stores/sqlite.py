@@ -43,7 +43,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         try:
             _make_private_file(path)
-            migrate(self._connection)
+            migrate(self._connection, MAX_WAIT)
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -141,7 +141,6 @@ class SqliteStore:
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self._path, timeout=MAX_WAIT, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA journal_mode = WAL")
             # What was answered OK survives a power cut too.
             connection.execute("PRAGMA synchronous = FULL")
             self._local.connection = connection

@@ -1,6 +1,7 @@
 """The schema of the SQLite file and its migrations. Its version is the file's `user_version`."""
 
 import sqlite3
+import time
 
 from killrvideo_grpc.domain.errors import UnusableStore
 
@@ -26,10 +27,11 @@ MIGRATIONS = (
 )
 
 
-def migrate(connection: sqlite3.Connection) -> None:
-    """Brings the file to the newest schema, once, however many processes try. Raises UnusableStore."""
+def migrate(connection: sqlite3.Connection, seconds: float) -> None:
+    """Brings the file to the newest schema, once, however many processes try, each for so long. Raises UnusableStore."""
     if _version(connection) == len(MIGRATIONS):
         return
+    _use_write_ahead_log(connection, time.monotonic() + seconds)
     connection.execute("BEGIN IMMEDIATE")
     try:
         for statement in MIGRATIONS[_version(connection) :]:
@@ -40,6 +42,18 @@ def migrate(connection: sqlite3.Connection) -> None:
     except BaseException:
         connection.rollback()
         raise
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
+    # The file remembers it. Where several processes make the file at once, SQLite calls it busy without waiting.
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
 
 
 def _version(connection: sqlite3.Connection) -> int:
