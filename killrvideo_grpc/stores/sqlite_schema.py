@@ -2,6 +2,8 @@
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from killrvideo_grpc.domain.errors import UnusableStore
 
@@ -28,20 +30,27 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, seconds: float) -> None:
-    """Brings the file to the newest schema, once, however many processes try, each for so long. Raises UnusableStore."""
-    if _version(connection) == len(MIGRATIONS):
-        return
+    """Brings the file to the newest schema, once, however many processes try at once, each for so long at most.
+
+    Raises UnusableStore.
+    """
+    with _transaction(connection, "BEGIN"):
+        if _version(connection) == len(MIGRATIONS):
+            return
     _use_write_ahead_log(connection, time.monotonic() + seconds)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(connection, "BEGIN IMMEDIATE"):
         for statement in MIGRATIONS[_version(connection) :]:
             connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-        connection.execute("COMMIT")
-    except BaseException:
-        connection.rollback()
-        raise
+
+
+@contextmanager
+def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
+    # Leaving it by an exception rolls back; by a return, commits.
+    connection.execute(begin)
+    with connection:
+        yield
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
@@ -49,11 +58,12 @@ def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
-            return
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
                 raise
             time.sleep(0.01)
+        else:
+            return
 
 
 def _version(connection: sqlite3.Connection) -> int:
