@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SETUP := .venv/.complete
 
-.PHONY: help setup run test test-astra check bench format generate lock clean
+.PHONY: help setup run web test test-astra check bench format generate lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -21,6 +21,9 @@ $(SETUP): requirements-dev.lock pyproject.toml
 
 run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./data
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/killrvideo-grpc serve
+
+web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
+	@exec $(BIN)/python -m deploy.edge.web
 
 test: $(SETUP) ## run all tests
 	$(BIN)/python -m pytest
@@ -40,6 +43,8 @@ check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what 
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint generated/api.binpb --path killrvideo
 	.ci/breaking
+	$(BIN)/python -m deploy.edge.render --workers 3 --origin 'https://killrvideo\.example' >.venv/envoy.yaml
+	$(BIN)/envoy --mode validate --log-level error -c .venv/envoy.yaml
 	$(MAKE) generate
 	@test -z "$$(git status --porcelain generated)" || { git status --short generated; echo "generated/ is not what protos/ give: run make generate and commit it"; exit 1; }
 
@@ -53,6 +58,7 @@ format: $(SETUP) ## format Python and proto files
 
 generate: $(SETUP) ## make generated/ from protos/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
+	$(BIN)/python -m deploy.edge.openapi
 
 lock: ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \

@@ -1,0 +1,229 @@
+"""Renders Envoy's configuration from the contract: `python -m deploy.edge.render --help`."""
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+
+HERE = Path(__file__).parent.resolve()
+GENERATED = HERE.parents[1] / "generated"
+DESCRIPTORS = GENERATED / "api.binpb"
+SERVICE = "killrvideo.user.v1.UserService"
+# What browsers of people at work on KillrVideo come from. Elsewhere nobody is let in unless named.
+DEVELOPMENT_ORIGINS = (r"http://(localhost|127\.0\.0\.1)(:[0-9]+)?",)
+
+# Statuses that are not 200 when all went well, and RPCs that take a query string: the one line that a new RPC may need.
+SUCCESS = {"Register": "201"}
+QUERIES: frozenset[str] = frozenset()
+
+# A worker may have died, which any other can answer for. A write is sent again only if it can't have arrived.
+RETRIES = {"num_retries": 3, "retry_back_off": {"base_interval": "0.025s"}, "host_selection_retry_max_attempts": 5}
+PREVIOUS_HOSTS = {
+    "name": "envoy.retry_host_predicates.previous_hosts",
+    "typed_config": {
+        "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+    },
+}
+NOT_ARRIVED = "connect-failure,refused-stream,reset-before-request"
+READ = f"{NOT_ARRIVED},reset"
+
+# What Envoy itself answers, by status, in sentences for people. Its own texts may quote the client.
+PROBLEMS = {
+    400: ("Bad Request", "The request is not one that this call takes: check its JSON, its path and its query."),
+    401: ("Unauthorized", "Not authenticated"),
+    403: ("Forbidden", "This is not allowed."),
+    404: ("Not Found", "There is nothing at this path."),
+    405: ("Method Not Allowed", "This path does not take this method. The Allow header has those that it takes."),
+    408: ("Request Timeout", "The request did not arrive in time."),
+    411: ("Length Required", "The request needs a length."),
+    409: ("Conflict", "The request does not fit what is there."),
+    413: ("Content Too Large", "The body is larger than 64 KiB."),
+    415: ("Unsupported Media Type", "The body must be JSON, with the content type application/json."),
+    422: ("Unprocessable Content", "The request is invalid."),
+    426: ("Upgrade Required", "This protocol is not spoken here."),
+    429: ("Too Many Requests", "The service is overloaded. Try again in a moment."),
+    431: ("Request Header Fields Too Large", "The headers are larger than 16 KiB, or more than 100."),
+    500: ("Internal Server Error", "An unexpected internal server error occurred."),
+    499: ("Client Closed Request", "The call was cancelled."),
+    501: ("Not Implemented", "This is not implemented."),
+    502: ("Bad Gateway", "The service gave no answer that makes sense."),
+    503: ("Service Unavailable", "The service is unavailable. Try again in a moment."),
+    504: ("Gateway Timeout", "The call's deadline has passed."),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """What an edge is made for. `workers` are host and port of each; `origins` are regular expressions (RE2)."""
+
+    port: int
+    workers: Sequence[tuple[str, int]]
+    host: str = "127.0.0.1"
+    project_name: str = "KillrVideo"
+    origins: Sequence[str] = ()
+
+
+def render(edge: Edge) -> str:
+    """Returns Envoy's configuration."""
+    values = {
+        "host": edge.host,
+        "port": edge.port,
+        "lua": f"{_lua_problems()}\n{(HERE / 'edge.lua').read_text()}",
+        "descriptors": str(DESCRIPTORS),
+        "services": [SERVICE],
+        "origins": [{"safe_regex": {"regex": origin}} for origin in edge.origins],
+        "workers": [{"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers],
+        "routes": [*_grpc_routes(), *_rest_routes(), *_fixed_routes(edge)],
+        "local_replies": _local_replies(),
+    }
+    template = Template((HERE / "envoy.yaml").read_text())
+    return template.substitute({name: json.dumps(value) for name, value in values.items()})
+
+
+def _socket(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def methods() -> list[descriptor_pb2.MethodDescriptorProto]:
+    """Returns the RPCs of the contract."""
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    return [method for file in files for service in file.service for method in service.method]
+
+
+def rest_paths() -> dict[str, dict[str, str]]:
+    """Returns the contract's REST side: for each path template, the RPC that each HTTP method calls."""
+    paths: dict[str, dict[str, str]] = {}
+    for method in methods():
+        rule = method.options.Extensions[annotations_pb2.http]
+        for binding in (rule, *rule.additional_bindings):
+            verb = binding.WhichOneof("pattern")
+            if verb:
+                paths.setdefault(getattr(binding, verb), {})[verb.upper()] = method.name
+    return paths
+
+
+def _retry_on(rpc: str) -> str:
+    reads = [method.name for method in methods() if method.options.idempotency_level == method.options.NO_SIDE_EFFECTS]
+    return READ if rpc in reads else NOT_ARRIVED
+
+
+def _rest_routes() -> Iterator[dict[str, Any]]:
+    # A literal before a variable, or /users/{user_id} would take /users/me.
+    for path, rpcs in sorted(rest_paths().items(), key=lambda item: ("{" in item[0], item[0])):
+        pattern = "[^/]+".join(re.escape(part) for part in re.split(r"\{[^}]*\}", path))
+        allow = ", ".join([*sorted(rpcs), "OPTIONS"])
+        # One route a method, as their answers differ; the last takes the methods that the path does not have, for the
+        # filters to answer: preflight with CORS, all others with 405.
+        for verb, rpc in rpcs.items():
+            metadata = {"allow": allow, "success": SUCCESS.get(rpc, "200"), "query": rpc in QUERIES}
+            match = {"safe_regex": {"regex": pattern}, "headers": [_header(":method", "exact", verb)]}
+            yield _to_service(match, _retry_on(rpc), metadata)
+        allow_only = {"allow": allow.removesuffix(", OPTIONS")}
+        yield _to_service({"safe_regex": {"regex": pattern}}, NOT_ARRIVED, allow_only)
+
+
+def _grpc_routes() -> Iterator[dict[str, Any]]:
+    # A prefix, because gRPC-Web's content types begin like gRPC's. Health and reflection are the service's too.
+    content = _header("content-type", "prefix", "application/grpc")
+    for method in methods():
+        path = {"path": f"/{SERVICE}/{method.name}", "headers": [content]}
+        yield _to_service(path, _retry_on(method.name))
+    for prefix in (f"/{SERVICE}/", "/grpc.health.v1.", "/grpc.reflection."):
+        yield _to_service({"prefix": prefix, "headers": [content]}, NOT_ARRIVED)
+        yield _to_service({"prefix": prefix, "headers": [_header(":method", "exact", "OPTIONS")]}, NOT_ARRIVED)
+
+
+def _header(name: str, kind: str, value: str) -> dict[str, Any]:
+    return {"name": name, "string_match": {kind: value}}
+
+
+def _to_service(match: dict[str, Any], retry_on: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
+    route: dict[str, Any] = {
+        "match": match,
+        "route": {
+            "cluster": "user-service",
+            # Ends with the caller's patience: grpc-timeout, 10 s when there is none (edge.lua), 30 s at most.
+            "timeout": "0s",
+            "max_stream_duration": {"grpc_timeout_header_max": "30s"},
+            "retry_policy": RETRIES | {"retry_on": retry_on, "retry_host_predicate": [PREVIOUS_HOSTS]},
+        },
+    }
+    if metadata:
+        route["metadata"] = {"filter_metadata": {"envoy.filters.http.lua": metadata}}
+    return route
+
+
+def _fixed_routes(edge: Edge) -> Iterator[dict[str, Any]]:
+    welcome = json.dumps({"message": f"Welcome to {edge.project_name}!"})
+    fixed = {"/": {"inline_string": welcome}, "/openapi.json": {"filename": str(GENERATED / "openapi.json")}}
+    for path, body in fixed.items():
+        get = {"path": path, "headers": [_header(":method", "exact", "GET")]}
+        yield _answer(get, 200, {"content-type": "application/json"}, body)
+        yield _answer({"path": path}, 405, {"allow": "GET"})
+    yield _answer({"prefix": "/"}, 404, {})
+
+
+def _answer(match: dict[str, Any], status: int, headers: dict[str, str], body: Any = None) -> dict[str, Any]:
+    """Returns a route that Envoy answers itself, the transcoder switched off: it refuses paths that are not its own."""
+    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+    return {
+        "match": match,
+        "direct_response": {"status": status} | ({"body": body} if body else {}),
+        "response_headers_to_add": [{"header": {"key": name, "value": value}} for name, value in headers.items()],
+        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": disabled},
+    }
+
+
+def _lua_problems() -> str:
+    entries = ", ".join(
+        f'["{status}"] = {{ title = [[{json.dumps(title)}]], detail = [[{json.dumps(detail)}]] }}'
+        for status, (title, detail) in PROBLEMS.items()
+    )
+    return f"local PROBLEMS = {{ {entries} }}"
+
+
+def _local_replies() -> dict[str, Any]:
+    grpc = _header("content-type", "prefix", "application/grpc")
+    is_rest = {"header_filter": {"header": grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
+    mappers = [
+        {"filter": {"and_filter": {"filters": [is_rest, _status_is(status)]}}, "body_format_override": _problem(status)}
+        for status in PROBLEMS
+    ]
+    return {"mappers": mappers}
+
+
+def _status_is(status: int) -> dict[str, Any]:
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "edge.status"}}
+    return {"status_code_filter": {"comparison": comparison}}
+
+
+def _problem(status: int) -> dict[str, Any]:
+    title, detail = PROBLEMS[status]
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": "%PATH(NQ)%"}
+    return {"json_format": problem, "content_type": "application/problem+json"}
+
+
+def main() -> None:
+    """Prints the configuration for a number of workers on ports in a row."""
+    parser = argparse.ArgumentParser(description="Print Envoy's configuration for workers on ports in a row.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--service-host", default="127.0.0.1", help="address of the workers (default: %(default)s)")
+    parser.add_argument("--service-port", type=int, default=50051, help="port of the first one (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="how many there are (default: %(default)s)")
+    parser.add_argument("--project-name", default="KillrVideo", help="who welcomes (default: %(default)s)")
+    parser.add_argument("--origin", action="append", default=[], help="regular expression of a web origin; repeatable")
+    given = parser.parse_args()
+    workers = [(given.service_host, given.service_port + worker) for worker in range(given.workers)]
+    print(render(Edge(given.port, workers, given.host, given.project_name, given.origin)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""One real service and one real Envoy for all REST tests."""
+
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.process import environment
+
+ROOT = Path(__file__).parents[2]
+USERS = "/api/v1/users"
+JSON = {"content-type": "application/json"}
+
+
+@dataclass
+class Edge:
+    """A running `make web`."""
+
+    process: "subprocess.Popen[str]"
+    url: str
+    workers: list[int]
+    banner: str
+    log: Path
+
+
+@contextmanager
+def web(folder: Path, **changes: str) -> Iterator[Edge]:
+    """Does what `make web` does, with its store in `folder` and ports of its own choice."""
+    log = folder / "web.log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "deploy.edge.web"],
+            cwd=ROOT,
+            env=environment(folder, HTTP_PORT="0", **changes),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
+        )
+    with process:
+        try:
+            banner = "".join(takewhile(lambda line: line != "Ctrl-C stops it.\n", process.stdout or ()))
+            found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
+            assert found, log.read_text()
+            yield Edge(process, found[1], [int(port) for port in found[2].split(",")], banner, log)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    with web(tmp_path_factory.mktemp("web"), PROJECT_NAME="KillrVideo") as edge:
+        yield edge
+
+
+@pytest.fixture(scope="session")
+def client(edge: Edge) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=edge.url, timeout=30) as client:
+        yield client
+
+
+@dataclass
+class Account:
+    """A registered account."""
+
+    email: str
+    user_id: str
+    token: str
+
+    @property
+    def bearer(self) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.token}"}
+
+
+@pytest.fixture
+def account(client: httpx.Client) -> Account:
+    return registered(client)
+
+
+def registered(client: httpx.Client) -> Account:
+    """Registers an account and logs it in, over REST."""
+    email = an_address()
+    made = client.post(f"{USERS}/register", json=registration(email))
+    assert made.status_code == 201, made.text
+    token = client.post(f"{USERS}/login", json={"email": email, "password": PASSWORD}).json()["token"]
+    return Account(email, made.json()["userId"], token)
+
+
+def registration(email: str) -> dict[str, str]:
+    """Returns the body of a registration."""
+    return {"email": email, "password": PASSWORD, "firstName": "Ann", "lastName": "Lee"}
+
+
+def problem(answer: httpx.Response, status: int, code: str | None = None, detail: str | None = None) -> None:
+    """Checks that an answer is a whole problem, with this status, reason and sentence."""
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert (
+        {"type", "title", "status", "detail", "instance"}
+        <= body.keys()
+        <= {*("type", "title", "status", "detail", "instance", "code", "errors")}
+    )
+    assert (body["type"], body["status"]) == ("about:blank", status)
+    assert body["title"]
+    assert body["detail"] == (detail or body["detail"] or None)
+    assert body.get("code") == code
+    assert body["instance"] == answer.request.url.path
+
+
+def children(pid: int) -> list[int]:
+    """Returns the processes that `pid` started, from Linux's process table."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_of(pid: int) -> str:
+    """Returns the command line of a process."""
+    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

@@ -1,0 +1,146 @@
+"""The REST column of the contract, row by row, through a real Envoy."""
+
+import re
+import subprocess
+
+import httpx
+import pytest
+
+from tests.rest.conftest import JSON, USERS, Account, Edge, problem, registration
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.tokens import claims, signed
+
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
+
+
+def test_welcome(client: httpx.Client) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, answer.json()) == (200, {"message": "Welcome to KillrVideo!"})
+
+
+def test_register(client: httpx.Client) -> None:
+    email = an_address()
+    answer = client.post(f"{USERS}/register", json=registration(email))
+    assert (answer.status_code, answer.headers["content-type"]) == (201, "application/json")
+    user_id = answer.json()["userId"]
+    assert answer.json() == {"userId": user_id, "firstName": "Ann", "lastName": "Lee", "email": email}
+    again = client.post(f"{USERS}/register", json=registration(email.upper()))
+    problem(again, 400, "EMAIL_ALREADY_REGISTERED", "Email already registered")
+
+
+def test_every_violation(client: httpx.Client) -> None:
+    answer = client.post(f"{USERS}/register", json={"email": "nobody", "firstName": ' "\\\n'})
+    problem(answer, 422, "VALIDATION_FAILED", "3 fields are invalid: email, password, lastName")
+    assert [error["field"] for error in answer.json()["errors"]] == ["email", "password", "lastName"]
+    assert all(error["description"] for error in answer.json()["errors"])
+
+
+def test_login_and_me(client: httpx.Client, account: Account) -> None:
+    login = client.post(f"{USERS}/login", json={"email": account.email, "password": PASSWORD})
+    assert login.status_code == 200
+    assert login.json().keys() == {"token", "user", "expiresAt"}
+    me = client.get(f"{USERS}/me", headers=account.bearer)
+    assert (me.status_code, me.json()) == (200, login.json()["user"])
+    assert me.json().keys() == {
+        *("userId", "firstName", "lastName", "email", "roles", "accountStatus", "createdDate", "lastLoginDate")
+    }
+    assert (me.json()["roles"], me.json()["accountStatus"]) == (["viewer"], "active")
+    for moment in (me.json()["createdDate"], me.json()["lastLoginDate"], login.json()["expiresAt"]):
+        assert RFC_3339.fullmatch(moment)
+
+
+def test_update_me(client: httpx.Client, account: Account) -> None:
+    changed = client.put(f"{USERS}/me", json={"firstName": " Bé "}, headers=account.bearer)
+    assert (changed.status_code, changed.json()["firstName"], changed.json()["lastName"]) == (200, "Bé", "Lee")
+    assert client.put(f"{USERS}/me", json={}, headers=account.bearer).json() == changed.json()
+    refused = client.put(f"{USERS}/me", json={"firstName": ""}, headers=account.bearer)
+    problem(refused, 422, "VALIDATION_FAILED")
+
+
+def test_bad_logins(client: httpx.Client, account: Account) -> None:
+    for email, password in ((account.email, "wrong"), (an_address(), PASSWORD), ("x", "y" * 100)):
+        answer = client.post(f"{USERS}/login", json={"email": email, "password": password})
+        problem(answer, 401, "INVALID_CREDENTIALS", "Incorrect email or password")
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "code", "detail"),
+    [
+        (None, "NOT_AUTHENTICATED", "Not authenticated"),
+        ("Basic eDp5", "NOT_AUTHENTICATED", "Not authenticated"),
+        ("Bearer garbage", "TOKEN_INVALID", "Could not validate credentials"),
+        (f"Bearer {signed(claims('x', exp=1))}", "TOKEN_EXPIRED", "Token has expired"),
+        (f"Bearer {signed(claims('x'))}", "TOKEN_SUBJECT_INVALID", "Invalid token subject"),
+    ],
+)
+def test_bad_tokens(client: httpx.Client, authorization: str | None, code: str, detail: str) -> None:
+    answer = client.get(f"{USERS}/me", headers={"authorization": authorization} if authorization else {})
+    problem(answer, 401, code, detail)
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_an_account_that_is_gone(client: httpx.Client) -> None:
+    token = signed(claims("11111111-1111-4111-8111-111111111111"))
+    answer = client.get(f"{USERS}/me", headers={"authorization": f"Bearer {token}"})
+    problem(answer, 404, "USER_NOT_FOUND", "User not found")
+
+
+def test_what_the_web_client_does(client: httpx.Client, account: Account) -> None:
+    stale = {"authorization": f"Bearer {signed(claims(account.user_id, exp=1))}"}
+    credentials = {"email": account.email, "password": PASSWORD}
+    assert client.post(f"{USERS}/login", json=credentials, headers=stale).status_code == 200
+    assert client.post(f"{USERS}/register", json=registration(an_address()), headers=stale).status_code == 201
+    assert client.get(f"{USERS}/me", headers=JSON | account.bearer | {"cookie": "a=b"}).status_code == 200
+    # A POST without a body arrives as an empty message; this RPC then misses its fields.
+    problem(client.post(f"{USERS}/login", headers=JSON), 422, "VALIDATION_FAILED")
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1:3000", "http://localhost"])
+def test_cors_with_credentials(client: httpx.Client, account: Account, origin: str) -> None:
+    asked = {"access-control-request-method": "PUT", "access-control-request-headers": "authorization,content-type"}
+    preflight = client.options(f"{USERS}/me", headers={"origin": origin} | asked)
+    assert preflight.status_code == 200
+    assert "PUT" in preflight.headers["access-control-allow-methods"]
+    assert "authorization" in preflight.headers["access-control-allow-headers"]
+    for answer in (
+        preflight,
+        client.get(f"{USERS}/me", headers={"origin": origin} | account.bearer),
+        client.get(f"{USERS}/me", headers={"origin": origin}),
+    ):
+        assert answer.headers["access-control-allow-origin"] == origin
+        assert answer.headers["access-control-allow-credentials"] == "true"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:1@x"]
+)
+def test_cors_for_others(client: httpx.Client, origin: str) -> None:
+    for answer in (
+        client.options(f"{USERS}/me", headers={"origin": origin, "access-control-request-method": "PUT"}),
+        client.get(f"{USERS}/me", headers={"origin": origin}),
+    ):
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_request_ids(client: httpx.Client) -> None:
+    for path in (f"{USERS}/me", "/", "/nothing"):
+        assert client.get(path, headers={"x-request-id": "given-by-me"}).headers["x-request-id"] == "given-by-me"
+        assert client.get(path).headers["x-request-id"]
+        odd = client.get(path, headers={"x-request-id": "<script>"}).headers["x-request-id"]
+        assert re.fullmatch(r"[0-9a-f]{32}", odd)
+
+
+def test_headers_are_the_services_own(client: httpx.Client, account: Account) -> None:
+    for answer in (client.get(f"{USERS}/me", headers=account.bearer), client.get(f"{USERS}/me"), client.get("/x")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+        assert not [name for name in answer.headers if name.startswith(("x-envoy", "grpc-", "server"))]
+
+
+def test_the_calls_on_the_first_screen_work_as_they_stand(edge: Edge) -> None:
+    calls = edge.banner.partition(":\n")[2]
+    assert calls.count("curl") == 3
+    done = subprocess.run(["sh", "-e", "-c", calls], capture_output=True, text=True, timeout=30, check=False)
+    assert done.stdout.count('"email":"ann@example.org"') == 2, done.stdout + done.stderr

@@ -1,0 +1,148 @@
+"""What is refused, and how: problems for Envoy's own errors too, and no path that reaches what it should not."""
+
+import json
+import socket
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.rest.conftest import JSON, USERS, Account, Edge, problem
+
+NOTHING = "There is nothing at this path."
+
+
+def test_unknown_paths(client: httpx.Client) -> None:
+    for path in ("/nothing", "/api/v1/users", f"{USERS}/me/", f"{USERS}/ME", "/api/v2/users/me", "/killrvideo.user.v1"):
+        problem(client.get(path), 404, detail=NOTHING)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/users//me",
+        "//api/v1/users/me",
+        "/api/v1/users/./me",
+        "/api/v1/users/x/../me",
+        "/api/v1/users/%6de",
+        "/api/v1/users%2fme",
+        "/api/v1/users%5Cme",
+        "/api/v1/users/me%00",
+        "/api/v1/users/%ff%fe",
+        "/api/v1/users/me;x=1",
+        "/api/v1/users\\me",
+        "/%2e%2e/api/v1/users/me",
+        "/killrvideo.user.v1.UserService/GetMe",
+        "/grpc.health.v1.Health/Check",
+        '/"<script>',
+    ],
+)
+def test_no_path_is_another_in_disguise(edge: Edge, account: Account, path: str) -> None:
+    status, headers, body = raw(edge, f"GET {path} HTTP/1.1", f"authorization: Bearer {account.token}")
+    assert status in (400, 404)
+    assert account.email not in body
+    assert headers["content-type"] == "application/problem+json"
+    assert json.loads(body)["status"] == status
+
+
+def test_wrong_methods(client: httpx.Client) -> None:
+    for method, path, allow in (
+        ("DELETE", f"{USERS}/me", "GET, PUT"),
+        ("GET", f"{USERS}/register", "POST"),
+        ("POST", "/", "GET"),
+        ("PATCH", "/openapi.json", "GET"),
+    ):
+        answer = client.request(method, path)
+        problem(answer, 405)
+        assert answer.headers["allow"] == allow
+
+
+def test_no_query_overrides_anything(client: httpx.Client, account: Account) -> None:
+    for path in (f"{USERS}/me?userId=x", f"{USERS}/me?", f"{USERS}/login?email=x", "/?x=1"):
+        answer = client.get(path, headers=account.bearer) if "login" not in path else client.post(path, json={})
+        if path != "/?x=1":
+            problem(answer, 400)
+
+
+@pytest.mark.parametrize("body", [b"{not json", b'{"email":', b"[]", b'"text"', b"\xff\xfe", b'{"email":1}', b"null x"])
+def test_bodies_that_are_no_json(client: httpx.Client, body: bytes) -> None:
+    problem(client.post(f"{USERS}/login", content=body, headers=JSON), 400)
+
+
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
+def test_bodies_of_other_kinds(client: httpx.Client, kind: str) -> None:
+    problem(client.post(f"{USERS}/login", content=b"{}", headers={"content-type": kind}), 415)
+
+
+def test_json_with_a_charset(client: httpx.Client) -> None:
+    headers = {"content-type": "Application/JSON; charset=utf-8"}
+    problem(client.post(f"{USERS}/login", content=b"{}", headers=headers), 422, "VALIDATION_FAILED")
+
+
+def test_too_much(client: httpx.Client) -> None:
+    problem(client.post(f"{USERS}/login", content=b" " * 70_000, headers=JSON), 413)
+    large = client.get(f"{USERS}/me", headers={"x-large": "x" * 20_000})
+    assert (large.status_code, large.json()["status"]) == (431, 431)
+    many = client.get(f"{USERS}/me", headers={f"x-{number}": "x" for number in range(200)})
+    assert (many.status_code, many.json()["status"]) == (431, 431)
+
+
+def test_a_text_of_the_client_is_never_a_part_of_the_problem(client: httpx.Client) -> None:
+    hostile = '{"message":"</script><script>alert(1)</script>\\u0000","details":[{"reason":"OVERLOADED"}]'
+    for answer in (
+        client.post(f"{USERS}/login", content=hostile, headers=JSON),
+        client.post(f"{USERS}/login", json={"email": hostile, "password": hostile}),
+        client.post(f"{USERS}/register", json={"email": hostile, "firstName": "\0" + hostile}),
+    ):
+        assert "alert" not in answer.text
+        assert answer.json()["status"] == answer.status_code
+
+
+fuzzed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+VISIBLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
+BODIES = st.dictionaries(st.text(), st.text() | st.integers() | st.none()).map(lambda body: json.dumps(body).encode())
+HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=60)
+
+
+@fuzzed
+@given(
+    method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS", "BREW"]),
+    path=st.sampled_from(["/", f"{USERS}/me", f"{USERS}/login", f"{USERS}/register"])
+    | st.text(VISIBLE).map("/".__add__),
+    query=st.just("") | st.text(VISIBLE).map("?".__add__),
+    body=st.binary(max_size=300) | BODIES,
+    kind=st.sampled_from(["application/json", "text/plain", "application/json; charset=latin-1"]) | HEADER,
+    token=HEADER,
+)
+def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body: bytes, kind: str, token: str) -> None:
+    if kind.startswith("application/grpc"):
+        return
+    headers = [
+        f"content-type: {kind.strip()}",
+        f"authorization: Bearer {token.strip()}",
+        f"content-length: {len(body)}",
+    ]
+    status, answered, text = raw(edge, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
+    assert status < 500
+    assert text or status == 200
+    if text:
+        parsed = json.loads(text)
+        if status >= 400:
+            assert answered["content-type"] == "application/problem+json"
+            assert parsed["status"] == status
+            assert parsed["detail"]
+
+
+def raw(edge: Edge, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], str]:
+    """Sends bytes that no HTTP client would, and reads the answer."""
+    place = urlsplit(edge.url)
+    head = "\r\n".join([line, f"host: {place.netloc}", "connection: close", *headers, "", ""])
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20) as connection:
+        connection.sendall(head.encode("latin-1") + body)
+        with connection.makefile("rb") as stream:
+            status = int(stream.readline().split()[1])
+            fields = iter(lambda: stream.readline().decode("latin-1").strip(), "")
+            answered = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+            return status, answered, stream.read(int(answered.get("content-length", 0))).decode()

@@ -1,0 +1,167 @@
+"""Workers that die or end, a service that is down, slow or full, and what callers of the edge see of it."""
+
+import os
+import signal
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+from tempfile import NamedTemporaryFile
+from threading import Event
+from typing import Any
+
+import httpx
+import pytest
+
+from deploy.edge.render import Edge as EdgeSettings
+from deploy.edge.render import render
+from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
+from killrvideo_grpc.domain.user import Credentials
+from killrvideo_grpc.server import UserServer
+from killrvideo_grpc.stores.sqlite import SqliteStore
+from tests.rest.conftest import USERS, Edge, children, command_of, problem, registered, web
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.ports import free_port
+from tests.support.process import BIN
+from tests.support.settings import settings_in
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+    """An edge over two workers."""
+    with web(tmp_path_factory.mktemp("pair"), WORKERS="2") as edge:
+        yield edge
+
+
+def workers_of(edge: Edge) -> list[int]:
+    """Returns the processes of the workers: the children of the supervisor, which is a child of `make web`."""
+    (supervisor,) = [child for child in children(edge.process.pid) if "killrvideo-grpc" in command_of(child)]
+    return children(supervisor)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_worker_that_ends_under_load_costs_no_read(pair: Edge, number: signal.Signals) -> None:
+    with httpx.Client(base_url=pair.url, timeout=30) as client:
+        account = registered(client)
+        seen = Event()
+
+        def read(turn: int) -> int:
+            if turn == 200:
+                seen.set()
+            return client.get(f"{USERS}/me", headers=account.bearer).status_code
+
+        with ThreadPoolExecutor(8) as callers:
+            reads = callers.map(read, range(2000))
+            assert seen.wait(30)
+            victim = workers_of(pair)[0]
+            os.kill(victim, number)
+            codes = Counter(reads)
+        assert codes == {200: 2000}
+        while victim in workers_of(pair) or len(workers_of(pair)) < 2:
+            client.get("/")
+
+
+class TroubledStore(SqliteStore):
+    """The real store, with trouble on demand."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.error: Exception | None = None
+        self.go_on = Event()
+        self.go_on.set()
+
+    def find_credentials(self, email: str) -> Credentials | None:
+        self.go_on.wait(20)
+        if self.error:
+            raise self.error
+        return super().find_credentials(email)
+
+
+@contextmanager
+def envoy(port: int, service: int) -> Iterator[None]:
+    """Starts Envoy before a service on a port."""
+    with NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(render(EdgeSettings(port, [("127.0.0.1", service)])))
+        file.flush()
+        command: list[Any] = [BIN / "envoy", "-c", file.name, "--disable-hot-restart", "--log-level", "error"]
+        with Popen(command) as process:
+            try:
+                yield
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, TroubledStore, UserServer]]:
+    folder, port = tmp_path_factory.mktemp("troubled"), free_port()
+    store = TroubledStore(folder / "killrvideo.db")
+    server = UserServer(settings_in(folder), store)
+    server.start()
+    with envoy(port, server.port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
+        while ready(client) != 401:
+            pass
+        yield client, store, server
+    server.stop(0)
+
+
+def ready(client: httpx.Client) -> int:
+    try:
+        return client.get(f"{USERS}/me").status_code
+    except httpx.TransportError:
+        return 0
+
+
+def login(client: httpx.Client, **options: Any) -> httpx.Response:
+    return client.post(f"{USERS}/login", json={"email": an_address(), "password": PASSWORD}, **options)
+
+
+def test_a_store_that_is_away(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+    client, store, _ = troubled
+    store.error = StoreUnavailable()
+    answer = login(client)
+    store.error = None
+    problem(answer, 503, "STORE_UNAVAILABLE", "The user store is unavailable. Try again in a moment.")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_service_that_is_full(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+    client, store, _ = troubled
+    store.error = Overloaded()
+    answer = login(client)
+    store.error = None
+    problem(answer, 429, "OVERLOADED", "The service is overloaded. Try again in a moment.")
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_a_bug(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+    client, store, _ = troubled
+    store.error = sqlite3.NotSupportedError("planted")
+    answer = login(client)
+    store.error = ValueError("planted")
+    answer = login(client)
+    store.error = None
+    problem(answer, 500, detail="An unexpected internal server error occurred.")
+
+
+def test_the_callers_patience_reaches_the_service(
+    troubled: tuple[httpx.Client, TroubledStore, UserServer],
+) -> None:
+    client, store, _ = troubled
+    store.go_on.clear()
+    answer = login(client, headers={"grpc-timeout": "200m"})
+    store.go_on.set()
+    problem(answer, 504)
+    assert answer.elapsed.total_seconds() < 5  # 10 s are the default, and 20 s is what the store would take
+
+
+def test_a_service_that_is_down(tmp_path: Path) -> None:
+    port = free_port()
+    with envoy(port, free_port()), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        while ready(client) == 0:
+            pass
+        answer = client.get(f"{USERS}/me")
+        problem(answer, 503, detail="The service is unavailable. Try again in a moment.")
+        assert answer.headers["retry-after"] == "1"
