@@ -140,7 +140,8 @@ def _property(contract: Contract, field: descriptor_pb2.FieldDescriptorProto, sc
     elif field.type_name:
         kind = _reference(contract, field.type_name, schemas)
     else:
-        kind = {"type": "string"} | _rules(field)
+        # What may be absent may be null: in the JSON mapping they are the same.
+        kind = {"type": ["string", "null"] if field.proto3_optional else "string"} | _rules(field)
     return {"type": "array", "items": kind} if field.label == field.LABEL_REPEATED else kind
 
 
