@@ -29,10 +29,10 @@ from tests.support.process import BIN
 from tests.support.settings import settings_in
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """An edge over two workers."""
-    with web(tmp_path_factory.mktemp("pair"), WORKERS="2") as edge:
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[Edge]:
+    """An edge over two workers, both healthy: Envoy listens only after it has asked them."""
+    with web(tmp_path, WORKERS="2") as edge:
         yield edge
 
 
