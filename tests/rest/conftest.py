@@ -30,6 +30,7 @@ class Edge:
     workers: list[int]
     banner: str
     log: Path
+    database: Path
 
 
 @contextmanager
@@ -50,7 +51,9 @@ def web(folder: Path, **changes: str) -> Iterator[Edge]:
             banner = "".join(takewhile(lambda line: line != "Ctrl-C stops it.\n", process.stdout or ()))
             found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
             assert found, log.read_text()
-            yield Edge(process, found[1], [int(port) for port in found[2].split(",")], banner, log)
+            yield Edge(
+                process, found[1], [int(port) for port in found[2].split(",")], banner, log, folder / "killrvideo.db"
+            )
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)

@@ -1,6 +1,7 @@
 """The REST column of the contract, row by row, through a real Envoy."""
 
 import re
+import sqlite3
 import subprocess
 
 import httpx
@@ -84,6 +85,15 @@ def test_an_account_that_is_gone(client: httpx.Client) -> None:
     token = signed(claims("11111111-1111-4111-8111-111111111111"))
     answer = client.get(f"{USERS}/me", headers={"authorization": f"Bearer {token}"})
     problem(answer, 404, "USER_NOT_FOUND", "User not found")
+
+
+def test_an_account_that_is_suspended(client: httpx.Client, edge: Edge, account: Account) -> None:
+    connection = sqlite3.connect(edge.database)
+    with connection:
+        connection.execute("UPDATE users SET account_status = 'suspended' WHERE userid = ?", [account.user_id])
+    connection.close()
+    answer = client.get(f"{USERS}/me", headers=account.bearer)
+    problem(answer, 403, "ACCOUNT_SUSPENDED", "Account is suspended")
 
 
 def test_what_the_web_client_does(client: httpx.Client, account: Account) -> None:

@@ -43,22 +43,25 @@ def workers_of(edge: Edge) -> list[int]:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_worker_that_ends_under_load_costs_no_read(pair: Edge, number: signal.Signals) -> None:
+def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.Signals) -> None:
+    """Killed, it costs no read. Told to end, it costs no write either."""
     with httpx.Client(base_url=pair.url, timeout=30) as client:
         account = registered(client)
         seen = Event()
 
-        def read(turn: int) -> int:
+        def call(turn: int) -> int:
             if turn == 200:
                 seen.set()
+            if turn % 2 and number is signal.SIGTERM:
+                return client.put(f"{USERS}/me", json={"firstName": "Bea"}, headers=account.bearer).status_code
             return client.get(f"{USERS}/me", headers=account.bearer).status_code
 
         with ThreadPoolExecutor(8) as callers:
-            reads = callers.map(read, range(2000))
+            calls = callers.map(call, range(2000))
             assert seen.wait(30)
             victim = workers_of(pair)[0]
             os.kill(victim, number)
-            codes = Counter(reads)
+            codes = Counter(calls)
         assert codes == {200: 2000}
         while victim in workers_of(pair) or len(workers_of(pair)) < 2:
             client.get("/")
@@ -112,6 +115,13 @@ def ready(client: httpx.Client) -> int:
         return client.get(f"{USERS}/me").status_code
     except httpx.TransportError:
         return 0
+
+
+def test_no_origin_is_let_in_by_default(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+    client, _, _ = troubled
+    headers = {"origin": "http://localhost:5173", "access-control-request-method": "GET"}
+    for answer in (client.options(f"{USERS}/me", headers=headers), client.get(f"{USERS}/me", headers=headers)):
+        assert "access-control-allow-origin" not in answer.headers
 
 
 def login(client: httpx.Client, **options: Any) -> httpx.Response:
