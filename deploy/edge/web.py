@@ -1,5 +1,6 @@
 """What `make web` does: the service and its edge together, until Ctrl-C, SIGTERM or the end of either."""
 
+import ctypes
 import os
 import signal
 import socket
@@ -18,6 +19,7 @@ from deploy.edge.render import DEVELOPMENT_ORIGINS, Edge, render
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
 
 BIN = Path(sys.executable).parent
+PR_SET_PDEATHSIG = 1
 LAST_LINE = "Ctrl-C stops it.\n"
 # Longer than the interval in which Envoy looks at a worker's health, so that one that ends loses no call.
 DRAIN_SECONDS = "2.5"
@@ -92,12 +94,18 @@ def _envoy(edge: Edge) -> Iterator["subprocess.Popen[str]"]:
             "--log-level",
             "warn",
         ]
-        process = subprocess.Popen(command, text=True, start_new_session=True)
+        process = subprocess.Popen(command, text=True, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509
         try:
             yield process
         finally:
             process.terminate()
             process.wait()
+
+
+def _end_with_parent() -> None:
+    # Envoy watches no pipe, so Linux is asked to end it when we are killed.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _wait_until_answering(edge: Edge, processes: "list[subprocess.Popen[str]]", stopping: threading.Event) -> None:

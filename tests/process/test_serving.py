@@ -2,7 +2,6 @@
 
 import json
 import os
-import select
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +22,7 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.ports import free_port
-from tests.support.process import GRPCURL, Service, running
+from tests.support.process import GRPCURL, Service, children, running, wait_for_end
 
 SERVICE = "killrvideo.user.v1.UserService"
 
@@ -180,19 +179,6 @@ def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
         service.process.wait(10)
     for worker in workers:
         wait_for_end(worker)
-
-
-def children(pid: int) -> list[int]:
-    """Returns the processes that `pid` started, from Linux's process table."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]
-
-
-def wait_for_end(pid: int) -> None:
-    descriptor = os.pidfd_open(pid) if Path(f"/proc/{pid}").exists() else None
-    if descriptor is not None:
-        assert select.select([descriptor], [], [], 30)[0]
-        os.close(descriptor)
 
 
 def query(folder: Path, statement: str) -> list[Any]:

@@ -120,11 +120,6 @@ def problem(answer: httpx.Response, status: int, code: str | None = None, detail
     assert body["instance"] == answer.request.url.path
 
 
-def children(pid: int) -> list[int]:
-    """Returns the processes that `pid` started, from Linux's process table."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def command_of(pid: int) -> str:
     """Returns the command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()

@@ -22,10 +22,10 @@ from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.domain.user import Credentials
 from killrvideo_grpc.server import UserServer
 from killrvideo_grpc.stores.sqlite import SqliteStore
-from tests.rest.conftest import USERS, Edge, children, command_of, problem, registered, web
+from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.ports import free_port
-from tests.support.process import BIN
+from tests.support.process import BIN, children, wait_for_end
 from tests.support.settings import settings_in
 
 
@@ -65,6 +65,16 @@ def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.
         assert codes == {200: 2000}
         while victim in workers_of(pair) or len(workers_of(pair)) < 2:
             client.get("/")
+
+
+def test_nothing_outlives_make_web(tmp_path: Path) -> None:
+    with web(tmp_path, WORKERS="2") as edge:
+        left = [*children(edge.process.pid), *workers_of(edge)]
+        assert len(left) == 4  # Envoy, the supervisor, its workers
+        edge.process.kill()
+        edge.process.wait(10)
+    for process in left:
+        wait_for_end(process)
 
 
 class TroubledStore(SqliteStore):

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+import select
 import signal
 import subprocess
 import sys
@@ -98,3 +99,16 @@ def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedP
         timeout=60,
         check=False,
     )
+
+
+def children(pid: int) -> list[int]:
+    """Returns the processes that `pid` started, from Linux's process table."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def wait_for_end(pid: int) -> None:
+    """Returns when no such process runs any more."""
+    if Path(f"/proc/{pid}").exists():
+        descriptor = os.pidfd_open(pid)
+        assert select.select([descriptor], [], [], 30)[0]
+        os.close(descriptor)
