@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,9 +15,9 @@ from killrvideo_grpc.rpc.access import UndeclaredAccess
 from killrvideo_grpc.server import CannotListen, build_service, open_data_api, open_store
 from killrvideo_grpc.service import UserService
 from killrvideo_grpc.serving import WorkerFailed, serve
-from killrvideo_grpc.stores import astra_schema
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import DataApi
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.stores.data_api import DataApi
 
 ROLE = click.Choice([role.value for role in Role])
 
@@ -106,6 +107,8 @@ def schema() -> None:
 )
 def create_schema(keyspace: bool) -> None:
     """Make what the keyspace lacks: table, columns, index, collection. Never drops or rewrites anything."""
+    from killrvideo_grpc.stores import astra_schema
+
     with _data_api() as api:
         for done in astra_schema.create(api, keyspace=keyspace):
             click.echo(done)
@@ -116,6 +119,9 @@ def create_schema(keyspace: bool) -> None:
 @click.option("--repair", is_flag=True, help="Write the rows that a crash during a registration left unwritten.")
 def check_schema(repair: bool) -> None:
     """Compare the keyspace with what the service needs; exit with 1 on a difference."""
+    from killrvideo_grpc.stores import astra_schema
+    from killrvideo_grpc.stores.astra import AstraStore
+
     with _data_api() as api:
         lacking = astra_schema.check(api)
         for difference in lacking:
@@ -160,7 +166,7 @@ def _service() -> Iterator[UserService]:
 
 
 @contextmanager
-def _data_api() -> Iterator[DataApi]:
+def _data_api() -> "Iterator[DataApi]":
     with _clear_errors():
         settings = _settings()
         if settings.store != "astra":

@@ -5,6 +5,7 @@ import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -25,10 +26,10 @@ from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.tokens import JwtTokens
 from killrvideo_grpc.service import UserService
-from killrvideo_grpc.stores import astra_schema
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import Connection, DataApi
 from killrvideo_grpc.stores.sqlite import SqliteStore
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.stores.data_api import DataApi
 
 CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
@@ -51,6 +52,10 @@ def open_store(settings: Settings) -> UserStore:
     """
     if settings.store == "sqlite":
         return SqliteStore(settings.sqlite_path)
+    # Imported where needed: astrapy takes a quarter of the start-up, which SQLite's users need not wait for.
+    from killrvideo_grpc.stores import astra_schema
+    from killrvideo_grpc.stores.astra import AstraStore
+
     api = open_data_api(settings)
     lacking = [difference.text for difference in astra_schema.check(api)]
     if lacking:
@@ -59,8 +64,10 @@ def open_store(settings: Settings) -> UserStore:
     return AstraStore(api)
 
 
-def open_data_api(settings: Settings) -> DataApi:
+def open_data_api(settings: Settings) -> "DataApi":
     """Returns a client of the Data API that the settings name. Nothing is sent yet."""
+    from killrvideo_grpc.stores.data_api import Connection, DataApi
+
     token, password = settings.astra_db_application_token, settings.astra_db_password
     connection = Connection(
         endpoint=settings.astra_db_api_endpoint or "",

@@ -55,8 +55,9 @@ def test_whatever_the_contract_takes_has_a_normal_form_that_it_takes() -> None:
 
     letters = [chr(code) for code in range(sys.maxunicode) if unicodedata.category(chr(code))[0] in "LMNPSZ"]
     addresses = [f"a{letter}@x{letter}.org" for letter in letters]
-    assert sum(map(taken, addresses)) > 100_000
-    assert [address for address in addresses if taken(address) and not taken(normal_email(address))] == []
+    changed = [address for address in addresses if address != normal_email(address)]
+    assert sum(map(taken, changed)) > 4000
+    assert [address for address in changed if taken(address) and not taken(normal_email(address))] == []
 
 
 def test_now_is_what_every_store_can_keep() -> None:
