@@ -22,7 +22,7 @@ from tests.support.accounts import a_user
 from tests.support.keyspaces import PASSWORD, REAL_URL, USERNAME, connection_to, prepare, real_keyspace
 
 ACCOUNTS = 200
-READS = 6_000
+READS = 3_000
 CALLERS = (1, 8, 32, 64)
 MAX_WAIT = 30.0
 

@@ -34,14 +34,14 @@ class Edge:
 
 
 @contextmanager
-def web(folder: Path, **changes: str) -> Iterator[Edge]:
+def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
     """Does what `make web` does, with its store in `folder` and ports of its own choice."""
     log = folder / "web.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [sys.executable, "-m", "deploy.edge.web"],
             cwd=ROOT,
-            env=environment(folder, HTTP_PORT="0", **changes),
+            env=environment(folder, HTTP_PORT="0", DRAIN_SECONDS=drain_seconds, **changes),
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

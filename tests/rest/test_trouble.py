@@ -18,6 +18,7 @@ import pytest
 
 from deploy.edge.render import Edge as EdgeSettings
 from deploy.edge.render import render
+from deploy.edge.web import DRAIN_SECONDS
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.domain.user import Credentials
 from killrvideo_grpc.server import UserServer
@@ -32,7 +33,7 @@ from tests.support.settings import settings_in
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Edge]:
     """An edge over two workers, both healthy: Envoy listens only after it has asked them."""
-    with web(tmp_path, WORKERS="2") as edge:
+    with web(tmp_path, drain_seconds=DRAIN_SECONDS, WORKERS="2") as edge:
         yield edge
 
 
