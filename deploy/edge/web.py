@@ -39,9 +39,11 @@ def main() -> None:
         sys.exit(
             "Error: this edge speaks plaintext to the service. Unset the TLS_ settings; TLS for the web is Envoy's."
         )
+    # Asked before anything starts, for a call would get through to whoever has the port.
+    port = _free_port(host, port)
     with _service() as (service, ports):
         edge = Edge(
-            port=port or _free_port(),
+            port=port,
             workers=[(_reachable(settings), worker) for worker in ports],
             host=host,
             project_name=settings.project_name,
@@ -130,11 +132,16 @@ def _reachable(place: Settings | Edge) -> str:
     return "127.0.0.1" if host in ("0.0.0.0", "localhost") else host  # noqa: S104
 
 
-def _free_port() -> int:
-    with socket.socket() as holder:
-        holder.bind(("127.0.0.1", 0))
-        port: int = holder.getsockname()[1]
-        return port
+def _free_port(host: str, port: int) -> int:
+    """Returns the port, or for 0 one that is free. Ends the program when it is taken."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            holder.bind((host, port))
+        except OSError as error:
+            sys.exit(f"Error: Can't listen on {host}:{port}: {error.strerror}. Set HTTP_PORT to a free one.")
+        free: int = holder.getsockname()[1]
+        return free
 
 
 def _welcome(edge: Edge, ports: list[int]) -> str:

@@ -12,13 +12,14 @@ import structlog
 from killrvideo_grpc.rpc.interceptors.interceptor import Interceptor
 
 REQUEST_ID = "x-request-id"
+PROBES = "/grpc.health.v1.Health/"  # balancers ask every second, and fill the log
 SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 _log = structlog.get_logger("killrvideo_grpc.calls")
 
 
 class LoggingInterceptor(Interceptor):
-    """Logs method, code, duration in ms, request id and user id; never anything that a message holds.
+    """Logs method, code, duration in ms, request id and user id; never anything that a message holds. Health at DEBUG.
 
     The request id is the caller's `x-request-id` when that is a sane one, else a new UUID, and goes back to the caller
     in the trailing metadata. All lines that are logged during the call carry it.
@@ -34,7 +35,8 @@ class LoggingInterceptor(Interceptor):
             yield
         finally:
             duration = round((time.perf_counter() - started) * 1000, 3)
-            _log.info("call", method=method, code=_final_code(context), duration_ms=duration)
+            log = _log.debug if method.startswith(PROBES) else _log.info
+            log("call", method=method, code=_final_code(context), duration_ms=duration)
 
 
 def _request_id(context: grpc.ServicerContext) -> str:
