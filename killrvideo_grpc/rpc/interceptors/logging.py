@@ -9,7 +9,7 @@ from uuid import uuid4
 import grpc
 import structlog
 
-from killrvideo_grpc.rpc.interceptors.interceptor import Interceptor
+from killrvideo_grpc.rpc.interceptors.interceptor import Continuation, Handler, Interceptor
 
 REQUEST_ID = "x-request-id"
 PROBES = "/grpc.health.v1.Health/"  # balancers ask every second, and fill the log
@@ -24,6 +24,13 @@ class LoggingInterceptor(Interceptor):
     The request id is the caller's `x-request-id` when that is a sane one, else a new UUID, and goes back to the caller
     in the trailing metadata. All lines that are logged during the call carry it.
     """
+
+    def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """Logs a call of a method that does not exist too; grpcio answers that by itself, without running anything."""
+        handler = super().intercept_service(continuation, handler_call_details)
+        if handler is None:
+            _log.info("call", method=ascii(handler_call_details.method[:200]), code="UNIMPLEMENTED")
+        return handler
 
     @contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
