@@ -98,14 +98,17 @@ class DataApi:
             self._share_client(holder)
 
     def find_rows(self, user_ids: Iterable[UUID], seconds: float) -> dict[UUID, Row]:
-        """Reads up to 50 accounts at once (a page), on the caller's own thread. Leaves out those that are missing."""
-        keys, milliseconds = list(user_ids), _milliseconds(seconds)
-        with translated("find rows"):
+        """Reads up to 50 accounts at once (a page), once, in so many seconds. Leaves out those that are missing."""
+        keys = list(user_ids)
+
+        def read(milliseconds: int) -> dict[UUID, Row]:
             if len(keys) == 1:
                 row = self.users.find_one({"userid": keys[0]}, timeout_ms=milliseconds)
                 return {keys[0]: row} if row else {}
             found = self.users.find({"userid": {"$in": keys}}, timeout_ms=milliseconds).to_list()
             return {row["userid"]: row for row in found}
+
+        return self._wait_for("find rows", read, seconds)
 
     def insert_row(self, row: Row) -> None:
         """Writes the columns of the row, whether it exists or not; keeps its other columns."""

@@ -16,7 +16,7 @@ from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import CREDENTIALS, USERS, Connection, DataApi, RequestRefused
 from tests.support import data_api
 from tests.support.accounts import a_user
-from tests.support.data_api import Close, ErrorAnswer, Garbage, Hang, HttpStatus, Truncate
+from tests.support.data_api import Close, Drip, ErrorAnswer, Garbage, Hang, HttpStatus, Truncate
 from tests.support.keyspaces import KEYSPACE, prepared_stand_in
 
 HASH = "$2b$04$planted.planted.planted.uGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
@@ -233,9 +233,10 @@ def test_no_data_api_at_all() -> None:
     store.close()
 
 
+@pytest.mark.parametrize("fault", [Hang(), Drip(0.1)], ids=["hanging", "dripping"])
 @pytest.mark.parametrize("seconds", [0.05, 0.3])
-def test_a_hanging_data_api_keeps_nobody_beyond_his_time(
-    server: data_api.DataApi, store: AstraStore, seconds: float
+def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_his_time(
+    server: data_api.DataApi, store: AstraStore, seconds: float, fault: Any
 ) -> None:
     user = a_user()
     calls: list[Callable[[], object]] = [
@@ -244,8 +245,8 @@ def test_a_hanging_data_api_keeps_nobody_beyond_his_time(
         lambda: store.register(user, HASH),
         lambda: store.rename(user, "Bea", None),
     ]
-    with server.fail(Hang()):
-        for call in calls:
+    with server.fail(fault):
+        for call in calls * 2:
             with deadline.within(seconds), pytest.raises(DeadlineExceeded):
                 call()
     assert store.get(user.user_id) is None  # and it goes on when the server does
