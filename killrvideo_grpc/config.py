@@ -75,6 +75,8 @@ class Settings(BaseSettings):
         bare = key.get_secret_value().lower().translate(str.maketrans("", "", "-_. "))
         if any(placeholder in bare for placeholder in PLACEHOLDERS):
             raise ValueError("is an example's and no secret; make one with: openssl rand -hex 32")
+        if "-----BEGIN" in key.get_secret_value() or key.get_secret_value().startswith("ssh-"):
+            raise ValueError("is a key pair's; tokens are signed with a shared secret: openssl rand -hex 32")
         if len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
             raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
         return key

@@ -1,13 +1,30 @@
 """Log lines: one JSON object or one line of text each, on standard error."""
 
+import contextlib
+import io
 import logging
 import sys
-from typing import Literal
+from typing import Literal, TextIO, cast
 
 import structlog
 
 # They quote requests, answers and values: what is worth saying of them, the stores say.
 QUIET = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
+
+
+class _Unfailing(io.TextIOBase):
+    """Standard error, where a full disk or a closed pipe loses lines and fails no call."""
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+        return len(text)
+
+
+def _without_exception(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event.pop("exc_info", None)
+    return event
 
 
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:
@@ -25,13 +42,13 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing())),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(_Unfailing())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[*shared, _without_exception],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )

@@ -35,6 +35,8 @@ CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 HASHING = (f"/{CONTRACT.full_name}/Register", f"/{CONTRACT.full_name}/Login")
 
+HEALTH_CHECK = f"/{HEALTH.full_name}/Check"
+
 CALL_THREADS = 64  # they mostly wait for the store; idle ones are never started
 MAX_WAITING_CALLS = 1024
 MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
@@ -95,11 +97,13 @@ def build_interceptors(
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     calls = BoundedPool("calls", CALL_THREADS, MAX_WAITING_CALLS)
     hashing = BoundedPool("hashing", _cores(), MAX_WAITING_HASHES, low_priority=True)
+    # Whether the process lives must not depend on how long other calls wait.
+    pools = dict.fromkeys(HASHING, hashing) | {HEALTH_CHECK: BoundedPool("health", 2, MAX_WAITING_CALLS)}
     requests = [user_service_pb2.RegisterRequest(), user_service_pb2.LoginRequest(), user_service_pb2.UpdateMeRequest()]
     return [
         LoggingInterceptor(),  # first: every call has its line and its id, however it ends
         ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
-        PoolsInterceptor(calls, dict.fromkeys(HASHING, hashing)),  # a refusal is logged and answered like any error
+        PoolsInterceptor(calls, pools),  # a refusal is logged and answered like any error
         AccessInterceptor(table, service.authenticate),  # before validation: a stranger learns no shapes
         ValidationInterceptor(warm_up=requests),  # last: the servicer sees nothing that breaks the contract
     ]

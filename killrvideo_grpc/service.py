@@ -13,7 +13,7 @@ from killrvideo_grpc.domain.errors import (
     UserNotFound,
 )
 from killrvideo_grpc.domain.ports import PasswordHasher, Tokens, UserStore
-from killrvideo_grpc.domain.user import AccountStatus, Role, User, now
+from killrvideo_grpc.domain.user import MAX_EMAIL_LENGTH, AccountStatus, Credentials, Role, User, now
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class UserService:
 
     def login(self, email: str, password: str) -> Login:
         """Trades credentials for a token. Raises InvalidCredentials, after the same work whatever is wrong."""
-        credentials = self._store.find_credentials(email)
+        credentials = self._find_credentials(email)
         matches = self._passwords.verify(password, credentials.password_hash if credentials else None)
         user = self._store.get_registered(credentials) if credentials and matches else None
         if credentials is None or user is None or user.status is not AccountStatus.ACTIVE:
@@ -57,6 +57,10 @@ class UserService:
         user = self._note_login(user, email, password, credentials.password_hash)
         token, expires_at = self._tokens.issue(user)
         return Login(user, token, expires_at)
+
+    def _find_credentials(self, email: str) -> Credentials | None:
+        # Anyone may send megabytes here, and normalising text takes time that grows with the square of its length.
+        return self._store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
 
     def _note_login(self, user: User, email: str, password: str, password_hash: str) -> User:
         # Neither write is worth refusing a login that is good; the store has logged why it could not make it.
@@ -105,7 +109,7 @@ class UserService:
 
     def find(self, email: str) -> User:
         """Finds the account with this address, in any spelling. Raises UserNotFound."""
-        credentials = self._store.find_credentials(email)
+        credentials = self._find_credentials(email)
         user = self._store.get_registered(credentials) if credentials else None
         if user is None:
             raise UserNotFound

@@ -110,7 +110,8 @@ def _supervise(settings: Settings, announce: Announce, stopping: threading.Event
 
 
 def _start_worker(port: int) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "killrvideo_grpc", "serve", "--supervised"]
+    # -P: no module of ours or of others comes from the folder that the service happens to be started in.
+    command = [sys.executable, "-P", "-m", "killrvideo_grpc", "serve", "--supervised"]
     environment = os.environ | {"WORKERS": "1", "GRPC_PORT": str(port)}
     return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 

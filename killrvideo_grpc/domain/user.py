@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
+MAX_EMAIL_LENGTH = 254  # characters, trimmed; the contract says so
+
 
 class Role(StrEnum):
     """What an account may do. A ladder, lowest first: each may do what the ones before it may."""

@@ -9,7 +9,7 @@ from killrvideo_grpc.domain import deadline
 from killrvideo_grpc.domain.errors import DeadlineExceeded
 
 MAX_BYTES = 72  # bcrypt reads no more
-HASH = re.compile(r"\$2[aby]\$(\d\d)\$[./A-Za-z0-9]{53}")
+HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 
 
 class BcryptHasher:
@@ -34,13 +34,12 @@ class BcryptHasher:
         if len(secret) > MAX_BYTES or b"\0" in secret or password_hash is None or not HASH.fullmatch(password_hash):
             self._matches(secret[:MAX_BYTES], self._nobody)
             return False
-        if self._matches(secret, password_hash):
-            return True
-        # A hash of a lower cost was quick to refuse, which would tell that the account exists: 2^c more steps for each
-        # cost c from its own up to the configured one make 2^rounds in all.
+        matches = self._matches(secret, password_hash)
+        # A hash of a lower cost was quick to check, which would tell that the account exists: 2^c more steps for each
+        # cost c from its own up to the configured one make 2^rounds in all. One of a higher cost takes what it takes.
         for cost in range(_cost(password_hash), self._rounds):
             self._hash(secret, cost)
-        return False
+        return matches
 
     def needs_rehash(self, password_hash: str) -> bool:
         """Says whether the hash has another cost than the configured one."""

@@ -1,5 +1,6 @@
 """Accounts in one SQLite file: the default store. Safe for the threads of several processes on one machine."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -43,7 +44,9 @@ class SqliteStore:
         self._lock = threading.Lock()
         try:
             _make_private_file(path)
+            self._file = _identity(path)
             migrate(self._connection, MAX_WAIT)
+            _close_to_others(path)  # now that it is known to be ours
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -112,6 +115,8 @@ class SqliteStore:
 
     def ping(self) -> None:
         with self._failures():
+            if _identity(self._path) != self._file:
+                raise OSError(errno.ESTALE, "the file was replaced")
             self._execute("SELECT 1 FROM users LIMIT 1").fetchone()
 
     def close(self) -> None:
@@ -131,6 +136,9 @@ class SqliteStore:
     def _execute(self, statement: str, *values: str | int | None) -> sqlite3.Cursor:
         connection = self._connection
         if not statement.startswith("SELECT"):
+            if _identity(self._path) != self._file:
+                # SQLite would go on writing to a file that nobody will ever find again.
+                raise OSError(errno.ESTALE, "the file was replaced")
             wait = deadline.time_left(at_most=MAX_WAIT)
             connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
         return connection.execute(statement, values)
@@ -140,7 +148,13 @@ class SqliteStore:
         """The thread's own connection; in autocommit, so each statement is a transaction."""
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(self._path, timeout=MAX_WAIT, isolation_level=None, check_same_thread=False)
+            connection = sqlite3.connect(
+                f"{self._path.absolute().as_uri()}?mode=rw",  # never makes a file: others could read it
+                uri=True,
+                timeout=MAX_WAIT,
+                isolation_level=None,
+                check_same_thread=False,
+            )
             # What was answered OK survives a power cut too.
             connection.execute("PRAGMA synchronous = FULL")
             self._local.connection = connection
@@ -162,8 +176,21 @@ class SqliteStore:
 
 def _make_private_file(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no file")
     os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-    path.chmod(0o600)
+
+
+def _close_to_others(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.chmod(0o600)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
 def _user_row(user: User) -> tuple[str | int | None, ...]:

@@ -151,6 +151,7 @@ BAD_LOGINS = {
     "malformed address": ("nobody", PASSWORD),
     "blank address": ("  ", PASSWORD),
     "address of a megabyte": ("x" * 1_000_000, PASSWORD),
+    "address that is dear to normalise": ("a" + "\u0300" * 60_000 + "\u0316" * 60_000, PASSWORD),
     "wrong password": (None, "wrong"),
     "password in other letters": (None, PASSWORD.upper()),
     "blank password": (None, " "),

@@ -91,6 +91,19 @@ def test_a_file_that_breaks_later_is_unavailable_and_logged(path: Path, capsys: 
     assert "planted" not in printed.out + printed.err
 
 
+def test_a_file_that_is_deleted_takes_no_more_accounts(path: Path) -> None:
+    store = SqliteStore(path)
+    store.register(a_user(), HASH)
+    for file in path.parent.iterdir():
+        file.unlink()
+    with pytest.raises(StoreUnavailable):
+        store.register(a_user(), HASH)
+    with pytest.raises(StoreUnavailable):
+        store.ping()
+    store.close()
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_locked_file_is_unavailable_after_the_wait(path: Path) -> None:
     store = SqliteStore(path)
     user = a_user()

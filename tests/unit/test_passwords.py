@@ -23,7 +23,10 @@ def test_the_families_of_hashes_that_others_left(family: str) -> None:
     assert not hasher.verify("wrong", left)
 
 
-@pytest.mark.parametrize("password_hash", [None, "", "garbage", "$2b$04$short", "$2x$04$" + "a" * 53, "$1$aa$bb"])
+@pytest.mark.parametrize(
+    "password_hash",
+    [None, "", "garbage", "$2b$04$short", "$2x$04$" + "a" * 53, "$1$aa$bb", "$2b$99$" + "a" * 53, "$2b$04$" + "a" * 53],
+)
 def test_nothing_verifies_against_what_is_no_hash(password_hash: str | None) -> None:
     assert not hasher.verify("correct horse", password_hash)
 
