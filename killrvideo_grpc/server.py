@@ -124,7 +124,12 @@ class UserServer:
             ThreadPoolExecutor(1, thread_name_prefix="streams"),  # all other calls have their own, see PoolsInterceptor
             interceptors=build_interceptors(service, self._health.look_soon),
             # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
-            options=[("grpc.so_reuseport", 0)],
+            options=[
+                ("grpc.so_reuseport", 0),
+                # Above the 16 KiB that the edge takes; from its soft limit on grpcio refuses at random.
+                ("grpc.max_metadata_size", 32 * 1024),
+                ("grpc.absolute_max_metadata_size", 64 * 1024),
+            ],
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(service), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)

@@ -41,7 +41,14 @@ function envoy_on_request(handle)
   if not string.find(headers:get("grpc-timeout") or "", "^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
   end
-  if is_grpc(headers) then return end
+  local route = handle:metadata()
+  local allow = route:get("allow")
+  if is_grpc(headers) then
+    if allow == nil then return end
+    -- Not everything that begins like gRPC's type is gRPC to the transcoder, and no REST path takes any of it.
+    headers:remove("content-type")
+    return refuse(handle, "415")
+  end
 
   local target = headers:get(":path") or ""
   local path, query = string.match(target, "^([^?]*)(.*)$")
@@ -49,9 +56,15 @@ function envoy_on_request(handle)
   if not string.find(path, "^/[%w/_:.-]*$") or string.find(path, "//", 1, true) or string.find(path, "/.", 1, true) then
     return refuse(handle, "404")
   end
-  local route = handle:metadata()
-  local allow = route:get("allow")
   if allow == nil then return end
+  -- gRPC would read these as its own, and answer what is wrong with them in texts of its own.
+  local foreign = {}
+  for name, _ in pairs(headers) do
+    if string.find(name, "%-bin$") or (string.find(name, "^grpc%-") and name ~= "grpc-timeout") then
+      table.insert(foreign, name)
+    end
+  end
+  for _, name in ipairs(foreign) do headers:remove(name) end
   if not string.find(", " .. allow .. ",", ", " .. headers:get(":method") .. ",", 1, true) then
     return refuse(handle, "405", { ["allow"] = allow })
   end

@@ -71,9 +71,16 @@ def test_bodies_that_are_no_json(client: httpx.Client, body: bytes) -> None:
     problem(client.post(f"{USERS}/login", content=body, headers=JSON), 400)
 
 
-@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/grpcx", ""]
+)
 def test_bodies_of_other_kinds(client: httpx.Client, kind: str) -> None:
     problem(client.post(f"{USERS}/login", content=b"{}", headers={"content-type": kind}), 415)
+
+
+def test_headers_that_grpc_would_read(client: httpx.Client, account: Account) -> None:
+    odd = {"x-bin": "%", "grpc-tags-bin": "!!", "grpc-encoding": "gzip", "cookie": "a" * 12_000}
+    assert client.get(f"{USERS}/me", headers=account.bearer | odd).status_code == 200
 
 
 def test_json_with_a_charset(client: httpx.Client) -> None:
