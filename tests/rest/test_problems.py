@@ -71,9 +71,7 @@ def test_bodies_that_are_no_json(client: httpx.Client, body: bytes) -> None:
     problem(client.post(f"{USERS}/login", content=body, headers=JSON), 400)
 
 
-@pytest.mark.parametrize(
-    "kind", ["text/plain", "application/x-www-form-urlencoded", "application/grpcx", ""]
-)
+@pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/grpcx", ""])
 def test_bodies_of_other_kinds(client: httpx.Client, kind: str) -> None:
     problem(client.post(f"{USERS}/login", content=b"{}", headers={"content-type": kind}), 415)
 
