@@ -14,7 +14,8 @@ from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
 from killrvideo_grpc.server import CannotListen, build_service, open_data_api, open_store
 from killrvideo_grpc.service import UserService
-from killrvideo_grpc.serving import WorkerFailed, serve
+from killrvideo_grpc.serving import serve
+from killrvideo_grpc.supervisor import WorkerFailed
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api import DataApi
@@ -142,12 +143,12 @@ def config() -> None:
 def check() -> None:
     """Print the settings that are in force, secrets hidden; exit with 1 when one is missing or wrong."""
     with _clear_errors():
-        for name, value in load_settings():
+        for name, value in load_settings(Settings):
             click.echo(f"{name.upper()}={'' if value is None else value}")
 
 
 def _settings() -> Settings:
-    settings = load_settings()
+    settings = load_settings(Settings)
     configure_logs(settings.log_level, settings.log_format)
     return settings
 

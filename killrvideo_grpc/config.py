@@ -5,7 +5,7 @@ import re
 import secrets
 import ssl
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,7 +14,9 @@ MIN_KEY_BYTES = 32
 # What examples and tutorials put where a key belongs, without separators. Whoever reads them knows the key.
 PLACEHOLDERS = ("changeme", "changethis", "replaceme", "replacethis", "yoursecretkey", "insecure")
 
-Port = Annotated[int, Field(ge=0, le=65535)]
+MAX_PORT = 65535
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -62,6 +64,18 @@ class Settings(BaseSettings):
     @classmethod
     def _upper_case(cls, level: object) -> object:
         return level.upper() if isinstance(level, str) else level
+
+    @field_validator("grpc_host")
+    @classmethod
+    def _bare_host(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
+    @field_validator("workers")
+    @classmethod
+    def _ports_for_all(cls, workers: int, info: ValidationInfo) -> int:
+        if info.data.get("grpc_port", 0) + workers - 1 > MAX_PORT:
+            raise ValueError(f"takes the ports from GRPC_PORT on, one each, which would end above {MAX_PORT}")
+        return workers
 
     @field_validator("secret_key")
     @classmethod
@@ -132,10 +146,16 @@ def _load_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
         raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
 
 
-def load_settings() -> Settings:
-    """Reads the settings. Raises ConfigurationError, whose text names all that are wrong and how to mend them."""
+Some = TypeVar("Some", bound=Settings)
+
+
+def load_settings(kind: type[Some]) -> Some:
+    """Reads `Settings`, or what a program adds to them.
+
+    Raises ConfigurationError, whose text names all that are wrong and how to mend them.
+    """
     try:
-        return Settings()
+        return kind()
     except ValidationError as error:
         lines = [
             f"  {str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"

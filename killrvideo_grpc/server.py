@@ -2,8 +2,9 @@
 
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -126,9 +127,9 @@ class UserServer:
             # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
             options=[
                 ("grpc.so_reuseport", 0),
-                # Above the 16 KiB that the edge takes; from its soft limit on grpcio refuses at random.
-                ("grpc.max_metadata_size", 32 * 1024),
-                ("grpc.absolute_max_metadata_size", 64 * 1024),
+                # As much as the edge takes; from its soft limit on grpcio refuses at random.
+                ("grpc.max_metadata_size", 64 * 1024),
+                ("grpc.absolute_max_metadata_size", 128 * 1024),
             ],
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(service), self._server)
@@ -153,24 +154,45 @@ class UserServer:
         self._store.close()
 
 
+def free_ports(settings: Settings) -> list[int]:
+    """Returns a port for each worker: in a row from GRPC_PORT on, or free ones for 0. Raises CannotListen."""
+    if settings.grpc_port:
+        return [settings.grpc_port + worker for worker in range(settings.workers)]
+    with ExitStack() as held:  # together, so that they differ
+        try:
+            holders = [held.enter_context(next(_bound(settings))) for _ in range(settings.workers)]
+            return [holder.getsockname()[1] for holder in holders]
+        except OSError as error:
+            raise _cannot_listen(settings, error) from None
+
+
 def _listen(server: grpc.Server, settings: Settings) -> int:
     address = settings.address(settings.grpc_port)
     credentials = _credentials(settings)
     try:
         # Asked first, because grpcio does not say why it can't, and prints lines of its own.
-        _try_to_bind(settings)
+        for probe in _bound(settings):
+            probe.close()
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except (OSError, RuntimeError) as error:
-        cause = getattr(error, "strerror", None) or "the address can't be used"
-        raise CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free one.") from None
+        raise _cannot_listen(settings, error) from None
 
 
-def _try_to_bind(settings: Settings) -> None:
-    found = socket.getaddrinfo(settings.grpc_host, settings.grpc_port, type=socket.SOCK_STREAM)
-    for family, kind, protocol, _, address in found:
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
+def _cannot_listen(settings: Settings, error: Exception) -> CannotListen:
+    cause = getattr(error, "strerror", None) or "the address can't be used"
+    address = settings.address(settings.grpc_port)
+    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free one.")
+
+
+def _bound(settings: Settings) -> Iterator[socket.socket]:
+    """Yields a socket for each address that the host has."""
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        settings.grpc_host, settings.grpc_port, type=socket.SOCK_STREAM
+    ):
+        bound = socket.socket(family, kind, protocol)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        yield bound
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:

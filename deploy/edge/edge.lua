@@ -12,69 +12,86 @@ local SECURITY = {
 }
 local DEFAULT_TIMEOUT = "10S"
 
+-- What of a REST caller's headers the service gets to see. It would read others as gRPC's own (grpc-encoding, x-bin), and
+-- cookies are none of its business.
+local FORWARDED = {
+  "authorization", "content-length", "grpc-timeout", "traceparent", "tracestate", "transfer-encoding", "user-agent",
+  "x-request-id",
+}
+for _, name in ipairs(FORWARDED) do FORWARDED[name] = true end
+local MAX_HEADER_BYTES, MAX_HEADERS = 16384, 100
+
 local function refuse(handle, status, headers)
   headers = headers or {}
   headers[":status"] = status
   handle:respond(headers, "")  -- the local reply mappers write the problem
 end
 
-local function is_grpc(headers)
-  return string.sub(headers:get("content-type") or "", 1, 16) == "application/grpc"
-end
-
 local function set_request_id(headers)
   local given = headers:get("x-request-id") or ""
   if #given == 0 or #given > 128 or not string.find(given, "^[%w%._:/+=-]+$") then
-    local digits = {}
-    for position = 1, 32 do digits[position] = string.format("%x", math.random(0, 15)) end
-    headers:replace("x-request-id", table.concat(digits))
+    headers:replace("x-request-id", headers:get("x-fresh-id"))
   end
+  headers:remove("x-fresh-id")
 end
 
-local function has_body(headers)
-  return headers:get("transfer-encoding") ~= nil or (tonumber(headers:get("content-length") or "0") or 1) > 0
-end
-
-function envoy_on_request(handle)
-  local headers = handle:headers()
-  set_request_id(headers)
+local function set_timeout(headers)
   if not string.find(headers:get("grpc-timeout") or "", "^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
   end
-  local route = handle:metadata()
-  local allow = route:get("allow")
-  if is_grpc(headers) then
-    if allow == nil then return end
-    -- Not everything that begins like gRPC's type is gRPC to the transcoder, and no REST path takes any of it.
-    headers:remove("content-type")
-    return refuse(handle, "415")
-  end
+end
 
-  local target = headers:get(":path") or ""
-  local path, query = string.match(target, "^([^?]*)(.*)$")
+local function are_too_large(headers)
+  local bytes, count = 0, 0
+  for name, value in pairs(headers) do
+    bytes, count = bytes + #name + #value, count + 1
+  end
+  return bytes > MAX_HEADER_BYTES or count > MAX_HEADERS
+end
+
+-- Leaves the service's headers; returns the media type, which gRPC's filters would else judge the request by.
+local function strip(headers)
+  local kind, foreign = headers:get("content-type") or "", {}
+  for name, _ in pairs(headers) do
+    if not FORWARDED[name] and string.sub(name, 1, 1) ~= ":" then table.insert(foreign, name) end
+  end
+  for _, name in ipairs(foreign) do headers:remove(name) end
+  return string.lower(string.match(kind, "^%s*([^;]-)%s*;") or kind)
+end
+
+local function has_body(handle)
+  local body = handle:body()
+  return body ~= nil and body:length() > 0
+end
+
+function envoy_on_request(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  set_request_id(headers)
+  set_timeout(headers)
+  if route:get("grpc") then return end
+
+  local is_large = are_too_large(headers)
+  local kind = strip(headers)
+  local method = headers:get(":method")
+  local path, query = string.match(headers:get(":path") or "", "^([^?]*)(.*)$")
+  if is_large then return refuse(handle, "431") end
   -- No path of the contract needs an encoded byte, a dot segment or an empty one.
   if not string.find(path, "^/[%w/_:.-]*$") or string.find(path, "//", 1, true) or string.find(path, "/.", 1, true) then
     return refuse(handle, "404")
   end
-  if allow == nil then return end
-  -- gRPC would read these as its own, and answer what is wrong with them in texts of its own.
-  local foreign = {}
-  for name, _ in pairs(headers) do
-    if string.find(name, "%-bin$") or (string.find(name, "^grpc%-") and name ~= "grpc-timeout") then
-      table.insert(foreign, name)
-    end
-  end
-  for _, name in ipairs(foreign) do headers:remove(name) end
-  if not string.find(", " .. allow .. ",", ", " .. headers:get(":method") .. ",", 1, true) then
+  handle:streamInfo():dynamicMetadata():set("edge", "path", path)
+  local allow = route:get("allow")
+  if allow == nil then return refuse(handle, "404") end
+  if not string.find(", " .. allow .. ",", ", " .. method .. ",", 1, true) then
     return refuse(handle, "405", { ["allow"] = allow })
   end
   if query ~= "" and not route:get("query") then return refuse(handle, "400") end
-  local kind = string.lower(string.match(headers:get("content-type") or "", "^%s*([^;]-)%s*;") or headers:get("content-type") or "")
-  if has_body(headers) and kind ~= "application/json" then
+  local fixed = route:get("body")
+  if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
+  -- A GET may say that it is JSON, and the web client's do; without a body that means nothing.
+  if (method == "POST" or method == "PUT") and kind ~= "application/json" and (kind ~= "" or has_body(handle)) then
     return refuse(handle, "415")
   end
-  handle:streamInfo():dynamicMetadata():set("edge", "path", path)
-  handle:streamInfo():dynamicMetadata():set("edge", "success", route:get("success") or "200")
 end
 
 -- Reads the JSON string that starts at the quote at `from`; returns it as it stands, quotes and all.
@@ -110,17 +127,17 @@ local function violations(text)
 end
 
 -- Makes a problem (RFC 9457) of the JSON of a google.rpc.Status, whose fields come in the order code, message, details.
--- What is no such JSON is a text of the transcoder's, which quotes the client: the status' own text takes its place.
+-- A text without a reason of the contract is not the service's own, and may quote the client: the status' text replaces it.
 local function problem(status, path, text)
-  local detail, last
-  if string.find(text, '^{"code":%d') then detail, last = string_of(text, "message", 1) end
+  local message, last
+  if string.find(text, '^{"code":%d') then message, last = string_of(text, "message", 1) end
   local details = last and string.sub(text, last + 1) or ""
-  local reason = string.match(details, '"reason":"([A-Z_]+)"')
+  local reason = string.match(details, '"reason":"([A-Z_]+)","domain":"killrvideo%.user%.v1"')
   status = STATUS_OF_REASON[reason or ""] or status
   local known = PROBLEMS[status] or PROBLEMS["500"]
   local parts = {
     '"type":"about:blank"', '"title":' .. known.title, '"status":' .. status,
-    '"detail":' .. (detail or known.detail), '"instance":"' .. path .. '"',
+    '"detail":' .. (reason and message or known.detail), '"instance":"' .. path .. '"',
   }
   if reason then table.insert(parts, '"code":"' .. reason .. '"') end
   local errors = violations(details)
@@ -129,7 +146,6 @@ local function problem(status, path, text)
 end
 
 function envoy_on_response(handle)
-  local edge = handle:streamInfo():dynamicMetadata():get("edge")
   local headers = handle:headers()
   for name, value in pairs(SECURITY) do headers:replace(name, value) end
   local status = headers:get(":status")
@@ -137,15 +153,16 @@ function envoy_on_response(handle)
     if status == "503" then headers:replace("retry-after", "1") end
     return
   end
-  if edge == nil or edge["path"] == nil then return end
+  local success = handle:metadata():get("success")
+  if success == nil then return end
   if status == "200" then
-    headers:replace(":status", edge["success"])
+    headers:replace(":status", success)
   else
     local text = ""
     local body = handle:body(true)
     if body ~= nil then text = body:getBytes(0, body:length()) end
     local written, retry
-    status, written, retry = problem(status, edge["path"], text)
+    status, written, retry = problem(status, handle:streamInfo():dynamicMetadata():get("edge")["path"], text)
     headers = handle:headers()  -- body() may have yielded
     body:setBytes(written)
     headers:replace(":status", status)

@@ -34,6 +34,17 @@ PREVIOUS_HOSTS = {
 NOT_ARRIVED = "connect-failure,refused-stream,reset-before-request"
 READ = f"{NOT_ARRIVED},reset"
 
+# What Envoy's filters take for gRPC and gRPC-Web. What only begins like it reaches no gRPC route.
+GRPC = r"application/grpc(\+.*)?"
+GRPC_WEB = r"application/grpc-web(-text)?(\+proto)?"
+
+
+def _header(name: str, pattern: str) -> dict[str, Any]:
+    return {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}
+
+
+IS_GRPC = [_header(":method", "POST"), _header("content-type", f"{GRPC}|{GRPC_WEB}")]
+
 # What Envoy itself answers, by status, in sentences for people. Its own texts may quote the client.
 PROBLEMS = {
     400: ("Bad Request", "The request is not one that this call takes: check its JSON, its path and its query."),
@@ -80,7 +91,7 @@ def render(edge: Edge) -> str:
         "services": [SERVICE],
         "origins": [{"safe_regex": {"regex": origin}} for origin in edge.origins],
         "workers": [{"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers],
-        "routes": [*_grpc_routes(), *_rest_routes(), *_fixed_routes(edge)],
+        "routes": [*_grpc_routes(), *_rest_routes(), *_other_routes(edge)],
         "local_replies": _local_replies(),
     }
     template = Template((HERE / "envoy.yaml").read_text())
@@ -118,35 +129,32 @@ def _rest_routes() -> Iterator[dict[str, Any]]:
     # A literal before a variable, or /users/{user_id} would take /users/me.
     for path, rpcs in sorted(rest_paths().items(), key=lambda item: ("{" in item[0], item[0])):
         pattern = "[^/]+".join(re.escape(part) for part in re.split(r"\{[^}]*\}", path))
-        allow = ", ".join([*sorted(rpcs), "OPTIONS"])
         # One route a method, as their answers differ; the last takes the methods that the path does not have, for the
         # filters to answer: preflight with CORS, all others with 405.
+        allow = ", ".join(sorted(rpcs))
         for verb, rpc in rpcs.items():
             metadata = {"allow": allow, "success": SUCCESS.get(rpc, "200"), "query": rpc in QUERIES}
-            match = {"safe_regex": {"regex": pattern}, "headers": [_header(":method", "exact", verb)]}
-            yield _to_service(match, _retry_on(rpc), metadata)
-        allow_only = {"allow": allow.removesuffix(", OPTIONS")}
-        yield _to_service({"safe_regex": {"regex": pattern}}, NOT_ARRIVED, allow_only)
+            match = {"safe_regex": {"regex": pattern}, "headers": [_header(":method", verb)]}
+            yield _route(match, metadata, _retry_on(rpc))
+        yield _route({"safe_regex": {"regex": pattern}}, {"allow": allow})
 
 
 def _grpc_routes() -> Iterator[dict[str, Any]]:
-    # A prefix, because gRPC-Web's content types begin like gRPC's. Health and reflection are the service's too.
-    content = _header("content-type", "prefix", "application/grpc")
     for method in methods():
-        path = {"path": f"/{SERVICE}/{method.name}", "headers": [content]}
-        yield _to_service(path, _retry_on(method.name))
-    for prefix in (f"/{SERVICE}/", "/grpc.health.v1.", "/grpc.reflection."):
-        yield _to_service({"prefix": prefix, "headers": [content]}, NOT_ARRIVED)
-        yield _to_service({"prefix": prefix, "headers": [_header(":method", "exact", "OPTIONS")]}, NOT_ARRIVED)
+        match = {"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}
+        yield _route(match, {"grpc": True}, _retry_on(method.name))
+    # Health, reflection, and what the service does not know, for it to say so.
+    yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
 
-def _header(name: str, kind: str, value: str) -> dict[str, Any]:
-    return {"name": name, "string_match": {kind: value}}
+def _route(match: dict[str, Any], metadata: dict[str, Any], retry_on: str = NOT_ARRIVED) -> dict[str, Any]:
+    """Returns a route to the service. The metadata is edge.lua's, which answers by itself what is not for the service.
 
-
-def _to_service(match: dict[str, Any], retry_on: str, metadata: dict[str, Any] | None = None) -> dict[str, Any]:
-    route: dict[str, Any] = {
+    No route is a `direct_response`, for CORS has no effect on those.
+    """
+    return {
         "match": match,
+        "metadata": {"filter_metadata": {"envoy.filters.http.lua": metadata}},
         "route": {
             "cluster": "user-service",
             # Ends with the caller's patience: grpc-timeout, 10 s when there is none (edge.lua), 30 s at most.
@@ -155,30 +163,13 @@ def _to_service(match: dict[str, Any], retry_on: str, metadata: dict[str, Any] |
             "retry_policy": RETRIES | {"retry_on": retry_on, "retry_host_predicate": [PREVIOUS_HOSTS]},
         },
     }
-    if metadata:
-        route["metadata"] = {"filter_metadata": {"envoy.filters.http.lua": metadata}}
-    return route
 
 
-def _fixed_routes(edge: Edge) -> Iterator[dict[str, Any]]:
+def _other_routes(edge: Edge) -> Iterator[dict[str, Any]]:
     welcome = json.dumps({"message": f"Welcome to {edge.project_name}!"})
-    fixed = {"/": {"inline_string": welcome}, "/openapi.json": {"filename": str(GENERATED / "openapi.json")}}
-    for path, body in fixed.items():
-        get = {"path": path, "headers": [_header(":method", "exact", "GET")]}
-        yield _answer(get, 200, {"content-type": "application/json"}, body)
-        yield _answer({"path": path}, 405, {"allow": "GET"})
-    yield _answer({"prefix": "/"}, 404, {})
-
-
-def _answer(match: dict[str, Any], status: int, headers: dict[str, str], body: Any = None) -> dict[str, Any]:
-    """Returns a route that Envoy answers itself, the transcoder switched off: it refuses paths that are not its own."""
-    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    return {
-        "match": match,
-        "direct_response": {"status": status} | ({"body": body} if body else {}),
-        "response_headers_to_add": [{"header": {"key": name, "value": value}} for name, value in headers.items()],
-        "typed_per_filter_config": {"envoy.filters.http.grpc_json_transcoder": disabled},
-    }
+    for path, body in {"/": welcome, "/openapi.json": (GENERATED / "openapi.json").read_text()}.items():
+        yield _route({"path": path}, {"allow": "GET, HEAD", "body": body})
+    yield _route({"prefix": "/"}, {})
 
 
 def _lua_problems() -> str:
@@ -190,11 +181,17 @@ def _lua_problems() -> str:
 
 
 def _local_replies() -> dict[str, Any]:
-    grpc = _header("content-type", "prefix", "application/grpc")
+    grpc = _header("content-type", GRPC)
     is_rest = {"header_filter": {"header": grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
+    # What is wrong with the first bytes of a request leaves no path to name. The empty reference means the request.
+    has_path = {"header_filter": {"header": {"name": ":path", "present_match": True}}}
     mappers = [
-        {"filter": {"and_filter": {"filters": [is_rest, _status_is(status)]}}, "body_format_override": _problem(status)}
+        {
+            "filter": {"and_filter": {"filters": [is_rest, _status_is(status), *more]}},
+            "body_format_override": _problem(status, instance),
+        }
         for status in PROBLEMS
+        for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
     ]
     return {"mappers": mappers}
 
@@ -204,9 +201,9 @@ def _status_is(status: int) -> dict[str, Any]:
     return {"status_code_filter": {"comparison": comparison}}
 
 
-def _problem(status: int) -> dict[str, Any]:
+def _problem(status: int, instance: str) -> dict[str, Any]:
     title, detail = PROBLEMS[status]
-    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": "%PATH(NQ)%"}
+    problem = {"type": "about:blank", "title": title, "status": status, "detail": detail, "instance": instance}
     return {"json_format": problem, "content_type": "application/problem+json"}
 
 

@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import subprocess
+from uuid import UUID
 
 import httpx
 import pytest
@@ -17,6 +18,11 @@ RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{3})?Z")
 def test_welcome(client: httpx.Client) -> None:
     answer = client.get("/")
     assert (answer.status_code, answer.json()) == (200, {"message": "Welcome to KillrVideo!"})
+    assert answer.headers["content-type"] == "application/json"
+    for path in ("/", "/openapi.json"):
+        head, whole = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-length"] == str(len(whole.content))
 
 
 def test_register(client: httpx.Client) -> None:
@@ -133,12 +139,22 @@ def test_cors_for_others(client: httpx.Client, origin: str) -> None:
         assert "access-control-allow-origin" not in answer.headers
 
 
+@pytest.mark.parametrize("path", ["/", "/openapi.json", "/nothing", f"{USERS}/register"])
+def test_cors_on_what_the_edge_answers_itself(client: httpx.Client, path: str) -> None:
+    """A browser shows a script nothing of an answer without it, not even that it was a 404."""
+    headers = {"origin": "http://localhost:5173"}
+    asked = {"access-control-request-method": "GET"}
+    for answer in (client.get(path, headers=headers), client.options(path, headers=headers | asked)):
+        assert answer.headers["access-control-allow-origin"] == "http://localhost:5173"
+
+
 def test_request_ids(client: httpx.Client) -> None:
     for path in (f"{USERS}/me", "/", "/nothing"):
         assert client.get(path, headers={"x-request-id": "given-by-me"}).headers["x-request-id"] == "given-by-me"
-        assert client.get(path).headers["x-request-id"]
-        odd = client.get(path, headers={"x-request-id": "<script>"}).headers["x-request-id"]
-        assert re.fullmatch(r"[0-9a-f]{32}", odd)
+        odd = [{"x-request-id": "<script>"}, {"x-request-id": "x" * 129}, {"x-request-id": "a,b"}, {}]
+        made = {client.get(path, headers=headers).headers["x-request-id"] for headers in odd * 25}
+        assert len(made) == 100
+        assert all(UUID(request_id).version == 4 for request_id in made)
 
 
 def test_headers_are_the_services_own(client: httpx.Client, account: Account) -> None:

@@ -18,16 +18,16 @@ def test_the_example_names_every_setting_and_no_other() -> None:
 
 def test_the_example_holds_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    defaults = load_settings()
+    defaults = load_settings(Settings)
     (tmp_path / ".env").write_text(EXAMPLE.read_text())
-    assert load_settings() == defaults
+    assert load_settings(Settings) == defaults
 
 
 def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("GRPC_PORT=1\nPROJECT_NAME=File\nSOMETHING_ELSE=1\n")
     monkeypatch.setenv("GRPC_PORT", "2")
-    assert (load_settings().grpc_port, load_settings().project_name) == (2, "File")
+    assert (load_settings(Settings).grpc_port, load_settings(Settings).project_name) == (2, "File")
 
 
 def test_one_message_names_all_that_is_wrong_and_shows_no_value(
@@ -38,7 +38,7 @@ def test_one_message_names_all_that_is_wrong_and_shows_no_value(
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigurationError) as caught:
-        load_settings()
+        load_settings(Settings)
     assert all(name in str(caught.value) for name in wrong)
     assert "planted" not in str(caught.value)
     assert caught.value.__cause__ is None
