@@ -19,7 +19,7 @@ local FORWARDED = {
   "x-request-id",
 }
 for _, name in ipairs(FORWARDED) do FORWARDED[name] = true end
-local MAX_HEADER_BYTES, MAX_HEADERS = 16384, 100
+local MAX_HEADER_BYTES, MAX_HEADERS, MAX_BODY_BYTES = 16384, 100, 65536
 
 local function refuse(handle, status, headers)
   headers = headers or {}
@@ -88,6 +88,8 @@ function envoy_on_request(handle)
   if query ~= "" and not route:get("query") then return refuse(handle, "400") end
   local fixed = route:get("body")
   if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
+  -- The transcoder sees to bodies without a length; of one with a length it may read the start, and call that no JSON.
+  if (tonumber(headers:get("content-length") or "0") or 0) > MAX_BODY_BYTES then return refuse(handle, "413") end
   -- A GET may say that it is JSON, and the web client's do; without a body that means nothing.
   if (method == "POST" or method == "PUT") and kind ~= "application/json" and (kind ~= "" or has_body(handle)) then
     return refuse(handle, "415")

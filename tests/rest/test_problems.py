@@ -120,7 +120,9 @@ def test_json_with_a_charset(client: httpx.Client) -> None:
 
 
 def test_too_much(client: httpx.Client) -> None:
-    problem(client.post(f"{USERS}/login", content=b" " * 70_000, headers=JSON), 413)
+    problem(client.post(f"{USERS}/login", content=b"{" + b" " * 65_536, headers=JSON), 413)
+    in_chunks = (b" " * 10_000 for _ in range(10))
+    problem(client.post(f"{USERS}/login", content=in_chunks, headers=JSON), 413)
     problem(client.get(f"{USERS}/me", headers={"x-large": "x" * 20_000}), 431)
     problem(client.get(f"{USERS}/me", headers={f"x-{number}": "x" for number in range(200)}), 431)
 
@@ -185,7 +187,7 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
     status, answered, text = raw(edge, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
     assert status < 500
     if answered["content-type"].startswith("application/grpc"):
-        assert (status, method) == (200, "POST")  # gRPC is answered in gRPC
+        assert status == 200  # gRPC is answered in gRPC
         assert kind.startswith("application/grpc")
     else:
         parsed = json.loads(text)
