@@ -30,8 +30,8 @@ class WebSettings(Settings):
     http_port: Port = 8080
 
 
-class CannotStart(Exception):
-    """The edge or the service can't start. The text, if any, says why."""
+class CannotRun(Exception):
+    """The edge or the service can't start, or ended. The text says which."""
 
 
 def main() -> None:
@@ -41,13 +41,14 @@ def main() -> None:
         signal.signal(number, lambda *_: stopping.set())
     try:
         _run(load_settings(WebSettings), stopping)
-    except (ConfigurationError, CannotStart) as error:
-        sys.exit(f"Error: {error}")
+    except (ConfigurationError, CannotRun) as error:
+        if not stopping.is_set():  # else what ended, or did not come up, was told to
+            sys.exit(f"Error: {error}")
 
 
 def _run(settings: WebSettings, stopping: threading.Event) -> None:
     if settings.tls_cert_file:
-        raise CannotStart(
+        raise CannotRun(
             "this edge speaks plaintext to the service. Unset the TLS_ settings; TLS for the web is Envoy's."
         )
     # Asked before anything starts, for a call would get through to whoever has the port.
@@ -65,8 +66,7 @@ def _run(settings: WebSettings, stopping: threading.Event) -> None:
                 print(_welcome(edge), flush=True)
             while _all_run([service, envoy]) and not stopping.wait(0.2):
                 pass
-    if not stopping.is_set():
-        raise CannotStart("the service or Envoy ended; what it said is above.")
+    raise CannotRun("the service or Envoy ended; what it said is above.")
 
 
 @contextmanager
@@ -83,7 +83,7 @@ def _service(stopping: threading.Event) -> Iterator[tuple["subprocess.Popen[str]
     try:
         addresses = first_line(process, stopping).strip()
         if not addresses:
-            raise CannotStart("the service did not start.")
+            raise CannotRun("the service did not start.")
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]
     finally:
         if process.stdin:
@@ -132,7 +132,7 @@ def _all_run(processes: "list[subprocess.Popen[str]]") -> bool:
 
 
 def _free_address(host: str, port: int) -> tuple[str, int]:
-    """Returns address and port, of the machine's choice for port 0. Raises CannotStart when it can't be had."""
+    """Returns address and port, of the machine's choice for port 0. Raises CannotRun when it can't be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as holder:
@@ -141,7 +141,7 @@ def _free_address(host: str, port: int) -> tuple[str, int]:
             found: tuple[str, int] = holder.getsockname()[:2]
             return found
     except OSError as error:
-        raise CannotStart(
+        raise CannotRun(
             f"Can't listen on {host}:{port}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free one."
         ) from None
 

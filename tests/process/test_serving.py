@@ -21,8 +21,7 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
-from tests.support.ports import free_port
-from tests.support.process import GRPCURL, Service, children, running, wait_for_end
+from tests.support.process import GRPCURL, Service, running
 
 SERVICE = "killrvideo.user.v1.UserService"
 
@@ -144,41 +143,6 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, worke
         log = service.log.read_text()
     assert log.count("stopped") == int(workers)
     assert "Traceback" not in log
-
-
-def test_workers_have_ports_in_a_row_and_one_set_of_accounts(tmp_path: Path) -> None:
-    port = free_port()
-    with running(tmp_path, WORKERS="2", GRPC_PORT=str(port)) as service:
-        assert service.ports == [port, port + 1]
-        with ExitStack() as stack:
-            channels = [stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")) for port in service.ports]
-            first, second = map(UserServiceStub, channels)
-            email = an_address()
-            first.Register(registration(email))
-            token = second.Login(LoginRequest(email=email, password=PASSWORD)).token
-            assert first.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
-
-
-def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path, WORKERS="2") as service:
-        workers = children(service.process.pid)
-        assert len(workers) == 2
-        os.kill(workers[0], signal.SIGKILL)
-        for port in service.ports:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                call = UserServiceStub(channel).Register
-                call(registration(an_address()), wait_for_ready=True, timeout=30)
-        assert workers[0] not in children(service.process.pid)
-        assert service.stop() == 0
-
-
-def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
-    with running(tmp_path, WORKERS="2") as service:
-        workers = children(service.process.pid)
-        service.process.kill()
-        service.process.wait(10)
-    for worker in workers:
-        wait_for_end(worker)
 
 
 def query(folder: Path, statement: str) -> list[Any]:

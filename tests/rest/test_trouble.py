@@ -3,8 +3,6 @@
 import os
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +26,7 @@ from killrvideo_grpc.stores.sqlite import SqliteStore
 from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.ports import free_port
-from tests.support.process import BIN, children, environment, wait_for_end
+from tests.support.process import BIN, children, wait_for_end
 from tests.support.settings import settings_in
 
 
@@ -78,20 +76,6 @@ def test_nothing_outlives_make_web(tmp_path: Path) -> None:
         edge.process.wait(10)
     for process in left:
         wait_for_end(process)
-
-
-def test_a_taken_port_is_an_error(pair: Edge, tmp_path: Path) -> None:
-    port = httpx.URL(pair.url).port
-    done = subprocess.run(
-        [sys.executable, "-m", "deploy.edge.web"],
-        env=environment(tmp_path / "other", HTTP_PORT=str(port), DRAIN_SECONDS="0"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "Address already in use" in done.stderr
 
 
 class TroubledStore(SqliteStore):

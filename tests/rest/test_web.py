@@ -1,0 +1,88 @@
+"""`make web` as a command: its settings, what it says, and how it ends."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.rest.conftest import ROOT, USERS, Edge, command_of, web
+from tests.support.ports import free_port
+from tests.support.process import children, environment, wait_for_end
+
+
+@contextmanager
+def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]"]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "deploy.edge.web"],
+        cwd=ROOT,
+        env=environment(folder, DRAIN_SECONDS="0", **changes),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def refused(folder: Path, **changes: str) -> str:
+    """Returns what it says when it does not start."""
+    with web_process(folder, **changes) as process:
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output) == (1, "")
+    assert "Traceback" not in errors
+    return errors
+
+
+def test_a_taken_port_is_an_error(edge: Edge, tmp_path: Path) -> None:
+    port = httpx.URL(edge.url).port
+    assert "Address already in use" in refused(tmp_path, HTTP_PORT=str(port))
+
+
+@pytest.mark.parametrize("port", ["http", "-1", "65536", "8080.5"])
+def test_wrong_settings_are_named_together(tmp_path: Path, port: str) -> None:
+    said = refused(tmp_path, HTTP_PORT=port, GRPC_PORT="x")
+    assert "HTTP_PORT" in said
+    assert "GRPC_PORT" in said
+
+
+def test_a_host_that_is_none(tmp_path: Path) -> None:
+    assert "HTTP_HOST" in refused(tmp_path, HTTP_HOST="no-such-host.invalid", HTTP_PORT="0")
+
+
+def test_hosts_may_be_names(tmp_path: Path) -> None:
+    with web(tmp_path, HTTP_HOST="localhost", GRPC_HOST="localhost") as edge:
+        assert httpx.get(f"{edge.url}{USERS}/me").status_code == 401
+
+
+def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path) -> None:
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    store = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": nowhere, "ASTRA_DB_APPLICATION_TOKEN": "x"}
+    with web_process(tmp_path, HTTP_PORT="0", WORKERS="2", **store) as process:
+        assert process.stderr
+        assert "waiting for the store" in "".join(islice(process.stderr, 2))
+        process.send_signal(signal.SIGTERM)
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (0, "")
+    assert "Traceback" not in errors
+
+
+def test_the_end_of_either_ends_both(tmp_path: Path) -> None:
+    with web_process(tmp_path, HTTP_PORT="0") as process:
+        assert process.stdout
+        assert "REST" in process.stdout.readline()
+        (envoy,) = [child for child in children(process.pid) if "envoy" in command_of(child)]
+        others = [child for child in children(process.pid) if child != envoy]
+        subprocess.run(["kill", "-9", str(envoy)], check=True)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the service or Envoy ended" in errors
+    for other in others:
+        wait_for_end(other)
