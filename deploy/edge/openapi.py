@@ -148,7 +148,8 @@ def _property(contract: Contract, field: descriptor_pb2.FieldDescriptorProto, sc
 def _rules(field: descriptor_pb2.FieldDescriptorProto) -> Json:
     rules = field.options.Extensions[validate_pb2.field].string
     shared = [schema for rule, schema in SHARED_RULES.items() if rules.Extensions[rule]]
-    return ({"minLength": rules.min_len} if rules.min_len else {}) | (shared[0] if shared else {})
+    needed = field.options.Extensions[validate_pb2.field].required
+    return ({"minLength": 1} if needed else {}) | (shared[0] if shared else {})
 
 
 def _is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:
@@ -172,7 +173,7 @@ def _problem_schema() -> Json:
             "title": text,
             "status": {"type": "integer"},
             "detail": text | {"description": "A sentence for people."},
-            "instance": {"type": ["string", "null"], "description": "The path of the request."},
+            "instance": text | {"description": "The path of the request."},
             "code": text | {"enum": reasons, "description": "The reason, for programs; absent where the edge answers."},
             "errors": {"type": "array", "items": violation, "description": "Each broken rule, by its JSON path."},
         },

@@ -31,7 +31,7 @@ from killrvideo.user.v1 import string_rules_pb2 as killrvideo_dot_user_dot_v1_do
 from killrvideo.user.v1 import user_pb2 as killrvideo_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%killrvideo/user/v1/user_service.proto\x12\x12killrvideo.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkillrvideo/user/v1/access.proto\x1a%killrvideo/user/v1/string_rules.proto\x1a\x1dkillrvideo/user/v1/user.proto\"\x98\x01\n\x0fRegisterRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x80\xd5\x18\x01\x12\"\n\x08password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\x12!\n\nfirst_name\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\x12 \n\tlast_name\x18\x04 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\"Y\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"L\n\x0cLoginRequest\x12\x1a\n\x05\x65mail\x18\x01 \x01(\tB\x0b\xe2\x41\x01\x02\xbaH\x04r\x02\x10\x01\x12 \n\x08password\x18\x02 \x01(\tB\x0e\x80\x01\x01\xe2\x41\x01\x02\xbaH\x04r\x02\x10\x01\"{\n\rLoginResponse\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12&\n\x04user\x18\x02 \x01(\x0b\x32\x18.killrvideo.user.v1.User\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cGetMeRequest\"u\n\x0fUpdateMeRequest\x12\"\n\nfirst_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x00\x88\x01\x01\x12!\n\tlast_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x01\x88\x01\x01\x42\r\n\x0b_first_nameB\x0c\n\n_last_name2\xcf\x03\n\x0bUserService\x12|\n\x08Register\x12#.killrvideo.user.v1.RegisterRequest\x1a$.killrvideo.user.v1.RegisterResponse\"%\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users/register:\x01*\x12p\n\x05Login\x12 .killrvideo.user.v1.LoginRequest\x1a!.killrvideo.user.v1.LoginResponse\"\"\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/users/login:\x01*\x12\x64\n\x05GetMe\x12 .killrvideo.user.v1.GetMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/users/me\x12j\n\x08UpdateMe\x12#.killrvideo.user.v1.UpdateMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x15\x1a\x10/api/v1/users/me:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%killrvideo/user/v1/user_service.proto\x12\x12killrvideo.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkillrvideo/user/v1/access.proto\x1a%killrvideo/user/v1/string_rules.proto\x1a\x1dkillrvideo/user/v1/user.proto\"\x98\x01\n\x0fRegisterRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x80\xd5\x18\x01\x12\"\n\x08password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\x12!\n\nfirst_name\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\x12 \n\tlast_name\x18\x04 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\"Y\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"J\n\x0cLoginRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\x08password\x18\x02 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"{\n\rLoginResponse\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12&\n\x04user\x18\x02 \x01(\x0b\x32\x18.killrvideo.user.v1.User\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cGetMeRequest\"u\n\x0fUpdateMeRequest\x12\"\n\nfirst_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x00\x88\x01\x01\x12!\n\tlast_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x01\x88\x01\x01\x42\r\n\x0b_first_nameB\x0c\n\n_last_name2\xcf\x03\n\x0bUserService\x12|\n\x08Register\x12#.killrvideo.user.v1.RegisterRequest\x1a$.killrvideo.user.v1.RegisterResponse\"%\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users/register:\x01*\x12p\n\x05Login\x12 .killrvideo.user.v1.LoginRequest\x1a!.killrvideo.user.v1.LoginResponse\"\"\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/users/login:\x01*\x12\x64\n\x05GetMe\x12 .killrvideo.user.v1.GetMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/users/me\x12j\n\x08UpdateMe\x12#.killrvideo.user.v1.UpdateMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x15\x1a\x10/api/v1/users/me:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,9 +47,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERREQUEST'].fields_by_name['last_name']._loaded_options = None
   _globals['_REGISTERREQUEST'].fields_by_name['last_name']._serialized_options = b'\342A\001\002\272H\006r\004\370\324\030\001'
   _globals['_LOGINREQUEST'].fields_by_name['email']._loaded_options = None
-  _globals['_LOGINREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\002\272H\004r\002\020\001'
+  _globals['_LOGINREQUEST'].fields_by_name['email']._serialized_options = b'\342A\001\002\272H\003\310\001\001'
   _globals['_LOGINREQUEST'].fields_by_name['password']._loaded_options = None
-  _globals['_LOGINREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\001\002\272H\004r\002\020\001'
+  _globals['_LOGINREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\001\002\272H\003\310\001\001'
   _globals['_LOGINRESPONSE'].fields_by_name['token']._loaded_options = None
   _globals['_LOGINRESPONSE'].fields_by_name['token']._serialized_options = b'\200\001\001'
   _globals['_UPDATEMEREQUEST'].fields_by_name['first_name']._loaded_options = None
@@ -69,13 +69,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REGISTERRESPONSE']._serialized_start=444
   _globals['_REGISTERRESPONSE']._serialized_end=533
   _globals['_LOGINREQUEST']._serialized_start=535
-  _globals['_LOGINREQUEST']._serialized_end=611
-  _globals['_LOGINRESPONSE']._serialized_start=613
-  _globals['_LOGINRESPONSE']._serialized_end=736
-  _globals['_GETMEREQUEST']._serialized_start=738
-  _globals['_GETMEREQUEST']._serialized_end=752
-  _globals['_UPDATEMEREQUEST']._serialized_start=754
-  _globals['_UPDATEMEREQUEST']._serialized_end=871
-  _globals['_USERSERVICE']._serialized_start=874
-  _globals['_USERSERVICE']._serialized_end=1337
+  _globals['_LOGINREQUEST']._serialized_end=609
+  _globals['_LOGINRESPONSE']._serialized_start=611
+  _globals['_LOGINRESPONSE']._serialized_end=734
+  _globals['_GETMEREQUEST']._serialized_start=736
+  _globals['_GETMEREQUEST']._serialized_end=750
+  _globals['_UPDATEMEREQUEST']._serialized_start=752
+  _globals['_UPDATEMEREQUEST']._serialized_end=869
+  _globals['_USERSERVICE']._serialized_start=872
+  _globals['_USERSERVICE']._serialized_end=1335
 # @@protoc_insertion_point(module_scope)
