@@ -12,8 +12,8 @@ from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore, UserN
 from killrvideo_grpc.domain.user import Role, User
 from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
-from killrvideo_grpc.server import CannotListen, build_service, open_data_api, open_store
-from killrvideo_grpc.service import UserService
+from killrvideo_grpc.server import CannotListen, open_data_api, open_store
+from killrvideo_grpc.service import Operations
 from killrvideo_grpc.serving import serve
 from killrvideo_grpc.supervisor import WorkerFailed
 
@@ -73,8 +73,8 @@ def roles() -> None:
 @click.argument("role", type=ROLE)
 def assign(email: str, role: str) -> None:
     """Give the account with the address EMAIL a ROLE."""
-    with _service() as service:
-        _print_roles(service.assign_role(email, Role(role)))
+    with _operations() as operations:
+        _print_roles(operations.assign_role(email, Role(role)))
 
 
 @roles.command("revoke")
@@ -82,16 +82,16 @@ def assign(email: str, role: str) -> None:
 @click.argument("role", type=ROLE)
 def revoke(email: str, role: str) -> None:
     """Take a ROLE from the account with the address EMAIL."""
-    with _service() as service:
-        _print_roles(service.revoke_role(email, Role(role)))
+    with _operations() as operations:
+        _print_roles(operations.revoke_role(email, Role(role)))
 
 
 @roles.command("list")
 @click.argument("email", type=Email())
 def list_roles(email: str) -> None:
     """List the roles of the account with the address EMAIL, one a line."""
-    with _service() as service:
-        _print_roles(service.find(email))
+    with _operations() as operations:
+        _print_roles(operations.find(email))
 
 
 @main.group()
@@ -154,12 +154,15 @@ def _settings() -> Settings:
 
 
 @contextmanager
-def _service() -> Iterator[UserService]:
+def _operations() -> Iterator[Operations]:
     with _clear_errors():
         settings = _settings()
+        if settings.store == "sqlite" and not settings.sqlite_path.exists():
+            text = f"There is no database at {settings.sqlite_path}."
+            raise click.ClickException(f"{text} Start this in the service's folder, or set SQLITE_PATH.")
         store = open_store(settings)
         try:
-            yield build_service(settings, store)
+            yield Operations(store)
         except UserNotFound:
             raise click.ClickException(f"No account has this e-mail address in {_place(settings)}.") from None
         finally:

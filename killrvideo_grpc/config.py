@@ -65,6 +65,13 @@ class Settings(BaseSettings):
     def _upper_case(cls, level: object) -> object:
         return level.upper() if isinstance(level, str) else level
 
+    @field_validator("sqlite_path")
+    @classmethod
+    def _file(cls, path: Path) -> Path:
+        if "\0" in str(path) or str(path) == ":memory:":
+            raise ValueError("must be the path of a file: workers and restarts share it")
+        return path
+
     @field_validator("grpc_host")
     @classmethod
     def _bare_host(cls, host: str) -> str:
@@ -162,6 +169,9 @@ def load_settings(kind: type[Some]) -> Some:
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("These settings are missing or wrong:\n" + "\n".join(lines)) from None
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigurationError(f"The file .env in this folder can't be read: {cause}.") from None
 
 
 def signing_key(settings: Settings) -> str:
@@ -176,6 +186,7 @@ def signing_key(settings: Settings) -> str:
         if not path.exists():
             _keep_new_key(path)
         key = path.read_text().strip()
+        is_open = path.stat().st_mode & 0o077
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
         raise ConfigurationError(f"The key in {path} can't be read or made: {cause}. Set SECRET_KEY instead.") from None
@@ -183,6 +194,8 @@ def signing_key(settings: Settings) -> str:
         raise ConfigurationError(
             f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one."
         )
+    if is_open:
+        raise ConfigurationError(f"The key in {path} can be read by others. Close it to them: chmod 600 {path}")
     return key
 
 
@@ -191,11 +204,11 @@ def _keep_new_key(path: Path) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_hex(32) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
     try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         os.link(draft, path)
     except FileExistsError:
         pass

@@ -17,6 +17,7 @@ from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import PasswordHasher, UserStore
 from killrvideo_grpc.health import StoreHealth
 from killrvideo_grpc.rpc.access import access_table
+from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
 from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
@@ -40,8 +41,10 @@ HEALTH_CHECK = f"/{HEALTH.full_name}/Check"
 
 CALL_THREADS = 64  # they mostly wait for the store; idle ones are never started
 MAX_WAITING_CALLS = 1024
+HASHING_THREADS = 32  # of which as many hash at once as there are cores; the others wait for the store or their turn
 MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
 REFLECTION_THREADS = 4
+ARRIVAL_SECONDS = 5.0  # from the start of a call to its message; clients send both at once
 
 
 class CannotListen(Exception):
@@ -88,16 +91,16 @@ def build_service(settings: Settings, store: UserStore, passwords: PasswordHashe
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
     lifetime = timedelta(minutes=settings.access_token_expire_minutes)
     tokens = JwtTokens(signing_key(settings), settings.algorithm, lifetime)
-    return UserService(store, passwords or BcryptHasher(settings.bcrypt_rounds), tokens)
+    return UserService(store, passwords or BcryptHasher(settings.bcrypt_rounds, _cores()), tokens)
 
 
 def build_interceptors(
-    service: UserService, on_store_trouble: Callable[[], None] = lambda: None
+    service: UserService, arrivals: Arrivals, on_store_trouble: Callable[[], None] = lambda: None
 ) -> list[grpc.ServerInterceptor]:
     """Lists what every call passes through, outermost first. Raises UndeclaredAccess."""
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     calls = BoundedPool("calls", CALL_THREADS, MAX_WAITING_CALLS)
-    hashing = BoundedPool("hashing", _cores(), MAX_WAITING_HASHES, low_priority=True)
+    hashing = BoundedPool("hashing", HASHING_THREADS, MAX_WAITING_HASHES, low_priority=True)
     # Whether the process lives must not depend on how long other calls wait.
     pools = dict.fromkeys(HASHING, hashing) | {HEALTH_CHECK: BoundedPool("health", 2, MAX_WAITING_CALLS)}
     requests = [user_service_pb2.RegisterRequest(), user_service_pb2.LoginRequest(), user_service_pb2.UpdateMeRequest()]
@@ -106,7 +109,7 @@ def build_interceptors(
         ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
         PoolsInterceptor(calls, pools),  # a refusal is logged and answered like any error
         AccessInterceptor(table, service.authenticate),  # before validation: a stranger learns no shapes
-        ValidationInterceptor(warm_up=requests),  # last: the servicer sees nothing that breaks the contract
+        ValidationInterceptor(arrivals, warm_up=requests),  # last: the servicer sees nothing that breaks the contract
     ]
 
 
@@ -119,11 +122,12 @@ class UserServer:
     def __init__(self, settings: Settings, store: UserStore) -> None:
         service = build_service(settings, store)
         self._store = store
+        arrivals = Arrivals(ARRIVAL_SECONDS)
         health_servicer = health.HealthServicer()
         self._health = StoreHealth(health_servicer, CONTRACT.full_name, store)
         self._server = grpc.server(
             ThreadPoolExecutor(1, thread_name_prefix="streams"),  # all other calls have their own, see PoolsInterceptor
-            interceptors=build_interceptors(service, self._health.look_soon),
+            interceptors=build_interceptors(service, arrivals, self._health.look_soon),
             # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
             options=[
                 ("grpc.so_reuseport", 0),
@@ -135,7 +139,7 @@ class UserServer:
         user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(service), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
         reflection_pool = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
-        add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name], reflection_pool)
+        add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name], reflection_pool, arrivals)
         self.port = _listen(self._server, settings)
 
     def start(self) -> None:

@@ -4,8 +4,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import uuid4
 
+from killrvideo_grpc.domain import deadline
 from killrvideo_grpc.domain.errors import (
     AccountSuspended,
+    DeadlineExceeded,
     InvalidCredentials,
     NoRolesAssigned,
     RoleRequired,
@@ -14,6 +16,8 @@ from killrvideo_grpc.domain.errors import (
 )
 from killrvideo_grpc.domain.ports import PasswordHasher, Tokens, UserStore
 from killrvideo_grpc.domain.user import MAX_EMAIL_LENGTH, AccountStatus, Credentials, Role, User, now
+
+NOTE_SECONDS = 1.0  # that a good login spends on each thing worth noting
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,7 @@ class UserService:
 
     def login(self, email: str, password: str) -> Login:
         """Trades credentials for a token. Raises InvalidCredentials, after the same work whatever is wrong."""
-        credentials = self._find_credentials(email)
+        credentials = _find_credentials(self._store, email)
         matches = self._passwords.verify(password, credentials.password_hash if credentials else None)
         user = self._store.get_registered(credentials) if credentials and matches else None
         if credentials is None or user is None or user.status is not AccountStatus.ACTIVE:
@@ -58,19 +62,18 @@ class UserService:
         token, expires_at = self._tokens.issue(user)
         return Login(user, token, expires_at)
 
-    def _find_credentials(self, email: str) -> Credentials | None:
-        # Anyone may send megabytes here, and normalising text takes time that grows with the square of its length.
-        return self._store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
-
     def _note_login(self, user: User, email: str, password: str, password_hash: str) -> User:
-        # Neither write is worth refusing a login that is good; the store has logged why it could not make it.
+        # Neither write is worth refusing a login that is good, nor making it wait. The store has logged why.
         at = now()
         try:
-            self._store.record_login(user.user_id, at)
+            with deadline.within(NOTE_SECONDS):
+                self._store.record_login(user.user_id, at)
             user = replace(user, last_login_date=at)
             if self._passwords.needs_rehash(password_hash):
-                self._store.replace_password_hash(email, password_hash, self._passwords.hash(password))
-        except StoreUnavailable:
+                new = self._passwords.hash(password)
+                with deadline.within(NOTE_SECONDS):
+                    self._store.replace_password_hash(email, password_hash, new)
+        except (StoreUnavailable, DeadlineExceeded):
             pass
         return user
 
@@ -97,6 +100,13 @@ class UserService:
             return user
         return self._store.rename(user, _trimmed(first_name), _trimmed(last_name))
 
+
+class Operations:
+    """What operators do from the command line, where no caller is to be checked."""
+
+    def __init__(self, store: UserStore) -> None:
+        self._store = store
+
     def assign_role(self, email: str, role: Role) -> User:
         """Gives a role to the account with this address. Raises UserNotFound."""
         self._store.add_role(self.find(email).user_id, role)
@@ -109,11 +119,16 @@ class UserService:
 
     def find(self, email: str) -> User:
         """Finds the account with this address, in any spelling. Raises UserNotFound."""
-        credentials = self._find_credentials(email)
+        credentials = _find_credentials(self._store, email)
         user = self._store.get_registered(credentials) if credentials else None
         if user is None:
             raise UserNotFound
         return user
+
+
+def _find_credentials(store: UserStore, email: str) -> Credentials | None:
+    # Anyone may send megabytes here, and normalising text takes time that grows with the square of its length.
+    return store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
 
 
 def _trimmed(name: str | None) -> str | None:

@@ -8,17 +8,22 @@ import grpc
 from google.protobuf import descriptor_pb2, descriptor_pool, text_format
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.interceptors.pools import run_in
 
 V1ALPHA = reflection.SERVICE_NAME
 V1 = V1ALPHA.replace("v1alpha", "v1")
 
 
-def add_reflection(server: grpc.Server, services: Sequence[str], pool: ThreadPoolExecutor) -> None:
+def add_reflection(server: grpc.Server, services: Sequence[str], pool: ThreadPoolExecutor, arrivals: Arrivals) -> None:
     """Serves reflection for `services` and itself on the threads of `pool`: each stream keeps one while it lasts."""
     servicer = reflection.ReflectionServicer([*services, V1ALPHA, V1])
+
+    def answer(requests: Any, context: grpc.ServicerContext) -> Any:
+        return servicer.ServerReflectionInfo(arrivals.all(requests, context), context)
+
     handler = grpc.stream_stream_rpc_method_handler(
-        run_in(pool, servicer.ServerReflectionInfo),
+        run_in(pool, answer),
         reflection_pb2.ServerReflectionRequest.FromString,
         reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

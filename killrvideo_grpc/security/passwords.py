@@ -2,6 +2,9 @@
 
 import re
 import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import bcrypt
 
@@ -13,10 +16,14 @@ HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A
 
 
 class BcryptHasher:
-    """Implements `PasswordHasher`. `rounds` is the cost: each one more doubles the work (12: about 240 ms of CPU)."""
+    """Implements `PasswordHasher`. `rounds` is the cost: each one more doubles the work (12: about 240 ms of CPU).
 
-    def __init__(self, rounds: int) -> None:
+    As many hashes as `at_once` are made at a time; other callers wait for their turn, no longer than their deadline.
+    """
+
+    def __init__(self, rounds: int, at_once: int) -> None:
         self._rounds = rounds
+        self._turns = threading.Semaphore(at_once)
         # What an unknown account is checked against. Its password is random and is forgotten here.
         self._nobody = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(rounds)).decode()
 
@@ -46,19 +53,25 @@ class BcryptHasher:
         return _cost(password_hash) != self._rounds
 
     def _matches(self, secret: bytes, password_hash: str) -> bool:
-        _stop_if_over()
-        return bcrypt.checkpw(secret, password_hash.encode())
+        with self._turn():
+            return bcrypt.checkpw(secret, password_hash.encode())
 
     def _hash(self, secret: bytes, cost: int) -> str:
-        _stop_if_over()
-        return bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
+        with self._turn():
+            return bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._turns.acquire(timeout=deadline.time_left(at_most=threading.TIMEOUT_MAX)):
+            raise DeadlineExceeded
+        try:
+            if deadline.is_over():
+                raise DeadlineExceeded
+            yield
+        finally:
+            self._turns.release()
 
 
 def _cost(password_hash: str) -> int:
     match = HASH.fullmatch(password_hash)
     return int(match[1]) if match else 0
-
-
-def _stop_if_over() -> None:
-    if deadline.is_over():
-        raise DeadlineExceeded

@@ -23,12 +23,13 @@ class AstraStore:
         self._reads = JoinedReads(api.find_rows)
 
     def register(self, user: User, password_hash: str) -> None:
-        self._claim(_document(user, password_hash))
-        try:
-            self._api.insert_row(_row(user))
-        except (StoreUnavailable, DeadlineExceeded):
-            # The account exists all the same, and its first login writes the row.
-            _log.error("row not written, left to repair", user_id=str(user.user_id))
+        with self._api.one_wait():
+            self._claim(_document(user, password_hash))
+            try:
+                self._api.insert_row(_row(user))
+            except (StoreUnavailable, DeadlineExceeded):
+                # The account exists all the same, and its first login writes the row.
+                _log.error("row not written, left to repair", user_id=str(user.user_id))
 
     def find_credentials(self, email: str) -> Credentials | None:
         document = self._api.find_document(normal_email(email))
@@ -48,9 +49,10 @@ class AstraStore:
         # A filter takes one condition, so the old hash can't be one. Between the two requests only another renewal of
         # the same password can come, for nothing else changes a hash.
         key = normal_email(email)
-        document = self._api.find_document(key)
-        if document and document["hashed_password"] == old:
-            self._api.update_document(key, {"$set": {"hashed_password": new}})
+        with self._api.one_wait():
+            document = self._api.find_document(key)
+            if document and document["hashed_password"] == old:
+                self._api.update_document(key, {"$set": {"hashed_password": new}})
 
     def rename(self, user: User, first_name: str | None, last_name: str | None) -> User:
         given = {"firstname": first_name, "lastname": last_name}

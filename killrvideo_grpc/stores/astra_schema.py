@@ -1,6 +1,7 @@
 """What the keyspace must hold, and how that comes to be. It only ever adds: nothing is dropped or rewritten."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,17 +42,8 @@ def check(api: DataApi) -> list[Difference]:
 
     Raises StoreUnavailable when there is no answer, and UnusableStore when there is no such keyspace or no way in.
     """
-    keyspace = api.database.keyspace
-    try:
-        with translated("read the schema"):
-            return [*_table_differences(api.database, api.users), *_collection_differences(api.database)]
-    except CredentialsRefused:
-        raise UnusableStore("the Data API does not let us in; see the ASTRA_DB_ settings for token or user") from None
-    except RequestRefused as error:
-        if "KEYSPACE" not in str(error):
-            raise UnusableStore(f"the Data API does not show the schema of keyspace {keyspace}: {error}") from None
-        made_with = "make it with: killrvideo-grpc schema create --keyspace"
-        raise UnusableStore(f"there is no keyspace {keyspace}; {made_with}") from None
+    with _asking("show its schema", api.database.keyspace):
+        return [*_table_differences(api.database, api.users), *_collection_differences(api.database)]
 
 
 def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
@@ -60,7 +52,7 @@ def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
     Raises what `check` does, and UnusableStore when something is there and is otherwise than it must be.
     """
     if keyspace:
-        with translated("create keyspace"):
+        with _asking("make a keyspace", api.database.keyspace):
             api.create_keyspace()
         yield f"keyspace {api.database.keyspace} is there"
     made: set[str] = set()
@@ -70,9 +62,23 @@ def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
         if difference.make is None or difference.text in made:
             raise UnusableStore(difference.text)
         made.add(difference.text)
-        with translated(f"make {difference.text}"):
+        with _asking(f"make the {difference.text}", api.database.keyspace):
             difference.make()
         yield f"made {difference.text}"
+
+
+@contextmanager
+def _asking(for_what: str, keyspace: str | None) -> Iterator[None]:
+    try:
+        with translated(for_what):
+            yield
+    except CredentialsRefused:
+        raise UnusableStore("the Data API does not let us in; see the ASTRA_DB_ settings for token or user") from None
+    except RequestRefused as error:
+        text = f"the Data API refuses to {for_what}: {error}"
+        if "KEYSPACE" in str(error):
+            text = f"there is no keyspace {keyspace}; make it with: killrvideo-grpc schema create --keyspace"
+        raise UnusableStore(text) from None
 
 
 def _table_differences(database: Any, table: Any) -> Iterator[Difference]:

@@ -3,12 +3,14 @@
 What is read comes back as Python's own types: UUID, set, aware datetime, str.
 """
 
+import math
 import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC
 from typing import Any, NoReturn, TypeVar
@@ -35,6 +37,8 @@ MAX_REQUESTS = 64
 # Servers and balancers keep an idle connection for about a minute. httpx drops it after 5 s, at a handshake each time.
 KEEP_ALIVE_SECONDS = 50.0
 CONFLICT_PAUSE_SECONDS = 0.02
+
+_give_up_at: ContextVar[float] = ContextVar("give_up_at", default=math.inf)
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
@@ -150,6 +154,15 @@ class DataApi:
             raise StoreUnavailable from error
         self._is_away.clear()
 
+    @contextmanager
+    def one_wait(self) -> Iterator[None]:
+        """Gives the requests made inside `max_wait` seconds together; each alone may take that long else."""
+        token = _give_up_at.set(time.monotonic() + self.max_wait)
+        try:
+            yield
+        finally:
+            _give_up_at.reset(token)
+
     def fail_if_away(self) -> None:
         """Raises StoreUnavailable when the last ping failed: to wait out each call would serve nobody."""
         if self._is_away.is_set():
@@ -174,7 +187,7 @@ class DataApi:
 
     def _call(self, name: str, request: Callable[[int], T], tries: int = 2) -> T:
         """Sends a request until it is answered, `tries` times at most; conflicts, in which nothing was done, aside."""
-        until = time.monotonic() + deadline.time_left(at_most=self.max_wait)
+        until = min(time.monotonic() + deadline.time_left(at_most=self.max_wait), _give_up_at.get())
         while True:
             self.fail_if_away()
             try:

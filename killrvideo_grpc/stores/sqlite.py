@@ -42,6 +42,7 @@ class SqliteStore:
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._lock = threading.Lock()
+        self._is_closed = False
         try:
             _make_private_file(path)
             self._file = _identity(path)
@@ -115,12 +116,11 @@ class SqliteStore:
 
     def ping(self) -> None:
         with self._failures():
-            if _identity(self._path) != self._file:
-                raise OSError(errno.ESTALE, "the file was replaced")
             self._execute("SELECT 1 FROM users LIMIT 1").fetchone()
 
     def close(self) -> None:
         with self._lock:
+            self._is_closed = True
             for connection in self._connections:
                 connection.close()
 
@@ -134,13 +134,12 @@ class SqliteStore:
             )
 
     def _execute(self, statement: str, *values: str | int | None) -> sqlite3.Cursor:
+        if _identity(self._path) != self._file:
+            # SQLite would go on with a file that nobody will ever find again.
+            raise OSError(errno.ESTALE, "the file was replaced")
         connection = self._connection
-        if not statement.startswith("SELECT"):
-            if _identity(self._path) != self._file:
-                # SQLite would go on writing to a file that nobody will ever find again.
-                raise OSError(errno.ESTALE, "the file was replaced")
-            wait = deadline.time_left(at_most=MAX_WAIT)
-            connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+        wait = deadline.time_left(at_most=MAX_WAIT)
+        connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
         return connection.execute(statement, values)
 
     @property
@@ -160,6 +159,8 @@ class SqliteStore:
             self._local.connection = connection
             with self._lock:
                 self._connections.append(connection)
+                if self._is_closed:  # a call outlived the server, whose successor may already be at work
+                    connection.close()
         return connection
 
     @contextmanager

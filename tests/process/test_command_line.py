@@ -72,6 +72,20 @@ def test_a_wrong_call_says_what_is_wrong(folder: Path, arguments: list[str], cod
     assert "Traceback" not in done.stderr
 
 
+def test_roles_in_the_wrong_folder_make_nothing(tmp_path: Path) -> None:
+    done = run(tmp_path, "roles", "list", "ann@example.org")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "There is no database at" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_env_file_that_is_not_text(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"PROJECT_NAME=\xff\xfe\n")
+    done = run(tmp_path, "config", "check")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert ".env in this folder can't be read: it is not UTF-8" in done.stderr
+
+
 def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None:
     done = run(folder, "config", "check", PROJECT_NAME="Mine")
     assert done.returncode == 0
@@ -87,6 +101,7 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
         ({"GRPC_HOST": "203.0.113.1"}, ["203.0.113.1:0: Cannot assign requested address"]),
         ({"SQLITE_PATH": "/proc/nowhere/killrvideo.db"}, ["/proc/nowhere/killrvideo.db: No such file or directory"]),
         ({"SQLITE_PATH": str(ROOT / "README.md")}, ["README.md: file is not a database"]),
+        ({"SQLITE_PATH": ":memory:", "GRPC_PORT": "65535", "WORKERS": "2"}, ["SQLITE_PATH: must be", "WORKERS: takes"]),
         ({"TLS_CERT_FILE": "nowhere.pem"}, ["TLS needs both TLS_CERT_FILE and TLS_KEY_FILE"]),
         ({"WORKERS": "2", "GRPC_HOST": "203.0.113.1", "GRPC_PORT": "1"}, ["203.0.113.1:1", "A worker could not start"]),
     ],

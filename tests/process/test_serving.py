@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
@@ -143,6 +144,32 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, worke
         log = service.log.read_text()
     assert log.count("stopped") == int(workers)
     assert "Traceback" not in log
+
+
+def test_it_drains(tmp_path: Path) -> None:
+    """For DRAIN_SECONDS it says that it is about to go, and still answers."""
+    with running(tmp_path, DRAIN_SECONDS="2") as service, grpc.insecure_channel(service.target) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        seen = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20)
+        assert next(seen).status == health_pb2.HealthCheckResponse.SERVING
+        service.process.send_signal(signal.SIGTERM)
+        assert next(seen).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        assert UserServiceStub(channel).Register(registration(an_address())).user_id
+        seen.cancel()
+        assert service.process.wait(30) == 0
+
+
+def test_a_login_does_not_wait_for_a_lock_to_be_noted(tmp_path: Path) -> None:
+    with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
+        stub, email = UserServiceStub(channel), an_address()
+        stub.Register(registration(email))
+        holder = sqlite3.connect(tmp_path / "killrvideo.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        # 4 s: less than a write that matters waits for a lock.
+        login = stub.Login(LoginRequest(email=email, password=PASSWORD), timeout=4)
+        assert login.token
+        assert not login.user.HasField("last_login_date")
+        holder.close()
 
 
 def query(folder: Path, statement: str) -> list[Any]:

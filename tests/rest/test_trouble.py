@@ -20,14 +20,13 @@ from deploy.edge.render import Edge as EdgeSettings
 from deploy.edge.render import render
 from deploy.edge.web import DRAIN_SECONDS
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
-from killrvideo_grpc.domain.user import Credentials
 from killrvideo_grpc.server import UserServer
-from killrvideo_grpc.stores.sqlite import SqliteStore
 from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.ports import free_port
 from tests.support.process import BIN, children, wait_for_end
 from tests.support.settings import settings_in
+from tests.support.stores import FlakyStore
 
 
 @pytest.fixture
@@ -78,22 +77,6 @@ def test_nothing_outlives_make_web(tmp_path: Path) -> None:
         wait_for_end(process)
 
 
-class TroubledStore(SqliteStore):
-    """The real store, with trouble on demand."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.error: Exception | None = None
-        self.go_on = Event()
-        self.go_on.set()
-
-    def find_credentials(self, email: str) -> Credentials | None:
-        self.go_on.wait(20)
-        if self.error:
-            raise self.error
-        return super().find_credentials(email)
-
-
 @contextmanager
 def envoy(port: int, service: int) -> Iterator[None]:
     """Starts Envoy before a service on a port."""
@@ -109,9 +92,9 @@ def envoy(port: int, service: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, TroubledStore, UserServer]]:
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore, UserServer]]:
     folder, port = tmp_path_factory.mktemp("troubled"), free_port()
-    store = TroubledStore(folder / "killrvideo.db")
+    store = FlakyStore(folder / "killrvideo.db")
     server = UserServer(settings_in(folder), store)
     server.start()
     with envoy(port, server.port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
@@ -128,7 +111,7 @@ def ready(client: httpx.Client) -> int:
         return 0
 
 
-def test_no_origin_is_let_in_by_default(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+def test_no_origin_is_let_in_by_default(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
     client, _, _ = troubled
     headers = {"origin": "http://localhost:5173", "access-control-request-method": "GET"}
     for answer in (client.options(f"{USERS}/me", headers=headers), client.get(f"{USERS}/me", headers=headers)):
@@ -139,7 +122,7 @@ def login(client: httpx.Client, **options: Any) -> httpx.Response:
     return client.post(f"{USERS}/login", json={"email": an_address(), "password": PASSWORD}, **options)
 
 
-def test_a_store_that_is_away(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+def test_a_store_that_is_away(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
     client, store, _ = troubled
     store.error = StoreUnavailable()
     answer = login(client)
@@ -148,7 +131,7 @@ def test_a_store_that_is_away(troubled: tuple[httpx.Client, TroubledStore, UserS
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_service_that_is_full(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
     client, store, _ = troubled
     store.error = Overloaded()
     answer = login(client)
@@ -157,7 +140,7 @@ def test_a_service_that_is_full(troubled: tuple[httpx.Client, TroubledStore, Use
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_bug(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None:
+def test_a_bug(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
     client, store, _ = troubled
     store.error = sqlite3.NotSupportedError("planted")
     answer = login(client)
@@ -168,7 +151,7 @@ def test_a_bug(troubled: tuple[httpx.Client, TroubledStore, UserServer]) -> None
 
 
 def test_the_callers_patience_reaches_the_service(
-    troubled: tuple[httpx.Client, TroubledStore, UserServer],
+    troubled: tuple[httpx.Client, FlakyStore, UserServer],
 ) -> None:
     client, store, _ = troubled
     store.go_on.clear()

@@ -9,13 +9,15 @@ import pytest
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config import Settings
+from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.user_servicer import UserServicer
-from killrvideo_grpc.server import build_interceptors, build_service, open_store
-from killrvideo_grpc.service import UserService
+from killrvideo_grpc.server import ARRIVAL_SECONDS, build_interceptors, build_service
+from killrvideo_grpc.service import Operations, UserService
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.hashing import CountingHasher
 from tests.support.ports import free_port
 from tests.support.settings import settings_in
+from tests.support.stores import FlakyStore
 
 Stub = user_service_pb2_grpc.UserServiceStub
 Metadata = tuple[tuple[str, str | bytes], ...]
@@ -32,15 +34,25 @@ def hasher(settings: Settings) -> CountingHasher:
 
 
 @pytest.fixture(scope="module")
-def service(settings: Settings, hasher: CountingHasher) -> Iterator[UserService]:
-    store = open_store(settings)
-    yield build_service(settings, store, hasher)
+def store(settings: Settings) -> Iterator[FlakyStore]:
+    store = FlakyStore(settings.sqlite_path)
+    yield store
     store.close()
 
 
 @pytest.fixture(scope="module")
+def service(settings: Settings, store: FlakyStore, hasher: CountingHasher) -> UserService:
+    return build_service(settings, store, hasher)
+
+
+@pytest.fixture(scope="module")
+def operations(store: FlakyStore) -> Operations:
+    return Operations(store)
+
+
+@pytest.fixture(scope="module")
 def grpc_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
-    return build_interceptors(service)
+    return build_interceptors(service, Arrivals(ARRIVAL_SECONDS))
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,8 @@ from killrvideo_grpc.rpc.interceptors.pools import BoundedPool
 from tests.rpc.conftest import Account, Metadata, Stub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import Failure, read_failure
+from tests.support.hashing import CountingHasher
+from tests.support.stores import FlakyStore
 
 Code = grpc.StatusCode
 SERVICE = "/killrvideo.user.v1.UserService"
@@ -45,24 +47,61 @@ def test_a_message_over_the_limit(grpc_channel: grpc.Channel) -> None:
     assert raw(grpc_channel, f"{SERVICE}/Register", b"\0" * (5 << 20)).code is Code.RESOURCE_EXHAUSTED
 
 
-def test_a_stream_where_one_message_is_due(grpc_channel: grpc.Channel) -> None:
+def test_a_call_without_a_message(grpc_channel: grpc.Channel, account: Account) -> None:
     call: Any = grpc_channel.stream_unary(f"{SERVICE}/GetMe")
     with pytest.raises(grpc.RpcError) as caught:
-        call(iter([]), timeout=10)
-    assert read_failure(caught.value).code is Code.UNIMPLEMENTED
+        call(iter([]), timeout=10, metadata=account.metadata)
+    failure = read_failure(caught.value)
+    assert (failure.code, failure.violations) == (
+        Code.INVALID_ARGUMENT,
+        {"": ["is missing: this method takes one message"]},
+    )
 
 
-def test_a_passed_deadline_hashes_nothing(grpc_stub: Stub, account: Account) -> None:
-    with pytest.raises(grpc.RpcError) as caught:
-        grpc_stub.Login(LoginRequest(email=account.email, password=PASSWORD), timeout=0)
-    assert read_failure(caught.value).code is Code.DEADLINE_EXCEEDED
+@pytest.mark.parametrize("code", [Code.DEADLINE_EXCEEDED, Code.CANCELLED])
+def test_nothing_is_hashed_for_a_caller_who_is_gone(
+    grpc_stub: Stub,
+    account: Account,
+    store: FlakyStore,
+    hasher: CountingHasher,
+    capsys: pytest.CaptureFixture[str],
+    code: grpc.StatusCode,
+) -> None:
+    before = len(hasher.costs)
+    store.waiting.clear()
+    store.go_on.clear()
+    login: Any = grpc_stub.Login.future(LoginRequest(email=account.email, password=PASSWORD), timeout=0.5)
+    assert store.waiting.wait(10)
+    if code is Code.CANCELLED:
+        login.cancel()
+    assert login.code() is code
+    grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)  # by now the server has heard of the cancellation
+    store.go_on.set()
+    # Until the call has its line in the log, which is the last thing that it does.
+    while "/Login" not in capsys.readouterr().out:
+        grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert len(hasher.costs) == before
 
 
-def test_a_cancelled_call(grpc_stub: Stub, account: Account) -> None:
-    call = grpc_stub.GetMe.future(GetMeRequest(), metadata=account.metadata)
-    call.cancel()
-    assert call.code() in (Code.CANCELLED, Code.OK)
-    assert grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata).user_id == account.user_id
+def test_get_me_reads_the_account_once(grpc_stub: Stub, account: Account, store: FlakyStore) -> None:
+    before = store.reads
+    grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert store.reads == before + 1
+
+
+def test_all_lines_of_a_call_carry_its_id(
+    grpc_stub: Stub, account: Account, store: FlakyStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store.error = ValueError("planted")
+    with pytest.raises(grpc.RpcError):
+        grpc_stub.Login(
+            LoginRequest(email=account.email, password=PASSWORD), metadata=(("x-request-id", "of-this-call"),)
+        )
+    store.error = None
+    lines = [line for line in capsys.readouterr().out.splitlines() if "of-this-call" in line]
+    assert ["bug" in lines[0], "INTERNAL" in lines[1], len(lines)] == [True, True, 2]
+    grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    assert f"user_id={account.user_id}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("request_id", ["a", "Root=1-67891233-abcdef012345678912345678", "x" * 128])

@@ -13,7 +13,7 @@ from killrvideo_grpc.domain.user import Role
 from killrvideo_grpc.rpc.access import UndeclaredAccess, access_table
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
-from killrvideo_grpc.service import UserService
+from killrvideo_grpc.service import Operations, UserService
 from tests.rpc.conftest import bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
@@ -74,27 +74,33 @@ def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
     ],
 )
 def test_who_gets_where(
-    grpc_channel: grpc.Channel, service: UserService, roles: list[Role], expected: dict[str, str | None]
+    grpc_channel: grpc.Channel,
+    service: UserService,
+    operations: Operations,
+    roles: list[Role],
+    expected: dict[str, str | None],
 ) -> None:
     email = an_address()
     service.register(email, PASSWORD, "Ann", "Lee")
     token = service.login(email, PASSWORD).token  # issued to a viewer: what counts is what the account is now
     for role in roles:
-        service.assign_role(email, role)
+        operations.assign_role(email, role)
     if Role.VIEWER not in roles:
-        service.revoke_role(email, Role.VIEWER)
+        operations.revoke_role(email, Role.VIEWER)
     for rpc, missing in expected.items():
         message = missing and f"User does not have required roles: {missing}"
         assert call(grpc_channel, rpc, token) == message, rpc
 
 
-def test_a_demotion_bites_at_the_next_call(grpc_channel: grpc.Channel, service: UserService) -> None:
+def test_a_demotion_bites_at_the_next_call(
+    grpc_channel: grpc.Channel, service: UserService, operations: Operations
+) -> None:
     email = an_address()
     service.register(email, PASSWORD, "Ann", "Lee")
-    service.assign_role(email, Role.MODERATOR)
+    operations.assign_role(email, Role.MODERATOR)
     token = service.login(email, PASSWORD).token
     assert call(grpc_channel, "Moderate", token) is None
-    service.revoke_role(email, Role.MODERATOR)
+    operations.revoke_role(email, Role.MODERATOR)
     assert call(grpc_channel, "Moderate", token) == "User does not have required roles: ['moderator']"
 
 

@@ -14,39 +14,16 @@ from killrvideo.user.v1 import user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.user import Credentials
-from killrvideo_grpc.server import CannotListen, UserServer, open_store
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.server import HASHING_THREADS, REFLECTION_THREADS, CannotListen, UserServer, open_store
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.settings import settings_in
+from tests.support.stores import FlakyStore
 
 Code = grpc.StatusCode
 SERVICE = "killrvideo.user.v1.UserService"
 Status = health_pb2.HealthCheckResponse
 SERVING, NOT_SERVING = Status.SERVING, Status.NOT_SERVING
-
-
-class FlakyStore(SqliteStore):
-    """The real store, which can be switched off and made to wait."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.is_away = False
-        self.waiting, self.go_on = Event(), Event()
-        self.go_on.set()
-
-    def ping(self) -> None:
-        if self.is_away:
-            raise StoreUnavailable
-        super().ping()
-
-    def find_credentials(self, email: str) -> Credentials | None:
-        if self.is_away:
-            raise StoreUnavailable
-        self.waiting.set()
-        self.go_on.wait(20)
-        return super().find_credentials(email)
 
 
 @pytest.fixture
@@ -89,13 +66,13 @@ def test_health_knows_both_names(channel: grpc.Channel) -> None:
 def test_health_follows_the_store_and_liveness_does_not(channel: grpc.Channel, store: FlakyStore) -> None:
     seen = watch(channel, SERVICE)
     assert next(seen) == SERVING
-    store.is_away = True
+    store.error = StoreUnavailable()
     with pytest.raises(grpc.RpcError) as caught:  # trouble in a call brings the next look at the store forward
         user_service_pb2_grpc.UserServiceStub(channel).Login(LoginRequest(email="ann@example.org", password="wrong"))
     assert read_failure(caught.value).reason == "STORE_UNAVAILABLE"
     assert next(seen) == NOT_SERVING
     assert health_of(channel, "") == SERVING
-    store.is_away = False
+    store.error = None
     assert next(seen) == SERVING
 
 
@@ -119,21 +96,28 @@ def test_reflection_is_open_and_whole(channel: grpc.Channel, version: str) -> No
     assert all(answer.file_descriptor_response.file_descriptor_proto for answer in found)
 
 
-def test_streams_that_never_end_stop_nobody_else(channel: grpc.Channel) -> None:
+def test_calls_whose_message_never_comes_give_their_threads_back(channel: grpc.Channel) -> None:
     forever = Event()
 
     def requests() -> Iterator[bytes]:
         forever.wait(30)
         yield b""
 
-    for _ in range(32):
-        stream: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
-        stream(requests())
-    with pytest.raises(grpc.RpcError) as caught:
-        user_service_pb2_grpc.UserServiceStub(channel).GetMe(GetMeRequest(), timeout=10)
-    forever.set()
+    reflection: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+    idle = [reflection(requests()) for _ in range(REFLECTION_THREADS)]
+    login: Any = channel.stream_unary(f"/{SERVICE}/Login")
+    idle += [login.future(requests()) for _ in range(HASHING_THREADS)]
+    stub = user_service_pb2_grpc.UserServiceStub(channel)
+    with pytest.raises(grpc.RpcError) as caught:  # calls on other threads do not notice
+        stub.GetMe(GetMeRequest(), timeout=10)
     assert read_failure(caught.value).reason == "NOT_AUTHENTICATED"
     assert health_of(channel, "") == SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.Login(LoginRequest(email=an_address(), password=PASSWORD), timeout=20)
+    assert read_failure(caught.value).reason == "INVALID_CREDENTIALS"
+    assert list(reflection(iter([b"\x3a\x01*"]), timeout=20))  # list_services: "*"
+    assert {call.code() for call in idle} == {Code.CANCELLED}
+    forever.set()
 
 
 def test_too_many_logins_are_refused_and_other_calls_are_not(channel: grpc.Channel, store: FlakyStore) -> None:

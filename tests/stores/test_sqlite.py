@@ -11,7 +11,7 @@ import pytest
 
 from killrvideo_grpc.domain import deadline
 from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable, UnusableStore
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite import MAX_WAIT, SqliteStore
 from killrvideo_grpc.stores.sqlite_schema import MIGRATIONS
 from tests.support.accounts import a_user
 from tests.support.process import environment
@@ -32,6 +32,30 @@ def test_all_of_its_files_are_private(path: Path) -> None:
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     assert len(list(path.parent.iterdir())) > 1  # the write-ahead log is there too
     store.close()
+
+
+def test_its_folder_is_private(path: Path) -> None:
+    SqliteStore(path).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_what_is_answered_is_on_disk(path: Path) -> None:
+    store = SqliteStore(path)
+    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    store.close()
+
+
+def test_a_call_that_outlives_the_store_writes_nothing(path: Path) -> None:
+    store = SqliteStore(path)
+    store.close()
+    with ThreadPoolExecutor(1) as late, pytest.raises(StoreUnavailable):
+        late.submit(store.register, a_user(), HASH).result()
+    with pytest.raises(StoreUnavailable):
+        store.register(a_user(), HASH)
+    with _connected(path) as connection:
+        assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
+    connection.close()
 
 
 def test_many_may_make_the_file_at_once(path: Path) -> None:
@@ -92,24 +116,28 @@ def test_a_file_that_breaks_later_is_unavailable_and_logged(path: Path, capsys: 
 
 
 def test_a_file_that_is_deleted_takes_no_more_accounts(path: Path) -> None:
-    store = SqliteStore(path)
-    store.register(a_user(), HASH)
+    store, user = SqliteStore(path), a_user()
+    store.register(user, HASH)
     for file in path.parent.iterdir():
         file.unlink()
     with pytest.raises(StoreUnavailable):
         store.register(a_user(), HASH)
     with pytest.raises(StoreUnavailable):
         store.ping()
+    with pytest.raises(StoreUnavailable):
+        store.get(user.user_id)
     store.close()
     assert list(path.parent.iterdir()) == []
 
 
-def test_a_locked_file_is_unavailable_after_the_wait(path: Path) -> None:
+def test_a_locked_file_is_waited_for_in_vain(path: Path) -> None:
     store = SqliteStore(path)
     user = a_user()
     holder = sqlite3.connect(path, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with deadline.within(0.2), pytest.raises(DeadlineExceeded):
+        store.register(user, HASH)
+    with deadline.within(MAX_WAIT + 5), pytest.raises(StoreUnavailable):
         store.register(user, HASH)
     assert store.get(user.user_id) is None  # reading goes on while another writes
     holder.execute("COMMIT")

@@ -7,7 +7,7 @@ class CountingHasher(BcryptHasher):
     """The real hasher, noting the cost of each run of bcrypt."""
 
     def __init__(self, rounds: int) -> None:
-        super().__init__(rounds)
+        super().__init__(rounds, at_once=8)
         self.costs: list[int] = []
 
     def _matches(self, secret: bytes, password_hash: str) -> bool:

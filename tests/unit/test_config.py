@@ -77,5 +77,20 @@ def test_a_kept_key_that_is_cut_is_refused(tmp_path: Path) -> None:
         signing_key(settings)
 
 
-def test_an_ipv6_host_is_in_brackets(tmp_path: Path) -> None:
-    assert settings_in(tmp_path, grpc_host="::1").address(50051) == "[::1]:50051"
+def test_a_kept_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, secret_key=None)
+    signing_key(settings)
+    settings.secret_key_path.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="chmod 600"):
+        signing_key(settings)
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_host_is_in_brackets(tmp_path: Path, host: str) -> None:
+    assert settings_in(tmp_path, grpc_host=host).address(50051) == "[::1]:50051"
+
+
+def test_ports_of_all_workers_are_ports(tmp_path: Path) -> None:
+    assert settings_in(tmp_path, grpc_port=65535, workers=1).workers == 1
+    with pytest.raises(ValidationError, match="end above 65535"):
+        settings_in(tmp_path, grpc_port=65535, workers=2)

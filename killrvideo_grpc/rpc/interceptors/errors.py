@@ -30,7 +30,7 @@ class ErrorsInterceptor(Interceptor):
     @contextmanager
     def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
         try:
-            with deadline.within(context.time_remaining() if context.is_active() else 0):
+            with deadline.of_call(context.time_remaining(), lambda: not context.is_active()):
                 yield
         except grpc.RpcError:
             raise  # the caller hung up amid a stream, and grpcio ends the call itself

@@ -27,8 +27,9 @@ class Interceptor(grpc.ServerInterceptor, ABC):
         method = handler_call_details.method
         if handler is None:
             return None  # type: ignore[return-value] # grpcio takes None; its stubs do not say so
-        if handler.unary_unary:
-            return with_unary_behavior(handler, self._around_unary(method, handler.unary_unary))
+        behavior = behavior_of(handler)
+        if behavior:
+            return with_behavior(handler, self._around(method, behavior))
         if handler.stream_stream:
             return grpc.stream_stream_rpc_method_handler(
                 in_pool_of(handler.stream_stream, self._around_stream(method, handler.stream_stream)),
@@ -38,7 +39,7 @@ class Interceptor(grpc.ServerInterceptor, ABC):
         # What is left is health's Watch: its own code, non-blocking, and open to anyone.
         return handler
 
-    def _around_unary(self, method: str, behavior: Behavior) -> Behavior:
+    def _around(self, method: str, behavior: Behavior) -> Behavior:
         def inside(request: Any, context: grpc.ServicerContext) -> Any:
             with self.around(method, context):
                 return behavior(request, context)
@@ -53,11 +54,16 @@ class Interceptor(grpc.ServerInterceptor, ABC):
         return inside
 
 
-def with_unary_behavior(handler: Handler, behavior: Behavior) -> Handler:
-    """Returns the unary handler with another behavior, in the same pool."""
-    return grpc.unary_unary_rpc_method_handler(
-        in_pool_of(handler.unary_unary, behavior), handler.request_deserializer, handler.response_serializer
-    )
+def behavior_of(handler: Handler) -> Behavior | None:
+    """Returns what gives a call's one response: from a message, or from the iterator that validation reads it from."""
+    return handler.unary_unary or handler.stream_unary
+
+
+def with_behavior(handler: Handler, behavior: Behavior) -> Handler:
+    """Returns a handler of the same kind with another behavior, in the same pool."""
+    make = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.stream_unary_rpc_method_handler
+    marked = in_pool_of(behavior_of(handler), behavior)
+    return make(marked, handler.request_deserializer, handler.response_serializer)
 
 
 def in_pool_of(inner: Any, outer: Behavior) -> Behavior:

@@ -10,7 +10,13 @@ from typing import Any, NoReturn
 import grpc
 
 from killrvideo_grpc.domain.errors import Overloaded
-from killrvideo_grpc.rpc.interceptors.interceptor import Behavior, Continuation, Handler, with_unary_behavior
+from killrvideo_grpc.rpc.interceptors.interceptor import (
+    Behavior,
+    Continuation,
+    Handler,
+    behavior_of,
+    with_behavior,
+)
 
 LOWEST_PRIORITY = 19
 
@@ -55,12 +61,13 @@ class PoolsInterceptor(grpc.ServerInterceptor):
     def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """Chooses on grpcio's accept thread, from which calls are handed to pools."""
         handler = continuation(handler_call_details)
-        if handler is None or not handler.unary_unary:
+        behavior = behavior_of(handler) if handler else None
+        if handler is None or behavior is None:
             return handler  # type: ignore[return-value] # grpcio takes None; its stubs do not say so
         pool = self._pools.get(handler_call_details.method, self._default)
         if pool.is_full:
-            return with_unary_behavior(handler, run_in(self._refusals, _refuse))
-        return with_unary_behavior(handler, run_in(pool, handler.unary_unary))
+            return with_behavior(handler, run_in(self._refusals, _refuse))
+        return with_behavior(handler, run_in(pool, behavior))
 
 
 def run_in(pool: ThreadPoolExecutor, behavior: Behavior) -> Behavior:

@@ -1,6 +1,6 @@
 """Enforces the shape rules of the contract: all violations at once, by their JSON paths."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import grpc
@@ -8,19 +8,21 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Violation
+from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.interceptors.interceptor import Behavior, Continuation, Handler, in_pool_of
 
 Deserializer = Any
 
 
 class ValidationInterceptor(grpc.ServerInterceptor):
-    """Reads the request's bytes and checks them against the protovalidate rules.
+    """Waits for the request, reads its bytes and checks them against the protovalidate rules.
 
-    Reading is done here, not by grpcio, because grpcio answers unreadable bytes with INTERNAL, and before any check of
-    access.
+    That is done here, not by grpcio, which waits without an end, answers unreadable bytes with INTERNAL, and does both
+    before any check of access. So towards grpcio unary methods are ones that take a stream, of one message.
     """
 
-    def __init__(self, warm_up: Iterable[Message] = ()) -> None:
+    def __init__(self, arrivals: Arrivals, warm_up: Iterable[Message] = ()) -> None:
+        self._arrivals = arrivals
         self._validator = protovalidate.Validator()
         for message in warm_up:  # the first check of a message compiles its rules: 9 ms that no caller should pay
             self._validator.collect_violations(message)
@@ -31,17 +33,19 @@ class ValidationInterceptor(grpc.ServerInterceptor):
         if handler is None or not handler.unary_unary:
             return handler  # type: ignore[return-value] # grpcio takes None; its stubs do not say so
         behavior = self._checked(handler.unary_unary, handler.request_deserializer)
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             in_pool_of(handler.unary_unary, behavior), None, handler.response_serializer
         )
 
     def _checked(self, behavior: Behavior, deserialize: Deserializer) -> Behavior:
-        def inside(request: bytes, context: grpc.ServicerContext) -> Any:
-            return behavior(self._read(request, deserialize), context)
+        def inside(requests: Iterator[bytes], context: grpc.ServicerContext) -> Any:
+            return behavior(self._read(self._arrivals.next(requests, context), deserialize), context)
 
         return inside
 
-    def _read(self, request: bytes, deserialize: Deserializer) -> Message:
+    def _read(self, request: bytes | None, deserialize: Deserializer) -> Message:
+        if request is None:
+            raise InvalidRequest([Violation("", "is missing: this method takes one message")])
         try:
             message: Message = deserialize(request)
         except DecodeError:
