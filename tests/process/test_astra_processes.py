@@ -174,10 +174,12 @@ def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
 
 
 def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.DataApi, tmp_path: Path) -> None:
-    done = run(tmp_path, "serve", **(astra(connection_to(server.url)) | {"ASTRA_DB_PASSWORD": "planted-wrong"}))
-    assert done.returncode == 1
-    assert "does not let us in" in done.stderr
-    assert "planted-wrong" not in done.stdout + done.stderr
+    wrong = astra(connection_to(server.url)) | {"ASTRA_DB_PASSWORD": "planted-wrong"}
+    for command in (["serve"], ["schema", "create", "--keyspace"], ["schema", "check"]):
+        done = run(tmp_path, *command, **wrong)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "does not let us in" in done.stderr
+        assert "planted-wrong" not in done.stderr
     shown = run(tmp_path, "config", "check", **astra(connection_to(server.url)))
     assert DATABASE_PASSWORD not in shown.stdout
     assert "ASTRA_DB_PASSWORD=**********" in shown.stdout

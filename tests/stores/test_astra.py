@@ -260,6 +260,10 @@ def test_without_a_deadline_a_setting_ends_the_wait(
         for call in (lambda: store.get(uuid4()), lambda: store.find_credentials("ann@example.org")):
             with pytest.raises(StoreUnavailable):
                 call()
+        # The requests of a registration have that time together: none is left to ask again whether it came to be.
+        with pytest.raises(StoreUnavailable):
+            store.register(a_user(), HASH)
+    assert [request.command for request in server.requests].count("insertOne") == 1
     store.close()
 
 
