@@ -116,6 +116,7 @@ class SqliteStore:
 
     def ping(self) -> None:
         with self._failures():
+            self._fail_if_replaced()
             self._execute("SELECT 1 FROM users LIMIT 1").fetchone()
 
     def close(self) -> None:
@@ -134,13 +135,22 @@ class SqliteStore:
             )
 
     def _execute(self, statement: str, *values: str | int | None) -> sqlite3.Cursor:
-        if _identity(self._path) != self._file:
-            # SQLite would go on with a file that nobody will ever find again.
-            raise OSError(errno.ESTALE, "the file was replaced")
+        # Reads wait for no writer, and are most of the calls: each step that lets go of the GIL costs them more than the
+        # step itself.
+        wait = MAX_WAIT
+        if not statement.startswith("SELECT"):
+            self._fail_if_replaced()
+            wait = deadline.time_left(at_most=MAX_WAIT)
         connection = self._connection
-        wait = deadline.time_left(at_most=MAX_WAIT)
-        connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+        if wait != self._local.wait:
+            connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+            self._local.wait = wait
         return connection.execute(statement, values)
+
+    def _fail_if_replaced(self) -> None:
+        # SQLite would go on writing to a file that nobody will ever find again.
+        if _identity(self._path) != self._file:
+            raise OSError(errno.ESTALE, "the file was replaced")
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -156,7 +166,7 @@ class SqliteStore:
             )
             # What was answered OK survives a power cut too.
             connection.execute("PRAGMA synchronous = FULL")
-            self._local.connection = connection
+            self._local.connection, self._local.wait = connection, MAX_WAIT
             with self._lock:
                 self._connections.append(connection)
                 if self._is_closed:  # a call outlived the server, whose successor may already be at work
