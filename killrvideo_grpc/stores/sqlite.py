@@ -135,8 +135,7 @@ class SqliteStore:
             )
 
     def _execute(self, statement: str, *values: str | int | None) -> sqlite3.Cursor:
-        # Reads wait for no writer, and are most of the calls: each step that lets go of the GIL costs them more than the
-        # step itself.
+        # Reads wait for no writer and are most of the calls. A step that lets go of the GIL costs more than it takes.
         wait = MAX_WAIT
         if not statement.startswith("SELECT"):
             self._fail_if_replaced()
