@@ -3,7 +3,7 @@
 import argparse
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -31,8 +31,9 @@ PREVIOUS_HOSTS = {
         "@type": "type.googleapis.com/envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
     },
 }
-NOT_ARRIVED = "connect-failure,refused-stream,reset-before-request"
-READ = f"{NOT_ARRIVED},reset"
+NOT_ARRIVED = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
+# A worker may also be frozen. A read that takes this long is worth asking another one.
+READ = {"retry_on": f"{NOT_ARRIVED['retry_on']},reset", "per_try_timeout": "3s"}
 
 # What Envoy's filters take for gRPC and gRPC-Web. What only begins like it reaches no gRPC route.
 GRPC = r"application/grpc(\+.*)?"
@@ -120,7 +121,7 @@ def rest_paths() -> dict[str, dict[str, str]]:
     return paths
 
 
-def _retry_on(rpc: str) -> str:
+def _retries(rpc: str) -> Mapping[str, str]:
     reads = [method.name for method in methods() if method.options.idempotency_level == method.options.NO_SIDE_EFFECTS]
     return READ if rpc in reads else NOT_ARRIVED
 
@@ -135,19 +136,19 @@ def _rest_routes() -> Iterator[dict[str, Any]]:
         for verb, rpc in rpcs.items():
             metadata = {"allow": allow, "success": SUCCESS.get(rpc, "200"), "query": rpc in QUERIES}
             match = {"safe_regex": {"regex": pattern}, "headers": [_header(":method", verb)]}
-            yield _route(match, metadata, _retry_on(rpc))
+            yield _route(match, metadata, _retries(rpc))
         yield _route({"safe_regex": {"regex": pattern}}, {"allow": allow})
 
 
 def _grpc_routes() -> Iterator[dict[str, Any]]:
     for method in methods():
         match = {"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}
-        yield _route(match, {"grpc": True}, _retry_on(method.name))
+        yield _route(match, {"grpc": True}, _retries(method.name))
     # Health, reflection, and what the service does not know, for it to say so.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
 
-def _route(match: dict[str, Any], metadata: dict[str, Any], retry_on: str = NOT_ARRIVED) -> dict[str, Any]:
+def _route(match: dict[str, Any], metadata: dict[str, Any], retries: Mapping[str, str] = NOT_ARRIVED) -> dict[str, Any]:
     """Returns a route to the service. The metadata is edge.lua's, which answers by itself what is not for the service.
 
     No route is a `direct_response`, for CORS has no effect on those.
@@ -157,10 +158,10 @@ def _route(match: dict[str, Any], metadata: dict[str, Any], retry_on: str = NOT_
         "metadata": {"filter_metadata": {"envoy.filters.http.lua": metadata}},
         "route": {
             "cluster": "user-service",
-            # Ends with the caller's patience: grpc-timeout, 10 s when there is none (edge.lua), 30 s at most.
+            # Ends with the caller's patience: grpc-timeout, 10 s when there is none, 30 s at most.
             "timeout": "0s",
-            "max_stream_duration": {"grpc_timeout_header_max": "30s"},
-            "retry_policy": RETRIES | {"retry_on": retry_on, "retry_host_predicate": [PREVIOUS_HOSTS]},
+            "max_stream_duration": {"grpc_timeout_header_max": "30s", "max_stream_duration": "30s"},
+            "retry_policy": {**RETRIES, **retries, "retry_host_predicate": [PREVIOUS_HOSTS]},
         },
     }
 

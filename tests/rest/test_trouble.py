@@ -67,6 +67,24 @@ def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.
             client.get("/")
 
 
+def test_a_worker_that_is_frozen_costs_no_read_and_no_write_more_than_its_patience(pair: Edge) -> None:
+    with httpx.Client(base_url=pair.url, timeout=60) as client, ThreadPoolExecutor(16) as callers:
+        account = registered(client)
+        victim = workers_of(pair)[0]
+        os.kill(victim, signal.SIGSTOP)
+
+        def write(name: str) -> httpx.Response:
+            return client.put(f"{USERS}/me", json={"firstName": name}, headers=account.bearer)
+
+        writes = [callers.submit(write, "Bea") for _ in range(8)]
+        reads = [callers.submit(client.get, f"{USERS}/me", headers=account.bearer) for _ in range(8)]
+        assert {read.result().status_code for read in reads} == {200}
+        assert {write.result().status_code for write in writes} == {200, 504}
+        # 10 s is the patience of who names none; 30 s the most that anyone is given.
+        assert max(write.result().elapsed.total_seconds() for write in writes) < 20
+        os.kill(victim, signal.SIGCONT)
+
+
 def test_nothing_outlives_make_web(tmp_path: Path) -> None:
     with web(tmp_path, WORKERS="2") as edge:
         left = [*children(edge.process.pid), *workers_of(edge)]
