@@ -190,19 +190,20 @@ class DataApi:
         until = min(time.monotonic() + deadline.time_left(at_most=self.max_wait), _give_up_at.get())
         while True:
             self.fail_if_away()
+            left = until - time.monotonic()
+            if left <= 0:
+                _raise_out_of_time(name)
             try:
-                return self._wait_for(name, request, until - time.monotonic())
+                return self._wait_for(name, request, left)
             except _Conflict:
                 time.sleep(random.uniform(0, CONFLICT_PAUSE_SECONDS))  # noqa: S311 # spreads callers, hides nothing
             except StoreUnavailable:
                 tries -= 1
                 if tries == 0:
                     raise
-            if time.monotonic() >= until:
-                _raise_out_of_time(name)
 
     def _wait_for(self, name: str, request: Callable[[int], T], seconds: float) -> T:
-        seconds = deadline.time_left(at_most=max(seconds, 0.001))
+        seconds = deadline.time_left(at_most=seconds)
         future = self._threads.submit(_translate, name, request, _milliseconds(seconds))
         try:
             return future.result(seconds)

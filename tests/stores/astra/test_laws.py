@@ -1,8 +1,6 @@
 """The nine laws of the data model on Astra (docs/astra.md), each where it can be broken."""
 
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from threading import Barrier
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,34 +11,13 @@ from killrvideo_grpc.domain import deadline
 from killrvideo_grpc.domain.errors import DeadlineExceeded, EmailAlreadyRegistered, StoreUnavailable
 from killrvideo_grpc.domain.user import AccountStatus, Role, normal_email, now
 from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import CREDENTIALS, USERS, Connection, DataApi, RequestRefused
+from killrvideo_grpc.stores.data_api import CREDENTIALS, USERS, Connection, DataApi
 from tests.support import data_api
 from tests.support.accounts import a_user
-from tests.support.data_api import Close, Drip, ErrorAnswer, Garbage, Hang, HttpStatus, Truncate
-from tests.support.keyspaces import KEYSPACE, prepared_stand_in
+from tests.support.data_api import Close, ErrorAnswer, Garbage, HttpStatus, Truncate
+from tests.support.keyspaces import KEYSPACE
 
 HASH = "$2b$04$planted.planted.planted.uGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
-
-
-@pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[data_api.DataApi, Connection]]:
-    with prepared_stand_in() as prepared:
-        yield prepared
-
-
-@pytest.fixture
-def server(prepared: tuple[data_api.DataApi, Connection]) -> Iterator[data_api.DataApi]:
-    server, _ = prepared
-    server.forget_requests()
-    yield server
-    server.clear_faults()
-
-
-@pytest.fixture
-def store(prepared: tuple[data_api.DataApi, Connection], server: data_api.DataApi) -> Iterator[AstraStore]:
-    store = AstraStore(DataApi(prepared[1]))
-    yield store
-    store.close()
 
 
 def row(server: data_api.DataApi, user_id: UUID) -> dict[str, Any] | None:
@@ -186,125 +163,6 @@ def test_names_are_set_and_roles_pushed(server: data_api.DataApi, store: AstraSt
     ]
 
 
-REFUSALS = [
-    *LOST,
-    *(HttpStatus(status) for status in (401, 403, 429, 502, 504)),
-    *(ErrorAnswer(code) for code in ("FAILED_TO_CONNECT_TO_DATABASE", "UNEXPECTED_DRIVER_ERROR", "RENAMED_NEXT_YEAR")),
-]
-
-
-@pytest.mark.parametrize("fault", REFUSALS, ids=repr)
-def test_trouble_is_unavailable_and_logged_by_code(
-    server: data_api.DataApi, store: AstraStore, fault: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
-    user = a_user("planted@example.org")
-    with server.fail(fault):
-        for call in (
-            lambda: store.get(user.user_id),
-            lambda: store.find_credentials(user.email),
-            lambda: store.register(user, HASH),
-            lambda: store.rename(user, "planted", None),
-            store.ping,
-        ):
-            with pytest.raises(StoreUnavailable):
-                call()
-    printed = "".join(capsys.readouterr())
-    assert "cause" in printed
-    assert "planted" not in printed
-
-
-def test_a_request_that_is_wrong_is_a_bug(
-    server: data_api.DataApi, store: AstraStore, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with server.fail(ErrorAnswer("FILTER_INVALID_EXPRESSION", family="REQUEST")):
-        with pytest.raises(RequestRefused, match="FILTER_INVALID_EXPRESSION"):
-            store.find_credentials("planted@example.org")
-        with pytest.raises(RequestRefused):
-            store.get(uuid4())
-    assert "FILTER_INVALID_EXPRESSION" in "".join(capsys.readouterr())
-
-
-def test_no_data_api_at_all() -> None:
-    store = AstraStore(DataApi(Connection("http://127.0.0.1:9", "killrvideo", "cassandra", username="u", password="p")))
-    with pytest.raises(StoreUnavailable):
-        store.get(uuid4())
-    with pytest.raises(StoreUnavailable):
-        store.ping()
-    store.close()
-
-
-@pytest.mark.parametrize("fault", [Hang(), Drip(0.1)], ids=["hanging", "dripping"])
-@pytest.mark.parametrize("seconds", [0.05, 0.3])
-def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_his_time(
-    server: data_api.DataApi, store: AstraStore, seconds: float, fault: Any
-) -> None:
-    user = a_user()
-    calls: list[Callable[[], object]] = [
-        lambda: store.get(user.user_id),
-        lambda: store.find_credentials(user.email),
-        lambda: store.register(user, HASH),
-        lambda: store.rename(user, "Bea", None),
-    ]
-    with server.fail(fault):
-        for call in calls * 2:
-            with deadline.within(seconds), pytest.raises(DeadlineExceeded):
-                call()
-    assert store.get(user.user_id) is None  # and it goes on when the server does
-
-
-def test_without_a_deadline_a_setting_ends_the_wait(
-    prepared: tuple[data_api.DataApi, Connection], server: data_api.DataApi
-) -> None:
-    store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
-    with server.fail(Hang()):
-        for call in (lambda: store.get(uuid4()), lambda: store.find_credentials("ann@example.org")):
-            with pytest.raises(StoreUnavailable):
-                call()
-        # The requests of a registration have that time together: none is left to ask again whether it came to be.
-        with pytest.raises(StoreUnavailable):
-            store.register(a_user(), HASH)
-    assert [request.command for request in server.requests].count("insertOne") == 1
-    store.close()
-
-
-def test_while_the_last_ping_failed_no_call_waits(server: data_api.DataApi, store: AstraStore) -> None:
-    with server.fail(HttpStatus(503)), pytest.raises(StoreUnavailable):
-        store.ping()
-    server.forget_requests()
-    calls: list[Callable[[], object]] = [lambda: store.get(uuid4()), lambda: store.register(a_user(), HASH)]
-    for call in calls:
-        with pytest.raises(StoreUnavailable):
-            call()
-    assert server.requests == []
-    store.ping()
-    assert store.get(uuid4()) is None
-
-
-def test_reads_and_idempotent_writes_are_tried_twice(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user()
-    store.register(user, HASH)
-    calls: list[Callable[[], object]] = [
-        lambda: store.get(user.user_id),
-        lambda: store.find_credentials(user.email),
-        lambda: store.rename(user, "Bea", None),
-        lambda: store.add_role(user.user_id, Role.CREATOR),
-    ]
-    for call in calls:
-        server.fail(HttpStatus(502), times=1)
-        server.forget_requests()
-        call()
-        assert len(server.requests) == 2
-
-
-def test_connections_are_reused(server: data_api.DataApi, store: AstraStore) -> None:
-    for _ in range(20):
-        user = a_user()
-        store.register(user, HASH)
-        store.get(user.user_id)
-        store.find_credentials(user.email)
-    assert server.connections == 1
-
-
 def test_one_of_64_claims_wins(server: data_api.DataApi, prepared: tuple[data_api.DataApi, Connection]) -> None:
     stores = [AstraStore(DataApi(prepared[1])) for _ in range(2)]
     start = Barrier(64)
@@ -323,8 +181,3 @@ def test_one_of_64_claims_wins(server: data_api.DataApi, prepared: tuple[data_ap
         store.close()
     assert won.count(True) == 1
     assert len([found for found in server.rows(KEYSPACE, USERS) if found.get("email") == "raced@example.org"]) == 1
-
-
-def test_no_repr_shows_how_to_get_in() -> None:
-    connection = Connection("https://x", "k", "prod", token="planted", username="u", password="planted")
-    assert "planted" not in repr(connection)

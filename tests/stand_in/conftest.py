@@ -1,0 +1,46 @@
+"""The stand-in for the Data API, and ways to talk to it."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from astrapy import Database
+
+from tests.support.data_api import DataApi
+from tests.support.data_api.clients import Send, astrapy_database, sending
+from tests.support.data_api.transcripts import KEYSPACE
+
+USERS = {
+    "columns": {
+        "userid": "uuid",
+        "email": "text",
+        "created_date": "timestamp",
+        "roles": {"type": "set", "valueType": "text"},
+        "search_terms": {"type": "set", "valueType": "text"},
+    },
+    "primaryKey": "userid",
+}
+ANN, BOB = uuid4(), uuid4()
+
+
+@pytest.fixture
+def api() -> Iterator[DataApi]:
+    with DataApi() as api:
+        yield api
+
+
+@pytest.fixture
+def send(api: DataApi) -> Iterator[Send]:
+    """Sends commands to a keyspace with a table of users and a collection of credentials."""
+    with sending(api, KEYSPACE) as send:
+        api.put_keyspace(KEYSPACE)
+        send("", createTable={"name": "users", "definition": USERS})
+        send("", createCollection={"name": "credentials", "options": {"indexing": {"deny": ["*"]}}})
+        api.forget_requests()
+        yield send
+
+
+@pytest.fixture
+def database(api: DataApi, send: Send) -> Iterator[Database]:
+    with astrapy_database(api, KEYSPACE) as database:
+        yield database

@@ -1,0 +1,113 @@
+"""What users of the stand-in for the Data API rely on: faults on demand, records, a process of its own."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+from astrapy import Database
+from astrapy.exceptions import (
+    DataAPIException,
+    DataAPITimeoutException,
+)
+
+from tests.stand_in.conftest import ANN, BOB
+from tests.support.data_api import DataApi, Delay, Drip, ErrorAnswer, Hang
+from tests.support.data_api.astrapy_errors import WHAT_ASTRAPY_RAISES, Raised, describe
+from tests.support.data_api.clients import Send, refusal, token
+from tests.support.data_api.faults import Kind
+from tests.support.data_api.transcripts import KEYSPACE
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(("kind", "expected"), WHAT_ASTRAPY_RAISES, ids=str)
+def test_a_fault_is_what_astrapy_meets(
+    api: DataApi, database: Database, kind: Kind, expected: Raised, after_write: bool
+) -> None:
+    users = database.get_table("users")
+    fault = api.fail(kind, command="insertOne", name="users", after_write=after_write, times=1)
+    with pytest.raises((DataAPIException, httpx.HTTPError, AttributeError)) as raised:
+        users.insert_one({"userid": ANN, "email": "a"})
+    assert describe(raised.value) == expected
+    assert fault.hits == 1
+    assert (api.row(KEYSPACE, "users", ANN) is not None) == after_write
+    users.insert_one({"userid": ANN, "email": "b"})
+    assert api.row(KEYSPACE, "users", ANN) == {"userid": str(ANN), "email": "b"}
+
+
+def test_a_request_that_hangs_is_carried_out_when_it_is_let_go(api: DataApi, database: Database) -> None:
+    users = database.get_table("users")
+    with api.fail(Hang(), command="insertOne"):
+        with pytest.raises(DataAPITimeoutException) as raised:
+            users.insert_one({"userid": ANN, "email": "a"}, request_timeout_ms=50)
+        assert raised.value.timeout_type == "read"
+        assert [request.name for request in api.wait_for(command="insertOne")] == ["users"]
+        assert users.find_one({"userid": ANN}) is None
+    api.wait_until(lambda: api.row(KEYSPACE, "users", ANN) is not None)
+
+
+def test_an_answer_that_drips_outlasts_the_time_out_of_each_read(api: DataApi, database: Database) -> None:
+    users = database.get_table("users")
+    with api.fail(Drip(0.005), after_write=True):
+        started = time.monotonic()
+        assert users.find_one({"userid": ANN}, timeout_ms=250) is None
+        assert time.monotonic() - started > 0.5
+
+
+def test_a_server_that_closes_lets_nothing_hang(api: DataApi, send: Send) -> None:
+    api.fail(Hang(), command="insertOne")
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(send, "users", insertOne={"document": {"userid": str(ANN)}})
+        api.wait_for(command="insertOne")
+        api.close()
+        assert isinstance(hanging.exception(5), httpx.RemoteProtocolError)
+    assert api.rows(KEYSPACE, "users") == []
+
+
+def test_a_delay_and_an_error_may_meet_one_request(api: DataApi, send: Send) -> None:
+    api.fail(Delay(0.05), where=lambda request: request.arguments["filter"] == {"userid": str(ANN)})
+    api.fail(ErrorAnswer("TIMEOUT_READING_DATA"), keyspace=KEYSPACE, times=2)
+    started = time.monotonic()
+    assert refusal(send("users", findOne={"filter": {"userid": str(ANN)}})) == ("SERVER", "TIMEOUT_READING_DATA")
+    assert time.monotonic() - started >= 0.05
+    answers = [refusal(send("users", findOne={"filter": {"userid": str(BOB)}})) for _ in range(2)]
+    assert answers == [("SERVER", "TIMEOUT_READING_DATA"), None]
+
+
+def test_requests_and_connections_are_on_record(api: DataApi, send: Send, database: Database) -> None:
+    api.forget_requests()
+    users = database.get_table("users")
+    for _ in range(3):
+        users.find_one({"userid": ANN})
+    assert [(request.command, request.path) for request in api.requests] == [("findOne", f"/v1/{KEYSPACE}/users")] * 3
+    assert api.requests[0].arguments == {"filter": {"userid": str(ANN)}}
+    assert api.connections == 1
+    assert "secret" not in repr(api.requests)
+    api.forget_requests()
+    with pytest.raises(TimeoutError):
+        api.wait_for(command="findOne", timeout=0.01)
+
+
+def test_commands_take_their_time() -> None:
+    with DataApi(token="t", base_ms=30, row_ms=1) as api, httpx.Client(headers={"Token": "t"}) as client:
+        started = time.monotonic()
+        assert client.post(api.url + "/v1", json={"findKeyspaces": {}}).json() == {"status": {"keyspaces": []}}
+        assert time.monotonic() - started >= 0.031
+
+
+def test_runs_as_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "tests.support.data_api", "--port", "0", "--username", "u", "--password", "p"]
+    with subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        url = process.stdout.readline().strip()
+        answer = httpx.post(f"{url}/v1", json={"findKeyspaces": {}}, headers={"Token": token("u", "p")})
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert answer.json() == {"status": {"keyspaces": []}}
