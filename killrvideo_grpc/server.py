@@ -44,7 +44,7 @@ MAX_WAITING_CALLS = 1024
 HASHING_THREADS = 32  # of which as many hash at once as there are cores; the others wait for the store or their turn
 MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
 REFLECTION_THREADS = 4
-ARRIVAL_SECONDS = 5.0  # from the start of a call to its message; clients send both at once
+ARRIVAL_SECONDS = 10.0  # from the start of a call to its message; most clients send both at once
 
 
 class CannotListen(Exception):
@@ -119,10 +119,10 @@ class UserServer:
     Raises CannotListen when the port is taken or the host is none of this machine's, and what `build_service` does.
     """
 
-    def __init__(self, settings: Settings, store: UserStore) -> None:
+    def __init__(self, settings: Settings, store: UserStore, arrival_seconds: float = ARRIVAL_SECONDS) -> None:
         service = build_service(settings, store)
         self._store = store
-        arrivals = Arrivals(ARRIVAL_SECONDS)
+        arrivals = Arrivals(arrival_seconds)
         health_servicer = health.HealthServicer()
         self._health = StoreHealth(health_servicer, CONTRACT.full_name, store)
         self._server = grpc.server(

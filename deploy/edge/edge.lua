@@ -4,6 +4,8 @@
 -- PROBLEMS, title and detail by status, is put before this by render.py.
 -- Where HTTP knows better than the fixed mapping from gRPC codes.
 local STATUS_OF_REASON = { VALIDATION_FAILED = "422", EMAIL_ALREADY_REGISTERED = "400" }
+-- The service cancels a call whose message does not arrive. Of a caller's own cancelling nobody hears.
+local STATUS_OF_STATUS = { ["499"] = "408" }
 local SECURITY = {
   ["x-content-type-options"] = "nosniff",
   ["cache-control"] = "no-store",
@@ -135,7 +137,7 @@ local function problem(status, path, text)
   if string.find(text, '^{"code":%d') then message, last = string_of(text, "message", 1) end
   local details = last and string.sub(text, last + 1) or ""
   local reason = string.match(details, '"reason":"([A-Z_]+)","domain":"killrvideo%.user%.v1"')
-  status = STATUS_OF_REASON[reason or ""] or status
+  status = STATUS_OF_REASON[reason or ""] or STATUS_OF_STATUS[status] or status
   local known = PROBLEMS[status] or PROBLEMS["500"]
   local parts = {
     '"type":"about:blank"', '"title":' .. known.title, '"status":' .. status,

@@ -25,7 +25,7 @@ SHARED_RULES: dict[Any, Json] = {
     string_rules_pb2.new_password: {"minLength": 8, "maxLength": 72, "pattern": r"\S"},
 }
 ANY_CALL = (400, 429, 431, 500, 503, 504)
-WITH_BODY = (413, 415, 422)
+WITH_BODY = (408, 413, 415, 422)
 WITH_TOKEN = (401, 403, 404)
 RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": {"type": "string"}}}

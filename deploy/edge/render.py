@@ -63,7 +63,6 @@ PROBLEMS = {
     429: ("Too Many Requests", "The service is overloaded. Try again in a moment."),
     431: ("Request Header Fields Too Large", "The headers are larger than 16 KiB, or more than 100."),
     500: ("Internal Server Error", "An unexpected internal server error occurred."),
-    499: ("Client Closed Request", "The call was cancelled."),
     501: ("Not Implemented", "This is not implemented."),
     502: ("Bad Gateway", "The service gave no answer that makes sense."),
     503: ("Service Unavailable", "The service is unavailable. Try again in a moment."),

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -125,3 +127,16 @@ def problem(answer: httpx.Response, status: int, code: str | None = None, detail
 def command_of(pid: int) -> str:
     """Returns the command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+
+
+def raw(url: str, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], str]:
+    """Sends bytes that no HTTP client would, and reads the answer."""
+    place = urlsplit(url)
+    head = "\r\n".join([line, f"host: {place.netloc}", "connection: close", *headers, "", ""])
+    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20) as connection:
+        connection.sendall(head.encode("latin-1") + body)
+        with connection.makefile("rb") as stream:
+            status = int(stream.readline().split()[1])
+            fields = iter(lambda: stream.readline().decode("latin-1").strip(), "")
+            answered = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
+            return status, answered, stream.read(int(answered.get("content-length", 0))).decode()

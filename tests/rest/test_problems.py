@@ -1,15 +1,13 @@
 """What is refused, and how: problems for Envoy's own errors too, and no path that reaches what it should not."""
 
 import json
-import socket
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.rest.conftest import JSON, USERS, Account, Edge, problem
+from tests.rest.conftest import JSON, USERS, Account, Edge, problem, raw
 
 NOTHING = "There is nothing at this path."
 
@@ -40,7 +38,7 @@ def test_unknown_paths(client: httpx.Client) -> None:
     ],
 )
 def test_no_path_is_another_in_disguise(edge: Edge, account: Account, path: str) -> None:
-    status, headers, body = raw(edge, f"GET {path} HTTP/1.1", f"authorization: Bearer {account.token}")
+    status, headers, body = raw(edge.url, f"GET {path} HTTP/1.1", f"authorization: Bearer {account.token}")
     assert status in (400, 404)
     assert account.email not in body
     assert headers["content-type"] == "application/problem+json"
@@ -95,11 +93,11 @@ def test_bodies_of_other_kinds(client: httpx.Client, kind: str) -> None:
 def test_bodies_of_no_kind(edge: Edge) -> None:
     """Not even in chunks, whose length no header tells."""
     line = f"POST {USERS}/login HTTP/1.1"
-    status, _, text = raw(edge, line, "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
+    status, _, text = raw(edge.url, line, "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
     assert (status, json.loads(text)["status"]) == (415, 415)
     for headers in (["transfer-encoding: chunked"], ["content-length: 0"], []):
         body = b"0\r\n\r\n" if "chunked" in str(headers) else b""
-        status, _, text = raw(edge, line, *headers, body=body)
+        status, _, text = raw(edge.url, line, *headers, body=body)
         assert (status, json.loads(text)["code"]) == (422, "VALIDATION_FAILED")
 
 
@@ -138,14 +136,14 @@ def test_too_much(client: httpx.Client) -> None:
     ],
 )
 def test_what_fails_before_it_has_a_path(edge: Edge, request_line: str, header: str, status: int) -> None:
-    answered, headers, text = raw(edge, request_line, header)
+    answered, headers, text = raw(edge.url, request_line, header)
     assert (answered, headers["content-type"]) == (status, "application/problem+json")
     assert json.loads(text).keys() == {"type", "title", "status", "detail", "instance"}
     assert json.loads(text)["instance"] in ("", "/")
 
 
 def test_http_1_0(edge: Edge) -> None:
-    status, _, text = raw(edge, "GET / HTTP/1.0")
+    status, _, text = raw(edge.url, "GET / HTTP/1.0")
     assert (status, json.loads(text)) == (200, {"message": "Welcome to KillrVideo!"})
 
 
@@ -184,7 +182,7 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
         f"authorization: Bearer {token.strip()}",
         f"content-length: {len(body)}",
     ]
-    status, answered, text = raw(edge, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
+    status, answered, text = raw(edge.url, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
     assert status < 500
     if answered["content-type"].startswith("application/grpc"):
         assert status == 200  # gRPC is answered in gRPC
@@ -195,16 +193,3 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
             assert answered["content-type"] == "application/problem+json"
             assert parsed["status"] == status
             assert parsed["detail"]
-
-
-def raw(edge: Edge, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], str]:
-    """Sends bytes that no HTTP client would, and reads the answer."""
-    place = urlsplit(edge.url)
-    head = "\r\n".join([line, f"host: {place.netloc}", "connection: close", *headers, "", ""])
-    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20) as connection:
-        connection.sendall(head.encode("latin-1") + body)
-        with connection.makefile("rb") as stream:
-            status = int(stream.readline().split()[1])
-            fields = iter(lambda: stream.readline().decode("latin-1").strip(), "")
-            answered = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
-            return status, answered, stream.read(int(answered.get("content-length", 0))).decode()

@@ -33,7 +33,7 @@ def store(tmp_path: Path) -> FlakyStore:
 
 @pytest.fixture
 def server(tmp_path: Path, store: FlakyStore) -> Iterator[UserServer]:
-    server = UserServer(settings_in(tmp_path), store)
+    server = UserServer(settings_in(tmp_path), store, arrival_seconds=1)
     server.start()
     yield server
     server.stop(0)

@@ -11,9 +11,11 @@ class CountingHasher(BcryptHasher):
         self.costs: list[int] = []
 
     def _matches(self, secret: bytes, password_hash: str) -> bool:
+        matches = super()._matches(secret, password_hash)
         self.costs.append(int(password_hash.split("$")[2]))
-        return super()._matches(secret, password_hash)
+        return matches
 
     def _hash(self, secret: bytes, cost: int) -> str:
+        password_hash = super()._hash(secret, cost)
         self.costs.append(cost)
-        return super()._hash(secret, cost)
+        return password_hash

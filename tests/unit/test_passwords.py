@@ -1,3 +1,5 @@
+import math
+
 import bcrypt
 import pytest
 
@@ -69,3 +71,10 @@ def test_refusing_a_cheaper_hash_costs_what_refusing_any_does() -> None:
 
 def test_the_default_cost() -> None:
     assert BcryptHasher(12, at_once=1).hash("correct horse").startswith("$2b$12$")
+
+
+def test_a_caller_who_leaves_while_he_waits_for_his_turn() -> None:
+    asked = iter([False, True])
+    with deadline.of_call(math.inf, lambda: next(asked)), pytest.raises(DeadlineExceeded):
+        hasher.hash("correct horse")
+    assert hasher.hash("correct horse")  # and his turn is given back
