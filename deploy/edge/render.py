@@ -17,7 +17,7 @@ GENERATED = HERE.parents[1] / "generated"
 DESCRIPTORS = GENERATED / "api.binpb"
 SERVICE = "killrvideo.user.v1.UserService"
 # What browsers of people at work on KillrVideo come from. Elsewhere nobody is let in unless named.
-DEVELOPMENT_ORIGINS = (r"http://(localhost|127\.0\.0\.1)(:[0-9]+)?",)
+DEVELOPMENT_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 
 # Statuses that are not 200 when all went well, and RPCs that take a query string: the one line that a new RPC may need.
 SUCCESS = {"Register": "201"}
@@ -66,7 +66,7 @@ PROBLEMS = {
     501: ("Not Implemented", "This is not implemented."),
     502: ("Bad Gateway", "The service gave no answer that makes sense."),
     503: ("Service Unavailable", "The service is unavailable. Try again in a moment."),
-    504: ("Gateway Timeout", "The call's deadline has passed."),
+    504: ("Gateway Timeout", "This took too long. Try again in a moment."),
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -15,6 +16,7 @@ DOMAIN = "killrvideo.user.v1"
 RETRY_AFTER_SECONDS = 1
 # Python clients refuse metadata from 8 KiB on; this many violations stay under it.
 MAX_VIOLATIONS = 50
+MAX_NAMED = 5
 
 Code = grpc.StatusCode
 
@@ -49,7 +51,7 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
     errors.Overloaded: Row(
         Code.RESOURCE_EXHAUSTED, "The service is overloaded. Try again in a moment.", "OVERLOADED", retry=True
     ),
-    errors.DeadlineExceeded: Row(Code.DEADLINE_EXCEEDED, "The call's deadline has passed."),
+    errors.DeadlineExceeded: Row(Code.DEADLINE_EXCEEDED, "This took too long. Try again in a moment."),
 }
 
 
@@ -74,11 +76,15 @@ def to_status(error: Exception) -> status_pb2.Status:
 
 
 def _summary(error: errors.InvalidRequest) -> str:
-    fields = list(dict.fromkeys(violation.field for violation in error.violations if violation.field))
-    if not fields:
-        return TABLE[errors.InvalidRequest].message
-    named = ", ".join(fields[:MAX_VIOLATIONS])
-    return f"1 field is invalid: {named}" if len(fields) == 1 else f"{len(fields)} fields are invalid: {named}"
+    """Says how many fields are wrong, and of the first few how: web clients show people nothing else."""
+    wrong: dict[str, str] = {}
+    for violation in error.violations:
+        wrong.setdefault(violation.field, violation.description)
+    if "" in wrong:
+        return f"The request {wrong['']}"
+    named = "; ".join(f"{field} {description}" for field, description in islice(wrong.items(), MAX_NAMED))
+    more = f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
+    return f"1 field is invalid: {named}" if len(wrong) == 1 else f"{len(wrong)} fields are invalid: {named}{more}"
 
 
 def _bad_request(error: errors.InvalidRequest) -> error_details_pb2.BadRequest:

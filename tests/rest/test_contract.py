@@ -37,7 +37,11 @@ def test_register(client: httpx.Client) -> None:
 
 def test_every_violation(client: httpx.Client) -> None:
     answer = client.post(f"{USERS}/register", json={"email": "nobody", "firstName": ' "\\\n'})
-    problem(answer, 422, "VALIDATION_FAILED", "3 fields are invalid: email, password, lastName")
+    detail = (
+        "3 fields are invalid: email must be an e-mail address, like bob@example.org; password must have at least 8"
+    )
+    detail += " 8 characters; lastName must have 1 to 50 characters, not counting white space around them"
+    problem(answer, 422, "VALIDATION_FAILED", detail)
     assert [error["field"] for error in answer.json()["errors"]] == ["email", "password", "lastName"]
     assert all(error["description"] for error in answer.json()["errors"])
 
@@ -112,7 +116,9 @@ def test_what_the_web_client_does(client: httpx.Client, account: Account) -> Non
     problem(client.post(f"{USERS}/login", headers=JSON), 422, "VALIDATION_FAILED")
 
 
-@pytest.mark.parametrize("origin", ["http://localhost:5173", "http://127.0.0.1:3000", "http://localhost"])
+@pytest.mark.parametrize(
+    "origin", ["http://localhost:5173", "http://127.0.0.1:3000", "https://[::1]:8443", "http://localhost"]
+)
 def test_cors_with_credentials(client: httpx.Client, account: Account, origin: str) -> None:
     asked = {"access-control-request-method": "PUT", "access-control-request-headers": "authorization,content-type"}
     preflight = client.options(f"{USERS}/me", headers={"origin": origin} | asked)

@@ -37,6 +37,7 @@ def test_bytes_that_are_no_message(grpc_channel: grpc.Channel, body: bytes) -> N
     failure = raw(grpc_channel, f"{SERVICE}/Register", body)
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
     assert failure.violations == {"": ["is not the message that this method takes"]}
+    assert failure.message == "The request is not the message that this method takes"
 
 
 def test_access_is_checked_before_bytes(grpc_channel: grpc.Channel) -> None:

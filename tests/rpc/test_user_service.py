@@ -79,7 +79,8 @@ def test_one_of_many_registrations_wins(grpc_stub: Stub) -> None:
 def test_every_violation_is_reported(grpc_stub: Stub) -> None:
     failure = failing(grpc_stub.Register, RegisterRequest(email="nobody", password="short\0", last_name="x" * 51))
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
-    assert failure.message == "4 fields are invalid: email, password, firstName, lastName"
+    assert failure.message.startswith("4 fields are invalid: email must be an e-mail address, like bob@example.org; ")
+    assert failure.message.endswith("; lastName must have 1 to 50 characters, not counting white space around them")
     assert list(failure.violations) == ["email", "password", "firstName", "lastName"]
     assert len(failure.violations["password"]) == 2
 
@@ -181,6 +182,7 @@ def test_every_bad_login_costs_one_hash_and_says_the_same(
 def test_only_empty_credentials_are_a_matter_of_shape(grpc_stub: Stub) -> None:
     failure = failing(grpc_stub.Login, LoginRequest())
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["email", "password"])
+    assert failure.message == "2 fields are invalid: email is required; password is required"
 
 
 def test_a_login_renews_a_hash_of_another_cost(grpc_stub: Stub, account: Account, settings: Settings) -> None:

@@ -57,7 +57,8 @@ class ValidationInterceptor(grpc.ServerInterceptor):
 
 
 def _to_violation(violation: Any, descriptor: Any) -> Violation:
-    return Violation(json_path(violation.field.elements, descriptor), violation.message)
+    # protovalidate's own rules say "value is required"; what is wrong is said of the field.
+    return Violation(json_path(violation.field.elements, descriptor), violation.message.removeprefix("value "))
 
 
 def json_path(elements: Iterable[Any], descriptor: Any) -> str:
