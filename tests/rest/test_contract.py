@@ -38,9 +38,10 @@ def test_register(client: httpx.Client) -> None:
 def test_every_violation(client: httpx.Client) -> None:
     answer = client.post(f"{USERS}/register", json={"email": "nobody", "firstName": ' "\\\n'})
     detail = (
-        "3 fields are invalid: email must be an e-mail address, like bob@example.org; password must have at least 8"
+        "3 fields are invalid: email must be an e-mail address, like bob@example.org;"
+        " password must have at least 8 characters;"
+        " lastName must have 1 to 50 characters, not counting white space around them"
     )
-    detail += " 8 characters; lastName must have 1 to 50 characters, not counting white space around them"
     problem(answer, 422, "VALIDATION_FAILED", detail)
     assert [error["field"] for error in answer.json()["errors"]] == ["email", "password", "lastName"]
     assert all(error["description"] for error in answer.json()["errors"])
