@@ -1,6 +1,5 @@
 """What `killrvideo-grpc serve` does: one process until a signal ends it, or a supervisor and one process a worker."""
 
-import signal
 import sys
 import threading
 import time
@@ -12,6 +11,7 @@ from killrvideo_grpc.config import Settings, signing_key
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.ports import UserStore
 from killrvideo_grpc.server import UserServer, free_ports, open_store
+from killrvideo_grpc.stopping import set_after, stop_event
 from killrvideo_grpc.supervisor import supervise
 
 WAIT_SECONDS = 1.0  # between two tries to open a store that does not answer
@@ -26,7 +26,10 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
 
     Calls `announce` with the ports once calls are answered.
     """
-    stopping = _stop_event(supervised)
+    stopping = stop_event()
+    if supervised:
+        # The pipe closes with the supervisor, whatever ends that: no worker is left behind.
+        set_after(sys.stdin.read, stopping)
     store = _wait_for_store(settings, stopping)
     if store is None:
         return
@@ -45,26 +48,6 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
     time.sleep(settings.drain_seconds)
     server.stop(settings.grace_period_seconds)
     _log.info("stopped")
-
-
-def _stop_event(supervised: bool) -> threading.Event:
-    event = threading.Event()
-
-    def stop(signal_number: int, frame: object) -> None:
-        event.set()
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # who presses Ctrl-C twice wants out now
-
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    if supervised:
-        # The pipe closes with the supervisor, whatever ends that: no worker is left behind.
-        threading.Thread(target=_set_at_end_of_input, args=[event], daemon=True).start()
-    return event
-
-
-def _set_at_end_of_input(event: threading.Event) -> None:
-    sys.stdin.read()
-    event.set()
 
 
 def _wait_for_store(settings: Settings, stopping: threading.Event) -> UserStore | None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from deploy.edge.render import DEVELOPMENT_ORIGINS, Edge, render
 from killrvideo_grpc.config import ConfigurationError, Port, Settings, Text, load_settings
+from killrvideo_grpc.stopping import stop_event
 from killrvideo_grpc.supervisor import first_line
 
 BIN = Path(sys.executable).parent
@@ -36,9 +37,7 @@ class CannotRun(Exception):
 
 def main() -> None:
     """Starts both, says how to use them, and ends both."""
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
+    stopping = stop_event()
     try:
         _run(load_settings(WebSettings), stopping)
     except (ConfigurationError, CannotRun) as error:

@@ -1,18 +1,15 @@
 """The stand-in as a process of its own: prints its URL on one line, and runs until it is told to stop."""
 
 import argparse
-import signal
 import sys
-import threading
 
+from killrvideo_grpc.stopping import stop_event
 from tests.support.data_api import DataApi
 
 
 def main() -> None:
     options = _parser().parse_args()
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stopping = stop_event()
     api = DataApi(
         username=options.username,
         password=options.password,
@@ -26,7 +23,7 @@ def main() -> None:
     with api:
         sys.stdout.write(api.url + "\n")
         sys.stdout.flush()
-        stop.wait()
+        stopping.wait()
 
 
 def _parser() -> argparse.ArgumentParser:
