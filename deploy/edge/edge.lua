@@ -4,8 +4,6 @@
 -- PROBLEMS, title and detail by status, is put before this by render.py.
 -- Where HTTP knows better than the fixed mapping from gRPC codes.
 local STATUS_OF_REASON = { VALIDATION_FAILED = "422", EMAIL_ALREADY_REGISTERED = "400" }
--- The service cancels a call whose message does not arrive. Of a caller's own cancelling nobody hears.
-local STATUS_OF_STATUS = { ["499"] = "408" }
 local SECURITY = {
   ["x-content-type-options"] = "nosniff",
   ["cache-control"] = "no-store",
@@ -90,7 +88,7 @@ function envoy_on_request(handle)
   if query ~= "" and not route:get("query") then return refuse(handle, "400") end
   local fixed = route:get("body")
   if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
-  -- The transcoder sees to bodies without a length; of one with a length it may read the start, and call that no JSON.
+  -- One that says no length, or a wrong one, the buffer filter refuses once it is too large.
   if (tonumber(headers:get("content-length") or "0") or 0) > MAX_BODY_BYTES then return refuse(handle, "413") end
   -- A GET may say that it is JSON, and the web client's do; without a body that means nothing.
   if (method == "POST" or method == "PUT") and kind ~= "application/json" and (kind ~= "" or has_body(handle)) then
@@ -137,7 +135,7 @@ local function problem(status, path, text)
   if string.find(text, '^{"code":%d') then message, last = string_of(text, "message", 1) end
   local details = last and string.sub(text, last + 1) or ""
   local reason = string.match(details, '"reason":"([A-Z_]+)","domain":"killrvideo%.user%.v1"')
-  status = STATUS_OF_REASON[reason or ""] or STATUS_OF_STATUS[status] or status
+  status = STATUS_OF_REASON[reason or ""] or status
   local known = PROBLEMS[status] or PROBLEMS["500"]
   local parts = {
     '"type":"about:blank"', '"title":' .. known.title, '"status":' .. status,

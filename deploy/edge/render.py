@@ -44,6 +44,13 @@ def _header(name: str, pattern: str) -> dict[str, Any]:
     return {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}
 
 
+# gRPC's messages have their bound in the service, and its streams have no end to wait for.
+UNBUFFERED = {
+    "envoy.filters.http.buffer": {
+        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
+        "disabled": True,
+    }
+}
 IS_GRPC = [_header(":method", "POST"), _header("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 # What Envoy itself answers, by status, in sentences for people. Its own texts may quote the client.
@@ -142,9 +149,13 @@ def _rest_routes() -> Iterator[dict[str, Any]]:
 def _grpc_routes() -> Iterator[dict[str, Any]]:
     for method in methods():
         match = {"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}
-        yield _route(match, {"grpc": True}, _retries(method.name))
+        yield _grpc_route(match, _retries(method.name))
     # Health, reflection, and what the service does not know, for it to say so.
-    yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
+    yield _grpc_route({"prefix": "/", "headers": IS_GRPC}, NOT_ARRIVED)
+
+
+def _grpc_route(match: dict[str, Any], retries: Mapping[str, str]) -> dict[str, Any]:
+    return _route(match, {"grpc": True}, retries) | {"typed_per_filter_config": UNBUFFERED}
 
 
 def _route(match: dict[str, Any], metadata: dict[str, Any], retries: Mapping[str, str] = NOT_ARRIVED) -> dict[str, Any]:

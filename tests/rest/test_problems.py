@@ -1,6 +1,8 @@
 """What is refused, and how: problems for Envoy's own errors too, and no path that reaches what it should not."""
 
 import json
+from collections.abc import Iterator
+from threading import Event
 
 import httpx
 import pytest
@@ -119,10 +121,18 @@ def test_json_with_a_charset(client: httpx.Client) -> None:
 
 def test_too_much(client: httpx.Client) -> None:
     problem(client.post(f"{USERS}/login", content=b"{" + b" " * 65_536, headers=JSON), 413)
-    in_chunks = (b" " * 10_000 for _ in range(10))
-    problem(client.post(f"{USERS}/login", content=in_chunks, headers=JSON), 413)
     problem(client.get(f"{USERS}/me", headers={"x-large": "x" * 20_000}), 431)
     problem(client.get(f"{USERS}/me", headers={f"x-{number}": "x" for number in range(200)}), 431)
+
+
+def test_too_much_without_a_length(client: httpx.Client) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(10):
+            yield b" " * 10_000
+            Event().wait(0.01)  # for Envoy to read each by itself; what it answers must not depend on that
+
+    for content in (pieces(), iter([b" " * 100_000])):
+        problem(client.post(f"{USERS}/login", content=content, headers=JSON), 413)
 
 
 @pytest.mark.parametrize(
@@ -193,3 +203,9 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
             assert answered["content-type"] == "application/problem+json"
             assert parsed["status"] == status
             assert parsed["detail"]
+
+
+def test_a_body_that_does_not_arrive(edge: Edge) -> None:
+    headers = ("content-type: application/json", "content-length: 20")
+    status, _, text = raw(edge.url, f"POST {USERS}/login HTTP/1.1", *headers, body=b'{"email":')
+    assert (status, json.loads(text)["detail"]) == (408, "The request did not arrive in time.")

@@ -1,6 +1,5 @@
 """Workers that die or end, a service that is down, slow or full, and what callers of the edge see of it."""
 
-import json
 import os
 import signal
 import sqlite3
@@ -22,7 +21,7 @@ from deploy.edge.render import render
 from deploy.edge.web import DRAIN_SECONDS
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.server import UserServer
-from tests.rest.conftest import USERS, Edge, command_of, problem, raw, registered, web
+from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.ports import free_port
 from tests.support.process import BIN, children, wait_for_end
@@ -114,7 +113,7 @@ def envoy(port: int, service: int) -> Iterator[None]:
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore, UserServer]]:
     folder, port = tmp_path_factory.mktemp("troubled"), free_port()
     store = FlakyStore(folder / "killrvideo.db")
-    server = UserServer(settings_in(folder), store, arrival_seconds=1)
+    server = UserServer(settings_in(folder), store)
     server.start()
     with envoy(port, server.port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
         while ready(client) != 401:
@@ -178,13 +177,6 @@ def test_the_callers_patience_reaches_the_service(
     store.go_on.set()
     problem(answer, 504)
     assert answer.elapsed.total_seconds() < 5  # 10 s are the default, and 20 s is what the store would take
-
-
-def test_a_body_that_does_not_arrive(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
-    client, _, _ = troubled
-    headers = ("content-type: application/json", "content-length: 20")
-    status, _, text = raw(str(client.base_url), f"POST {USERS}/login HTTP/1.1", *headers, body=b'{"email":')
-    assert (status, json.loads(text)["detail"]) == (408, "The request did not arrive in time.")
 
 
 def test_a_service_that_is_down(tmp_path: Path) -> None:
