@@ -11,12 +11,11 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.data_api import Hang, HttpStatus
+from tests.support.data_api import Close, Hang, HttpStatus
 from tests.support.errors import read_failure
 from tests.support.keyspaces import KEYSPACE, connection_to, prepared_stand_in
 from tests.support.keyspaces import PASSWORD as DATABASE_PASSWORD
 from tests.support.keyspaces import USERNAME as DATABASE_USERNAME
-from tests.support.ports import free_port
 from tests.support.process import astra, run, running
 
 KILLRVIDEO_USERS = {
@@ -150,27 +149,20 @@ def test_roles_by_command(tmp_path: Path) -> None:
 
 
 def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
-    port = free_port()
-    up: list[data_api.DataApi] = []
-    pause = Event()
+    log, pause = tmp_path / "service.log", Event()
 
-    def come_up() -> None:
-        log = tmp_path / "service.log"
+    def let_it_answer_once_missed(server: data_api.DataApi) -> None:
         while not log.exists() or "waiting for the store" not in log.read_text():
             pause.wait(0.01)
-        server = data_api.DataApi(username=DATABASE_USERNAME, password=DATABASE_PASSWORD, port=port).start()
-        up.append(server)
-        run(tmp_path, "schema", "create", "--keyspace", **astra(connection_to(server.url)))
+        server.clear_faults()
 
-    caller = Thread(target=come_up)
-    with prepared_stand_in() as (server, _), running(tmp_path, **astra(connection_to(server.url))) as first:
-        assert first.stop() == 0  # one that is there needs no waiting
-    caller.start()
-    with running(tmp_path, **astra(connection_to(f"http://127.0.0.1:{port}"))) as service:
-        caller.join()
-        with grpc.insecure_channel(service.target) as channel:
-            UserServiceStub(channel).Register(registration(an_address()))
-    up[0].close()
+    with prepared_stand_in() as (server, connection):
+        with running(tmp_path, **astra(connection)) as service:
+            assert service.stop() == 0  # one that is there needs no waiting
+        server.fail(Close())
+        Thread(target=let_it_answer_once_missed, args=[server], daemon=True).start()
+        with running(tmp_path, **astra(connection)) as service, grpc.insecure_channel(service.target) as channel:
+            assert UserServiceStub(channel).Register(registration(an_address())).user_id
 
 
 def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.DataApi, tmp_path: Path) -> None:
