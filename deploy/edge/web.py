@@ -65,6 +65,7 @@ def _run(settings: WebSettings, stopping: threading.Event) -> None:
                 print(_welcome(edge), flush=True)
             while _all_run([service, envoy]) and not stopping.wait(0.2):
                 pass
+            _end(service)  # before Envoy, through which its last answers go
     raise CannotRun("the service or Envoy ended; what it said is above.")
 
 
@@ -85,9 +86,13 @@ def _service(stopping: threading.Event) -> Iterator[tuple["subprocess.Popen[str]
             raise CannotRun("the service did not start.")
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]
     finally:
-        if process.stdin:
-            process.stdin.close()
-        process.wait()
+        _end(process)
+
+
+def _end(service: "subprocess.Popen[str]") -> None:
+    if service.stdin:
+        service.stdin.close()
+    service.wait()
 
 
 @contextmanager

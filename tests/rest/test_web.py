@@ -1,17 +1,21 @@
 """`make web` as a command: its settings, what it says, and how it ends."""
 
+import json
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
+from threading import Event
 
 import httpx
 import pytest
 
-from tests.rest.conftest import ROOT, USERS, Edge, command_of, web
+from tests.rest.conftest import ROOT, USERS, Edge, command_of, registration, web
+from tests.support.accounts import an_address
 from tests.support.ports import free_port
 from tests.support.process import children, environment, wait_for_end
 
@@ -72,6 +76,25 @@ def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path) -> None:
         output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (0, "")
     assert "Traceback" not in errors
+
+
+def test_calls_under_way_end_before_it_does(tmp_path: Path) -> None:
+    with web(tmp_path, drain_seconds="1", BCRYPT_ROUNDS="12") as edge, ThreadPoolExecutor() as pool:
+        email = an_address()
+        calls = [pool.submit(httpx.post, f"{edge.url}{USERS}/register", json=registration(email), timeout=30)]
+        Event().wait(0.1)  # less than a hash takes
+        edge.process.send_signal(signal.SIGTERM)
+        assert [call.result().status_code for call in calls] == [201]
+
+
+def test_what_did_not_reach_the_service_is_in_the_log(tmp_path: Path) -> None:
+    with web(tmp_path) as edge:
+        answer = httpx.put(f"{edge.url}{USERS}/me?token=planted", headers={"x-request-id": "planted-id"})
+        assert answer.status_code == 400
+    lines = [json.loads(line) for line in edge.log.read_text().splitlines() if '"event":"edge"' in line]
+    found = {(line["request_id"], line["method"], line["path"], line["status"]) for line in lines}
+    assert ("planted-id", "PUT", f"{USERS}/me", 400) in found
+    assert "planted" not in edge.log.read_text().replace("planted-id", "")
 
 
 def test_the_end_of_either_ends_both(tmp_path: Path) -> None:
