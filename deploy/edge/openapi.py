@@ -24,8 +24,8 @@ SHARED_RULES: dict[Any, Json] = {
     string_rules_pb2.email_address: {"minLength": 1, "format": "idn-email"},
     string_rules_pb2.new_password: {"minLength": 8, "maxLength": 72, "pattern": r"\S"},
 }
-ANY_CALL = (400, 429, 431, 500, 503, 504)
-WITH_BODY = (408, 413, 415, 422)
+ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)
+WITH_BODY = (415, 422)
 WITH_TOKEN = (401, 403, 404)
 RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": {"type": "string"}}}
@@ -129,7 +129,8 @@ def _reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
                 for field in message.field
             },
         }
-        required = [field.json_name for field in message.field if _is_required(field)]
+        is_request = name in {method.input_type for method in contract.methods.values()}
+        required = [field.json_name for field in message.field if (_is_required if is_request else _is_printed)(field)]
         schemas[short] |= {"required": required} if required else {}
     return {"$ref": f"#/components/schemas/{short}"}
 
@@ -155,6 +156,11 @@ def _rules(field: descriptor_pb2.FieldDescriptorProto) -> Json:
 def _is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:
     behaviors: Iterable[int] = field.options.Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.REQUIRED in behaviors
+
+
+def _is_printed(field: descriptor_pb2.FieldDescriptorProto) -> bool:
+    """Says whether an answer always has the field: scalars and lists are printed when they are empty too."""
+    return field.label == field.LABEL_REPEATED or not (field.type_name or field.proto3_optional)
 
 
 def _problem_schema() -> Json:
