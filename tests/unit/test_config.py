@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from deploy.edge.web import WebSettings
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings, signing_key
 from tests.support.settings import KEY, settings_in
 
@@ -13,14 +14,14 @@ EXAMPLE = Path(__file__).parents[2] / ".env.example"
 
 def test_the_example_names_every_setting_and_no_other() -> None:
     named = re.findall(r"^([A-Z][A-Z0-9_]+)=", EXAMPLE.read_text(), re.MULTILINE)
-    assert sorted(named) == sorted(name.upper() for name in Settings.model_fields)
+    assert sorted(named) == sorted(name.upper() for name in WebSettings.model_fields)
 
 
 def test_the_example_holds_the_defaults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    defaults = load_settings(Settings)
+    defaults = load_settings(WebSettings)
     (tmp_path / ".env").write_text(EXAMPLE.read_text())
-    assert load_settings(Settings) == defaults
+    assert load_settings(WebSettings) == defaults
 
 
 def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
