@@ -124,7 +124,7 @@ def test_too_many_logins_are_refused_and_other_calls_are_not(channel: grpc.Chann
     stub = user_service_pb2_grpc.UserServiceStub(channel)
     login = LoginRequest(email=an_address(), password=PASSWORD)
     store.go_on.clear()
-    calls = [stub.Login.future(login, timeout=30) for _ in range(400)]
+    calls = [stub.Login.future(login, timeout=120) for _ in range(400)]
     refused: Any = next(call for call in reversed(calls) if call.exception())
     failure = read_failure(refused)
     assert (failure.code, failure.reason, failure.retry_seconds) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1)

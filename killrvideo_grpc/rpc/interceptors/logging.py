@@ -29,7 +29,9 @@ class LoggingInterceptor(Interceptor):
         """Logs a call of a method that does not exist too; grpcio answers that by itself, without running anything."""
         handler = super().intercept_service(continuation, handler_call_details)
         if handler is None:
-            _log.info("call", method=ascii(handler_call_details.method[:200]), code="UNIMPLEMENTED")
+            # Whoever takes this for REST may have put what is secret behind a question mark.
+            method = handler_call_details.method.partition("?")[0]
+            _log.info("call", method=ascii(method[:200]), code="UNIMPLEMENTED")
         return handler
 
     @contextmanager
