@@ -21,10 +21,12 @@ local FORWARDED = {
 for _, name in ipairs(FORWARDED) do FORWARDED[name] = true end
 local MAX_HEADER_BYTES, MAX_HEADERS, MAX_BODY_BYTES = 16384, 100, 65536
 
+-- The local reply mappers write the problem, but where the request says that it is gRPC: see envoy_on_response.
 local function refuse(handle, status, headers)
   headers = headers or {}
   headers[":status"] = status
-  handle:respond(headers, "")  -- the local reply mappers write the problem
+  handle:streamInfo():dynamicMetadata():set("edge", "refused", status)
+  handle:respond(headers, "")
 end
 
 local function set_request_id(headers)
@@ -49,19 +51,20 @@ local function are_too_large(headers)
   return bytes > MAX_HEADER_BYTES or count > MAX_HEADERS
 end
 
--- Leaves the service's headers; returns the media type, which gRPC's filters would else judge the request by.
-local function strip(headers)
-  local kind, foreign = headers:get("content-type") or "", {}
+local function remove_others(headers, kept)
+  local others = {}
   for name, _ in pairs(headers) do
-    if not FORWARDED[name] and string.sub(name, 1, 1) ~= ":" then table.insert(foreign, name) end
+    if not kept[name] and string.sub(name, 1, 1) ~= ":" then table.insert(others, name) end
   end
-  for _, name in ipairs(foreign) do headers:remove(name) end
-  return string.lower(string.match(kind, "^%s*([^;]-)%s*;") or kind)
+  for _, name in ipairs(others) do headers:remove(name) end
 end
 
-local function has_body(handle)
-  local body = handle:body()
-  return body ~= nil and body:length() > 0
+-- Says whether a body of this kind is taken, or for a request without one, what it says of its kind.
+local function is_taken(method, kind, encoding, has_body)
+  -- A GET may say that it is JSON, and the web client's do; without a body that means nothing.
+  if method ~= "POST" and method ~= "PUT" then return true end
+  if encoding ~= "" and encoding ~= "identity" then return false end
+  return kind == "application/json" or (kind == "" and not has_body)
 end
 
 function envoy_on_request(handle)
@@ -71,7 +74,10 @@ function envoy_on_request(handle)
   if route:get("grpc") then return end
 
   local is_large = are_too_large(headers)
-  local kind = strip(headers)
+  local kind, encoding = headers:get("content-type") or "", string.lower(headers:get("content-encoding") or "")
+  local is_grpc = kind == "application/grpc" or string.find(kind, "^application/grpc%+")
+  kind = string.lower(string.match(kind, "^%s*([^;]-)%s*;") or kind)
+  remove_others(headers, FORWARDED)
   local method = headers:get(":method")
   local path, query = string.match(headers:get(":path") or "", "^([^?]*)(.*)$")
   if is_large then return refuse(handle, "431") end
@@ -86,14 +92,18 @@ function envoy_on_request(handle)
     return refuse(handle, "405", { ["allow"] = allow })
   end
   if query ~= "" and not route:get("query") then return refuse(handle, "400") end
+  -- gRPC is a POST. What Envoy itself answers to this would look like gRPC.
+  if is_grpc or not is_taken(method, kind, encoding, false) then return refuse(handle, "415") end
   local fixed = route:get("body")
   if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
-  -- One that says no length, or a wrong one, the buffer filter refuses once it is too large.
   if (tonumber(headers:get("content-length") or "0") or 0) > MAX_BODY_BYTES then return refuse(handle, "413") end
-  -- A GET may say that it is JSON, and the web client's do; without a body that means nothing.
-  if (method == "POST" or method == "PUT") and kind ~= "application/json" and (kind ~= "" or has_body(handle)) then
-    return refuse(handle, "415")
-  end
+
+  -- A call begins once its body is there. The transcoder would let one of any size through, if it comes in small enough
+  -- pieces, and have a thread of the service wait for it. Here Envoy answers 413 when its buffer is full.
+  local body = handle:body()
+  if not is_taken(method, kind, encoding, body ~= nil and body:length() > 0) then return refuse(handle, "415") end
+  -- The service would read trailers as gRPC's, and the transcoder takes half a JSON for a whole one before them.
+  if handle:trailers() then return refuse(handle, "400") end
 end
 
 -- Reads the JSON string that starts at the quote at `from`; returns it as it stands, quotes and all.
@@ -128,6 +138,20 @@ local function violations(text)
   return found
 end
 
+-- JSON of the wrong form, in the words of the transcoder's parser (of what is no JSON it says no name and colon), becomes
+-- what the service says of wrong fields. Returns nil for other texts.
+local function misfit(text)
+  if not string.find(text, "^[%w_.]*: ") then return nil end
+  local name = string.match(text, "^([%w_.]+): invalid value")
+    or string.match(text, "^: invalid value Starting an object on a scalar field for type ([%w_]+)$")
+  local field = name and string.gsub(name, "_(%l)", string.upper) or ""
+  local description = name and "has the wrong type" or "has another form than this call takes"
+  local message = name and "1 field is invalid: " .. field or "The body"
+  return '{"code":3,"message":"' .. message .. " " .. description
+    .. '","details":[{"reason":"VALIDATION_FAILED","domain":"killrvideo.user.v1"},{"fieldViolations":[{"field":"' .. field
+    .. '","description":"' .. description .. '"}]}]}'
+end
+
 -- Makes a problem (RFC 9457) of the JSON of a google.rpc.Status, whose fields come in the order code, message, details.
 -- A text without a reason of the contract is not the service's own, and may quote the client: the status' text replaces it.
 local function problem(status, path, text)
@@ -148,23 +172,26 @@ local function problem(status, path, text)
 end
 
 function envoy_on_response(handle)
-  local headers = handle:headers()
+  local headers, route = handle:headers(), handle:metadata()
+  local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
   for name, value in pairs(SECURITY) do headers:replace(name, value) end
-  local status = headers:get(":status")
+  local status, success = headers:get(":status"), route:get("success")
   if headers:get("content-type") == "application/problem+json" then  -- a local reply
     if status == "503" then headers:replace("retry-after", "1") end
     return
   end
-  local success = handle:metadata():get("success")
-  if success == nil then return end
+  if edge["refused"] then  -- of what says that it is gRPC, which Envoy has answered in gRPC's headers
+    status = edge["refused"]
+  elseif success == nil then
+    return
+  end
   if status == "200" then
     headers:replace(":status", success)
   else
-    local text = ""
     local body = handle:body(true)
-    if body ~= nil then text = body:getBytes(0, body:length()) end
+    local text = edge["refused"] and "" or body:getBytes(0, body:length())
     local written, retry
-    status, written, retry = problem(status, handle:streamInfo():dynamicMetadata():get("edge")["path"], text)
+    status, written, retry = problem(status, edge["path"] or "", status == "400" and misfit(text) or text)
     headers = handle:headers()  -- body() may have yielded
     body:setBytes(written)
     headers:replace(":status", status)
@@ -174,4 +201,6 @@ function envoy_on_response(handle)
     if retry or status == "503" then headers:replace("retry-after", retry or "1") end
   end
   for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding" }) do headers:remove(name) end
+  local trailers = handle:trailers()
+  if trailers then remove_others(trailers, {}) end
 end

@@ -32,8 +32,10 @@ PREVIOUS_HOSTS = {
     },
 }
 NOT_ARRIVED = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
-# A worker may also be frozen. A read that takes this long is worth asking another one.
+# A worker may also be frozen. After so long a read asks another one too, and takes the answer that comes first: it may
+# be the store that is slow, and then the first try is the one that is nearly done.
 READ = {"retry_on": f"{NOT_ARRIVED['retry_on']},reset", "per_try_timeout": "3s"}
+HEDGE = {"hedge_on_per_try_timeout": True}
 
 # What Envoy's filters take for gRPC and gRPC-Web. What only begins like it reaches no gRPC route.
 GRPC = r"application/grpc(\+.*)?"
@@ -44,13 +46,6 @@ def _header(name: str, pattern: str) -> dict[str, Any]:
     return {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}
 
 
-# gRPC's messages have their bound in the service, and its streams have no end to wait for.
-UNBUFFERED = {
-    "envoy.filters.http.buffer": {
-        "@type": "type.googleapis.com/envoy.extensions.filters.http.buffer.v3.BufferPerRoute",
-        "disabled": True,
-    }
-}
 IS_GRPC = [_header(":method", "POST"), _header("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 # What Envoy itself answers, by status, in sentences for people. Its own texts may quote the client.
@@ -64,7 +59,7 @@ PROBLEMS = {
     411: ("Length Required", "The request needs a length."),
     409: ("Conflict", "The request does not fit what is there."),
     413: ("Content Too Large", "The body is larger than 64 KiB."),
-    415: ("Unsupported Media Type", "The body must be JSON, with the content type application/json."),
+    415: ("Unsupported Media Type", "The body must be JSON, not compressed, with the content type application/json."),
     422: ("Unprocessable Content", "The request is invalid."),
     426: ("Upgrade Required", "This protocol is not spoken here."),
     429: ("Too Many Requests", "The service is overloaded. Try again in a moment."),
@@ -149,13 +144,9 @@ def _rest_routes() -> Iterator[dict[str, Any]]:
 def _grpc_routes() -> Iterator[dict[str, Any]]:
     for method in methods():
         match = {"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}
-        yield _grpc_route(match, _retries(method.name))
+        yield _route(match, {"grpc": True}, _retries(method.name))
     # Health, reflection, and what the service does not know, for it to say so.
-    yield _grpc_route({"prefix": "/", "headers": IS_GRPC}, NOT_ARRIVED)
-
-
-def _grpc_route(match: dict[str, Any], retries: Mapping[str, str]) -> dict[str, Any]:
-    return _route(match, {"grpc": True}, retries) | {"typed_per_filter_config": UNBUFFERED}
+    yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
 
 def _route(match: dict[str, Any], metadata: dict[str, Any], retries: Mapping[str, str] = NOT_ARRIVED) -> dict[str, Any]:
@@ -172,6 +163,7 @@ def _route(match: dict[str, Any], metadata: dict[str, Any], retries: Mapping[str
             "timeout": "0s",
             "max_stream_duration": {"grpc_timeout_header_max": "30s", "max_stream_duration": "30s"},
             "retry_policy": {**RETRIES, **retries, "retry_host_predicate": [PREVIOUS_HOSTS]},
+            "hedge_policy": HEDGE,
         },
     }
 
@@ -203,6 +195,13 @@ def _local_replies() -> dict[str, Any]:
         }
         for status in PROBLEMS
         for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
+    ]
+    # For gRPC it becomes the message of the status; Envoy's own tells of its inside. A 400 is the transcoder's, whose
+    # words edge.lua reads.
+    mappers += [
+        {"filter": _status_is(status), "body_format_override": {"text_format_source": {"inline_string": detail}}}
+        for status, (_, detail) in PROBLEMS.items()
+        if status != 400
     ]
     return {"mappers": mappers}
 

@@ -60,7 +60,7 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
             process.send_signal(signal.SIGTERM)
             process.wait(30)
     # Envoy goes on with a request after an error in Lua, unchecked, and only logs it.
-    assert "lua" not in log.read_text()
+    assert "[lua]" not in log.read_text()
 
 
 @pytest.fixture(scope="session")

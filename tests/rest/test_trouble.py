@@ -13,8 +13,11 @@ from tempfile import NamedTemporaryFile
 from threading import Event
 from typing import Any
 
+import grpc
 import httpx
 import pytest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from deploy.edge.render import Edge as EdgeSettings
 from deploy.edge.render import render
@@ -23,6 +26,7 @@ from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.server import UserServer
 from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
 from tests.support.ports import free_port
 from tests.support.process import BIN, children, wait_for_end
 from tests.support.settings import settings_in
@@ -160,12 +164,9 @@ def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore, UserSe
 
 def test_a_bug(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
     client, store, _ = troubled
-    store.error = sqlite3.NotSupportedError("planted")
-    answer = login(client)
-    store.error = ValueError("planted")
-    answer = login(client)
+    for store.error in (sqlite3.NotSupportedError("planted"), ValueError("planted")):
+        problem(login(client), 500, detail="An unexpected internal server error occurred.")
     store.error = None
-    problem(answer, 500, detail="An unexpected internal server error occurred.")
 
 
 def test_the_callers_patience_reaches_the_service(
@@ -175,8 +176,27 @@ def test_the_callers_patience_reaches_the_service(
     store.go_on.clear()
     answer = login(client, headers={"grpc-timeout": "200m"})
     store.go_on.set()
-    problem(answer, 504)
+    problem(answer, 504, detail="This took too long. Try again in a moment.")
     assert answer.elapsed.total_seconds() < 5  # 10 s are the default, and 20 s is what the store would take
+
+
+def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
+    """Asking again, which is for frozen workers, does not give up the first try."""
+    client, store, _ = troubled
+    account, asked_again, answered = registered(client), Event(), Event()
+
+    def first_once_asked_again() -> None:
+        if store.reads == 1:
+            asked_again.wait(20)
+        else:
+            asked_again.set()
+            answered.wait(20)
+
+    store.reads, store.on_read = 0, first_once_asked_again
+    answer = client.get(f"{USERS}/me", headers=account.bearer)
+    answered.set()
+    store.on_read = lambda: None
+    assert (answer.status_code, store.reads) == (200, 2)
 
 
 def test_a_service_that_is_down(tmp_path: Path) -> None:
@@ -187,3 +207,7 @@ def test_a_service_that_is_down(tmp_path: Path) -> None:
         answer = client.get(f"{USERS}/me")
         problem(answer, 503, detail="The service is unavailable. Try again in a moment.")
         assert answer.headers["retry-after"] == "1"
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel, pytest.raises(grpc.RpcError) as caught:
+            UserServiceStub(channel).GetMe(GetMeRequest(), timeout=20)
+        failure = read_failure(caught.value)
+        assert (failure.code, failure.message) == (grpc.StatusCode.UNAVAILABLE, answer.json()["detail"])

@@ -1,5 +1,6 @@
 """The real SQLite store, with trouble on demand."""
 
+from collections.abc import Callable
 from pathlib import Path
 from threading import Event
 from uuid import UUID
@@ -12,8 +13,10 @@ from killrvideo_grpc.stores.sqlite import SqliteStore
 class FlakyStore(SqliteStore):
     """Looks for credentials only while `go_on` is set, and then fails with `error` if there is one.
 
-    `waiting` is set once a call has come so far. `reads` counts the accounts read by id.
+    `waiting` is set once a call has come so far. `reads` counts the accounts read by id, `on_read` comes before each.
     """
+
+    on_read: Callable[[], object]
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -21,6 +24,7 @@ class FlakyStore(SqliteStore):
         self.waiting, self.go_on = Event(), Event()
         self.go_on.set()
         self.reads = 0
+        self.on_read = lambda: None
 
     def ping(self) -> None:
         if isinstance(self.error, StoreUnavailable):
@@ -36,4 +40,5 @@ class FlakyStore(SqliteStore):
 
     def get(self, user_id: UUID) -> User | None:
         self.reads += 1
+        self.on_read()
         return super().get(user_id)

@@ -1,0 +1,122 @@
+"""REST over HTTP/2, which can say what HTTP/1 can't: trailers, and headers that only a parser behind Envoy minds."""
+
+import json
+import socket
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
+
+from tests.rest.conftest import USERS, Account, Edge, registered, registration
+from tests.support.accounts import an_address
+
+Fields = list[tuple[str, str]]
+JSON: Fields = [("content-type", "application/json")]
+GRPC: Fields = [("content-type", "application/grpc"), ("te", "trailers")]
+
+
+class Http2:
+    """One connection, for requests that no well-behaved client sends."""
+
+    def __init__(self, edge: Edge) -> None:
+        place = urlsplit(edge.url)
+        self._socket = socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20)
+        options = H2Configuration(
+            header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False
+        )
+        self._connection = H2Connection(options)
+        self._connection.initiate_connection()
+        self._ended: dict[int, list[Event]] = {}
+
+    def send(self, method: str, path: str, fields: Fields, body: bytes = b"", trailers: Fields | None = None) -> int:
+        """Sends a request and returns its stream."""
+        stream = self._connection.get_next_available_stream_id()
+        pseudo = [(":method", method), (":scheme", "http"), (":authority", "edge"), (":path", path)]
+        self._connection.send_headers(stream, pseudo + fields, end_stream=not body and not trailers)
+        if body:
+            self._connection.send_data(stream, body, end_stream=not trailers)
+        if trailers:
+            self._connection.send_headers(stream, trailers, end_stream=True)
+        self._socket.sendall(self._connection.data_to_send())
+        return stream
+
+    def answer(self, stream: int) -> tuple[dict[str, str], bytes, dict[str, str]]:
+        """Waits for the answer on a stream: its headers, its body, its trailers."""
+        seen: list[Event] = []
+        while not any(isinstance(event, StreamEnded | StreamReset) for event in seen):
+            data = self._socket.recv(65_536)
+            assert data, "the connection has ended"
+            seen += [event for event in self._connection.receive_data(data) if getattr(event, "stream_id", 0) == stream]
+            self._socket.sendall(self._connection.data_to_send())
+        body = b"".join(event.data for event in seen if isinstance(event, DataReceived) and event.data)
+        return _fields(seen, ResponseReceived), body, _fields(seen, TrailersReceived)
+
+    def close(self) -> None:
+        """Ends the connection."""
+        self._socket.close()
+
+
+def _fields(events: Iterable[Event], kind: type[ResponseReceived | TrailersReceived]) -> dict[str, str]:
+    found = [event.headers for event in events if isinstance(event, kind)]
+    return {str(name): str(value) for headers in found for name, value in headers or ()}
+
+
+@pytest.fixture
+def connection(edge: Edge) -> Iterable[Http2]:
+    connection = Http2(edge)
+    yield connection
+    connection.close()
+
+
+def bearer_of(account: Account) -> Fields:
+    return list(account.bearer.items())
+
+
+def test_answers_end_without_grpcs_trailers(connection: Http2, account: Account) -> None:
+    body = json.dumps(registration(an_address())).encode()
+    made = connection.answer(connection.send("POST", f"{USERS}/register", JSON, body))
+    assert made[0][":status"] == "201"
+    read = connection.answer(connection.send("GET", f"{USERS}/me", bearer_of(account)))
+    assert json.loads(read[1])["userId"] == account.user_id
+    wrong = connection.answer(connection.send("GET", f"{USERS}/me", []))
+    assert wrong[0][":status"] == "401"
+    for headers, _, trailers in (made, read, wrong):
+        assert trailers == {}
+        assert not [name for name in headers if name.startswith("grpc-")]
+
+
+@pytest.mark.parametrize("name", ["x", "grpc-timeout", "grpc-encoding", "x-bin", "authorization"])
+def test_trailers_are_refused(connection: Http2, client: httpx.Client, account: Account, name: str) -> None:
+    requests: list[tuple[str, str, Fields, bytes]] = [
+        ("GET", f"{USERS}/me", [], b""),
+        ("PUT", f"{USERS}/me", JSON, b'{"firstName":"Zed"}'),
+        ("PUT", f"{USERS}/me", JSON, b'{"firstName":"Ze'),
+    ]
+    for method, path, fields, body in requests:
+        stream = connection.send(method, path, fields + bearer_of(account), body, [(name, "!!")])
+        headers, text, _ = connection.answer(stream)
+        assert (headers[":status"], json.loads(text)["status"]) == ("400", 400)
+    assert client.get(f"{USERS}/me", headers=account.bearer).json()["firstName"] == "Ann"
+
+
+def test_nobody_else_pays_for_what_grpc_can_not_parse(edge: Edge, client: httpx.Client) -> None:
+    """To a worker all callers share a connection of Envoy's, and would share its table of headers."""
+    for _ in range(8):  # for each of Envoy's threads
+        connection = Http2(edge)
+        odd = [("grpc-timeout", "zzz"), ("grpc-encoding", "zzz")]
+        connection.answer(connection.send("POST", "/killrvideo.user.v1.UserService/GetMe", GRPC, b"\0\0\0\0\0", odd))
+        connection.answer(connection.send("GET", f"{USERS}/me", odd, trailers=odd))
+        connection.close()
+        assert {client.get(f"{USERS}/me").status_code for _ in range(10)} == {401}
+
+
+def test_a_malformed_header_ends_its_own_request_only(edge: Edge, client: httpx.Client) -> None:
+    account, connection = registered(client), Http2(edge)
+    first = connection.send("GET", f"{USERS}/me", bearer_of(account))
+    connection.send("GET", f"{USERS}/me", [("connection", "close")])
+    assert connection.answer(first)[0][":status"] == "200"
+    connection.close()
