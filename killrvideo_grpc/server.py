@@ -43,6 +43,7 @@ CALL_THREADS = 64  # they mostly wait for the store; idle ones are never started
 MAX_WAITING_CALLS = 1024
 HASHING_THREADS = 32  # of which as many hash at once as there are cores; the others wait for the store or their turn
 MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
+HEALTH_THREADS = 16  # far more than answers take, since callers may be slow with their messages
 REFLECTION_THREADS = 4
 ARRIVAL_SECONDS = 10.0  # from the start of a call to its message; most clients send both at once
 
@@ -102,7 +103,7 @@ def build_interceptors(
     calls = BoundedPool("calls", CALL_THREADS, MAX_WAITING_CALLS)
     hashing = BoundedPool("hashing", HASHING_THREADS, MAX_WAITING_HASHES, low_priority=True)
     # Whether the process lives must not depend on how long other calls wait.
-    pools = dict.fromkeys(HASHING, hashing) | {HEALTH_CHECK: BoundedPool("health", 2, MAX_WAITING_CALLS)}
+    pools = dict.fromkeys(HASHING, hashing) | {HEALTH_CHECK: BoundedPool("health", HEALTH_THREADS, MAX_WAITING_CALLS)}
     requests = [user_service_pb2.RegisterRequest(), user_service_pb2.LoginRequest(), user_service_pb2.UpdateMeRequest()]
     return [
         LoggingInterceptor(),  # first: every call has its line and its id, however it ends

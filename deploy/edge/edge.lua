@@ -71,7 +71,11 @@ function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
   set_request_id(headers)
   set_timeout(headers)
-  if route:get("grpc") then return end
+  if route:get("grpc") then
+    -- A call that sends one message begins once it is there, see below.
+    if route:get("whole") and handle:body() ~= nil and handle:trailers() then refuse(handle, "400") end
+    return
+  end
 
   local is_large = are_too_large(headers)
   local kind, encoding = headers:get("content-type") or "", string.lower(headers:get("content-encoding") or "")
@@ -180,6 +184,7 @@ function envoy_on_response(handle)
     if status == "503" then headers:replace("retry-after", "1") end
     return
   end
+  if route:get("grpc") then return end
   if edge["refused"] then  -- of what says that it is gRPC, which Envoy has answered in gRPC's headers
     status = edge["refused"]
   elseif success == nil then

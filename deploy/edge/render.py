@@ -144,8 +144,9 @@ def _rest_routes() -> Iterator[dict[str, Any]]:
 def _grpc_routes() -> Iterator[dict[str, Any]]:
     for method in methods():
         match = {"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}
-        yield _route(match, {"grpc": True}, _retries(method.name))
-    # Health, reflection, and what the service does not know, for it to say so.
+        yield _route(match, {"grpc": True, "whole": True}, _retries(method.name))
+    yield _route({"prefix": "/grpc.health.v1.Health/", "headers": IS_GRPC}, {"grpc": True, "whole": True})
+    # Reflection, which is a talk, and what the service does not know, for it to say so.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
 

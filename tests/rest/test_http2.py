@@ -15,6 +15,7 @@ from tests.rest.conftest import USERS, Account, Edge, registered, registration
 from tests.support.accounts import an_address
 
 Fields = list[tuple[str, str]]
+SERVICE = "/killrvideo.user.v1.UserService"
 JSON: Fields = [("content-type", "application/json")]
 GRPC: Fields = [("content-type", "application/grpc"), ("te", "trailers")]
 
@@ -32,11 +33,17 @@ class Http2:
         self._connection.initiate_connection()
         self._ended: dict[int, list[Event]] = {}
 
-    def send(self, method: str, path: str, fields: Fields, body: bytes = b"", trailers: Fields | None = None) -> int:
-        """Sends a request and returns its stream."""
+    def open(self, method: str, path: str, fields: Fields, *, is_whole: bool = False) -> int:
+        """Sends the headers of a request and returns its stream."""
         stream = self._connection.get_next_available_stream_id()
         pseudo = [(":method", method), (":scheme", "http"), (":authority", "edge"), (":path", path)]
-        self._connection.send_headers(stream, pseudo + fields, end_stream=not body and not trailers)
+        self._connection.send_headers(stream, pseudo + fields, end_stream=is_whole)
+        self._socket.sendall(self._connection.data_to_send())
+        return stream
+
+    def send(self, method: str, path: str, fields: Fields, body: bytes = b"", trailers: Fields | None = None) -> int:
+        """Sends a request and returns its stream."""
+        stream = self.open(method, path, fields, is_whole=not body and not trailers)
         if body:
             self._connection.send_data(stream, body, end_stream=not trailers)
         if trailers:
@@ -108,10 +115,24 @@ def test_nobody_else_pays_for_what_grpc_can_not_parse(edge: Edge, client: httpx.
     for _ in range(8):  # for each of Envoy's threads
         connection = Http2(edge)
         odd = [("grpc-timeout", "zzz"), ("grpc-encoding", "zzz")]
-        connection.answer(connection.send("POST", "/killrvideo.user.v1.UserService/GetMe", GRPC, b"\0\0\0\0\0", odd))
+        connection.answer(connection.send("POST", f"{SERVICE}/GetMe", GRPC, b"\0\0\0\0\0", odd))
         connection.answer(connection.send("GET", f"{USERS}/me", odd, trailers=odd))
         connection.close()
         assert {client.get(f"{USERS}/me").status_code for _ in range(10)} == {401}
+
+
+@pytest.mark.parametrize(("kind", "path"), [(GRPC, f"{SERVICE}/Login"), (JSON, f"{USERS}/login")])
+def test_a_call_begins_once_its_message_is_there(
+    edge: Edge, connection: Http2, client: httpx.Client, kind: Fields, path: str
+) -> None:
+    """A thread of the service would else wait for it."""
+    begun = edge.log.read_text().count(f"{SERVICE}/Login")
+    for _ in range(80):
+        connection.open("POST", path, kind)
+    for _ in range(2):
+        assert client.get(f"{USERS}/me").status_code == 401
+        connection.close()
+    assert edge.log.read_text().count(f"{SERVICE}/Login") == begun
 
 
 def test_a_malformed_header_ends_its_own_request_only(edge: Edge, client: httpx.Client) -> None:
