@@ -5,10 +5,11 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import structlog
@@ -40,13 +41,13 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._local = threading.local()
-        self._connections: list[sqlite3.Connection] = []
+        self._connections: list[_Connection] = []
         self._lock = threading.Lock()
         self._is_closed = False
         try:
             _make_private_file(path)
             self._file = _identity(path)
-            migrate(self._connection, MAX_WAIT)
+            migrate(self._connection.raw, MAX_WAIT)
             _close_to_others(path)  # now that it is known to be ours
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
@@ -68,15 +69,15 @@ class SqliteStore:
 
     def find_credentials(self, email: str) -> Credentials | None:
         with self._failures():
-            row = self._execute(
+            rows = self._execute(
                 f"SELECT {USER_COLUMNS}, hashed_password FROM users WHERE claimed_email = ?", normal_email(email)
-            ).fetchone()
-        return Credentials(registered=_user(row[:-1]), password_hash=row[-1]) if row else None
+            )
+        return Credentials(registered=_user(rows[0][:-1]), password_hash=rows[0][-1]) if rows else None
 
     def get(self, user_id: UUID) -> User | None:
         with self._failures():
-            row = self._execute(f"SELECT {USER_COLUMNS} FROM users WHERE userid = ?", str(user_id)).fetchone()
-        return _user(row) if row else None
+            rows = self._execute(f"SELECT {USER_COLUMNS} FROM users WHERE userid = ?", str(user_id))
+        return _user(rows[0]) if rows else None
 
     def get_registered(self, credentials: Credentials) -> User | None:
         # An account is one row here, so a crash leaves nothing to mend.
@@ -103,7 +104,7 @@ class SqliteStore:
                 first_name,
                 last_name,
                 str(user.user_id),
-            ).fetchall()
+            )
         if not rows:
             raise UserNotFound
         return _user(rows[0])
@@ -117,7 +118,7 @@ class SqliteStore:
     def ping(self) -> None:
         with self._failures():
             self._fail_if_replaced()
-            self._execute("SELECT 1 FROM users LIMIT 1").fetchone()
+            self._execute("SELECT 1 FROM users LIMIT 1")
 
     def close(self) -> None:
         with self._lock:
@@ -134,17 +135,13 @@ class SqliteStore:
                 str(user_id),
             )
 
-    def _execute(self, statement: str, *values: str | int | None) -> sqlite3.Cursor:
+    def _execute(self, statement: str, *values: str | int | None) -> list[Any]:
         # Reads wait for no writer and are most of the calls. A step that lets go of the GIL costs more than it takes.
         wait = MAX_WAIT
         if not statement.startswith("SELECT"):
             self._fail_if_replaced()
             wait = deadline.time_left(at_most=MAX_WAIT)
-        connection = self._connection
-        if wait != self._local.wait:
-            connection.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
-            self._local.wait = wait
-        return connection.execute(statement, values)
+        return self._connection.execute(statement, values, wait)
 
     def _fail_if_replaced(self) -> None:
         # SQLite would go on writing to a file that nobody will ever find again.
@@ -152,20 +149,11 @@ class SqliteStore:
             raise OSError(errno.ESTALE, "the file was replaced")
 
     @property
-    def _connection(self) -> sqlite3.Connection:
-        """The thread's own connection; in autocommit, so each statement is a transaction."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+    def _connection(self) -> "_Connection":
+        """The thread's own connection."""
+        connection: _Connection | None = getattr(self._local, "connection", None)
         if connection is None:
-            connection = sqlite3.connect(
-                f"{self._path.absolute().as_uri()}?mode=rw",  # never makes a file: others could read it
-                uri=True,
-                timeout=MAX_WAIT,
-                isolation_level=None,
-                check_same_thread=False,
-            )
-            # What was answered OK survives a power cut too.
-            connection.execute("PRAGMA synchronous = FULL")
-            self._local.connection, self._local.wait = connection, MAX_WAIT
+            connection = self._local.connection = _Connection(self._path)
             with self._lock:
                 self._connections.append(connection)
                 if self._is_closed:  # a call outlived the server, whose successor may already be at work
@@ -182,6 +170,36 @@ class SqliteStore:
             if deadline.is_over():
                 raise DeadlineExceeded from None
             raise StoreUnavailable from None
+
+
+class _Connection:
+    """A connection for one thread, in autocommit, so each statement is a transaction. Another thread may close it."""
+
+    def __init__(self, path: Path) -> None:
+        self._lock = threading.Lock()  # to close a connection under a running statement crashes the process
+        self._wait = MAX_WAIT
+        self.raw = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=rw",  # never makes a file: others could read it
+            uri=True,
+            timeout=MAX_WAIT,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        # What was answered OK survives a power cut too.
+        self.raw.execute("PRAGMA synchronous = FULL")
+
+    def execute(self, statement: str, values: Sequence[str | int | None], wait: float) -> list[Any]:
+        """Runs a statement, which may wait so many seconds for another's lock, and returns its rows."""
+        with self._lock:
+            if wait != self._wait:
+                self.raw.execute(f"PRAGMA busy_timeout = {int(wait * 1000)}")
+                self._wait = wait
+            return self.raw.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        """Closes it, once no statement runs: a call that outlives the server may still wait for a lock."""
+        with self._lock:
+            self.raw.close()
 
 
 def _make_private_file(path: Path) -> None:

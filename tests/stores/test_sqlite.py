@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -41,8 +42,8 @@ def test_its_folder_is_private(path: Path) -> None:
 
 def test_what_is_answered_is_on_disk(path: Path) -> None:
     store = SqliteStore(path)
-    assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
-    assert store._connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert store._execute("PRAGMA synchronous") == [(2,)]  # FULL
+    assert store._execute("PRAGMA journal_mode") == [("wal",)]
     store.close()
 
 
@@ -56,6 +57,25 @@ def test_a_call_that_outlives_the_store_writes_nothing(path: Path) -> None:
     with _connected(path) as connection:
         assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
     connection.close()
+
+
+def test_a_write_that_waits_outlives_the_close_of_its_store(path: Path) -> None:
+    """SQLite crashes the process when a connection is closed under a statement."""
+    store = SqliteStore(path)
+    holder = sqlite3.connect(path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(5) as pool:
+        writes = [pool.submit(store.register, a_user(), HASH) for _ in range(4)]
+        while len(store._connections) < 5:  # the four writers' and the one of this thread
+            pass
+        closing = pool.submit(store.close)
+        Event().wait(0.2)  # for the close to come while the writers wait
+        holder.execute("ROLLBACK")
+        closing.result(20)
+        done = [write.exception(20) for write in writes]
+    assert holder.execute("SELECT count(*) FROM users").fetchone() == (done.count(None),)
+    assert all(isinstance(error, StoreUnavailable) for error in done if error)
+    holder.close()
 
 
 def test_many_may_make_the_file_at_once(path: Path) -> None:
@@ -175,7 +195,7 @@ from tests.support.accounts import a_user
 store = SqliteStore(pathlib.Path(sys.argv[1]))
 kept = a_user()
 store.register(kept, "hash")
-store._connection.execute("PRAGMA query_only = ON")  # what a read-only file system answers, for root too
+store._connection.raw.execute("PRAGMA query_only = ON")  # what a read-only file system answers, for root too
 try:
     store.register(a_user("lost@example.org"), "hash")
     sys.exit("a read-only file took an account")
