@@ -96,3 +96,10 @@ def test_bytes(grpc_channel: grpc.Channel, account: Account, rpc: str, body: byt
     call: Any = grpc_channel.unary_unary(f"/killrvideo.user.v1.UserService/{rpc}")
     known = (Code.INVALID_ARGUMENT, Code.UNAUTHENTICATED)
     check(call, body, *known, metadata=account.metadata)
+
+
+def test_megabytes_are_too_long_and_not_looked_at(grpc_stub: Stub) -> None:
+    """The syntax rule would take most of a second for these, in which no other thread runs."""
+    with pytest.raises(grpc.RpcError) as caught:
+        grpc_stub.Register(RegisterRequest(email="a." * 1_900_000, password="x" * 8, first_name="Ann", last_name="Lee"))
+    assert read_failure(caught.value).violations == {"email": ["must have at most 254 characters"]}

@@ -21,7 +21,7 @@ email_address: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRul
 """Holds an e-mail address with a dotted domain and at most 254 characters, white space around it not counted. Letters
 of every script and the full-width forms of `@ . + - _` are welcome. Refused first are the letters whose
 compatibility form (NFKC) would hold something that no address may; then comes local part, at sign, two labels or
-more of at most 63 characters.
+more of at most 63 characters. Megabytes of text are too long, and not looked at further: that would take a second.
 """
 new_password: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """Holds a password that an account may have: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt reads no
