@@ -33,8 +33,9 @@ class StoreHealth:
         self._thread.start()
 
     def look_soon(self) -> None:
-        """Brings the next look forward."""
-        self._wake.set()
+        """Brings the next look forward. While the store is away that one is near, and every call has trouble."""
+        if self._serving:
+            self._wake.set()
 
     def stop(self) -> None:
         """Says NOT_SERVING for every name, for good."""

@@ -1,5 +1,6 @@
 """The use cases of the user service, over ports. Inputs have the shape that the contract asks for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from uuid import uuid4
@@ -12,6 +13,7 @@ from killrvideo_grpc.domain.errors import (
     NoRolesAssigned,
     RoleRequired,
     StoreUnavailable,
+    UnusableStore,
     UserNotFound,
 )
 from killrvideo_grpc.domain.ports import PasswordHasher, Tokens, UserStore
@@ -63,18 +65,12 @@ class UserService:
         return Login(user, token, expires_at)
 
     def _note_login(self, user: User, email: str, password: str, password_hash: str) -> User:
-        # Neither write is worth refusing a login that is good, nor making it wait. The store has logged why.
         at = now()
-        try:
-            with deadline.within(NOTE_SECONDS):
-                self._store.record_login(user.user_id, at)
+        if _is_noted(lambda: self._store.record_login(user.user_id, at)):
             user = replace(user, last_login_date=at)
-            if self._passwords.needs_rehash(password_hash):
-                new = self._passwords.hash(password)
-                with deadline.within(NOTE_SECONDS):
-                    self._store.replace_password_hash(email, password_hash, new)
-        except (StoreUnavailable, DeadlineExceeded):
-            pass
+        if self._passwords.needs_rehash(password_hash):
+            new = self._passwords.hash(password)
+            _is_noted(lambda: self._store.replace_password_hash(email, password_hash, new))
         return user
 
     def authenticate(self, token: str, role: Role) -> User:
@@ -129,6 +125,16 @@ class Operations:
 def _find_credentials(store: UserStore, email: str) -> Credentials | None:
     # Anyone may send megabytes here, and normalising text takes time that grows with the square of its length.
     return store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
+
+
+def _is_noted(write: Callable[[], None]) -> bool:
+    """Tries a write that is not worth refusing a good login for, nor making it wait. The store logs why it failed."""
+    try:
+        with deadline.within(NOTE_SECONDS):
+            write()
+    except (StoreUnavailable, DeadlineExceeded, UnusableStore):
+        return False
+    return True
 
 
 def _trimmed(name: str | None) -> str | None:

@@ -9,7 +9,7 @@ import structlog
 
 from killrvideo_grpc.domain.errors import DeadlineExceeded, EmailAlreadyRegistered, StoreUnavailable
 from killrvideo_grpc.domain.user import AccountStatus, Credentials, Role, User, normal_email, read_roles, read_status
-from killrvideo_grpc.stores.data_api import AlreadyExists, DataApi, Document, Row
+from killrvideo_grpc.stores.data_api import AlreadyExists, DataApi, Document, RequestRefused, Row
 from killrvideo_grpc.stores.joined_reads import JoinedReads
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
@@ -27,7 +27,7 @@ class AstraStore:
             self._claim(_document(user, password_hash))
             try:
                 self._api.insert_row(_row(user))
-            except (StoreUnavailable, DeadlineExceeded):
+            except (StoreUnavailable, DeadlineExceeded, RequestRefused):
                 # The account exists all the same, and its first login writes the row.
                 _log.error("row not written, left to repair", user_id=str(user.user_id))
 

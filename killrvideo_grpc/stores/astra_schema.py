@@ -42,8 +42,8 @@ def check(api: DataApi) -> list[Difference]:
 
     Raises StoreUnavailable when there is no answer, and UnusableStore when there is no such keyspace or no way in.
     """
-    with _asking("show its schema", api.database.keyspace):
-        return [*_table_differences(api.database, api.users), *_collection_differences(api.database)]
+    with _clear_refusals("show its schema", api.database.keyspace):
+        return [*_table_differences(api), *_collection_differences(api)]
 
 
 def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
@@ -52,7 +52,7 @@ def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
     Raises what `check` does, and UnusableStore when something is there and is otherwise than it must be.
     """
     if keyspace:
-        with _asking("make a keyspace", api.database.keyspace):
+        with _clear_refusals("make a keyspace", api.database.keyspace), translated("make a keyspace"):
             api.create_keyspace()
         yield f"keyspace {api.database.keyspace} is there"
     made: set[str] = set()
@@ -62,27 +62,29 @@ def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
         if difference.make is None or difference.text in made:
             raise UnusableStore(difference.text)
         made.add(difference.text)
-        with _asking(f"make the {difference.text}", api.database.keyspace):
+        step = f"make the {difference.text}"
+        with _clear_refusals(step, api.database.keyspace), translated(step):
             difference.make()
         yield f"made {difference.text}"
 
 
 @contextmanager
-def _asking(for_what: str, keyspace: str | None) -> Iterator[None]:
+def _clear_refusals(step: str, keyspace: str | None) -> Iterator[None]:
     try:
-        with translated(for_what):
-            yield
+        yield
     except CredentialsRefused:
         raise UnusableStore("the Data API does not let us in; see the ASTRA_DB_ settings for token or user") from None
     except RequestRefused as error:
-        text = f"the Data API refuses to {for_what}: {error}"
-        if "KEYSPACE" in str(error):
+        text = f"the Data API refuses to {step}: {error.code}"
+        if "KEYSPACE" in str(error.code):
             text = f"there is no keyspace {keyspace}; make it with: killrvideo-grpc schema create --keyspace"
         raise UnusableStore(text) from None
 
 
-def _table_differences(database: Any, table: Any) -> Iterator[Difference]:
-    tables = {table.name: table.definition.as_dict() for table in database.list_tables()}
+def _table_differences(api: DataApi) -> Iterator[Difference]:
+    database, table = api.database, api.users
+    found = api.ask("list tables", lambda ms: database.list_tables(timeout_ms=ms))
+    tables = {table.name: table.definition.as_dict() for table in found}
     if USERS not in tables:
         definition = {"columns": COLUMNS, "primaryKey": KEY}
         yield Difference(
@@ -101,7 +103,10 @@ def _table_differences(database: Any, table: Any) -> Iterator[Difference]:
             yield Difference(f"column {name} of table {USERS} is {there} and must be {due}", None)
     if tables[USERS]["primaryKey"]["partitionBy"] != KEY["partitionBy"]:
         yield Difference(f"the primary key of table {USERS} must be userid", None)
-    if INDEXED not in missing and not any(_is_on(index, INDEXED) for index in table.list_indexes()):
+    if INDEXED in missing:
+        return
+    indexes = api.ask("list indexes", lambda ms: table.list_indexes(timeout_ms=ms))
+    if not any(_is_on(index, INDEXED) for index in indexes):
         yield Difference(
             f"index {INDEX} on {USERS}.{INDEXED}", lambda: table.create_index(INDEX, INDEXED, if_not_exists=True)
         )
@@ -120,8 +125,10 @@ def _is_on(index: Any, column: str) -> bool:
     return bool(indexed == column or (isinstance(indexed, dict) and column in indexed))
 
 
-def _collection_differences(database: Any) -> Iterator[Difference]:
-    collections = {found.name: found.definition.as_dict() for found in database.list_collections()}
+def _collection_differences(api: DataApi) -> Iterator[Difference]:
+    database = api.database
+    listed = api.ask("list collections", lambda ms: database.list_collections(timeout_ms=ms))
+    collections = {found.name: found.definition.as_dict() for found in listed}
     if CREDENTIALS not in collections:
         definition = {"indexing": INDEXING}
         yield Difference(

@@ -24,7 +24,7 @@ from astrapy.authentication import StaticTokenProvider, TokenProvider, UsernameP
 from astrapy.exceptions import DataAPIHttpException, DataAPIResponseException, DataAPITimeoutException
 
 from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable
+from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable, UnusableStore
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -47,15 +47,19 @@ class AlreadyExists(Exception):
     """A document with this `_id` is there."""
 
 
-class RequestRefused(Exception):
-    """The Data API calls a request of ours wrong: a bug here, or a schema that changed under us. Carries its code."""
+class RequestRefused(UnusableStore):
+    """The Data API calls a request of ours wrong: a bug here, or a schema that changed under us. Carries its `code`."""
+
+    def __init__(self, code: str | None) -> None:
+        super().__init__(f"the Data API refuses a request ({code}); see what differs: killrvideo-grpc schema check")
+        self.code = code
 
 
 class CredentialsRefused(StoreUnavailable):
     """The Data API does not let us in with this token, or this user and password."""
 
 
-class _Conflict(Exception):
+class _Conflict(StoreUnavailable):
     """Others changed the document at the same moment, and nothing was done."""
 
 
@@ -140,7 +144,11 @@ class DataApi:
     def documents(self) -> Iterator[Document]:
         """Reads all credentials documents, page by page."""
         with translated("read documents"):
-            yield from self._credentials.find({})
+            yield from self._credentials.find({}, request_timeout_ms=_milliseconds(self.max_wait))
+
+    def ask(self, name: str, request: Callable[[int], T]) -> T:
+        """Sends a request of another's making, once; it is called with the milliseconds that it may take."""
+        return self._wait_for(name, request, self.max_wait)
 
     def ping(self) -> None:
         """Asks for a document that is not there. Until the next ping is answered, a failed one fails all other calls.

@@ -11,7 +11,7 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.data_api import Close, Hang, HttpStatus
+from tests.support.data_api import Close, ErrorAnswer, Hang, HttpStatus
 from tests.support.errors import read_failure
 from tests.support.keyspaces import KEYSPACE, connection_to, prepared_stand_in
 from tests.support.keyspaces import PASSWORD as DATABASE_PASSWORD
@@ -175,6 +175,16 @@ def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.Da
     shown = run(tmp_path, "config", "check", **astra(connection_to(server.url)))
     assert DATABASE_PASSWORD not in shown.stdout
     assert "ASTRA_DB_PASSWORD=**********" in shown.stdout
+
+
+def test_a_request_that_is_refused_is_a_clear_error(tmp_path: Path) -> None:
+    with prepared_stand_in() as (server, connection):
+        server.fail(ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST"), command="findOne")
+        for command in (["roles", "list", "ann@example.org"], ["roles", "assign", "ann@example.org", "creator"]):
+            done = run(tmp_path, *command, **astra(connection))
+            assert (done.returncode, done.stdout) == (1, "")
+            assert "UNKNOWN_TABLE_COLUMNS" in done.stderr
+            assert "Traceback" not in done.stderr
 
 
 def test_missing_settings_are_named_together(tmp_path: Path) -> None:

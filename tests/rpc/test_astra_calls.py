@@ -13,7 +13,7 @@ from killrvideo_grpc.server import UserServer, open_store
 from tests.rpc.conftest import Metadata, Stub, bearer
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.data_api import Close, Delay, Hang, HttpStatus
+from tests.support.data_api import Close, Delay, ErrorAnswer, Hang, HttpStatus
 from tests.support.errors import Failure, read_failure
 from tests.support.keyspaces import KEYSPACE, prepared_stand_in
 from tests.support.keyspaces import PASSWORD as DATABASE_PASSWORD
@@ -21,6 +21,7 @@ from tests.support.keyspaces import USERNAME as DATABASE_USERNAME
 from tests.support.settings import settings_in
 
 Code = grpc.StatusCode
+ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST")]
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +123,32 @@ def test_trouble_is_unavailable(
         assert failure.message == "The user store is unavailable. Try again in a moment."
 
 
-def test_a_login_date_that_can_not_be_written_fails_no_login(stub: Stub, server: data_api.DataApi, email: str) -> None:
-    server.fail(HttpStatus(500), command="updateOne")
+@pytest.mark.parametrize("fault", ROW_FAULTS, ids=repr)
+def test_a_login_date_that_can_not_be_written_fails_no_login(
+    stub: Stub, server: data_api.DataApi, email: str, fault: Any
+) -> None:
+    server.fail(fault, command="updateOne")
     assert stub.Login(LoginRequest(email=email, password=PASSWORD)).token
+
+
+@pytest.mark.parametrize("fault", ROW_FAULTS, ids=repr)
+def test_a_registration_stands_without_its_row(stub: Stub, server: data_api.DataApi, fault: Any) -> None:
+    address = an_address()
+    with server.fail(fault, command="insertOne", name="users"):
+        stub.Register(RegisterRequest(email=address, password=PASSWORD, first_name="Ann", last_name="Lee"))
+    while attempt(stub.Login, LoginRequest(email=address, password=PASSWORD)) is not None:
+        pass  # until health has looked again
+
+
+def test_calls_that_fail_do_not_hurry_health(stub: Stub, server: data_api.DataApi, email: str) -> None:
+    server.fail(HttpStatus(500))
+    while attempt(stub.Login, LoginRequest(email=email, password=PASSWORD)) is None:
+        pass
+    server.forget_requests()
+    for _ in range(100):
+        assert attempt(stub.Login, LoginRequest(email=email, password=PASSWORD)) is not None
+    pings = [request for request in server.requests if request.arguments.get("filter") == {"_id": "-"}]
+    assert len(pings) < 50  # one a second, which a slow machine may need some of
 
 
 def test_hanging_calls_end_in_time_and_leave_room_for_others(

@@ -9,6 +9,7 @@ import pytest
 from killrvideo_grpc.domain import deadline
 from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable
 from killrvideo_grpc.domain.user import Role
+from killrvideo_grpc.stores import astra_schema
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import Connection, DataApi, RequestRefused
 from tests.stores.astra.test_laws import HASH, LOST
@@ -87,7 +88,12 @@ def test_without_a_deadline_a_setting_ends_the_wait(
 ) -> None:
     store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
     with server.fail(Hang()):
-        for call in (lambda: store.get(uuid4()), lambda: store.find_credentials("ann@example.org")):
+        for call in (
+            lambda: store.get(uuid4()),
+            lambda: store.find_credentials("ann@example.org"),
+            lambda: astra_schema.check(store._api),
+            store.repair_all,
+        ):
             with pytest.raises(StoreUnavailable):
                 call()
         # The requests of a registration have that time together: none is left to ask again whether it came to be.
