@@ -37,7 +37,7 @@ class Email(click.ParamType[str]):
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("killrvideo-grpc"), message="%(prog)s %(version)s")
 def main() -> None:
-    r"""KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
+    """KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
 
     Settings come from the environment and from a file `.env` in the working directory; without any, the service
     listens on 127.0.0.1:50051 and keeps its accounts in ./data.
@@ -47,7 +47,7 @@ def main() -> None:
       killrvideo-grpc serve                                   start, and see how to make an account
       killrvideo-grpc roles assign ann@example.org moderator  make the first moderator
       killrvideo-grpc config check                            see which settings are in force
-    """
+    """  # noqa: D301 # click takes the backspace itself for "leave these lines as they are"
 
 
 @main.command("serve")

@@ -11,6 +11,7 @@ from pydantic import Field, SecretStr, StringConstraints, ValidationError, Valid
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MIN_KEY_BYTES = 32
+MIN_KEY_CHARACTERS = 8  # different ones; a random key never has so few
 # What examples and tutorials put where a key belongs, without separators. Whoever reads them knows the key.
 PLACEHOLDERS = ("changeme", "changethis", "replaceme", "replacethis", "yoursecretkey", "insecure")
 
@@ -100,6 +101,8 @@ class Settings(BaseSettings):
             raise ValueError("is a key pair's; tokens are signed with a shared secret: openssl rand -hex 32")
         if len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
             raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
+        if len(set(bare)) < MIN_KEY_CHARACTERS:
+            raise ValueError("is the same over and over; make one with: openssl rand -hex 32")
         return key
 
     @field_validator("astra_db_api_endpoint")
@@ -114,6 +117,8 @@ class Settings(BaseSettings):
     @field_validator("astra_db_application_token")  # after user and password, so it sees them
     @classmethod
     def _some_credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is not None and not token.get_secret_value().strip():
+            token = None
         has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
         if info.data.get("store") == "astra" and token is None and not has_user:
             raise ValueError("is needed with STORE=astra, or else ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD")

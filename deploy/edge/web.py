@@ -52,7 +52,7 @@ def _run(settings: WebSettings, stopping: threading.Event) -> None:
         )
     # Asked before anything starts, for a call would get through to whoever has the port.
     host, port = _free_address(settings.http_host, settings.http_port)
-    with _service(stopping) as (service, ports):
+    with _service(settings, stopping) as (service, ports):
         edge = Edge(
             port=port,
             workers=[(_reachable(settings.grpc_host), worker) for worker in ports],
@@ -70,18 +70,18 @@ def _run(settings: WebSettings, stopping: threading.Event) -> None:
 
 
 @contextmanager
-def _service(stopping: threading.Event) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
+def _service(settings: WebSettings, stopping: threading.Event) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
     # Supervised: it ends when our end of its input closes, whatever ends us.
     process = subprocess.Popen(
         [BIN / "killrvideo-grpc", "serve", "--supervised"],
-        env={"DRAIN_SECONDS": DRAIN_SECONDS} | os.environ,
+        env=os.environ | ({} if "drain_seconds" in settings.model_fields_set else {"DRAIN_SECONDS": DRAIN_SECONDS}),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
-        addresses = first_line(process, stopping).strip()
+        addresses = first_line(process, stopping).strip().rpartition(" on ")[2]
         if not addresses:
             raise CannotRun("the service did not start.")
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]

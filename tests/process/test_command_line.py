@@ -15,6 +15,7 @@ from tests.support.accounts import PASSWORD
 from tests.support.process import BIN, run, running
 from tests.support.settings import KEY
 
+PROGRAM = "killrvideo-grpc"
 ROOT = Path(__file__).parents[2]
 ANN = RegisterRequest(email="ann@example.org", password=PASSWORD, first_name="Ann", last_name="Lee")
 
@@ -34,6 +35,15 @@ def test_help_teaches(folder: Path, arguments: list[str]) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: killrvideo-grpc")
     assert done.stderr == ""
+    assert "\b" not in done.stdout
+
+
+def test_help_shows_a_first_session_line_by_line(folder: Path) -> None:
+    lines = run(folder, "--help").stdout.splitlines()
+    session = lines[lines.index("  A first session:") + 1 :][:3]
+    assert [line.split()[:2] for line in session] == [
+        ["killrvideo-grpc", name] for name in ("serve", "roles", "config")
+    ]
 
 
 def test_version(folder: Path) -> None:

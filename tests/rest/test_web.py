@@ -62,7 +62,7 @@ def test_a_host_that_is_none(tmp_path: Path) -> None:
 
 
 def test_hosts_may_be_names(tmp_path: Path) -> None:
-    with web(tmp_path, HTTP_HOST="localhost", GRPC_HOST="localhost") as edge:
+    with web(tmp_path, HTTP_HOST="localhost", GRPC_HOST="localhost", PROJECT_NAME="Acme on 1, Inc") as edge:
         assert httpx.get(f"{edge.url}{USERS}/me").status_code == 401
 
 

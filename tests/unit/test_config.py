@@ -45,10 +45,18 @@ def test_one_message_names_all_that_is_wrong_and_shows_no_value(
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.parametrize("key", ["k" * 31, "change-me-" * 5, "Your_Secret_Key_" * 3, "changethis" * 4, "insecure" * 8])
+WEAK = ["k" * 31, "change-me-" * 5, "Your_Secret_Key_" * 3, "changethis" * 4, "insecure" * 8, " " * 40, "secret" * 6]
+
+
+@pytest.mark.parametrize("key", WEAK)
 def test_weak_keys_are_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValidationError, match="openssl"):
         settings_in(tmp_path, secret_key=key)
+
+
+def test_a_blank_token_opens_no_data_api(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="ASTRA_DB_USERNAME"):
+        settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=" ")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "RS256", "ES256", "hs256", ""])
