@@ -43,7 +43,7 @@ CALL_THREADS = 64  # they mostly wait for the store; idle ones are never started
 MAX_WAITING_CALLS = 1024
 HASHING_THREADS = 32  # of which as many hash at once as there are cores; the others wait for the store or their turn
 MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
-HEALTH_THREADS = 16  # far more than answers take, since callers may be slow with their messages
+HEALTH_THREADS = 64  # far more than answers take: a caller who is slow with the message must not look like a death
 REFLECTION_THREADS = 4
 ARRIVAL_SECONDS = 10.0  # from the start of a call to its message; most clients send both at once
 

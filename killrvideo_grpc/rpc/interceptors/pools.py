@@ -20,8 +20,6 @@ from killrvideo_grpc.rpc.interceptors.interceptor import (
 
 LOWEST_PRIORITY = 19
 
-_thread = threading.local()
-
 
 class BoundedPool(ThreadPoolExecutor):
     """A thread pool that knows how many calls wait for a thread, and `is_full` from `max_waiting` on."""
@@ -37,11 +35,6 @@ class BoundedPool(ThreadPoolExecutor):
         """Says whether one more call would wait too long."""
         return self._waiting >= self._max_waiting
 
-    @property
-    def has_queue(self) -> bool:
-        """Says whether a call waits for a thread."""
-        return self._waiting > 0
-
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Queues a call, as ThreadPoolExecutor does."""
         with self._count:
@@ -51,13 +44,7 @@ class BoundedPool(ThreadPoolExecutor):
     def _start(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         with self._count:
             self._waiting -= 1
-        _thread.pool = self
         return fn(*args, **kwargs)
-
-
-def pool_of_this_thread() -> BoundedPool | None:
-    """Returns the pool that the caller runs in, if it is such a one."""
-    return getattr(_thread, "pool", None)
 
 
 class PoolsInterceptor(grpc.ServerInterceptor):
