@@ -52,7 +52,7 @@ def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
     Raises what `check` does, and UnusableStore when something is there and is otherwise than it must be.
     """
     if keyspace:
-        with _clear_refusals("make a keyspace", api.database.keyspace), translated("make a keyspace"):
+        with _clear_refusals("make a keyspace", api.database.keyspace):
             api.create_keyspace()
         yield f"keyspace {api.database.keyspace} is there"
     made: set[str] = set()

@@ -156,7 +156,7 @@ class DataApi:
         Raises StoreUnavailable, and RequestRefused as that.
         """
         try:
-            self._wait_for("ping", lambda ms: self._credentials.find_one({"_id": "-"}, timeout_ms=ms), self.max_wait)
+            self.ask("ping", lambda ms: self._credentials.find_one({"_id": "-"}, timeout_ms=ms))
         except Exception as error:
             self._is_away.set()
             raise StoreUnavailable from error
@@ -178,9 +178,10 @@ class DataApi:
 
     def create_keyspace(self) -> None:
         """Makes the keyspace, if it is not there."""
-        admin = self.database.get_database_admin()
-        self._share_client(admin)
-        admin.create_keyspace(self.database.keyspace or "")
+        with translated("make a keyspace"):
+            admin = self.database.get_database_admin()
+            self._share_client(admin)
+            admin.create_keyspace(self.database.keyspace or "")
 
     def close(self) -> None:
         """Closes all connections; requests under way fail."""
