@@ -15,7 +15,6 @@ from tests.support.accounts import PASSWORD
 from tests.support.process import BIN, run, running
 from tests.support.settings import KEY
 
-PROGRAM = "killrvideo-grpc"
 ROOT = Path(__file__).parents[2]
 ANN = RegisterRequest(email="ann@example.org", password=PASSWORD, first_name="Ann", last_name="Lee")
 
@@ -35,7 +34,7 @@ def test_help_teaches(folder: Path, arguments: list[str]) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: killrvideo-grpc")
     assert done.stderr == ""
-    assert "\b" not in done.stdout
+    assert r"\b" not in done.stdout
 
 
 def test_help_shows_a_first_session_line_by_line(folder: Path) -> None:

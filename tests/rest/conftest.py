@@ -34,6 +34,11 @@ class Edge:
     log: Path
     database: Path
 
+    def connect(self) -> socket.socket:
+        """Opens a connection, for bytes that no HTTP client would send."""
+        place = urlsplit(self.url)
+        return socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20)
+
 
 @contextmanager
 def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
@@ -129,11 +134,10 @@ def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
-def raw(url: str, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], str]:
+def raw(edge: Edge, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], str]:
     """Sends bytes that no HTTP client would, and reads the answer."""
-    place = urlsplit(url)
-    head = "\r\n".join([line, f"host: {place.netloc}", "connection: close", *headers, "", ""])
-    with socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20) as connection:
+    head = "\r\n".join([line, f"host: {urlsplit(edge.url).netloc}", "connection: close", *headers, "", ""])
+    with edge.connect() as connection:
         connection.sendall(head.encode("latin-1") + body)
         with connection.makefile("rb") as stream:
             status = int(stream.readline().split()[1])

@@ -41,7 +41,7 @@ def test_unknown_paths(client: httpx.Client) -> None:
     ],
 )
 def test_no_path_is_another_in_disguise(edge: Edge, account: Account, path: str) -> None:
-    status, headers, body = raw(edge.url, f"GET {path} HTTP/1.1", f"authorization: Bearer {account.token}")
+    status, headers, body = raw(edge, f"GET {path} HTTP/1.1", f"authorization: Bearer {account.token}")
     assert status in (400, 404)
     assert account.email not in body
     assert headers["content-type"] == "application/problem+json"
@@ -138,11 +138,11 @@ def test_what_says_that_it_is_grpc_and_can_not_be(client: httpx.Client, account:
 def test_bodies_of_no_kind(edge: Edge) -> None:
     """Not even in chunks, whose length no header tells."""
     line = f"POST {USERS}/login HTTP/1.1"
-    status, _, text = raw(edge.url, line, "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
+    status, _, text = raw(edge, line, "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
     assert (status, json.loads(text)["status"]) == (415, 415)
     for headers in (["transfer-encoding: chunked"], ["content-length: 0"], []):
         body = b"0\r\n\r\n" if "chunked" in str(headers) else b""
-        status, _, text = raw(edge.url, line, *headers, body=body)
+        status, _, text = raw(edge, line, *headers, body=body)
         assert (status, json.loads(text)["code"]) == (422, "VALIDATION_FAILED")
 
 
@@ -189,14 +189,14 @@ def test_too_much_without_a_length(client: httpx.Client) -> None:
     ],
 )
 def test_what_fails_before_it_has_a_path(edge: Edge, request_line: str, header: str, status: int) -> None:
-    answered, headers, text = raw(edge.url, request_line, header)
+    answered, headers, text = raw(edge, request_line, header)
     assert (answered, headers["content-type"]) == (status, "application/problem+json")
     assert json.loads(text).keys() == {"type", "title", "status", "detail", "instance"}
     assert json.loads(text)["instance"] in ("", "/")
 
 
 def test_http_1_0(edge: Edge) -> None:
-    status, _, text = raw(edge.url, "GET / HTTP/1.0")
+    status, _, text = raw(edge, "GET / HTTP/1.0")
     assert (status, json.loads(text)) == (200, {"message": "Welcome to KillrVideo!"})
 
 
@@ -235,7 +235,7 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
         f"authorization: Bearer {token.strip()}",
         f"content-length: {len(body)}",
     ]
-    status, answered, text = raw(edge.url, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
+    status, answered, text = raw(edge, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
     assert status < 500
     if answered["content-type"].startswith("application/grpc"):
         assert status == 200  # gRPC is answered in gRPC
@@ -250,5 +250,5 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
 
 def test_a_body_that_does_not_arrive(edge: Edge) -> None:
     headers = ("content-type: application/json", "content-length: 20")
-    status, _, text = raw(edge.url, f"POST {USERS}/login HTTP/1.1", *headers, body=b'{"email":')
+    status, _, text = raw(edge, f"POST {USERS}/login HTTP/1.1", *headers, body=b'{"email":')
     assert (status, json.loads(text)["detail"]) == (408, "The request did not arrive in time.")
