@@ -1,14 +1,15 @@
 """The stand-in for the Data API, and ways to talk to it."""
 
+import sys
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 from astrapy import Database
 
+from tests.stand_in.clients import Send, astrapy_database, sending
+from tests.stand_in.transcripts import KEYSPACE
 from tests.support.data_api import DataApi
-from tests.support.data_api.clients import Send, astrapy_database, sending
-from tests.support.data_api.transcripts import KEYSPACE
 
 USERS = {
     "columns": {
@@ -44,3 +45,12 @@ def send(api: DataApi) -> Iterator[Send]:
 def database(api: DataApi, send: Send) -> Iterator[Database]:
     with astrapy_database(api, KEYSPACE) as database:
         yield database
+
+
+@pytest.fixture
+def eager_switching() -> Iterator[None]:
+    """Threads take turns after microseconds, so that what no lock guards goes wrong."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)

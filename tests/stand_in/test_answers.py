@@ -1,16 +1,13 @@
 """Holds the stand-in for the Data API to what a real one answered."""
 
 import json
-import sys
 import threading
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from astrapy import Database
 from astrapy.exceptions import (
@@ -18,42 +15,12 @@ from astrapy.exceptions import (
 )
 from astrapy.info import AlterTableAddColumns, CollectionDefinition, TableValuedColumnTypeDescriptor
 
+from tests.stand_in.clients import Send, refusal
 from tests.stand_in.conftest import ANN, BOB, USERS
+from tests.stand_in.transcripts import KEYSPACE, add_users
 from tests.support.data_api import DataApi
-from tests.support.data_api.clients import Send, refusal
-from tests.support.data_api.transcripts import KEYSPACE, Call, add_rows_of_pages, alike, read_calls, replay
 
-SUPPORT = Path(__file__).parents[1] / "support" / "data_api"
-CALLS = read_calls()
-REFUSED = [json.loads(line) for line in (SUPPORT / "refused.jsonl").read_text().splitlines()]
-
-
-@pytest.fixture
-def eager_switching() -> Iterator[None]:
-    """Threads take turns after microseconds, so that what no lock guards goes wrong."""
-    usual = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    yield
-    sys.setswitchinterval(usual)
-
-
-@pytest.fixture(scope="module")
-def replayed() -> dict[str, httpx.Response]:
-    with DataApi() as api:
-        return replay(api)
-
-
-@pytest.mark.parametrize("call", CALLS, ids=lambda call: call.step)
-def test_answers_as_a_real_one_did(call: Call, replayed: dict[str, httpx.Response]) -> None:
-    given = replayed[call.step]
-    assert given.status_code == call.status
-    assert alike(call.response, given.json()), given.text
-
-
-def test_two_pages_are_all_rows(replayed: dict[str, httpx.Response]) -> None:
-    pages = [replayed[f"table find, {which} page"].json()["data"]["documents"] for which in ("first", "second")]
-    assert [len(page) for page in pages] == [50, 10]
-    assert len({row["userid"] for page in pages for row in page}) == 60
+REFUSED = [json.loads(line) for line in Path(__file__).with_name("refused.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.usefixtures("eager_switching")
@@ -111,7 +78,7 @@ def test_what_is_not_known_is_refused(api: DataApi, send: Send, line: dict[str, 
 
 
 def test_a_limit_of_more_than_a_page_ends_on_a_later_one(api: DataApi, send: Send) -> None:
-    add_rows_of_pages(api)
+    add_users(api, 60)
     command: dict[str, Any] = {"filter": {"search_terms": {"$in": ["page"]}}, "options": {"limit": 55}}
     first = send("users", find=command)["data"]
     assert len(first["documents"]) == 50
@@ -122,7 +89,7 @@ def test_a_limit_of_more_than_a_page_ends_on_a_later_one(api: DataApi, send: Sen
 
 
 def test_keys_come_in_pages_too(api: DataApi, send: Send) -> None:
-    add_rows_of_pages(api)
+    add_users(api, 60)
     keys = sorted(row["userid"] for row in api.rows(KEYSPACE, "users"))
     pages = [send("users", find={"filter": {"userid": {"$in": keys[:count]}}})["data"] for count in (50, 60)]
     assert [(len(page["documents"]), page["nextPageState"] is None) for page in pages] == [(50, True), (50, False)]
@@ -203,8 +170,5 @@ def test_keys_are_uuids_or_text(api: DataApi, send: Send) -> None:
     )
     expected = {"userid": str(ANN), "roles": ["a", "b"], "created_date": "2026-01-01T00:00:00Z"}
     assert api.row(KEYSPACE, "users", UUID(str(ANN))) == api.row(KEYSPACE, "users", str(ANN)) == expected
-    api.delete_row(KEYSPACE, "users", ANN)
+    api.execute([KEYSPACE, "users"], {"deleteOne": {"filter": {"userid": str(ANN)}}})
     assert api.rows(KEYSPACE, "users") == []
-    api.put_document(KEYSPACE, "credentials", {"_id": "a", "x": 1})
-    api.delete_document(KEYSPACE, "credentials", "a")
-    assert api.documents(KEYSPACE, "credentials") == []

@@ -1,12 +1,16 @@
 """What users of the stand-in for the Data API rely on: faults on demand, records, a process of its own."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -16,12 +20,12 @@ from astrapy.exceptions import (
     DataAPITimeoutException,
 )
 
+from tests.stand_in.astrapy_errors import WHAT_ASTRAPY_RAISES, Raised, describe
+from tests.stand_in.clients import Send, refusal, token
 from tests.stand_in.conftest import ANN, BOB
-from tests.support.data_api import DataApi, Delay, Drip, ErrorAnswer, Hang
-from tests.support.data_api.astrapy_errors import WHAT_ASTRAPY_RAISES, Raised, describe
-from tests.support.data_api.clients import Send, refusal, token
+from tests.stand_in.transcripts import KEYSPACE
+from tests.support.data_api import Close, DataApi, Delay, Drip, ErrorAnswer, Hang
 from tests.support.data_api.faults import Kind
-from tests.support.data_api.transcripts import KEYSPACE
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +44,47 @@ def test_a_fault_is_what_astrapy_meets(
     assert (api.row(KEYSPACE, "users", ANN) is not None) == after_write
     users.insert_one({"userid": ANN, "email": "b"})
     assert api.row(KEYSPACE, "users", ANN) == {"userid": str(ANN), "email": "b"}
+
+
+def test_the_third_request_is_carried_out_and_its_answer_gets_lost(api: DataApi, send: Send) -> None:
+    api.fail(Close(), command="insertOne", name="credentials", skip=2, times=1, after_write=True)
+    lost = []
+    for number in range(5):
+        try:
+            send("credentials", insertOne={"document": {"_id": number}})
+        except httpx.RemoteProtocolError:
+            lost.append(number)
+    assert lost == [2]
+    assert [document["_id"] for document in api.documents(KEYSPACE, "credentials")] == [0, 1, 2, 3, 4]
+
+
+def test_a_crash_before_the_third_request_lasts(api: DataApi, send: Send) -> None:
+    api.fail(Close(), name="credentials", skip=2)
+    lost = []
+    for number in range(5):
+        try:
+            send("credentials", insertOne={"document": {"_id": number}})
+        except httpx.RemoteProtocolError:
+            lost.append(number)
+    assert lost == [2, 3, 4]
+    assert [document["_id"] for document in api.documents(KEYSPACE, "credentials")] == [0, 1]
+
+
+def test_256_connections_are_served_at_once_and_used_again(api: DataApi, send: Send) -> None:
+    body = json.dumps({"findOne": {"filter": {"_id": "a"}}})
+    headers = {"Token": token(api.username, api.password)}
+    with ExitStack() as stack, api.fail(Hang(), command="findOne"):
+        opened = [HTTPConnection(urlsplit(api.url).netloc) for _ in range(256)]
+        for connection in opened:
+            stack.callback(connection.close)
+            connection.request("POST", f"/v1/{KEYSPACE}/credentials", body, headers)
+        api.wait_for(command="findOne", count=256)
+        api.clear_faults()
+        for _ in range(2):
+            assert {connection.getresponse().read() for connection in opened} == {b'{"data":{"document":null}}'}
+            for connection in opened:
+                connection.request("POST", f"/v1/{KEYSPACE}/credentials", body, headers)
+        assert api.connections == 256
 
 
 def test_a_request_that_hangs_is_carried_out_when_it_is_let_go(api: DataApi, database: Database) -> None:
@@ -96,10 +141,12 @@ def test_requests_and_connections_are_on_record(api: DataApi, send: Send, databa
 
 
 def test_commands_take_their_time() -> None:
-    with DataApi(token="t", base_ms=30, row_ms=1) as api, httpx.Client(headers={"Token": "t"}) as client:
-        started = time.monotonic()
+    headers = {"Token": token("cassandra", "cassandra")}
+    with DataApi(delay_ms=30, row_ms=1, burn_ms=20) as api, httpx.Client(headers=headers) as client:
+        started, cpu = time.monotonic(), time.process_time()
         assert client.post(api.url + "/v1", json={"findKeyspaces": {}}).json() == {"status": {"keyspaces": []}}
-        assert time.monotonic() - started >= 0.031
+        assert time.monotonic() - started >= 0.051
+        assert time.process_time() - cpu >= 0.02
 
 
 def test_runs_as_a_process_of_its_own() -> None:

@@ -1,144 +1,245 @@
-"""One collection: its settings and its documents, and the commands that read and write them."""
+"""One collection, and the commands that read and write its documents."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import uuid4
 
-from tests.support.data_api.answers import Answer
-from tests.support.data_api.command_fields import read_fields, read_flag, read_options
-from tests.support.data_api.document_filters import Condition, read_condition, read_values
-from tests.support.data_api.document_updates import read_update
-from tests.support.data_api.documents import check_document, id_key
-from tests.support.data_api.pages import Page, Position, cut_page, first, position_of
-from tests.support.data_api.projections import Projection, read_projection
-from tests.support.data_api.refusals import Refusal
+from tests.support.data_api.documents import (
+    DOCUMENT_OPERATORS,
+    MISSING,
+    MOST_IN_VALUES,
+    Condition,
+    apply_changes,
+    project,
+    read_filter,
+    read_update,
+    set_value,
+    split_path,
+    value_at,
+)
+from tests.support.data_api.errors import Refusal, unsupported_query
+from tests.support.data_api.pages import PAGE_SIZE, Entry, cut_page, ordered, token
 
+Fields = dict[str, Any]
+Answer = dict[str, Any]
+Document = dict[str, Any]
 
-@dataclass(frozen=True)
-class Stored:
-    position: Position
-    document: Mapping[str, Any]
+_EXTENDED_VALUES = ({"$date"}, {"$uuid"})
 
 
 class Collection:
-    """Documents are replaced and never changed, so what was read may be answered without a lock."""
+    """Documents by `_id`; a command runs under the lock of the whole database, so that it is atomic."""
 
     def __init__(self, options: dict[str, Any]) -> None:
-        self.identity = uuid4().hex
         self.options = options
-        self.documents: dict[str, Stored] = {}
+        self._entries: dict[str, Entry] = {}
 
-    def put(self, document: Mapping[str, Any]) -> None:
-        """Keeps the document, in place of one of the same `_id`."""
-        key = id_key(document["_id"])
-        self.documents[key] = Stored(position_of(key), document)
+    def documents(self) -> list[Document]:
+        return [entry.content for entry in self._entries.values()]
 
-    def find(self, condition: Condition | None) -> list[Stored]:
-        """The documents that meet the condition, in no order."""
+    def get(self, document_id: Any) -> Document | None:
+        entry = self._entries.get(_key(document_id))
+        return entry.content if entry else None
+
+    def put(self, document: Document) -> None:
+        key = _key(document["_id"])
+        self._entries[key] = Entry([token(key)], document)
+
+    def remove(self, document_id: Any) -> None:
+        self._entries.pop(_key(document_id), None)
+
+    def insert(self, document: Any) -> Any:
+        """Inserts a document under an `_id` that is free, and returns the `_id`. Raises Refusal."""
+        document = {"_id": str(uuid4())} | document
+        _check_document(document)
+        if self.get(document["_id"]) is not None:
+            message, ids = "there is a document with this _id", [document["_id"]]
+            raise Refusal("DOCUMENT", "DOCUMENT_ALREADY_EXISTS", message, documentIds=ids)
+        self.put(document)
+        return document["_id"]
+
+    def condition(self, given: Any) -> Condition | None:
+        """Returns the one condition of a filter, if there is one. Raises Refusal."""
+        conditions = read_filter(given)
+        for condition in conditions:
+            if condition.path != "_id" and not self._is_indexed(condition.path):
+                raise Refusal("FILTER", "FILTER_PATH_UNINDEXED", f"{condition.path} is not indexed")
+        if len(conditions) > 1:
+            raise unsupported_query("Apache Cassandra takes one condition in a filter")
+        return conditions[0] if conditions else None
+
+    def matching(self, condition: Condition | None) -> list[Entry]:
+        """Returns the documents that meet the condition, in no order. Raises Refusal."""
         if condition is None:
-            return list(self.documents.values())
+            return list(self._entries.values())
         if condition.path == "_id":
-            keys = {id_key(value) for value in condition.values}
-            return [self.documents[key] for key in keys if key in self.documents]
-        return [found for found in self.documents.values() if condition.values[0] in read_values(condition, found)]
+            keys = {_key(value) for value in condition.values}
+            return [self._entries[key] for key in keys if key in self._entries]
+        return [entry for entry in self._entries.values() if _meets(entry.content, condition)]
+
+    def first(self, given: Any) -> Document | None:
+        entries = ordered(self.matching(self.condition(given)))
+        return entries[0].content if entries else None
+
+    def _is_indexed(self, path: str) -> bool:
+        indexing = self.options.get("indexing", {"deny": []})
+        return path in indexing["allow"] if "allow" in indexing else not {"*", path} & set(indexing["deny"])
 
 
-def insert_one(collection: Collection, body: Any) -> Answer:
-    """Decides a race: of several inserts of one `_id` at once, exactly one is accepted."""
-    document = read_fields(body, required=("document",))["document"]
-    document = {"_id": str(uuid4()), **document} if isinstance(document, dict) else document
-    check_document(document)
-    if id_key(document["_id"]) in collection.documents:
-        raise Refusal(
-            "DOCUMENT",
-            "DOCUMENT_ALREADY_EXISTS",
-            "there is a document of that _id",
-            status={"insertedIds": []},
-            documentIds=[document["_id"]],
-        )
-    collection.put(document)
-    return Answer(status={"insertedIds": [document["_id"]]})
+def insert_one(collection: Collection, fields: Fields) -> Answer:
+    try:
+        return {"status": {"insertedIds": [collection.insert(fields["document"])]}}
+    except Refusal as refusal:
+        if "documentIds" in refusal.error:
+            refusal.body["status"] = {"insertedIds": []}
+        raise
 
 
-def find_one(collection: Collection, body: Any) -> Answer:
-    fields = read_fields(body, optional=("filter", "projection", "options"))
-    read_options(fields)
-    found = first(collection.find(read_condition(collection.options, fields.get("filter"))))
-    return Answer(data={"document": _projected(found, fields.get("projection"))})
+def insert_many(collection: Collection, fields: Fields) -> Answer:
+    """Inserts every document that can be inserted; the stand-in knows no other way."""
+    if fields["options"] != {"ordered": False, "returnDocumentResponses": True}:
+        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", "only unordered inserts with document responses are known")
+    responses: list[dict[str, Any]] = []
+    errors: list[dict[str, Any]] = []
+    for document in fields["documents"]:
+        try:
+            responses.append({"_id": collection.insert(document), "status": "OK"})
+        except Refusal as refusal:
+            responses.append({"_id": document.get("_id"), "status": "ERROR", "errorsIdx": len(errors)})
+            errors.append(refusal.error)
+    return {"status": {"documentResponses": responses}} | ({"errors": errors} if errors else {})
 
 
-def find(collection: Collection, body: Any) -> Answer:
-    """One page of documents, 50 at most; a `$in` on `_id` is answered whole."""
-    fields = read_fields(body, optional=("filter", "projection", "options"))
-    options = read_options(fields, "limit", "pageState")
-    condition = read_condition(collection.options, fields.get("filter"))
-    query = json.dumps([collection.identity, fields.get("filter"), fields.get("projection")], sort_keys=True)
-    page = cut_page(collection.find(condition), query, options)
-    if condition is not None and condition.path == "_id":
-        # One query a key in a real API: no page size applies to their sum.
-        page = Page(sorted(collection.find(condition), key=lambda found: found.position)[: options.get("limit")], None)
-    documents = [_projected(found, fields.get("projection")) for found in page.entries]
-    return Answer(data={"documents": documents, "nextPageState": page.next_state}, rows=max(1, len(documents)))
+def find_one(collection: Collection, fields: Fields) -> Answer:
+    return {"data": {"document": _shown(collection.first(fields.get("filter")), fields)}}
 
 
-def update_one(collection: Collection, body: Any) -> Answer:
-    fields = read_fields(body, required=("update",), optional=("filter", "options"))
-    options = read_options(fields, "upsert")
-    return Answer(status=_update(collection, fields, upsert=read_flag(options, "upsert"))[2])
+def find(collection: Collection, fields: Fields) -> Answer:
+    """Answers a page of 50 documents; those that `_id` names come on one page, which are 100 at most."""
+    condition = collection.condition(fields.get("filter"))
+    found = collection.matching(condition)
+    by_id = condition is not None and condition.path == "_id"
+    query = json.dumps([id(collection), fields.get("filter"), fields.get("projection")])
+    size = MOST_IN_VALUES + 1 if by_id else PAGE_SIZE
+    page, state = cut_page(found, query, fields["options"], size=size)
+    return {"data": {"documents": [_shown(entry.content, fields) for entry in page], "nextPageState": state}}
 
 
-def find_one_and_update(collection: Collection, body: Any) -> Answer:
-    fields = read_fields(body, required=("update",), optional=("filter", "options", "projection"))
-    options = read_options(fields, "upsert", "returnDocument")
-    wanted = options.get("returnDocument", "before")
-    if wanted not in ("before", "after"):
-        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", "returnDocument is before or after")
-    before, after, status = _update(collection, fields, upsert=read_flag(options, "upsert"))
-    document = _projected(before if wanted == "before" else after, fields.get("projection"))
-    return Answer(data={"document": document}, status=status)
+def count_documents(collection: Collection, fields: Fields) -> Answer:
+    return {"status": {"count": len(collection.matching(collection.condition(fields.get("filter"))))}}
 
 
-def delete_one(collection: Collection, body: Any) -> Answer:
-    fields = read_fields(body, optional=("filter",))
-    found = first(collection.find(read_condition(collection.options, fields.get("filter"))))
-    if found is not None:
-        del collection.documents[id_key(found.document["_id"])]
-    return Answer(status={"deletedCount": 0 if found is None else 1})
+def estimated_document_count(_: Collection, __: Fields) -> Answer:
+    """Answers 0, as a real one does while nothing has been flushed to disk, which is what it counts."""
+    return {"status": {"count": 0}}
 
 
-def _update(
-    collection: Collection, fields: dict[str, Any], *, upsert: bool
-) -> tuple[Stored | None, Stored | None, dict[str, Any]]:
-    """The document before and after, and the counts; nothing is made unless upsert says so."""
-    condition = read_condition(collection.options, fields.get("filter"))
-    change = read_update(fields["update"])
-    before = first(collection.find(condition))
-    if before is None and not upsert:
+def update_one(collection: Collection, fields: Fields) -> Answer:
+    return {"status": _change(collection, fields, _updated(fields))[2]}
+
+
+def find_one_and_update(collection: Collection, fields: Fields) -> Answer:
+    return _find_one_and_change(collection, fields, _updated(fields))
+
+
+def find_one_and_replace(collection: Collection, fields: Fields) -> Answer:
+    return _find_one_and_change(collection, fields, lambda before, _: fields["replacement"] | {"_id": before["_id"]})
+
+
+def delete_one(collection: Collection, fields: Fields) -> Answer:
+    return {"status": _delete(collection, fields)[1]}
+
+
+def find_one_and_delete(collection: Collection, fields: Fields) -> Answer:
+    document, status = _delete(collection, fields)
+    return {"data": {"document": _shown(document, fields)}, "status": status}
+
+
+# Makes the new document from the old one, or from an `_id` alone where the flag says that it is missing.
+_Change = Callable[[Document, bool], Document]
+
+
+def _updated(fields: Fields) -> _Change:
+    when_missing = DOCUMENT_OPERATORS | {"$setOnInsert": set_value}
+
+    def change(before: Document, is_missing: bool) -> Document:
+        changes = read_update(fields["update"], when_missing if is_missing else DOCUMENT_OPERATORS)
+        if any(path[0] == "_id" for path, _, _ in changes):
+            raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATOR_FOR_DOC_ID", "an _id never changes")
+        return apply_changes(before, changes)
+
+    return change
+
+
+def _find_one_and_change(collection: Collection, fields: Fields, change: _Change) -> Answer:
+    before, after, status = _change(collection, fields, change)
+    wanted = {"before": before, "after": after}[fields["options"].get("returnDocument", "before")]
+    return {"data": {"document": _shown(wanted, fields)}, "status": status}
+
+
+def _change(
+    collection: Collection, fields: Fields, change: _Change
+) -> tuple[Document | None, Document | None, dict[str, Any]]:
+    """Changes one document, or makes it if `upsert` is set; returns it before and after, and the counts."""
+    condition = collection.condition(fields.get("filter"))
+    before = collection.first(fields.get("filter"))
+    after = change(before or {"_id": _id_of(condition)}, before is None)
+    if before is None and not fields["options"].get("upsert"):
         return None, None, {"matchedCount": 0, "modifiedCount": 0}
-    start = before.document if before else _start_of_upsert(condition)
-    document = change(start)
-    check_document(document)
-    collection.put(document)
-    after = collection.documents[id_key(document["_id"])]
+    _check_document(after)
+    collection.put(after)
     if before is None:
-        return None, after, {"upsertedId": document["_id"], "matchedCount": 0, "modifiedCount": 0}
-    return before, after, {"matchedCount": 1, "modifiedCount": int(document != before.document)}
+        return None, after, {"matchedCount": 0, "modifiedCount": 0, "upsertedId": after["_id"]}
+    return before, after, {"matchedCount": 1, "modifiedCount": int(_key(before) != _key(after))}
 
 
-def _start_of_upsert(condition: Condition | None) -> dict[str, Any]:
-    if condition is None or condition.path != "_id" or len(condition.values) != 1:
-        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", "the stand-in upserts by _id only")
-    return {"_id": condition.values[0]}
+def _delete(collection: Collection, fields: Fields) -> tuple[Document | None, dict[str, Any]]:
+    document = collection.first(fields.get("filter"))
+    if document is not None:
+        collection.remove(document["_id"])
+    return document, {"deletedCount": int(document is not None)}
 
 
-def _projected(found: Stored | None, projection: Any) -> dict[str, Any] | None:
-    """The fields that are shown; `_id` is one of them unless it is hidden by name."""
-    if found is None:
-        return None
-    named = dict(projection) if isinstance(projection, dict) else projection
-    shows_id = not isinstance(named, dict) or bool(named.pop("_id", True))
-    chosen: Projection = read_projection(named)
-    names = set(chosen.choose(name for name in found.document if name != "_id"))
-    return {name: value for name, value in found.document.items() if name in names or (name == "_id" and shows_id)}
+def _id_of(condition: Condition | None) -> Any:
+    is_one_id = condition and (condition.path, condition.operator) == ("_id", "$eq")
+    return condition.operand if condition and is_one_id else str(uuid4())
+
+
+def _shown(document: Document | None, fields: Fields) -> Document | None:
+    return None if document is None else project(document, fields.get("projection"))
+
+
+def _meets(document: Document, condition: Condition) -> bool:
+    value = value_at(document, split_path(condition.path, "FILTER"))
+    if (condition.operator, condition.operand) == ("$exists", True):
+        return value is not MISSING
+    if condition.operator != "$eq":
+        raise Refusal("FILTER", "FILTER_UNSUPPORTED_OPERATOR", f"{condition.operator} is not known here")
+    candidates = [value, *value] if isinstance(value, list) else [value]
+    return value is not MISSING and _key(condition.operand) in map(_key, candidates)
+
+
+def _key(value: Any) -> str:
+    """Returns what tells values apart: 1, "1" and true are three."""
+    return json.dumps(value, sort_keys=True)
+
+
+def _check_document(document: Mapping[str, Any]) -> None:
+    """Raises Refusal for what no collection takes."""
+    document_id = document["_id"]
+    if not isinstance(document_id, str | int | float) or document_id == "":
+        raise Refusal("DOCUMENT", "SHRED_BAD_DOCID_TYPE", "only plain ids are known here")
+    for name, value in document.items():
+        _check_field(name, value)
+
+
+def _check_field(name: str, value: Any) -> None:
+    if name.startswith("$") or not name:
+        raise Refusal("DOCUMENT", "SHRED_BAD_FIELD_NAME", f"a field can't have the name {name!r}")
+    if isinstance(value, dict) and value.keys() not in _EXTENDED_VALUES:
+        for inner_name, inner in value.items():
+            _check_field(inner_name, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_field(name, inner)

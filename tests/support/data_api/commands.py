@@ -1,109 +1,100 @@
-"""Which command goes where: to the API as a whole, to a keyspace, to a table or to a collection."""
+"""All commands by what they are for: the database, a keyspace, a table or a collection."""
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any
 
-from tests.support.data_api import collection, keyspace, table_commands, table_schema_commands
-from tests.support.data_api.answers import OK, Answer
+from tests.support.data_api import collection, schema, table
 from tests.support.data_api.collection import Collection
-from tests.support.data_api.command_fields import read_fields, read_options, read_schema_name
-from tests.support.data_api.keyspace import Keyspace
-from tests.support.data_api.refusals import Refusal
+from tests.support.data_api.errors import Refusal
+from tests.support.data_api.schema import Keyspace, Keyspaces
+from tests.support.data_api.table import Table
 
-Keyspaces = dict[str, Keyspace]
-RunT = TypeVar("RunT")
-
-
-def execute(keyspaces: Keyspaces, keyspace_name: str | None, name: str | None, payload: Any) -> Answer:
-    """Carries out the one command of a request. The caller holds the lock of the state. Raises Refusal."""
-    if not isinstance(payload, dict) or len(payload) != 1:
-        raise Refusal("", "REQUEST_STRUCTURE_MISMATCH", "a request is an object with one command")
-    command, body = next(iter(payload.items()))
-    if keyspace_name is None:
-        return _known(_GENERAL, command)(keyspaces, body)
-    if name is None:
-        run = _known(_ON_KEYSPACE, command)
-        return run(find_keyspace(keyspaces, keyspace_name), body)
-    _known(_ON_TABLE | _ON_COLLECTION, command)
-    return _execute_on(find_keyspace(keyspaces, keyspace_name), name, command, body)
+Answer = dict[str, Any]
 
 
-def find_keyspace(keyspaces: Keyspaces, name: str) -> Keyspace:
-    """Raises Refusal when there is none of that name."""
-    if name not in keyspaces:
-        raise Refusal("SCHEMA", "UNKNOWN_KEYSPACE", f"no such keyspace: {name}")
-    return keyspaces[name]
+@dataclass(frozen=True)
+class Command:
+    """What carries out a command, and what it takes; an unknown field would go unnoticed and is refused."""
+
+    run: Callable[[Any, dict[str, Any]], Answer]
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
 
 
-def _execute_on(keyspace_: Keyspace, name: str, command: str, body: Any) -> Answer:
-    target = keyspace_.find(name)
-    if isinstance(target, Collection):
-        if command not in _ON_COLLECTION:
-            raise Refusal("", "UNSUPPORTED_COLLECTION_COMMAND", f"{command} is not for collections")
-        return _ON_COLLECTION[command](target, body)
-    if command not in _ON_TABLE:
-        raise Refusal("", "UNSUPPORTED_TABLE_COMMAND", f"{command} is not for tables")
-    if command == "createIndex":
-        others = {index for table in keyspace_.tables.values() if table is not target for index in table.indexes}
-        return table_schema_commands.create_index(target, body, other_indexes=others)
-    return _ON_TABLE[command](target, body)
+_READ = ("filter", "projection")
+_NEW = ("name", "definition")
+_UPDATE_OPTIONS = ("upsert", "returnDocument")
 
-
-def _known(commands: dict[str, RunT], command: str) -> RunT:
-    if command not in commands:
-        raise Refusal("", "COMMAND_UNKNOWN", f"the stand-in does not know {command} here")
-    return commands[command]
-
-
-def _create_keyspace(keyspaces: Keyspaces, body: Any) -> Answer:
-    fields = read_fields(body, required=("name",), optional=("options",))
-    replication = read_options(fields, "replication").get("replication") or {"class": "SimpleStrategy"}
-    if not isinstance(replication, dict) or replication.get("class") not in _STRATEGIES:
-        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", f"a strategy is one of {_STRATEGIES}")
-    keyspaces.setdefault(read_schema_name(fields), Keyspace())
-    return OK
-
-
-def _drop_keyspace(keyspaces: Keyspaces, body: Any) -> Answer:
-    keyspaces.pop(read_schema_name(read_fields(body, required=("name",))), None)
-    return OK
-
-
-def _find_keyspaces(keyspaces: Keyspaces, body: Any) -> Answer:
-    read_fields(body)
-    return Answer(status={"keyspaces": list(keyspaces)})
-
-
-_STRATEGIES = ("SimpleStrategy", "NetworkTopologyStrategy")
-_GENERAL: dict[str, Callable[[Keyspaces, Any], Answer]] = {
-    "createKeyspace": _create_keyspace,
-    "dropKeyspace": _drop_keyspace,
-    "findKeyspaces": _find_keyspaces,
+_COMMANDS: dict[type, dict[str, Command]] = {
+    Keyspaces: {
+        "createKeyspace": Command(schema.create_keyspace, ("name",), options=("replication",)),
+        "dropKeyspace": Command(schema.drop_keyspace, ("name",)),
+        "findKeyspaces": Command(schema.find_keyspaces),
+    },
+    Keyspace: {
+        "createTable": Command(schema.create_table, _NEW, options=("ifNotExists",)),
+        "dropTable": Command(schema.drop_table, ("name",), options=("ifExists",)),
+        "listTables": Command(schema.list_tables, options=("explain",)),
+        "dropIndex": Command(schema.drop_index, ("name",), options=("ifExists",)),
+        "createCollection": Command(schema.create_collection, ("name",), options=("indexing",)),
+        "deleteCollection": Command(schema.delete_collection, ("name",)),
+        "findCollections": Command(schema.find_collections, options=("explain",)),
+    },
+    Table: {
+        "alterTable": Command(schema.alter_table, ("operation",)),
+        "createIndex": Command(schema.create_index, _NEW, options=("ifNotExists",)),
+        "listIndexes": Command(schema.list_indexes, options=("explain",)),
+        "insertOne": Command(table.insert_one, ("document",)),
+        "findOne": Command(table.find_one, optional=_READ),
+        "find": Command(table.find, optional=(*_READ, "sort"), options=("limit", "pageState")),
+        "updateOne": Command(table.update_one, ("update",), ("filter",)),
+        "deleteOne": Command(table.delete_one, optional=("filter",)),
+    },
+    Collection: {
+        "insertOne": Command(collection.insert_one, ("document",)),
+        "insertMany": Command(collection.insert_many, ("documents",), options=("ordered", "returnDocumentResponses")),
+        "findOne": Command(collection.find_one, optional=_READ),
+        "find": Command(collection.find, optional=_READ, options=("limit", "pageState")),
+        "countDocuments": Command(collection.count_documents, optional=("filter",)),
+        "estimatedDocumentCount": Command(collection.estimated_document_count),
+        "updateOne": Command(collection.update_one, ("update",), ("filter",), ("upsert",)),
+        "deleteOne": Command(collection.delete_one, optional=("filter",)),
+        "findOneAndUpdate": Command(collection.find_one_and_update, ("update",), _READ, _UPDATE_OPTIONS),
+        "findOneAndReplace": Command(collection.find_one_and_replace, ("replacement",), _READ, _UPDATE_OPTIONS),
+        "findOneAndDelete": Command(collection.find_one_and_delete, optional=_READ),
+    },
 }
-_ON_KEYSPACE: dict[str, Callable[[Keyspace, Any], Answer]] = {
-    "createTable": keyspace.make_table,
-    "dropTable": keyspace.drop_table,
-    "listTables": keyspace.list_tables,
-    "createCollection": keyspace.make_collection,
-    "deleteCollection": keyspace.delete_collection,
-    "findCollections": keyspace.find_collections,
-    "dropIndex": keyspace.drop_index,
-}
-_ON_TABLE: dict[str, Callable[..., Answer]] = {
-    "alterTable": table_schema_commands.alter_table,
-    "createIndex": table_schema_commands.create_index,
-    "listIndexes": table_schema_commands.list_indexes,
-    "insertOne": table_commands.insert_one,
-    "findOne": table_commands.find_one,
-    "find": table_commands.find,
-    "updateOne": table_commands.update_one,
-    "deleteOne": table_commands.delete_one,
-}
-_ON_COLLECTION: dict[str, Callable[[Collection, Any], Answer]] = {
-    "insertOne": collection.insert_one,
-    "findOne": collection.find_one,
-    "find": collection.find,
-    "updateOne": collection.update_one,
-    "findOneAndUpdate": collection.find_one_and_update,
-    "deleteOne": collection.delete_one,
-}
+_UNKNOWN = {Table: "UNSUPPORTED_TABLE_COMMAND", Collection: "UNSUPPORTED_COLLECTION_COMMAND"}
+
+
+def execute(keyspaces: Keyspaces, path: list[str], body: Any) -> Answer:
+    """Carries out the command of a request to a keyspace, and a table or collection in it. Raises Refusal.
+
+    Each command writes last, so that none is left half done.
+    """
+    target: Any = keyspaces
+    for name in path:
+        target = target.find(name)
+    try:
+        ((name, fields),) = body.items()
+        if name not in _COMMANDS[type(target)]:
+            raise Refusal("", _UNKNOWN.get(type(target), "COMMAND_UNKNOWN"), f"{name} is not known here")
+        command = _COMMANDS[type(target)][name]
+        return command.run(target, _checked(command, fields))
+    except (AttributeError, LookupError, TypeError, ValueError) as problem:
+        # Something in the request is missing or of another type than the command takes.
+        raise Refusal("", "REQUEST_STRUCTURE_MISMATCH", repr(problem)) from problem
+
+
+def _checked(command: Command, given: Any) -> dict[str, Any]:
+    """Returns the fields of a command, its options among them in any case. Raises Refusal."""
+    fields: dict[str, Any] = given | {"options": given.get("options") or {}}
+    if fields.keys() - {*command.required, *command.optional, "options"}:
+        raise Refusal("", "COMMAND_FIELD_UNKNOWN", f"of the fields {set(fields)}, not all are known here")
+    if fields["options"].keys() - set(command.options):
+        raise Refusal("", "COMMAND_FIELD_UNKNOWN", f"of the options {fields['options']}, not all are known here")
+    if any(fields.get(name) is None for name in command.required):
+        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", f"the fields {command.required} are required")
+    return fields

@@ -1,30 +1,22 @@
-"""Faults on demand: what goes wrong with a request, for which requests, and how often."""
+"""Faults on demand: what goes wrong with a request, with which requests, and how often."""
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
 
-from tests.support.data_api.connection import Cut, Pace, Reply
-from tests.support.data_api.journal import Predicate, Request
-from tests.support.data_api.refusals import error
+from tests.support.data_api.errors import error
+from tests.support.data_api.http_server import Cut, Reply
+from tests.support.data_api.journal import Request
 
 _NOTHING_FOUND = Reply.of({"data": {"document": None}, "status": {"projectionSchema": {}}})
 
 
-class Moment(Protocol):
-    """The request that a fault meets, before or after it was carried out."""
-
-    answer: Reply | None  # what it would get; None before it was carried out
-    cleared: threading.Event  # set when the fault is
-
-    def wait(self, seconds: float | None) -> None:
-        """Waits, without end when None, until the fault is cleared. Raises Cut when the server closes."""
-
-
 class Kind(Protocol):
-    """A kind of fault. Answers in place of the command, or None to go on with it."""
+    """A kind of fault."""
 
-    def meet(self, moment: Moment) -> Reply | None: ...
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply | None:
+        """Returns what is answered instead, or None to go on; the true answer exists if the command was executed."""
 
 
 @dataclass(frozen=True)
@@ -33,70 +25,70 @@ class Delay:
 
     seconds: float
 
-    def meet(self, moment: Moment) -> None:
-        moment.wait(self.seconds)
+    def meet(self, fault: "Fault", answer: Reply | None) -> None:
+        fault.wait(self.seconds)
 
 
 @dataclass(frozen=True)
 class Hang:
-    """Goes on when the fault is cleared, be the client still there or not."""
+    """Goes on when the fault is cleared, even if the client has gone."""
 
-    def meet(self, moment: Moment) -> None:
-        moment.wait(None)
+    def meet(self, fault: "Fault", answer: Reply | None) -> None:
+        fault.wait(None)
 
 
 @dataclass(frozen=True)
 class Close:
-    """Ends the TCP connection without an answer; with a reset, if wanted, as a machine does that has lost it."""
+    """Ends the connection without an answer, or with a reset, as when a machine that lost its connections restarts."""
 
     reset: bool = False
 
-    def meet(self, moment: Moment) -> Reply | None:
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply | None:
         raise Cut(reset=self.reset)
 
 
 @dataclass(frozen=True)
 class HttpStatus:
-    """Another status than 200: with an error of the Data API's form when a code is given, else as a proxy writes it."""
+    """Another status than 200: with an error in the Data API's form if there is a code, else as a proxy writes it."""
 
     status: int
     code: str | None = None
     family: str = "REQUEST"
 
-    def meet(self, moment: Moment) -> Reply:
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
         if self.code is None:
             return Reply(self.status, b"<html><body>it failed</body></html>", "text/html")
-        return Reply.of({"errors": [error(self.code, scope="", message="a fault", family=self.family)]}, self.status)
+        return Reply.of({"errors": [error("", self.code, "a fault", self.family)]}, self.status)
 
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """An error at HTTP 200, as the API tells of most: of family SERVER, unless REQUEST is wanted."""
+    """An error at HTTP 200, which is how the API reports most of them."""
 
     code: str
     family: str = "SERVER"
     scope: str = "DATABASE"
 
-    def meet(self, moment: Moment) -> Reply:
-        return Reply.of({"errors": [error(self.code, scope=self.scope, message="a fault", family=self.family)]})
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
+        return Reply.of({"errors": [error(self.scope, self.code, "a fault", self.family)]})
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A body that is no JSON, at HTTP 200."""
+    """A body that is no answer of a Data API, at HTTP 200."""
 
-    body: bytes = b"<html><body>this is no JSON</body></html>"
+    body: bytes = b"<html><body>this is not JSON</body></html>"
 
-    def meet(self, moment: Moment) -> Reply:
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
         return Reply(200, self.body)
 
 
 @dataclass(frozen=True)
 class Truncate:
-    """Half a body, and the connection is closed; the half of the true answer when the command was carried out."""
+    """Half of the answer, and the end of the connection."""
 
-    def meet(self, moment: Moment) -> Reply:
-        whole = moment.answer or _NOTHING_FOUND
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
+        whole = answer or _NOTHING_FOUND
         return replace(whole, sent=len(whole.body) // 2)
 
 
@@ -106,30 +98,46 @@ class Drip:
 
     seconds: float
 
-    def meet(self, moment: Moment) -> Reply:
-        return replace(moment.answer or _NOTHING_FOUND, pace=Pace(self.seconds, moment.cleared))
+    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
+        return replace(answer or _NOTHING_FOUND, pause=lambda: fault.wait(self.seconds))
 
 
 class Fault:
-    """A kind of fault in its place. Leaving it as a context, or `clear`, ends it and lets go what it holds."""
+    """A kind of fault and the requests that meet it.
 
-    def __init__(self, kind: Kind, matches: Predicate, *, after_write: bool, times: int | None) -> None:
+    To clear it, or to leave it as a context manager, releases the requests that it holds.
+    """
+
+    def __init__(
+        self, kind: Kind, matches: Callable[[Request], bool], *, after_write: bool, skip: int, times: int | None
+    ) -> None:
         self.kind = kind
         self.after_write = after_write
-        self.cleared = threading.Event()
         self.hits = 0
         self._matches = matches
-        self._times = times
+        self._skip, self._times = skip, times
+        self._cleared = threading.Event()
+        self._server_closes = False
 
     def takes(self, request: Request) -> bool:
-        """Whether this fault is for this request, which counts as one of its times. The caller holds a lock."""
-        if self.cleared.is_set() or self.hits == self._times or not self._matches(request):
+        """Tells whether the request meets this fault, and counts it. The caller holds a lock."""
+        if self._cleared.is_set() or self.hits == self._times or not self._matches(request):
+            return False
+        if self._skip:
+            self._skip -= 1
             return False
         self.hits += 1
         return True
 
-    def clear(self) -> None:
-        self.cleared.set()
+    def wait(self, seconds: float | None) -> None:
+        """Waits until the fault is cleared, or so long. Raises Cut if the server closes meanwhile."""
+        self._cleared.wait(seconds)
+        if self._server_closes:
+            raise Cut
+
+    def clear(self, *, server_closes: bool = False) -> None:
+        self._server_closes = server_closes
+        self._cleared.set()
 
     def __enter__(self) -> Self:
         return self
@@ -138,8 +146,8 @@ class Fault:
         self.clear()
 
 
-class FaultList:
-    """The faults of a server, in the order in which they were set."""
+class Faults:
+    """The faults of a server, in the order in which they were set; for use by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -150,13 +158,12 @@ class FaultList:
             self._faults.append(fault)
         return fault
 
-    def for_request(self, request: Request) -> list[Fault]:
-        """Those that this request meets: each is asked once, when it arrives."""
+    def met_by(self, request: Request) -> list[Fault]:
         with self._lock:
             return [fault for fault in self._faults if fault.takes(request)]
 
-    def clear(self) -> None:
+    def clear(self, *, server_closes: bool = False) -> None:
         with self._lock:
             for fault in self._faults:
-                fault.clear()
+                fault.clear(server_closes=server_closes)
             self._faults.clear()

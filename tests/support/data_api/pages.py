@@ -1,98 +1,84 @@
-"""Pages of an answer, in the order of hashed keys that Cassandra has, and the opaque states that lead on."""
+"""Pages of an answer, and the opaque page states that lead from one to the next."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import json
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
-from tests.support.data_api.refusals import Refusal
+from tests.support.data_api.errors import Refusal
 
 PAGE_SIZE = 50
 _SECRET = secrets.token_bytes(16)
-_SEAL_SIZE = 8
-
-Position = tuple[int, str]
-
-
-class Placed(Protocol):
-    """A row or document, which has its place by the hash of its key."""
-
-    @property
-    def position(self) -> Position: ...
-
-
-PlacedT = TypeVar("PlacedT", bound=Placed)
+_SIGNATURE_SIZE = 8
 
 
 @dataclass(frozen=True)
-class Page(Generic[PlacedT]):
-    entries: list[PlacedT]
-    next_state: str | None
+class Entry:
+    """A document or a row, which is replaced and never changed, and its position in the order of reading."""
+
+    position: list[Any]
+    content: dict[str, Any]
+    inserted: bool = True  # by an INSERT: such a row stays when its last cell goes, and one that UPDATE made does not
 
 
-def position_of(key: str) -> Position:
-    """Where the entry of this key stands: the same on every run, and in no order that a caller could rely on."""
-    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=7).digest()), key
+def token(key: str) -> int:
+    """Returns where a key stands: always in the same place, and in no order that a caller could rely on."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=6).digest())
+
+
+def ordered(found: Iterable[Entry], *, backwards: bool = False) -> list[Entry]:
+    return sorted(found, key=lambda entry: entry.position, reverse=backwards)
 
 
 def cut_page(
-    entries: Iterable[PlacedT], query: str, options: dict[str, Any], keys: Iterable[str] | None = None
-) -> Page[PlacedT]:
-    """One page of the entries that a query found; `keys` are those that it asked for, if it named them.
+    found: Iterable[Entry],
+    query: str,
+    options: dict[str, Any],
+    *,
+    size: int = PAGE_SIZE,
+    last: list[Any] | None = None,
+    backwards: bool = False,
+) -> tuple[list[Entry], str | None]:
+    """Returns the page that the options `limit` and `pageState` ask for, and the state that leads to the next.
 
-    Options: `limit` (of the whole query, over all its pages) and `pageState`. Cassandra does not look ahead: a full
-    page leads on, to an empty one perhaps, unless the limit is reached or no key is left to be looked up (which is
-    how its pagers for a partition range and for several partitions go about it). Raises Refusal.
+    Cassandra doesn't look ahead, so a full page leads on, to an empty one perhaps; unless the limit, which counts all
+    pages together, is reached, or nothing can follow because this is the `last` position that the query asks for.
     """
-    after, left = _resume(query, options)
-    rest = sorted((entry for entry in entries if after is None or entry.position > after), key=_position)
-    page = rest[: PAGE_SIZE if left is None else min(PAGE_SIZE, left)]
+    left = options.get("limit")
+    if left is not None and (not isinstance(left, int) or isinstance(left, bool) or left < 1):
+        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", "limit must be greater than 0")
+    entries = ordered(found, backwards=backwards)
+    if options.get("pageState"):
+        after, left = _unpack(options["pageState"], query)
+        entries = [entry for entry in entries if (entry.position > after) != backwards and entry.position != after]
+    page = entries[: size if left is None else min(size, left)]
     left = None if left is None else left - len(page)
-    leads_on = len(page) == PAGE_SIZE and left != 0
-    if leads_on and keys is not None:
-        leads_on = any(position_of(key) > page[-1].position for key in keys)
-    return Page(page, _seal(query, page[-1].position, left) if leads_on else None)
+    if len(page) < size or left == 0 or page[-1].position == last:
+        return page, None
+    return page, _pack(query, page[-1].position, left)
 
 
-def first(entries: Iterable[PlacedT]) -> PlacedT | None:
-    """The one that findOne answers of several."""
-    return min(entries, key=_position, default=None)
+def _pack(query: str, position: list[Any], left: int | None) -> str:
+    place = json.dumps([position, left]).encode()
+    return base64.b64encode(_signature(query, place) + place).decode()
 
 
-def _position(entry: Placed) -> Position:
-    return entry.position
-
-
-def _resume(query: str, options: dict[str, Any]) -> tuple[Position | None, int | None]:
-    limit = options.get("limit")
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", "limit should be greater than 0")
-    state = options.get("pageState")
-    return _unseal(query, state) if state else (None, limit)
-
-
-def _seal(query: str, position: Position, left: int | None) -> str:
-    inside = json.dumps([*position, left]).encode()
-    return base64.b64encode(_mac(query, inside) + inside).decode()
-
-
-def _unseal(query: str, state: Any) -> tuple[Position, int | None]:
+def _unpack(state: Any, query: str) -> tuple[list[Any], int | None]:
     try:
-        sealed = base64.b64decode(state, validate=True)
-    except (binascii.Error, TypeError, ValueError):
-        sealed = b""
-    mac, inside = sealed[:_SEAL_SIZE], sealed[_SEAL_SIZE:]
-    if not hmac.compare_digest(mac, _mac(query, inside)):
-        # A real API hands it to the driver, which fails: family SERVER, although the caller's bytes are at fault.
-        raise Refusal("DATABASE", "UNEXPECTED_DRIVER_ERROR", "the page state is none of this query")
-    place, key, left = json.loads(inside)
-    return (place, key), left
+        packed = base64.b64decode(state, validate=True)
+    except (TypeError, ValueError):
+        packed = b""
+    signature, place = packed[:_SIGNATURE_SIZE], packed[_SIGNATURE_SIZE:]
+    if signature != _signature(query, place):
+        # A real one hands it to its database driver, which fails; so the family is SERVER.
+        raise Refusal("DATABASE", "UNEXPECTED_DRIVER_ERROR", "this page state does not belong to this query")
+    position, left = json.loads(place)
+    return position, left
 
 
-def _mac(query: str, inside: bytes) -> bytes:
-    return hmac.digest(_SECRET, query.encode() + b"\0" + inside, "sha256")[:_SEAL_SIZE]
+def _signature(query: str, place: bytes) -> bytes:
+    return hmac.digest(_SECRET, query.encode() + b"\0" + place, "sha256")[:_SIGNATURE_SIZE]

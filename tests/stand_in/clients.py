@@ -9,7 +9,7 @@ import pytest
 from astrapy import DataAPIClient, Database
 from astrapy.authentication import UsernamePasswordTokenProvider
 
-from tests.support.data_api.server import DataApi
+from tests.support.data_api import DataApi
 
 
 class Send(Protocol):

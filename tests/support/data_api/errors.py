@@ -1,0 +1,36 @@
+"""Errors by the codes, families and scopes of a real Data API (release 1.0.51 on Apache Cassandra 5.0)."""
+
+from typing import Any
+from uuid import uuid4
+
+
+class Refusal(Exception):
+    """Ends a command with an error.
+
+    `status` goes into the answer beside the error; `attributes` are further fields of the error (`documentIds`).
+    """
+
+    def __init__(
+        self, scope: str, code: str, message: str, *, status: dict[str, Any] | None = None, **attributes: Any
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.error = error(scope, code, message) | attributes
+        self.http_status = 401 if scope == "SECURITY" else 200
+        self.body = ({"status": status} if status else {}) | {"errors": [self.error]}
+
+
+def error(scope: str, code: str, message: str, family: str | None = None) -> dict[str, Any]:
+    """Returns an error or a warning as the API writes it: what the database says is SERVER, all else is REQUEST."""
+    return {
+        "id": str(uuid4()),
+        "family": family or ("SERVER" if scope == "DATABASE" else "REQUEST"),
+        "scope": scope,
+        "errorCode": code,
+        "title": code.replace("_", " ").capitalize(),
+        "message": message,
+    }
+
+
+def unsupported_query(message: str, status: dict[str, Any] | None = None) -> Refusal:
+    """Returns what Apache Cassandra refuses and other databases may take: SERVER, though the request is at fault."""
+    return Refusal("DATABASE", "UNSUPPORTED_DATABASE_QUERY", message, status=status)
