@@ -1,28 +1,33 @@
-"""Everything that a call can fail with, and nothing else. Errors carry data; `rpc/status.py` has their texts.
+"""Every error that a call can end in. Errors carry data; `rpc/status.py` has their texts.
 
 ServiceError
 ├── InvalidRequest             the request breaks shape rules
 ├── EmailAlreadyRegistered
-├── InvalidCredentials         a login that is not one, whatever the reason
+├── InvalidCredentials         a refused password, whatever the reason
 ├── NotAuthenticated           no bearer token
 ├── TokenExpired
 ├── TokenInvalid
 ├── TokenSubjectInvalid
+├── SessionEnded
+├── RefreshTokenInvalid
+├── RefreshTokenExpired
+├── RefreshTokenReused
 ├── UserNotFound
 ├── AccountSuspended
 ├── NoRolesAssigned
 ├── RoleRequired
-├── StoreUnavailable           the database is away or refuses
-├── Overloaded                 more calls than the server can take
+├── LastModerator
+├── StoreUnavailable           the database is down or refuses
+├── Overloaded                 more calls than the server can handle
 └── DeadlineExceeded           the caller's time is up
 
-UnusableStore stands beside them: it stops a start, and no caller ever sees it.
+UnusableStore is not one of them: it prevents a start, and no caller ever sees it.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from killrvideo_grpc.domain.user import Role
+from killrvideo_grpc.domain.account import Role
 
 
 class ServiceError(Exception):
@@ -50,7 +55,7 @@ class EmailAlreadyRegistered(ServiceError):
 
 
 class InvalidCredentials(ServiceError):
-    """No active account has this address with this password."""
+    """No active account has this address with this password, or the caller's own password was wrong."""
 
 
 class NotAuthenticated(ServiceError):
@@ -67,6 +72,22 @@ class TokenInvalid(ServiceError):
 
 class TokenSubjectInvalid(ServiceError):
     """The token is genuine and its subject is no user id."""
+
+
+class SessionEnded(ServiceError):
+    """The token is genuine; its session has ended, by logout, by a new password, or for its age."""
+
+
+class RefreshTokenInvalid(ServiceError):
+    """The refresh token is not one that this service issued, or its session has ended."""
+
+
+class RefreshTokenExpired(ServiceError):
+    """The refresh token was not used for too long, or its session is too old."""
+
+
+class RefreshTokenReused(ServiceError):
+    """The refresh token was replaced by a newer one some time ago. Its session is ended, for it may be stolen."""
 
 
 class UserNotFound(ServiceError):
@@ -89,17 +110,21 @@ class RoleRequired(ServiceError):
         self.role = role
 
 
+class LastModerator(ServiceError):
+    """The change would leave no active moderator."""
+
+
 class StoreUnavailable(ServiceError):
-    """The store is away or refuses. What a store knows of the cause it logs itself, by code and never by value."""
+    """The store is down or refuses. The store itself logs the cause, as a code and never with values."""
 
 
 class UnusableStore(Exception):
-    """The store is not as it must be to be used at all: waiting mends nothing. The text is for the operator."""
+    """The store can't be used as it is, and waiting won't help. The text is for the operator."""
 
 
 class Overloaded(ServiceError):
-    """More calls wait than the server can take."""
+    """More calls are waiting than the server can handle."""
 
 
 class DeadlineExceeded(ServiceError):
-    """The time that the caller gave is up."""
+    """The time that the caller allowed is over, or the request did not arrive in time."""

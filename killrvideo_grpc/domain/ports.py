@@ -1,83 +1,112 @@
-"""What the service asks of the world around it. `tests/stores` holds the suite that every UserStore passes."""
+"""What the service needs from the outside world. `tests/stores` holds the suite that every AccountStore passes."""
 
+from collections.abc import Collection, Mapping
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
-from killrvideo_grpc.domain.user import Credentials, Role, User
+from killrvideo_grpc.domain.account import Account, Credentials
+from killrvideo_grpc.domain.changes import Change, Event
 
 
-class UserStore(Protocol):
-    """Keeps accounts. One object serves all threads of a process, and several processes serve one database.
+class AccountStore(Protocol):
+    """Keeps accounts. Several processes can share one database; within a process, one object serves one event loop.
 
-    Every method can raise StoreUnavailable (the database is away, slow or refuses; the cause is in the log) and
-    DeadlineExceeded (the call's time was up first, see `domain/deadline.py`). After either, a write may have happened
-    or not, but never in part: an account exists and can log in, or it does not exist.
+    Every method can raise StoreUnavailable: the database is down, too slow, or refuses (the store logs the cause). A
+    method can also be cancelled. After either, a write has happened completely or not at all.
     """
 
-    def register(self, user: User, password_hash: str) -> None:
-        """Makes the account and claims the normal form of `user.email` for it; it is durable when this returns.
+    async def register(self, account: Account, password_hash: str, event: Event) -> None:
+        """Creates the account and claims the normal form of `account.email` for it. Durable when this returns.
 
-        Raises EmailAlreadyRegistered when another account has the address, however many ask for it at once.
+        Raises EmailAlreadyRegistered when another account owns the address. Of concurrent calls with one address,
+        exactly one succeeds.
         """
 
-    def find_credentials(self, email: str) -> Credentials | None:
-        """Finds what a login with this address is checked against; None: no account has it. Takes any spelling."""
+    async def find_credentials(self, email: str) -> Credentials | None:
+        """Returns the account that owns this address, in any spelling, with its hash; None if nobody owns it."""
 
-    def get(self, user_id: UUID) -> User | None:
-        """Reads an account as it is now; None: there is none."""
+    async def get_credentials(self, user_id: UUID) -> Credentials | None:
+        """Returns an account with its hash; None if there is no such account, or it was deleted."""
 
-    def get_registered(self, credentials: Credentials) -> User | None:
-        """Reads the account that the credentials belong to as it is now, and first mends what a crash in `register`
-        may have left undone; None: there is none.
+    async def get(self, user_id: UUID) -> Account | None:
+        """Returns an account as it is now; None if there is no such account, or it was deleted."""
+
+    async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
+        """Returns up to 100 accounts by id, in one request. Missing and deleted ones are left out."""
+
+    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
+        """Applies the change and its event in one atomic step, and returns the account as it is afterwards.
+
+        `account` was read a moment ago; only its identity is relied on. Raises UserNotFound when the account has been
+        deleted meanwhile, and LastModerator when the change would leave no active moderator.
         """
 
-    def record_login(self, user_id: UUID, at: datetime) -> None:
-        """Sets the date of the last login of an account that was just read."""
+    async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
+        """Ends all sessions, erases names, e-mail and hashes, frees the address, and makes the id missing for ever.
 
-    def replace_password_hash(self, email: str, old: str, new: str) -> None:
-        """Puts `new` in the place of the hash `old`, if that is still the hash of an account."""
-
-    def rename(self, user: User, first_name: str | None, last_name: str | None) -> User:
-        """Writes the names that are not None, and returns the account with them. `user` was just read.
-
-        Raises UserNotFound when the account is gone. Makes no account, ever.
+        Raises UserNotFound when the account has been deleted already, and LastModerator unless `force` is set.
         """
 
-    def add_role(self, user_id: UUID, role: Role) -> None:
-        """Gives a role to an account that exists. Does nothing where it has the role."""
+    async def sweep(self) -> int:
+        """Finishes what crashed processes left half done; returns how many accounts that were."""
 
-    def remove_role(self, user_id: UUID, role: Role) -> None:
-        """Takes a role from an account that exists. Does nothing where it lacks the role."""
+    async def ping(self) -> None:
+        """Returns when the store can answer; raises StoreUnavailable when it can't."""
 
-    def ping(self) -> None:
-        """Returns when the store can answer; raises StoreUnavailable when not."""
-
-    def close(self) -> None:
-        """Gives back what the store holds. No other method is called after it."""
+    async def close(self) -> None:
+        """Finishes or abandons work in the background and releases connections. Call no other method afterwards."""
 
 
 class PasswordHasher(Protocol):
-    """Hashes passwords, slowly on purpose: one check or hash costs the configured work."""
+    """Hashes passwords, slowly on purpose: each check or hash costs the configured work.
 
-    def hash(self, password: str) -> str:
+    Both methods raise Overloaded when too many callers wait. When a waiting caller is cancelled, nothing is hashed.
+    """
+
+    async def hash(self, password: str) -> str:
         """Returns a salted hash of a password that keeps the rules for new ones."""
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        """Checks any text against a hash; None stands for "no such account". Costs the configured work when False."""
+    async def verify(self, password: str, password_hash: str | None) -> bool:
+        """Checks any text against a hash. None stands for an unknown account: False, at the same cost as a check."""
 
     def needs_rehash(self, password_hash: str) -> bool:
         """Says whether the hash was made at another cost than the configured one."""
 
 
-class Tokens(Protocol):
-    """Makes the tokens that logins answer with, and knows them again."""
+class AccessClaims(NamedTuple):
+    """Whom an access token names: an account and one of its sessions."""
 
-    def issue(self, user: User) -> tuple[str, datetime]:
-        """Returns a token for the account, and when it stops being good (UTC, whole seconds)."""
+    user_id: UUID
+    session_id: str
 
-    def verify(self, token: str) -> UUID:
-        """Returns the user id that the token was issued for. What else it says is not to be trusted.
+
+class AccessTokens(Protocol):
+    """Issues and verifies access tokens."""
+
+    def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
+        """Returns a token for a session, and when it expires (UTC, whole seconds): no later than `latest`."""
+
+    def verify(self, token: str) -> AccessClaims:
+        """Returns whom the token names. Its other claims, roles included, must not be trusted.
 
         Raises TokenExpired, TokenSubjectInvalid, or TokenInvalid for everything else that can be wrong.
         """
+
+
+class RefreshClaims(NamedTuple):
+    """What a refresh token names: the `generation`-th refresh token of a session."""
+
+    user_id: UUID
+    session_id: str
+    generation: int
+
+
+class RefreshTokens(Protocol):
+    """Issues and verifies refresh tokens. Equal claims give equal tokens, so none has to be stored."""
+
+    def issue(self, claims: RefreshClaims) -> str:
+        """Returns the token."""
+
+    def verify(self, token: str) -> RefreshClaims:
+        """Returns what the token names. Raises RefreshTokenInvalid for anything that this service did not issue."""

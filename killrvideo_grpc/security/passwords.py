@@ -1,77 +1,98 @@
 """Password hashes, by bcrypt."""
 
+import asyncio
+import os
 import re
 import secrets
+import string
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import bcrypt
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded
+from killrvideo_grpc.domain.errors import Overloaded
 
 MAX_BYTES = 72  # bcrypt reads no more
+ALPHABET = string.ascii_letters + string.digits + "./"  # of hashes
 HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+MAX_WAITING = 256  # at the default cost, what two cores hash in half a minute
+LOWEST_PRIORITY = 19
+
+T = TypeVar("T")
 
 
 class BcryptHasher:
     """Implements `PasswordHasher`. `rounds` is the cost: each one more doubles the work (12: about 240 ms of CPU).
 
-    As many hashes as `at_once` are made at a time; other callers wait for their turn, no longer than their deadline.
+    Hashing runs on `threads` threads of its own, at the lowest priority, so that it only takes the CPU time that the
+    event loop leaves. bcrypt releases the GIL while it works.
     """
 
-    def __init__(self, rounds: int, at_once: int) -> None:
+    def __init__(self, rounds: int, threads: int) -> None:
         self._rounds = rounds
-        self._turns = threading.Semaphore(at_once)
-        # What an unknown account is checked against. Its password is random and is forgotten here.
-        self._nobody = bcrypt.hashpw(secrets.token_bytes(32), bcrypt.gensalt(rounds)).decode()
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
+        self._most = threads + MAX_WAITING
+        self._under_way = 0
+        # What unknown accounts are checked against: it looks like a hash, and no password is known to give it.
+        self._nobody = bcrypt.gensalt(rounds).decode() + "".join(secrets.choice(ALPHABET) for _ in range(31))
 
-    def hash(self, password: str) -> str:
-        """Returns a `$2b$` hash. Raises DeadlineExceeded instead of working for a caller who is gone."""
-        return self._hash(password.encode(), self._rounds)
+    async def hash(self, password: str) -> str:
+        """Returns a `$2b$` hash."""
+        return await self._run(lambda: self._hash(password.encode(), self._rounds))
 
-    def verify(self, password: str, password_hash: str | None) -> bool:
-        """Checks a password against a `$2a$`, `$2b$` or `$2y$` hash, at a cost that says nothing of the result.
+    async def verify(self, password: str, password_hash: str | None) -> bool:
+        """Checks a password against a `$2a$`, `$2b$` or `$2y$` hash, at a cost that doesn't depend on the result.
 
-        What bcrypt can't tell apart is no password of ours: over 72 bytes (cut in silence), NUL (bcrypt repeats the
-        password and a NUL, so that one can pass for another).
+        Passwords that bcrypt can't tell apart are never accepted: those over 72 bytes, which it would cut, and those
+        with a NUL, at which it would start over.
         """
-        secret = password.encode()
-        if len(secret) > MAX_BYTES or b"\0" in secret or password_hash is None or not HASH.fullmatch(password_hash):
-            self._matches(secret[:MAX_BYTES], self._nobody)
-            return False
-        matches = self._matches(secret, password_hash)
-        # A hash of a lower cost was quick to check, which would tell that the account exists: 2^c more steps for each
-        # cost c from its own up to the configured one make 2^rounds in all. One of a higher cost takes what it takes.
-        for cost in range(_cost(password_hash), self._rounds):
-            self._hash(secret, cost)
-        return matches
+        return await self._run(lambda: self._verify(password.encode(), password_hash))
 
     def needs_rehash(self, password_hash: str) -> bool:
         """Says whether the hash has another cost than the configured one."""
         return _cost(password_hash) != self._rounds
 
+    def close(self) -> None:
+        """Waits for the hashes under way and ends the threads."""
+        self._threads.shutdown()
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        if self._under_way >= self._most:
+            raise Overloaded
+        self._under_way += 1
+        try:
+            # When the caller is cancelled while this waits for a thread, asyncio takes it out of the queue.
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._under_way -= 1
+
+    def _verify(self, secret: bytes, password_hash: str | None) -> bool:
+        if len(secret) > MAX_BYTES or b"\0" in secret or password_hash is None or not HASH.fullmatch(password_hash):
+            self._matches(secret[:MAX_BYTES], self._nobody)
+            return False
+        matches = self._matches(secret, password_hash)
+        # A hash of a lower cost is quicker to check, which would reveal that the account exists. One more hash of each
+        # cost from its own up to the configured one adds up to the configured work: 2^c + 2^c + 2^(c+1) + … = 2^rounds.
+        for cost in range(_cost(password_hash), self._rounds):
+            self._hash(secret, cost)
+        return matches
+
     def _matches(self, secret: bytes, password_hash: str) -> bool:
-        with self._turn():
-            return bcrypt.checkpw(secret, password_hash.encode())
+        return bcrypt.checkpw(secret, password_hash.encode())
 
     def _hash(self, secret: bytes, cost: int) -> str:
-        with self._turn():
-            return bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._turns.acquire(timeout=deadline.time_left(at_most=threading.TIMEOUT_MAX)):
-            raise DeadlineExceeded
-        try:
-            if deadline.is_over():
-                raise DeadlineExceeded
-            yield
-        finally:
-            self._turns.release()
+        return bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
 
 
 def _cost(password_hash: str) -> int:
     match = HASH.fullmatch(password_hash)
     return int(match[1]) if match else 0
+
+
+def _lower_priority() -> None:
+    # Linux schedules threads one by one, so this leaves the event loop's thread alone.
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)

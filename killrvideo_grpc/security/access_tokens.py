@@ -1,0 +1,91 @@
+"""Access tokens: JSON Web Tokens (RFC 7519), signed with one shared key."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.errors import TokenExpired, TokenInvalid, TokenSubjectInvalid
+from killrvideo_grpc.domain.ports import AccessClaims
+
+ISSUER = "killrvideo.user.v1"
+AUDIENCE = "killrvideo"
+REQUIRED_CLAIMS = ["exp", "iat", "nbf", "iss", "aud", "jti", "sid"]
+REMEMBERED = 8192  # tokens, of about 1 KiB each
+
+
+class JwtAccessTokens:
+    """Implements `AccessTokens`. Tokens live for `lifetime`, in whole seconds, and only `algorithm` and `key` count.
+
+    Verified tokens are remembered until they expire: checking a signature takes ten times as long as looking one up.
+    """
+
+    def __init__(self, key: str, algorithm: str, lifetime: timedelta) -> None:
+        self._key = key
+        self._algorithm = algorithm
+        self._lifetime = lifetime
+        self._jwt = jwt.PyJWT()
+        # The whole token is the key, and failures aren't remembered, so nobody can fill this with forgeries.
+        self._decode_once = lru_cache(maxsize=REMEMBERED)(self._decode)
+
+    def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
+        """Returns a token for a session, and when it expires (UTC): after the lifetime, but no later than `latest`."""
+        issued = datetime.now(UTC).replace(microsecond=0)
+        expires = min(issued + self._lifetime, latest.replace(microsecond=0))
+        claims = {
+            "sub": str(account.user_id),
+            "sid": session_id,
+            "roles": sorted(account.roles),
+            "exp": expires,
+            "iat": issued,
+            "nbf": issued,
+            "iss": ISSUER,
+            "aud": AUDIENCE,
+            "jti": str(uuid4()),
+        }
+        return self._jwt.encode(claims, self._key, algorithm=self._algorithm), expires
+
+    def verify(self, token: str) -> AccessClaims:
+        """Returns whom the token names. Raises TokenExpired, TokenSubjectInvalid or TokenInvalid."""
+        claims, expires = self._decode_once(token)
+        if expires <= datetime.now(UTC).timestamp():
+            raise TokenExpired
+        return claims
+
+    def _decode(self, token: str) -> tuple[AccessClaims, float]:
+        try:
+            claims = self._jwt.decode(
+                token,
+                self._key,
+                algorithms=[self._algorithm],
+                audience=AUDIENCE,
+                issuer=ISSUER,
+                options={"require": REQUIRED_CLAIMS, "verify_sub": False},
+            )
+            expires = float(claims["exp"])
+        except jwt.ExpiredSignatureError:
+            raise TokenExpired from None
+        except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
+            # Python's own errors come from odd claims that PyJWT doesn't check, such as an infinite exp.
+            raise TokenInvalid from None
+        return AccessClaims(_user_id(claims.get("sub")), _session_id(claims["sid"])), expires
+
+
+def _user_id(subject: Any) -> UUID:
+    try:
+        user_id = UUID(str(subject))
+    except ValueError:
+        raise TokenSubjectInvalid from None
+    # UUID() accepts other spellings than the one that tokens are issued with.
+    if str(user_id) != subject:
+        raise TokenSubjectInvalid
+    return user_id
+
+
+def _session_id(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TokenInvalid
+    return value

@@ -1,0 +1,43 @@
+"""Refresh tokens: JSON Web Tokens that name a session and a generation, and are stored nowhere."""
+
+import hashlib
+import hmac
+from uuid import UUID
+
+import jwt
+
+from killrvideo_grpc.domain.errors import RefreshTokenInvalid
+from killrvideo_grpc.domain.ports import RefreshClaims
+
+ALGORITHM = "HS256"
+AUDIENCE = "killrvideo.refresh"
+PURPOSE = b"killrvideo.user.v1 refresh token"
+
+
+class JwtRefreshTokens:
+    """Implements `RefreshTokens`.
+
+    They are signed with a key derived from SECRET_KEY for this purpose alone, so that neither kind of token can pass
+    for the other. They carry no dates: whether one has expired is judged by its session.
+    """
+
+    def __init__(self, key: str) -> None:
+        self._key = hmac.digest(key.encode(), PURPOSE, hashlib.sha256)
+        self._jwt = jwt.PyJWT()
+
+    def issue(self, claims: RefreshClaims) -> str:
+        """Returns the token; equal claims give equal tokens."""
+        body = {"sub": str(claims.user_id), "sid": claims.session_id, "gen": claims.generation, "aud": AUDIENCE}
+        return self._jwt.encode(body, self._key, algorithm=ALGORITHM)
+
+    def verify(self, token: str) -> RefreshClaims:
+        """Returns what the token names. Raises RefreshTokenInvalid for anything but a token as `issue` returns it."""
+        try:
+            body = self._jwt.decode(token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE)
+            claims = RefreshClaims(UUID(body["sub"]), str(body["sid"]), int(body["gen"]))
+            is_ours = self.issue(claims) == token
+        except (jwt.PyJWTError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+            raise RefreshTokenInvalid from None
+        if not is_ours:
+            raise RefreshTokenInvalid
+        return claims

@@ -1,0 +1,148 @@
+"""What people do with their own accounts: register, log in, change names and password, leave."""
+
+import asyncio
+from datetime import datetime
+from uuid import uuid4
+
+from killrvideo_grpc.domain.account import (
+    MAX_EMAIL_LENGTH,
+    Account,
+    AccountStatus,
+    Credentials,
+    Role,
+    now,
+)
+from killrvideo_grpc.domain.changes import (
+    Action,
+    Change,
+    ChangePassword,
+    EndSessions,
+    Event,
+    OpenSession,
+    Rename,
+    RenewHash,
+)
+from killrvideo_grpc.domain.errors import (
+    InvalidCredentials,
+    InvalidRequest,
+    Overloaded,
+    StoreUnavailable,
+    UserNotFound,
+    Violation,
+)
+from killrvideo_grpc.domain.ports import AccountStore, PasswordHasher
+from killrvideo_grpc.service.callers import Caller, Origin
+from killrvideo_grpc.service.sessions import Login, Sessions
+
+HOUSEKEEPING_SECONDS = 1.0  # at most, for what a good login writes besides its session
+
+
+class People:
+    """The use cases of an account's owner."""
+
+    def __init__(self, store: AccountStore, passwords: PasswordHasher, sessions: Sessions) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._sessions = sessions
+
+    async def register(self, email: str, password: str, first_name: str, last_name: str, origin: Origin) -> Account:
+        """Creates an account with the role viewer. Raises EmailAlreadyRegistered."""
+        account = Account(
+            user_id=uuid4(),
+            email=email.strip(),
+            first_name=first_name.strip(),
+            last_name=last_name.strip(),
+            roles=frozenset({Role.VIEWER}),
+            status=AccountStatus.ACTIVE,
+            created_date=now(),
+            credential_id=uuid4().hex,
+        )
+        password_hash = await self._passwords.hash(password)
+        event = _event(account, Action.REGISTERED, origin, account.created_date)
+        await self._store.register(account, password_hash, event)
+        return account
+
+    async def login(self, email: str, password: str, origin: Origin) -> Login:
+        """Trades credentials for tokens. Raises InvalidCredentials, after the same work whatever is wrong."""
+        credentials = await find_credentials(self._store, email)
+        matches = await self._passwords.verify(password, credentials.password_hash if credentials else None)
+        if credentials is None or not matches or credentials.account.status is not AccountStatus.ACTIVE:
+            raise InvalidCredentials
+        found = credentials.account
+        session = self._sessions.new(found.credential_id, origin)
+        removed = self._sessions.removable(found, room_for=1)
+        account = await self._apply_login(found, OpenSession(session, removed))
+        # The password may have changed, or the account been suspended, since it was read.
+        if session.session_id not in account.sessions or account.status is not AccountStatus.ACTIVE:
+            raise InvalidCredentials
+        await self._keep_house(credentials, account, password)
+        return self._sessions.grant(account, session)
+
+    async def _apply_login(self, account: Account, change: OpenSession) -> Account:
+        try:
+            return await self._store.apply(account, change)
+        except UserNotFound:
+            raise InvalidCredentials from None
+
+    async def _keep_house(self, credentials: Credentials, account: Account, password: str) -> None:
+        """Renews a hash of another cost, and removes sessions over the limit, which concurrent logins can exceed.
+
+        Neither is worth refusing a good login for. The store logs why it failed.
+        """
+        changes: list[Change] = []
+        if surplus := self._sessions.removable(account):
+            changes.append(EndSessions(surplus))
+        try:
+            if self._passwords.needs_rehash(credentials.password_hash):
+                changes.append(RenewHash(credentials.account.credential_id, await self._passwords.hash(password)))
+            async with asyncio.timeout(HOUSEKEEPING_SECONDS):
+                for change in changes:
+                    await self._store.apply(account, change)
+        except (StoreUnavailable, Overloaded, UserNotFound, TimeoutError):
+            pass
+
+    async def rename(self, account: Account, first_name: str | None, last_name: str | None) -> Account:
+        """Changes the names that are not None; writes nothing when both are."""
+        if first_name is None and last_name is None:
+            return account
+        return await self._store.apply(account, Rename(_trimmed(first_name), _trimmed(last_name)))
+
+    async def change_password(self, caller: Caller, current: str, new: str, origin: Origin) -> Login:
+        """Replaces the password, ends all sessions, opens a new one. Raises InvalidCredentials and InvalidRequest."""
+        if new == current:
+            raise InvalidRequest([Violation("newPassword", "must differ from the current one")])
+        credentials = await self._checked(caller, current)
+        session = self._sessions.new(uuid4().hex, origin)
+        change = ChangePassword(credentials.account.credential_id, await self._passwords.hash(new), session)
+        event = _event(caller.account, Action.PASSWORD_CHANGED, origin, session.created_date)
+        return self._sessions.grant(await self._store.apply(credentials.account, change, event), session)
+
+    async def delete(self, caller: Caller, password: str, origin: Origin) -> None:
+        """Deletes the caller's account. Raises InvalidCredentials and LastModerator."""
+        credentials = await self._checked(caller, password)
+        await self._store.delete(credentials.account, _event(caller.account, Action.DELETED, origin, now()))
+
+    async def _checked(self, caller: Caller, password: str) -> Credentials:
+        credentials = await self._store.get_credentials(caller.account.user_id)
+        if credentials is None:
+            raise UserNotFound
+        if not await self._passwords.verify(password, credentials.password_hash):
+            raise InvalidCredentials
+        return credentials
+
+
+async def find_credentials(store: AccountStore, email: str) -> Credentials | None:
+    """Looks an address up, unless it is too long for one.
+
+    Anyone may send megabytes, and normalizing text takes time that grows with the square of its length.
+    """
+    return await store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
+
+
+def _event(account: Account, action: Action, origin: Origin, at: datetime) -> Event:
+    actor = str(account.user_id)
+    return Event(action=action, actor=actor, account=account.user_id, request_id=origin.request_id, at=at)
+
+
+def _trimmed(name: str | None) -> str | None:
+    return None if name is None else name.strip()

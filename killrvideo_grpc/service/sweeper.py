@@ -1,0 +1,36 @@
+"""Finishes, now and then, what crashed processes left half done in the store."""
+
+import asyncio
+import random
+
+from killrvideo_grpc.domain.errors import ServiceError, UnusableStore
+from killrvideo_grpc.domain.ports import AccountStore
+
+# Between two sweeps. Every process sweeps, so they spread over the interval rather than all start at once.
+MIN_SECONDS, MAX_SECONDS = 30.0, 90.0
+
+
+class Sweeper:
+    """Sweeps the store about once a minute, in the background. The store logs what it does and what fails."""
+
+    def __init__(self, store: AccountStore) -> None:
+        self._store = store
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Starts sweeping; the first time is after a pause."""
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stops. A sweep under way is abandoned, and another process or the next start finishes it."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(random.uniform(MIN_SECONDS, MAX_SECONDS))  # noqa: S311 # spreads load, hides nothing
+            try:
+                await self._store.sweep()
+            except (ServiceError, UnusableStore):
+                pass  # the next one may succeed
