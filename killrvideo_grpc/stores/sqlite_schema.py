@@ -2,30 +2,65 @@
 
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.stores.sqlite_file import transaction
 
 APPLICATION_ID = 0x4B56_5553  # "KVUS", so that a database of something else is not taken for ours
 
 # Forward only: entry n takes a file of version n to version n + 1. An entry that was released is never changed.
 MIGRATIONS = (
-    # 1: KillrVideo's own columns of `users`, and what a login needs. An address is claimed by being unique.
-    """
-    CREATE TABLE users (
-        userid TEXT PRIMARY KEY NOT NULL,
-        claimed_email TEXT UNIQUE NOT NULL,
-        email TEXT NOT NULL,
-        hashed_password TEXT NOT NULL,
-        firstname TEXT NOT NULL,
-        lastname TEXT NOT NULL,
-        account_status TEXT NOT NULL,
-        roles TEXT NOT NULL, -- a JSON array of role names
-        created_date INTEGER NOT NULL, -- milliseconds since 1970, UTC
-        last_login_date INTEGER -- likewise; NULL before the first login
-    ) WITHOUT ROWID;
-    """,
+    # 1: accounts under KillrVideo's own names where it has them, the sessions of each, and the audit trail.
+    (
+        """
+        CREATE TABLE accounts (
+            userid TEXT PRIMARY KEY NOT NULL,
+            claimed_email TEXT UNIQUE, -- the normal form; NULL once the account is deleted
+            email TEXT NOT NULL, -- as it was typed
+            firstname TEXT NOT NULL,
+            lastname TEXT NOT NULL,
+            roles TEXT NOT NULL, -- a JSON array of names
+            account_status TEXT NOT NULL,
+            credential_id TEXT NOT NULL, -- names the current password
+            hashed_password TEXT NOT NULL,
+            created_date INTEGER NOT NULL, -- milliseconds since 1970, UTC, like all dates
+            last_login_date INTEGER -- NULL before the first login
+        ) WITHOUT ROWID
+        """,
+        # Few rows, by which the last active moderator is known.
+        """
+        CREATE INDEX active_moderators ON accounts (userid)
+        WHERE account_status = 'active' AND instr(roles, '"moderator"')
+        """,
+        """
+        CREATE TABLE sessions (
+            userid TEXT NOT NULL,
+            session_id TEXT NOT NULL,
+            credential_id TEXT NOT NULL, -- the session counts while its account's is the same
+            generation INTEGER NOT NULL,
+            created_date INTEGER NOT NULL,
+            refreshed_date INTEGER NOT NULL,
+            user_agent TEXT NOT NULL,
+            PRIMARY KEY (userid, session_id)
+        ) WITHOUT ROWID
+        """,
+        # Listed newest first: all of them by the table's own order, an account's by the index.
+        """
+        CREATE TABLE events (
+            at INTEGER NOT NULL,
+            event_id TEXT NOT NULL,
+            account TEXT NOT NULL, -- the userid of the account that it happened to
+            action TEXT NOT NULL,
+            actor TEXT NOT NULL,
+            reason TEXT NOT NULL,
+            request_id TEXT NOT NULL,
+            before TEXT NOT NULL,
+            after TEXT NOT NULL,
+            PRIMARY KEY (at, event_id)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX events_of_account ON events (account, at, event_id)",
+    ),
 )
 
 
@@ -34,23 +69,16 @@ def migrate(connection: sqlite3.Connection, seconds: float) -> None:
 
     Raises UnusableStore.
     """
-    with _transaction(connection, "BEGIN"):
+    with transaction(connection, "BEGIN"):
         if _version(connection) == len(MIGRATIONS):
             return
     _use_write_ahead_log(connection, time.monotonic() + seconds)
-    with _transaction(connection, "BEGIN IMMEDIATE"):
-        for statement in MIGRATIONS[_version(connection) :]:
-            connection.execute(statement)
+    with transaction(connection, "BEGIN IMMEDIATE"):
+        for statements in MIGRATIONS[_version(connection) :]:
+            for statement in statements:
+                connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
-
-
-@contextmanager
-def _transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    # Leaving it by an exception rolls back; by a return, commits.
-    connection.execute(begin)
-    with connection:
-        yield
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:

@@ -1,9 +1,19 @@
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 
 import pytest
 
-from killrvideo_grpc.domain.ports import UserStore
+from killrvideo_grpc.domain.account import Account, Role
+from killrvideo_grpc.domain.changes import AssignRole, RevokeRole
+from killrvideo_grpc.domain.errors import UserNotFound
+from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import STORES, Harness
+from tests.support.accounts import HASH, an_account, an_event
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture(scope="session", params=list(STORES))
@@ -14,7 +24,37 @@ def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 @pytest.fixture
-def store(harness: Harness) -> Iterator[UserStore]:
+async def store(harness: Harness) -> AsyncIterator[AccountStore]:
     store = harness.open()
     yield store
-    store.close()
+    await store.close()
+
+
+@pytest.fixture
+async def stores(harness: Harness) -> AsyncIterator[list[AccountStore]]:
+    """Four stores on the database, as four processes would have them."""
+    stores = [harness.open() for _ in range(4)]
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+async def account(store: AccountStore) -> Account:
+    """A registered account, which has HASH."""
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    return account
+
+
+@pytest.fixture
+async def moderators(store: AccountStore) -> AsyncIterator[list[Account]]:
+    """Three accounts, the only active moderators of the database. Afterwards it has none again."""
+    moderators = []
+    for account in [an_account() for _ in range(3)]:
+        await store.register(account, HASH, an_event(account))
+        moderators.append(await store.apply(account, AssignRole(Role.MODERATOR)))
+    yield moderators
+    for moderator in moderators:
+        with suppress(UserNotFound):
+            await store.apply(moderator, RevokeRole(Role.MODERATOR, force=True))

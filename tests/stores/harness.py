@@ -1,52 +1,44 @@
 """What the store suite needs of each store, and the list of stores that it runs on."""
 
+import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
-from typing import Protocol
-from uuid import UUID
+from typing import TYPE_CHECKING, Any, Protocol
 
-from killrvideo_grpc.domain.ports import UserStore
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import USERS, Connection, DataApi
+import httpx
+
+from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.stores.sqlite import SqliteStore
-from tests.support.keyspaces import REAL_URL, prepared_stand_in, real_keyspace
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.stores.data_api import Connection
 
 
 class Harness(Protocol):
     """One database, and as many stores on it as a test opens."""
 
-    def open(self) -> UserStore:
+    def open(self) -> AccountStore:
         """Opens another store on the same database, as another process would."""
 
-    def suspend(self, user_id: UUID) -> None:
-        """Suspends an account, as a moderator's tool would: straight in the database."""
-
-    def remove(self, user_id: UUID) -> None:
-        """Removes an account from what `get` reads, straight in the database."""
+    def raw_text(self) -> str:
+        """Returns all that the database holds as text, to search for what should be gone."""
 
 
 class SqliteHarness:
-    """A file in a folder of the test's own."""
+    """A file in a folder of the tests' own."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self._path = path
 
-    def open(self) -> UserStore:
-        return SqliteStore(self.path)
+    def open(self) -> AccountStore:
+        return SqliteStore(self._path)
 
-    def suspend(self, user_id: UUID) -> None:
-        self._execute("UPDATE users SET account_status = 'suspended' WHERE userid = ?", user_id)
-
-    def remove(self, user_id: UUID) -> None:
-        self._execute("DELETE FROM users WHERE userid = ?", user_id)
-
-    def _execute(self, statement: str, user_id: UUID) -> None:
-        connection = sqlite3.connect(self.path)
-        with connection:
-            connection.execute(statement, [str(user_id)])
-        connection.close()
+    def raw_text(self) -> str:
+        with closing(sqlite3.connect(self._path)) as connection:
+            return "\n".join(connection.iterdump())
 
 
 @contextmanager
@@ -57,38 +49,59 @@ def sqlite_harness(folder: Path) -> Iterator[Harness]:
 class DataApiHarness:
     """A keyspace of a Data API, real or a stand-in."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.connection = connection
-        self._api = DataApi(connection)
-        self._users = self._api.database.get_table(USERS)
+    def __init__(self, connection: "Connection") -> None:
+        self._connection = connection
 
-    def open(self) -> AstraStore:
-        return AstraStore(DataApi(self.connection))
+    def open(self) -> AccountStore:
+        from killrvideo_grpc.stores.astra import AstraStore
+        from killrvideo_grpc.stores.data_api import DataApi
 
-    def suspend(self, user_id: UUID) -> None:
-        self._users.update_one({"userid": user_id}, {"$set": {"account_status": "suspended"}})
+        return AstraStore(DataApi(self._connection))
 
-    def remove(self, user_id: UUID) -> None:
-        self._users.delete_one({"userid": user_id})
+    def raw_text(self) -> str:
+        from astrapy.authentication import UsernamePasswordTokenProvider
 
-    def close(self) -> None:
-        self._api.close()
+        connection = self._connection
+        token = UsernamePasswordTokenProvider(connection.username or "", connection.password or "").get_token()
+        keyspace = f"{connection.endpoint}/v1/{connection.keyspace}"
+        with httpx.Client(headers={"Token": token or ""}, timeout=30) as http:
+            names = _ask(http, keyspace, {"findCollections": {}})["status"]["collections"]
+            names += _ask(http, keyspace, {"listTables": {}})["status"]["tables"]
+            held = {name: list(_everything(http, f"{keyspace}/{name}")) for name in names}
+        return json.dumps(held, ensure_ascii=False)
 
 
+def _everything(http: httpx.Client, place: str) -> Iterator[Any]:
+    options: dict[str, str] = {}
+    while True:
+        page = _ask(http, place, {"find": {"options": options}})["data"]
+        yield from page["documents"]
+        if not page.get("nextPageState"):
+            return
+        options = {"pageState": page["nextPageState"]}
+
+
+def _ask(http: httpx.Client, place: str, command: dict[str, Any]) -> dict[str, Any]:
+    answer: dict[str, Any] = http.post(place, json=command).raise_for_status().json()
+    assert not answer.get("errors"), answer["errors"]
+    return answer
+
+
+# What the Data API's stores need is imported where it is needed, so that SQLite can be tested by itself.
 @contextmanager
 def stand_in_harness(folder: Path) -> Iterator[Harness]:
+    from tests.support.keyspaces import prepared_stand_in
+
     with prepared_stand_in() as (_, connection):
-        harness = DataApiHarness(connection)
-        yield harness
-        harness.close()
+        yield DataApiHarness(connection)
 
 
 @contextmanager
 def real_harness(folder: Path) -> Iterator[Harness]:
+    from tests.support.keyspaces import real_keyspace
+
     with real_keyspace() as connection:
-        harness = DataApiHarness(connection)
-        yield harness
-        harness.close()
+        yield DataApiHarness(connection)
 
 
 # The next store adds itself here, and the suite runs on it.
@@ -96,5 +109,5 @@ STORES: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "sqlite": sqlite_harness,
     "stand-in": stand_in_harness,
 }
-if REAL_URL:
+if "TEST_DATA_API_URL" in os.environ:
     STORES["data-api"] = real_harness

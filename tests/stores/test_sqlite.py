@@ -1,23 +1,26 @@
-"""What only the SQLite store promises: one private file, versions, and trouble with that file."""
+"""What only the SQLite store promises of its one writer: order, an orderly end, and an event loop that never stops."""
 
+import asyncio
 import sqlite3
-import stat
+import statistics
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event
 
 import pytest
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable, UnusableStore
-from killrvideo_grpc.stores.sqlite import MAX_WAIT, SqliteStore
-from killrvideo_grpc.stores.sqlite_schema import MIGRATIONS
-from tests.support.accounts import a_user
-from tests.support.process import environment
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.changes import Rename
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores import sqlite_changes, sqlite_writer
+from killrvideo_grpc.stores.sqlite import SqliteStore
+from tests.support.accounts import HASH, an_account, an_event
 
-HASH = "$2b$04$abcdefghijklmnopqrstuuGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
+pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
@@ -25,199 +28,180 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "folder" / "killrvideo.db"
 
 
-def test_all_of_its_files_are_private(path: Path) -> None:
-    path.parent.mkdir()
-    path.touch(0o644)
+@pytest.fixture
+async def store(path: Path) -> AsyncIterator[SqliteStore]:
     store = SqliteStore(path)
-    store.register(a_user(), HASH)
-    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
-    assert len(list(path.parent.iterdir())) > 1  # the write-ahead log is there too
-    store.close()
+    yield store
+    await store.close()
 
 
-def test_its_folder_is_private(path: Path) -> None:
-    SqliteStore(path).close()
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+@pytest.fixture
+def holder(path: Path, store: SqliteStore) -> Iterator[sqlite3.Connection]:
+    """A connection that holds the file's write lock, as another process would."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        yield connection
 
 
-def test_what_is_answered_is_on_disk(path: Path) -> None:
+class SlowWrite:
+    """Registers an account on the writer's thread, once it is told to go on."""
+
+    def __init__(self) -> None:
+        self.account = an_account()
+        self._has_begun, self.go_on = Event(), Event()
+
+    def __call__(self, connection: sqlite3.Connection) -> None:
+        self._has_begun.set()
+        assert self.go_on.wait(10)
+        sqlite_changes.register(connection, self.account, HASH, an_event(self.account))
+
+    async def begin(self, store: SqliteStore) -> "asyncio.Task[None]":
+        task = asyncio.create_task(store._writer.write(self))
+        assert await asyncio.to_thread(self._has_begun.wait, 10)
+        return task
+
+
+async def test_a_closed_store_answers_nothing_and_writes_nothing(path: Path) -> None:
     store = SqliteStore(path)
-    assert store._execute("PRAGMA synchronous") == [(2,)]  # FULL
-    assert store._execute("PRAGMA journal_mode") == [("wal",)]
-    store.close()
-
-
-def test_a_call_that_outlives_the_store_writes_nothing(path: Path) -> None:
-    store = SqliteStore(path)
-    store.close()
-    with ThreadPoolExecutor(1) as late, pytest.raises(StoreUnavailable):
-        late.submit(store.register, a_user(), HASH).result()
+    account = await _register(store)
+    await store.close()
+    await store.close()
     with pytest.raises(StoreUnavailable):
-        store.register(a_user(), HASH)
-    with _connected(path) as connection:
-        assert connection.execute("SELECT count(*) FROM users").fetchone() == (0,)
-    connection.close()
+        await _register(store)
+    with pytest.raises(StoreUnavailable):
+        await store.get(account.user_id)
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    assert _user_ids(path) == {str(account.user_id)}
 
 
-def test_a_write_that_waits_outlives_the_close_of_its_store(path: Path) -> None:
+async def test_closing_waits_for_the_write_under_way_and_refuses_the_rest(path: Path, store: SqliteStore) -> None:
+    slow = SlowWrite()
+    under_way = await slow.begin(store)
+    queued = [asyncio.create_task(_register(store)) for _ in range(3)]
+    closing_store = asyncio.create_task(store.close())
+    await asyncio.sleep(0)  # both begin
+    assert not closing_store.done()
+    slow.go_on.set()
+    await closing_store
+    await under_way
+    outcomes = await asyncio.gather(*queued, return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+    assert _user_ids(path) == {str(slow.account.user_id)}
+
+
+async def test_a_write_that_waits_for_a_lock_outlives_the_close_of_its_store(
+    path: Path, store: SqliteStore, holder: sqlite3.Connection
+) -> None:
     """SQLite crashes the process when a connection is closed under a statement."""
-    store = SqliteStore(path)
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    with ThreadPoolExecutor(5) as pool:
-        writes = [pool.submit(store.register, a_user(), HASH) for _ in range(4)]
-        while len(store._connections) < 5:  # the four writers' and the one of this thread
-            pass
-        closing = pool.submit(store.close)
-        Event().wait(0.2)  # for the close to come while the writers wait
+    writes = [asyncio.create_task(_register(store)) for _ in range(4)]
+    await asyncio.wait(writes, timeout=0.2)  # none can end, and by then the first one waits for the lock
+    closing_store = asyncio.create_task(store.close())
+    await asyncio.sleep(0)  # it begins
+    holder.execute("ROLLBACK")
+    await closing_store
+    done = await asyncio.gather(*writes, return_exceptions=True)
+    assert _user_ids(path) == {str(account.user_id) for account in done if isinstance(account, Account)}
+    assert {type(outcome) for outcome in done} <= {Account, StoreUnavailable}
+
+
+async def test_a_write_whose_caller_left_the_queue_never_runs(path: Path, store: SqliteStore) -> None:
+    slow = SlowWrite()
+    under_way = await slow.begin(store)
+    left, stayed = [asyncio.create_task(_register(store)) for _ in range(2)]
+    await asyncio.sleep(0)  # both queue
+    left.cancel()
+    await asyncio.wait([left])
+    slow.go_on.set()
+    await under_way
+    assert _user_ids(path) >= {str(slow.account.user_id)}
+    kept = await stayed
+    assert _user_ids(path) == {str(slow.account.user_id), str(kept.user_id)}
+
+
+async def test_a_write_whose_caller_leaves_is_finished(path: Path, store: SqliteStore) -> None:
+    slow = SlowWrite()
+    under_way = await slow.begin(store)
+    under_way.cancel()
+    await asyncio.wait([under_way], timeout=10)
+    assert under_way.cancelled()  # at once, before the write is done
+    slow.go_on.set()
+    await store.close()
+    assert _user_ids(path) == {str(slow.account.user_id)}
+
+
+async def test_a_lock_stops_no_reader_and_not_the_loop(path: Path, store: SqliteStore) -> None:
+    account = await _register(store)
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        write = asyncio.create_task(store.apply(account, Rename("Bea", None)))
+        took = []
+        for _ in range(200):
+            begun = time.perf_counter()
+            await asyncio.sleep(0)
+            assert await store.get(account.user_id) == account
+            took.append(time.perf_counter() - begun)
+        assert not write.done()
+        assert statistics.median(took) < 0.01
         holder.execute("ROLLBACK")
-        closing.result(20)
-        done = [write.exception(20) for write in writes]
-    assert holder.execute("SELECT count(*) FROM users").fetchone() == (done.count(None),)
-    assert all(isinstance(error, StoreUnavailable) for error in done if error)
-    holder.close()
+    assert (await write).first_name == "Bea"
 
 
-def test_many_may_make_the_file_at_once(path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        stores = list(pool.map(SqliteStore, [path] * 8))
-    user = a_user()
-    stores[0].register(user, HASH)
-    assert all(store.get(user.user_id) == user for store in stores)
-    for store in stores:
-        store.close()
-
-
-def test_many_processes_may_make_the_file_at_once(path: Path, tmp_path: Path) -> None:
-    imports = "import pathlib, sys; from killrvideo_grpc.stores.sqlite import SqliteStore"
-    script = f"{imports}; SqliteStore(pathlib.Path(sys.argv[1]))"
-    makers = [subprocess.Popen([sys.executable, "-c", script, str(path)], env=environment(tmp_path)) for _ in range(4)]
-    assert [maker.wait(30) for maker in makers] == [0] * 4
-
-
-def test_a_newer_file_is_refused(path: Path) -> None:
-    SqliteStore(path).close()
-    with _connected(path) as connection:
-        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
-    connection.close()
-    with pytest.raises(UnusableStore, match=f"version {len(MIGRATIONS) + 1}.*up to {len(MIGRATIONS)}"):
-        SqliteStore(path)
-
-
-def test_a_database_of_another_program_is_refused_and_kept(path: Path) -> None:
-    path.parent.mkdir()
-    with _connected(path) as connection:
-        connection.execute("CREATE TABLE songs (title TEXT)")
-    with pytest.raises(UnusableStore, match="another program"):
-        SqliteStore(path)
-    assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("songs",)]
-    connection.close()
-
-
-def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(b"not a database" * 100)
-    with pytest.raises(UnusableStore, match="not a database"):
-        SqliteStore(path)
-    assert path.read_bytes() == b"not a database" * 100
-
-
-def test_a_file_that_breaks_later_is_unavailable_and_logged(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = SqliteStore(path)
-    store.close()
-    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8192)
-    store = SqliteStore(path)
-    with pytest.raises(StoreUnavailable):
-        store.register(a_user("planted@example.org"), HASH)
-    store.close()
-    printed = capsys.readouterr()
-    assert "SQLITE_CORRUPT" in printed.out + printed.err
-    assert "planted" not in printed.out + printed.err
-
-
-def test_a_file_that_is_deleted_takes_no_more_accounts(path: Path) -> None:
-    store = SqliteStore(path)
-    store.register(a_user(), HASH)
-    for file in path.parent.iterdir():
-        file.unlink()
-    with pytest.raises(StoreUnavailable):
-        store.register(a_user(), HASH)
-    with pytest.raises(StoreUnavailable):
-        store.ping()
-    store.close()
-    assert list(path.parent.iterdir()) == []
-
-
-def test_a_locked_file_is_waited_for_in_vain(path: Path) -> None:
-    store = SqliteStore(path)
-    user = a_user()
-    holder = sqlite3.connect(path, isolation_level=None)
-    holder.execute("BEGIN IMMEDIATE")
-    with deadline.within(0.2), pytest.raises(DeadlineExceeded):
-        store.register(user, HASH)
-    with deadline.within(MAX_WAIT + 5), pytest.raises(StoreUnavailable):
-        store.register(user, HASH)
-    assert store.get(user.user_id) is None  # reading goes on while another writes
-    holder.execute("COMMIT")
-    holder.close()
-    store.register(user, HASH)
-    assert store.get(user.user_id) == user
-    store.close()
-
-
-FULL_DISK = """
-import pathlib, resource, sys
-from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.sqlite import SqliteStore
-from tests.support.accounts import a_user
-path = pathlib.Path(sys.argv[1])
-store = SqliteStore(path)
-kept = a_user("kept@example.org")
-store.register(kept, "hash")
-size = pathlib.Path(f"{path}-wal").stat().st_size
-resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-try:
-    store.register(a_user("lost@example.org"), "hash")
-    sys.exit("a full disk took an account")
-except StoreUnavailable:
-    pass
-assert store.get(kept.user_id) == kept
-assert store.find_credentials("lost@example.org") is None
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-store.register(a_user("lost@example.org"), "hash")
-"""
-
-READ_ONLY = """
-import pathlib, sys
-from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.sqlite import SqliteStore
-from tests.support.accounts import a_user
-store = SqliteStore(pathlib.Path(sys.argv[1]))
-kept = a_user()
-store.register(kept, "hash")
-store._connection.raw.execute("PRAGMA query_only = ON")  # what a read-only file system answers, for root too
-try:
-    store.register(a_user("lost@example.org"), "hash")
-    sys.exit("a read-only file took an account")
-except StoreUnavailable:
-    pass
-assert store.get(kept.user_id) == kept
-assert store.find_credentials("lost@example.org") is None
+RECOVERY = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as index:
+    for place in (120, 122):  # the locks of a writer and of a recovery, see SQLite's "WAL-mode File Format"
+        fcntl.lockf(index, fcntl.LOCK_EX, 1, place)
+    index.write(bytes(136))  # the header, which whoever reads next must recover
+    index.flush()
+    print("locked", flush=True)
+    sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("script", [FULL_DISK, READ_ONLY], ids=["full", "read-only"])
-def test_what_can_not_be_written_leaves_no_half_account(path: Path, tmp_path: Path, script: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(path)],
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
+@contextmanager
+def recovering(path: Path) -> Iterator[Callable[[], object]]:
+    """Runs a process that recovers the file's index, until the function is called that this returns."""
+    command = [sys.executable, "-c", RECOVERY, f"{path}-shm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"locked\n"
+        yield process.communicate
 
 
-def _connected(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(path)
+async def test_a_read_that_finds_the_file_locked_waits_beside_the_loop(path: Path, store: SqliteStore) -> None:
+    """After a crash of another process, a third one recovers the file's index and locks out all readers."""
+    account = await _register(store)
+    with recovering(path) as unlock:
+        begun = time.perf_counter()
+        read = asyncio.create_task(store.get(account.user_id))
+        await asyncio.sleep(0)  # it begins
+        assert time.perf_counter() - begun < 0.5
+        assert not read.done()
+        unlock()
+        assert await read == account
+    assert await store.get(account.user_id) == account
+
+
+async def test_a_lock_is_waited_for_in_vain(
+    store: SqliteStore, holder: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_writer, "MAX_WAIT", 0.2)
+    begun = time.monotonic()
+    outcomes = await asyncio.gather(*(_register(store) for _ in range(8)), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 8
+    assert 0.15 < time.monotonic() - begun < 1  # all at once, not one after the other
+    holder.execute("ROLLBACK")
+    account = await _register(store)
+    assert await store.get(account.user_id) == account
+
+
+async def _register(store: SqliteStore) -> Account:
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    return account
+
+
+def _user_ids(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {userid for (userid,) in connection.execute("SELECT userid FROM accounts")}

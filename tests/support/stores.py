@@ -1,22 +1,28 @@
 """The real SQLite store, with trouble on demand."""
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from threading import Event
 from uuid import UUID
 
+from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.user import Credentials, User
 from killrvideo_grpc.stores.sqlite import SqliteStore
 
 
-class FlakyStore(SqliteStore):
-    """Looks for credentials only while `go_on` is set, and then fails with `error` if there is one.
+async def undisturbed() -> None:
+    """Does nothing before a read."""
 
-    `waiting` is set once a call has come so far. `reads` counts the accounts read by id, `on_read` comes before each.
+
+class FlakyStore(SqliteStore):
+    """Looks for credentials by e-mail only while `go_on` is set, and then fails with `error` if there is one.
+
+    `waiting` is set once a call has come so far. Tests use both events from threads of their own, while the store runs
+    on a server's event loop. `reads` counts the accounts read by id, `on_read` is awaited before each.
     """
 
-    on_read: Callable[[], object]
+    on_read: Callable[[], Awaitable[None]]
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -24,21 +30,23 @@ class FlakyStore(SqliteStore):
         self.waiting, self.go_on = Event(), Event()
         self.go_on.set()
         self.reads = 0
-        self.on_read = lambda: None
+        self.on_read = undisturbed
 
-    def ping(self) -> None:
+    async def ping(self) -> None:
         if isinstance(self.error, StoreUnavailable):
             raise self.error
-        super().ping()
+        await super().ping()
 
-    def find_credentials(self, email: str) -> Credentials | None:
+    async def find_credentials(self, email: str) -> Credentials | None:
         self.waiting.set()
-        self.go_on.wait(20)
+        # Polled, because to wait for it would block the loop, or a thread even after this call was cancelled.
+        while not self.go_on.is_set():  # noqa: ASYNC110 # asyncio's own events can't be set from a test's thread
+            await asyncio.sleep(0.005)
         if self.error:
             raise self.error
-        return super().find_credentials(email)
+        return await super().find_credentials(email)
 
-    def get(self, user_id: UUID) -> User | None:
+    async def get(self, user_id: UUID) -> Account | None:
         self.reads += 1
-        self.on_read()
-        return super().get(user_id)
+        await self.on_read()
+        return await super().get(user_id)

@@ -1,0 +1,181 @@
+"""What the SQLite store writes. Each function runs in a transaction of the caller's, which an exception rolls back."""
+
+import sqlite3
+from typing import assert_never
+from uuid import UUID
+
+from killrvideo_grpc.domain.account import Account, AccountStatus, Role, Session, normal_email
+from killrvideo_grpc.domain.changes import (
+    AssignRole,
+    Change,
+    ChangePassword,
+    EndSessions,
+    Event,
+    OpenSession,
+    RefreshSession,
+    Rename,
+    RenewHash,
+    RevokeRole,
+    SetStatus,
+)
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
+from killrvideo_grpc.stores.sqlite_rows import (
+    ACCOUNT_COLUMNS,
+    DELETED,
+    SESSION_COLUMNS,
+    account_row,
+    find_account,
+    session_row,
+    to_millis,
+)
+
+_SessionChange = OpenSession | RefreshSession | EndSessions | ChangePassword
+_AccountChange = Rename | RenewHash | AssignRole | RevokeRole | SetStatus
+
+_INSERT_ACCOUNT = (
+    f"INSERT INTO accounts (claimed_email, hashed_password, {', '.join(ACCOUNT_COLUMNS)})"
+    f" VALUES (?, ?{', ?' * len(ACCOUNT_COLUMNS)})"
+)
+_INSERT_SESSION = (
+    f"INSERT INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
+)
+# The condition is the one of the index active_moderators.
+_ACTIVE_MODERATORS = "SELECT userid FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"')"
+
+
+def register(connection: sqlite3.Connection, account: Account, password_hash: str, event: Event) -> None:
+    """Inserts an account. Raises EmailAlreadyRegistered."""
+    try:
+        connection.execute(_INSERT_ACCOUNT, (normal_email(account.email), password_hash, *account_row(account)))
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
+            raise
+        raise EmailAlreadyRegistered from None
+    _record(connection, event)
+
+
+def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: Event | None) -> Account:
+    """Applies a change and returns the account as it is afterwards. Raises UserNotFound and LastModerator."""
+    account = _existing(connection, user_id)
+    if isinstance(change, _SessionChange):
+        _change_sessions(connection, user_id, change)
+    else:
+        _change_account(connection, account, change)
+    if event:
+        _record(connection, event)
+    return _existing(connection, user_id)
+
+
+def delete(connection: sqlite3.Connection, user_id: UUID, event: Event, *, force: bool) -> None:
+    """Leaves nothing of an account but its id and dates. Raises UserNotFound and LastModerator."""
+    account = _existing(connection, user_id)
+    if not force:
+        _leave_a_moderator(connection, account)
+    connection.execute(
+        "UPDATE accounts SET account_status = ?, claimed_email = NULL, email = '', firstname = '', lastname = '',"
+        " roles = '[]', credential_id = '', hashed_password = '' WHERE userid = ?",
+        (DELETED, str(user_id)),
+    )
+    _delete_sessions(connection, user_id)
+    _record(connection, event)
+
+
+def _change_account(connection: sqlite3.Connection, account: Account, change: _AccountChange) -> None:
+    user_id = account.user_id
+    match change:
+        case Rename():
+            names = "firstname = coalesce(?, firstname), lastname = coalesce(?, lastname)"
+            _update(connection, user_id, names, change.first_name, change.last_name)
+        case RenewHash():
+            if account.credential_id == change.credential_id:
+                _update(connection, user_id, "hashed_password = ?", change.password_hash)
+        case AssignRole():
+            _change_roles(connection, user_id, "SELECT value FROM json_each(roles) UNION SELECT ?", change.role)
+        case RevokeRole():
+            if change.role is Role.MODERATOR and not change.force:
+                _leave_a_moderator(connection, account)
+            _change_roles(connection, user_id, "SELECT value FROM json_each(roles) WHERE value != ?", change.role)
+        case SetStatus():
+            if change.status is not AccountStatus.ACTIVE:
+                _leave_a_moderator(connection, account)
+            _update(connection, user_id, "account_status = ?", change.status)
+        case _:
+            assert_never(change)
+
+
+def _change_sessions(connection: sqlite3.Connection, user_id: UUID, change: _SessionChange) -> None:
+    match change:
+        case OpenSession(session, removed):
+            _end_sessions(connection, user_id, removed)
+            _insert_session(connection, user_id, session)
+            _update(connection, user_id, "last_login_date = ?", to_millis(session.created_date))
+        case RefreshSession(session_id, generation, at):
+            connection.execute(
+                "UPDATE sessions SET generation = max(generation, ?), refreshed_date = ?"
+                " WHERE userid = ? AND session_id = ?",
+                (generation, to_millis(at), str(user_id), session_id),
+            )
+        case EndSessions(session_ids):
+            _end_sessions(connection, user_id, session_ids)
+        case ChangePassword():
+            hashed, session = change.password_hash, change.session
+            _update(connection, user_id, "credential_id = ?, hashed_password = ?", session.credential_id, hashed)
+            _delete_sessions(connection, user_id)
+            _insert_session(connection, user_id, session)
+        case _:
+            assert_never(change)
+
+
+def _existing(connection: sqlite3.Connection, user_id: UUID) -> Account:
+    account = find_account(connection, user_id)
+    if account is None:
+        raise UserNotFound
+    return account
+
+
+def _leave_a_moderator(connection: sqlite3.Connection, account: Account) -> None:
+    """Raises LastModerator where this account is the only active moderator."""
+    if account.status is AccountStatus.ACTIVE and Role.MODERATOR in account.roles:
+        others = connection.execute(f"{_ACTIVE_MODERATORS} AND userid != ? LIMIT 1", (str(account.user_id),))
+        if not others.fetchall():
+            raise LastModerator
+
+
+def _update(connection: sqlite3.Connection, user_id: UUID, assignments: str, *values: str | int | None) -> None:
+    connection.execute(f"UPDATE accounts SET {assignments} WHERE userid = ?", (*values, str(user_id)))
+
+
+def _change_roles(connection: sqlite3.Connection, user_id: UUID, selection: str, role: Role) -> None:
+    # In SQL, so that roles of a newer version, which this one can't read, stay.
+    _update(connection, user_id, f"roles = (SELECT json_group_array(value) FROM ({selection}))", role)
+
+
+def _insert_session(connection: sqlite3.Connection, user_id: UUID, session: Session) -> None:
+    connection.execute(_INSERT_SESSION, (str(user_id), *session_row(session)))
+
+
+def _end_sessions(connection: sqlite3.Connection, user_id: UUID, session_ids: frozenset[str]) -> None:
+    keys = [(str(user_id), session_id) for session_id in session_ids]
+    connection.executemany("DELETE FROM sessions WHERE userid = ? AND session_id = ?", keys)
+
+
+def _delete_sessions(connection: sqlite3.Connection, user_id: UUID) -> None:
+    connection.execute("DELETE FROM sessions WHERE userid = ?", (str(user_id),))
+
+
+def _record(connection: sqlite3.Connection, event: Event) -> None:
+    connection.execute(
+        "INSERT INTO events (event_id, at, account, action, actor, reason, request_id, before, after)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            str(event.event_id),
+            to_millis(event.at),
+            str(event.account),
+            event.action,
+            event.actor,
+            event.reason,
+            event.request_id,
+            event.before,
+            event.after,
+        ),
+    )

@@ -1,0 +1,137 @@
+"""Accounts as rows of the SQLite file, and what is read from them."""
+
+import json
+import sqlite3
+from collections.abc import Collection
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+from uuid import UUID
+
+from killrvideo_grpc.domain.account import Account, Credentials, Role, Session, normal_email, read_roles, read_status
+
+DELETED = "deleted"  # the account_status of what is left of a deleted account, which no statement here finds
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+SESSION_COLUMNS = ("session_id", "credential_id", "generation", "created_date", "refreshed_date", "user_agent")
+ACCOUNT_COLUMNS = (
+    "userid",
+    "email",
+    "firstname",
+    "lastname",
+    "roles",
+    "account_status",
+    "created_date",
+    "last_login_date",
+    "credential_id",
+)
+_SELECTED = ", ".join(
+    [f"sessions.{column}" for column in SESSION_COLUMNS] + [f"accounts.{column}" for column in ACCOUNT_COLUMNS]
+)
+_USERID = len(SESSION_COLUMNS)  # where a row's account begins
+# A row for each session; one row, with NULL for the session, where there is none.
+_FROM = f"FROM accounts LEFT JOIN sessions USING (userid) WHERE account_status != '{DELETED}'"
+_ACCOUNT = f"SELECT {_SELECTED} {_FROM} AND accounts.userid = ?"
+_ACCOUNTS = f"SELECT {_SELECTED} {_FROM} AND accounts.userid IN (SELECT value FROM json_each(?))"
+_CREDENTIALS = f"SELECT {_SELECTED}, hashed_password {_FROM} AND accounts.userid = ?"
+_CREDENTIALS_BY_EMAIL = f"SELECT {_SELECTED}, hashed_password {_FROM} AND claimed_email = ?"
+
+Row = tuple[Any, ...]
+
+
+def find_account(connection: sqlite3.Connection, user_id: UUID) -> Account | None:
+    """Reads an account with its sessions, in one statement: the hot path of every call that carries a token."""
+    rows = connection.execute(_ACCOUNT, (str(user_id),)).fetchall()
+    return _account(user_id, rows) if rows else None
+
+
+def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) -> dict[UUID, Account]:
+    """Reads those of the accounts that exist."""
+    rows_by_id: dict[str, list[Row]] = {}
+    for row in connection.execute(_ACCOUNTS, (json.dumps([str(user_id) for user_id in user_ids]),)):
+        rows_by_id.setdefault(row[_USERID], []).append(row)
+    return {(user_id := UUID(key)): _account(user_id, rows) for key, rows in rows_by_id.items()}
+
+
+def find_credentials(connection: sqlite3.Connection, key: UUID | str) -> Credentials | None:
+    """Reads an account with its hash: by its id, or by an e-mail address in any spelling."""
+    if isinstance(key, UUID):
+        rows = connection.execute(_CREDENTIALS, (str(key),)).fetchall()
+    else:
+        rows = connection.execute(_CREDENTIALS_BY_EMAIL, (normal_email(key),)).fetchall()
+    if not rows:
+        return None
+    account = _account(UUID(rows[0][_USERID]), [row[:-1] for row in rows])
+    return Credentials(account=account, password_hash=rows[0][-1])
+
+
+def probe(connection: sqlite3.Connection, _: None) -> None:
+    """Reads whatever comes first."""
+    connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
+
+
+def account_row(account: Account) -> Row:
+    """Returns the account as values of ACCOUNT_COLUMNS."""
+    return (
+        str(account.user_id),
+        account.email,
+        account.first_name,
+        account.last_name,
+        json.dumps(sorted(account.roles)),
+        account.status,
+        to_millis(account.created_date),
+        None if account.last_login_date is None else to_millis(account.last_login_date),
+        account.credential_id,
+    )
+
+
+def session_row(session: Session) -> Row:
+    """Returns the session as values of SESSION_COLUMNS."""
+    return (
+        session.session_id,
+        session.credential_id,
+        session.generation,
+        to_millis(session.created_date),
+        to_millis(session.refreshed_date),
+        session.user_agent,
+    )
+
+
+def to_millis(moment: datetime) -> int:
+    """Returns milliseconds since 1970."""
+    return (moment - EPOCH) // timedelta(milliseconds=1)
+
+
+def _account(user_id: UUID, rows: list[Row]) -> Account:
+    _, email, first_name, last_name, roles, status, created, last_login, credential = rows[0][_USERID:]
+    sessions: dict[str, Session] = {}
+    dead_sessions: list[str] = []
+    for session_id, opened_with, generation, opened, refreshed, user_agent, *_ in rows:
+        if opened_with == credential:
+            sessions[session_id] = Session(
+                session_id, opened_with, generation, _to_datetime(opened), _to_datetime(refreshed), user_agent
+            )
+        elif session_id is not None:
+            dead_sessions.append(session_id)
+    return Account(
+        user_id=user_id,
+        email=email,
+        first_name=first_name,
+        last_name=last_name,
+        roles=_roles(roles),
+        status=read_status(status),
+        created_date=_to_datetime(created),
+        last_login_date=None if last_login is None else _to_datetime(last_login),
+        credential_id=credential,
+        sessions=sessions,
+        dead_sessions=frozenset(dead_sessions),
+    )
+
+
+@lru_cache(64)  # there are only so many sets of roles, and GetMe reads one in each call
+def _roles(names: str) -> frozenset[Role]:
+    return read_roles(json.loads(names))
+
+
+def _to_datetime(millis: int) -> datetime:
+    return datetime.fromtimestamp(millis / 1000, UTC)  # twice as fast as adding to EPOCH, and exact until 2242

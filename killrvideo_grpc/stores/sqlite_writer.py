@@ -1,0 +1,110 @@
+"""The one thread that writes to the file, so that nothing that may wait runs on the event loop."""
+
+import asyncio
+import contextvars
+import errno
+import sqlite3
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Concatenate, ParamSpec, TypeVar
+
+from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, transaction, unavailable
+
+MAX_WAIT = 5.0  # seconds that a call waits for locks of other processes, its time in our queue included
+LOOK_SECONDS = 0.05  # between two looks, while it waits for a lock, at whether anybody still wants the write
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Work = Callable[Concatenate[sqlite3.Connection, P], T]
+
+
+@dataclass(slots=True)
+class _Job:
+    """A place in the queue. `is_abandoned` is set on the event loop once nobody waits for the result any more."""
+
+    give_up_at: float = field(default_factory=lambda: time.monotonic() + MAX_WAIT)
+    is_abandoned: bool = False
+
+
+class Writer:
+    """Runs work on its connection, one after the other in the order of the calls.
+
+    Work whose caller is cancelled while it waits, in the queue or for a lock, never runs; once begun, it runs to its
+    end. All methods that run work raise StoreUnavailable for any trouble with the file.
+    """
+
+    def __init__(self, file: DatabaseFile, connection: sqlite3.Connection) -> None:
+        self._file = file
+        self._connection = connection
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._is_closed = False
+
+    async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs work in a transaction that is on disk when this returns. An exception rolls it back."""
+
+        def transact(job: _Job) -> T:
+            while True:
+                self._wait_at_most(job, LOOK_SECONDS)
+                self._file.fail_if_replaced()
+                try:
+                    with transaction(self._connection, "BEGIN IMMEDIATE"):
+                        self._fail_if_unwanted(job)  # it may have waited for the lock
+                        return work(self._connection, *args, **kwargs)
+                except sqlite3.Error as error:
+                    if not is_busy(error) or time.monotonic() >= job.give_up_at:
+                        raise
+
+        return await self._queue(transact)
+
+    async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Runs work that only reads, where it can wait for a lock."""
+
+        def query(job: _Job) -> T:
+            self._wait_at_most(job, MAX_WAIT)
+            return work(self._connection, *args, **kwargs)
+
+        return await self._queue(query)
+
+    async def close(self) -> None:
+        """Waits for the work that has begun, refuses what still waits, and closes the connection."""
+        if not self._is_closed:
+            self._is_closed = True
+            closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
+            self._thread.shutdown(wait=False)
+            await asyncio.shield(closing)  # it closes even if nobody waits for it any more
+
+    async def _queue(self, work: Callable[[_Job], T]) -> T:
+        if self._is_closed:
+            raise unavailable(_closed())
+        context = contextvars.copy_context()  # so that what is logged over there names the request
+        job = _Job()
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._thread, context.run, self._run, work, job)
+        except asyncio.CancelledError:
+            job.is_abandoned = True
+            raise
+
+    def _run(self, work: Callable[[_Job], T], job: _Job) -> T:
+        try:
+            self._fail_if_unwanted(job)
+            return work(job)
+        except (sqlite3.Error, OSError) as error:
+            raise unavailable(error) from None
+
+    def _fail_if_unwanted(self, job: _Job) -> None:
+        if self._is_closed:
+            raise _closed()
+        if job.is_abandoned:
+            raise OSError(errno.ECANCELED, "nobody waits for it any more")
+
+    def _wait_at_most(self, job: _Job, seconds: float) -> None:
+        """Sets how long SQLite waits for a lock: so long, or for what is left of the job's time."""
+        left = min(seconds, max(0.0, job.give_up_at - time.monotonic()))
+        self._connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
+
+
+def _closed() -> OSError:
+    return OSError(errno.ESHUTDOWN, "the store is closed")

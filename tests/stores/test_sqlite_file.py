@@ -1,0 +1,211 @@
+"""What only the SQLite store promises of its file: who can read it, what is on disk, and what trouble ends in."""
+
+import asyncio
+import sqlite3
+import stat
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from killrvideo_grpc.domain.changes import OpenSession, Rename
+from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
+from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite_schema import MIGRATIONS
+from tests.support.accounts import HASH, a_session, an_account, an_event
+
+ROOT = Path(__file__).parents[2]
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "folder" / "killrvideo.db"
+
+
+@pytest.fixture
+def public_file(path: Path) -> Path:
+    path.parent.mkdir()
+    path.touch(0o644)
+    return path
+
+
+async def test_all_of_its_files_are_private(path: Path, public_file: Path) -> None:
+    store = SqliteStore(public_file)
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
+    assert len(list(path.parent.iterdir())) > 1  # the write-ahead log is there too
+    await store.close()
+
+
+async def test_its_folder_is_private(path: Path) -> None:
+    await SqliteStore(path).close()
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+async def test_what_is_answered_is_on_disk(path: Path) -> None:
+    store = SqliteStore(path)
+    connection = store._writer._connection
+    assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]  # FULL
+    assert connection.execute("PRAGMA journal_mode").fetchall() == [("wal",)]
+    await store.close()
+
+
+async def test_what_was_deleted_is_not_on_disk(path: Path) -> None:
+    store = SqliteStore(path)
+    account = an_account(first_name="plantedname")
+    await store.register(account, HASH, an_event(account))
+    await store.apply(account, OpenSession(a_session(account, user_agent="plantedagent")))
+    await store.delete(account, an_event(account))
+    await store.close()
+    (left,) = path.parent.iterdir()  # closing moved the write-ahead log into the file
+    assert b"planted" not in left.read_bytes()
+    assert account.email.encode() not in left.read_bytes()
+
+
+async def test_many_may_make_the_file_at_once(path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        stores = list(pool.map(SqliteStore, [path] * 8))
+    account = an_account()
+    await stores[0].register(account, HASH, an_event(account))
+    assert [await store.get(account.user_id) for store in stores] == [account] * 8
+    for store in stores:
+        await store.close()
+
+
+def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
+    imports = "import pathlib, sys; from killrvideo_grpc.stores.sqlite import SqliteStore"
+    script = f"{imports}; SqliteStore(pathlib.Path(sys.argv[1]))"
+    makers = [subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT) for _ in range(4)]
+    assert [maker.wait(30) for maker in makers] == [0] * 4
+
+
+async def test_a_newer_file_is_refused(path: Path) -> None:
+    await SqliteStore(path).close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
+    with pytest.raises(UnusableStore, match=f"version {len(MIGRATIONS) + 1}.*up to {len(MIGRATIONS)}"):
+        SqliteStore(path)
+
+
+def test_a_database_of_another_program_is_refused_and_kept(path: Path) -> None:
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+        with pytest.raises(UnusableStore, match="another program"):
+            SqliteStore(path)
+        assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("songs",)]
+
+
+def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(UnusableStore, match="not a database"):
+        SqliteStore(path)
+    assert path.read_bytes() == b"not a database" * 100
+
+
+def test_a_folder_is_refused(path: Path) -> None:
+    path.mkdir(parents=True)
+    with pytest.raises(UnusableStore, match="it is no file"):
+        SqliteStore(path)
+
+
+@pytest.fixture
+def broken_file(path: Path) -> Path:
+    """A file that opens, for its first page is whole."""
+    asyncio.run(SqliteStore(path).close())
+    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8 * 4096)
+    return path
+
+
+async def test_a_broken_file_is_unavailable_and_logged(broken_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, account = SqliteStore(broken_file), an_account("planted@example.org")
+    for call in (store.register(account, HASH, an_event(account)), store.find_credentials(account.email)):
+        with pytest.raises(StoreUnavailable):
+            await call
+        printed = capsys.readouterr()
+        assert "SQLITE_CORRUPT" in printed.out + printed.err
+        assert "planted" not in printed.out + printed.err
+    await store.close()
+
+
+async def test_a_file_that_is_deleted_takes_no_more_accounts(path: Path) -> None:
+    store, account = SqliteStore(path), an_account()
+    await store.register(account, HASH, an_event(account))
+    for file in path.parent.iterdir():
+        file.unlink()
+    with pytest.raises(StoreUnavailable):
+        await store.apply(account, Rename("Bea", None))
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    await store.close()
+    assert list(path.parent.iterdir()) == []
+
+
+async def test_a_file_that_is_replaced_takes_no_more_accounts(path: Path, tmp_path: Path) -> None:
+    store, account = SqliteStore(path), an_account()
+    await SqliteStore(tmp_path / "restored.db").close()
+    (tmp_path / "restored.db").replace(path)
+    with pytest.raises(StoreUnavailable):
+        await store.register(account, HASH, an_event(account))
+    with pytest.raises(StoreUnavailable):
+        await store.ping()
+    await store.close()
+
+
+FRAME = """
+import asyncio, pathlib, resource, sys
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores.sqlite import SqliteStore
+from tests.support.accounts import HASH, a_session, an_account, an_event
+
+async def main(path):
+    store = SqliteStore(path)
+    kept, lost = an_account(), an_account()
+    await store.register(kept, HASH, an_event(kept))
+{break_it}
+    try:
+        await store.register(lost, HASH, an_event(lost))
+        sys.exit("an account was taken")
+    except StoreUnavailable:
+        pass
+    assert await store.get(kept.user_id) == kept
+    assert await store.find_credentials(lost.email) is None
+{mend_it}
+    await store.register(lost, HASH, an_event(lost))
+    assert await store.get(lost.user_id) == lost
+    await store.close()
+
+asyncio.run(main(pathlib.Path(sys.argv[1])))
+"""
+FULL_DISK = FRAME.format(
+    break_it="""
+    size = pathlib.Path(f"{path}-wal").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+""",
+    mend_it="    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))",
+)
+# What a read-only file system answers, for root too.
+READ_ONLY = FRAME.format(
+    break_it="    store._writer._connection.execute('PRAGMA query_only = ON')",
+    mend_it="    store._writer._connection.execute('PRAGMA query_only = OFF')",
+)
+
+
+@pytest.mark.parametrize("script", [FULL_DISK, READ_ONLY], ids=["full", "read-only"])
+def test_what_can_not_be_written_leaves_no_half_account(path: Path, script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

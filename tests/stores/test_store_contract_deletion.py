@@ -1,0 +1,117 @@
+"""What every AccountStore promises of deleted accounts."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account, Credentials, normal_email
+from killrvideo_grpc.domain.changes import Action, Change, OpenSession, Rename
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, UserNotFound
+from killrvideo_grpc.domain.ports import AccountStore
+from tests.stores.harness import Harness
+from tests.stores.test_store_contract import CHANGES
+from tests.support.accounts import HASH, a_session, an_account, an_address, an_event
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def deleted(store: AccountStore, account: Account) -> Account:
+    """An account as it was before it was deleted."""
+    opened = await store.apply(account, OpenSession(a_session(account)))
+    await store.delete(account, an_event(account, Action.DELETED))
+    return opened
+
+
+async def test_a_deleted_account_is_missing(stores: list[AccountStore], deleted: Account) -> None:
+    for store in stores:
+        assert await store.get(deleted.user_id) is None
+        assert await store.get_credentials(deleted.user_id) is None
+        assert await store.get_many([deleted.user_id]) == {}
+        assert await store.find_credentials(deleted.email) is None
+
+
+async def test_nobody_deletes_an_account_twice(stores: list[AccountStore], account: Account) -> None:
+    outcomes = await asyncio.gather(
+        *(store.delete(account, an_event(account, Action.DELETED)) for store in stores), return_exceptions=True
+    )
+    assert outcomes.count(None) == 1
+    assert [type(outcome) for outcome in outcomes if outcome] == [UserNotFound] * 3
+    with pytest.raises(UserNotFound):
+        await stores[0].delete(account, an_event(account, Action.DELETED), force=True)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_deleted_account_can_not_be_changed(
+    store: AccountStore, deleted: Account, change: Callable[[Account], Change]
+) -> None:
+    with pytest.raises(UserNotFound):
+        await store.apply(deleted, change(deleted), an_event(deleted))
+    assert await store.get(deleted.user_id) is None
+
+
+async def test_a_deleted_account_leaves_nothing_personal(harness: Harness) -> None:
+    store, account = harness.open(), an_account(f"Planted.Address.{an_address()}", first_name="Plantedfirst")
+    session = a_session(account, user_agent="plantedagent")
+    await store.register(account, HASH.replace("abc", "xyz"), an_event(account))
+    await store.apply(account, OpenSession(session))
+    await store.apply(account, Rename(None, "Plantedlast"))
+    before = harness.raw_text().lower()
+    await store.delete(account, an_event(account, Action.DELETED))
+    await store.close()
+    after = await _swept_text(harness)
+    assert str(account.user_id) in after
+    planted = [account.email, "Plantedfirst", "Plantedlast", "plantedagent", "xyz", session.session_id]
+    assert [text for text in planted if text.lower() not in before] == []
+    assert [text for text in planted if text.lower() in after] == []
+
+
+async def test_what_races_with_a_deletion_leaves_nothing_either(harness: Harness, account: Account) -> None:
+    stores = [harness.open() for _ in range(4)]
+
+    async def attempt(store: AccountStore, change: Change) -> None:
+        with suppress(UserNotFound):
+            await store.apply(account, change)
+
+    await asyncio.gather(
+        *(attempt(store, Rename("Plantedlate", None)) for store in stores),
+        *(attempt(store, OpenSession(a_session(account, user_agent="plantedlate"))) for store in stores),
+        stores[3].delete(account, an_event(account, Action.DELETED)),
+        *(attempt(store, Rename(None, "Plantedlate")) for store in stores),
+    )
+    assert await stores[0].get(account.user_id) is None
+    for store in stores:
+        await store.close()
+    assert "plantedlate" not in await _swept_text(harness)
+
+
+async def test_the_address_of_a_deleted_account_is_free_for_one(stores: list[AccountStore], deleted: Account) -> None:
+    claims = [an_account(deleted.email.upper()) for _ in range(16)]
+    outcomes = await asyncio.gather(
+        *(stores[n % 4].register(claim, HASH, an_event(claim)) for n, claim in enumerate(claims)),
+        return_exceptions=True,
+    )
+    assert [type(outcome) for outcome in outcomes if outcome] == [EmailAlreadyRegistered] * 15
+    winner = claims[outcomes.index(None)]
+    assert await stores[0].find_credentials(normal_email(deleted.email)) == Credentials(winner, HASH)
+    assert await stores[0].get(deleted.user_id) is None
+
+
+async def test_an_address_can_change_hands_again_and_again(store: AccountStore) -> None:
+    address = an_address()
+    for _ in range(3):
+        account = an_account(address)
+        await store.register(account, HASH, an_event(account))
+        assert await store.find_credentials(address) == Credentials(account, HASH)
+        await store.delete(account, an_event(account, Action.DELETED))
+        assert await store.find_credentials(address) is None
+
+
+async def _swept_text(harness: Harness) -> str:
+    """All that the database holds, in lower case, after a store finished what closed ones have left to it."""
+    store = harness.open()
+    await store.sweep()
+    await store.close()
+    return harness.raw_text().lower()
