@@ -1,173 +1,175 @@
-"""Accounts on Astra DB, or on any Data API: a document that decides, and a row that follows (docs/astra.md)."""
+"""Accounts on Astra DB, or on any Data API: a document each, and one update of it a change (docs/astra.md)."""
 
-import time
-from dataclasses import replace
-from datetime import UTC, datetime
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from contextlib import asynccontextmanager
 from uuid import UUID
 
-import structlog
-
-from killrvideo_grpc.domain.errors import DeadlineExceeded, EmailAlreadyRegistered, StoreUnavailable
-from killrvideo_grpc.domain.user import AccountStatus, Credentials, Role, User, normal_email, read_roles, read_status
-from killrvideo_grpc.stores.data_api import AlreadyExists, DataApi, Document, RequestRefused, Row
+from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role
+from killrvideo_grpc.domain.changes import AssignRole, Change, Event, RevokeRole, SetStatus
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
+from killrvideo_grpc.stores.account_documents import (
+    deletion,
+    document_id,
+    erasure,
+    is_deleted,
+    new_document,
+    read_account,
+    read_credentials,
+    shows_moderator,
+    update_for,
+)
+from killrvideo_grpc.stores.astra_repair import Repairs
+from killrvideo_grpc.stores.background import Background
+from killrvideo_grpc.stores.data_api import DataApi, Document, Update
+from killrvideo_grpc.stores.data_api_errors import AlreadyExists
+from killrvideo_grpc.stores.email_claims import EmailClaims, claim_id, owner_of
 from killrvideo_grpc.stores.joined_reads import JoinedReads
-
-_log = structlog.get_logger("killrvideo_grpc.stores.astra")
+from killrvideo_grpc.stores.moderators import Moderators
+from killrvideo_grpc.stores.projections import Projections
 
 
 class AstraStore:
-    """Implements `UserStore`. The document in `login_credentials` is the account; the row in `users` shows it."""
+    """Implements `AccountStore`. Rows and events are written after the answer, and if we crash, by a sweep."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self._reads = JoinedReads(api.find_rows)
+        self._reads = JoinedReads(api.find_documents, api.max_wait)
+        self._claims = EmailClaims(api)
+        self._moderators = Moderators(api)
+        self._projections = Projections(api, self._claims)
+        self._repairs = Repairs(api)
+        self._background = Background()
 
-    def register(self, user: User, password_hash: str) -> None:
-        with self._api.one_wait():
-            self._claim(_document(user, password_hash))
+    async def register(self, account: Account, password_hash: str, event: Event) -> None:
+        document = new_document(account, password_hash, event)
+        async with self._api.within("register"):
+            log = await self._claims.find_log(account.email)
+            if log and owner_of(log):
+                raise EmailAlreadyRegistered
             try:
-                self._api.insert_row(_row(user))
-            except (StoreUnavailable, DeadlineExceeded, RequestRefused):
-                # The account exists all the same, and its first login writes the row.
-                _log.error("row not written, left to repair", user_id=str(user.user_id))
-
-    def find_credentials(self, email: str) -> Credentials | None:
-        document = self._api.find_document(normal_email(email))
-        return _credentials(document) if document else None
-
-    def get(self, user_id: UUID) -> User | None:
-        return _user(self._find_row(user_id))
-
-    def get_registered(self, credentials: Credentials) -> User | None:
-        row = self._find_row(credentials.registered.user_id)
-        return _user(row) or self._repair(credentials.registered, row)
-
-    def record_login(self, user_id: UUID, at: datetime) -> None:
-        self._api.update_row(user_id, {"$set": {"last_login_date": at}})
-
-    def replace_password_hash(self, email: str, old: str, new: str) -> None:
-        # A filter takes one condition, so the old hash can't be one. Between the two requests only another renewal of
-        # the same password can come, for nothing else changes a hash.
-        key = normal_email(email)
-        with self._api.one_wait():
-            document = self._api.find_document(key)
-            if document and document["hashed_password"] == old:
-                self._api.update_document(key, {"$set": {"hashed_password": new}})
-
-    def rename(self, user: User, first_name: str | None, last_name: str | None) -> User:
-        given = {"firstname": first_name, "lastname": last_name}
-        changes = {column: name for column, name in given.items() if name is not None}
-        self._api.update_row(user.user_id, {"$set": changes})
-        return replace(user, first_name=first_name or user.first_name, last_name=last_name or user.last_name)
-
-    def add_role(self, user_id: UUID, role: Role) -> None:
-        self._api.update_row(user_id, {"$push": {"roles": role.value}})
-
-    def remove_role(self, user_id: UUID, role: Role) -> None:
-        self._api.update_row(user_id, {"$pullAll": {"roles": [role.value]}})
-
-    def repair_all(self) -> int:
-        """Writes every row that is missing though its account exists. Returns how many those were."""
-        repaired = 0
-        for document in self._api.documents():
-            registered = _credentials(document).registered
-            row = self._find_row(registered.user_id)
-            if _user(row) is None:
-                self._repair(registered, row)
-                repaired += 1
-        return repaired
-
-    def ping(self) -> None:
-        self._api.ping()
-
-    def close(self) -> None:
-        self._reads.close()
-        self._api.close()
-
-    def _claim(self, document: Document) -> None:
-        """Inserts the document: the one operation that decides a race."""
-        try:
-            self._api.insert_document(document)
-        except AlreadyExists:
-            raise EmailAlreadyRegistered from None
-        except StoreUnavailable:
-            # Either the request was lost or its answer. A second one tells, for a claim of ours carries our user id.
-            try:
-                self._api.insert_document(document)
+                await self._api.insert_document(document)
             except AlreadyExists:
-                found = self._api.find_document(document["_id"])
-                if found is None or found["userid"] != document["userid"]:
-                    raise EmailAlreadyRegistered from None
+                pass  # ours: the answer to a first try was lost
+            if not await self._claims.claim(account.email, account.user_id, log):
+                self._background.start("remove account", lambda: self._api.delete_document(document["_id"]))
+                raise EmailAlreadyRegistered
+        self._project(document)
 
-    def _find_row(self, user_id: UUID) -> Row | None:
-        until = time.monotonic() + self._api.max_wait
+    async def find_credentials(self, email: str) -> Credentials | None:
+        async with self._api.within("find credentials"):
+            owner = await self._claims.find_owner(email)
+            return await self.get_credentials(owner) if owner else None
+
+    async def get_credentials(self, user_id: UUID) -> Credentials | None:
+        return read_credentials(await self._api.find_document(document_id(user_id), with_hashes=True))
+
+    async def get(self, user_id: UUID) -> Account | None:
         self._api.fail_if_away()
+        return read_account(await self._reads.get(document_id(user_id)))
+
+    async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
+        if not user_ids:
+            return {}
+        found = await self._api.find_documents([document_id(user_id) for user_id in set(user_ids)])
+        accounts = (read_account(document) for document in found.values())
+        return {account.user_id: account for account in accounts if account}
+
+    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
+        user_id, update = account.user_id, update_for(change, event)
+        async with self._api.within("apply"):
+            match change:
+                case AssignRole(Role.MODERATOR) | SetStatus(AccountStatus.ACTIVE):
+                    document = await self._change(user_id, update, event)
+                    if shows_moderator(document):
+                        await self._try(self._moderators.settle(user_id, counts=True))
+                    is_settled = True
+                case RevokeRole(Role.MODERATOR) | SetStatus():
+                    force = isinstance(change, RevokeRole) and change.force
+                    async with self._letting_go(account, force=force):
+                        document = await self._change(user_id, update, event)
+                    # Somebody may have promoted the account meanwhile, and counted it before we wrote.
+                    is_settled = await self._try(self._moderators.settle(user_id, counts=False))
+                case _:
+                    document = await self._change(user_id, update, event)
+                    is_settled = True
+        # As long as the guard may count one who is no moderator, the account stays pending, for a sweep to find it.
+        if is_settled and "pending" in update.get("$set", {}):
+            self._project(document)
+        return _existing(document)
+
+    async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
+        user_id, claim = account.user_id, claim_id(account.email)
+        async with self._api.within("delete"):
+            async with self._letting_go(account, force=force):
+                before = await self._api.update_document(document_id(user_id), deletion(event, claim), image="before")
+            if before is None:
+                raise UserNotFound
+            if before.get("deletions", [str(event.event_id)])[0] != str(event.event_id):
+                await self._try(self._erase(user_id, event))
+                raise UserNotFound
+            is_settled = Role.MODERATOR not in before["roles"] or await self._try(self._moderators.settle(user_id))
+            # The account is gone. A sweep does what fails from here on.
+            is_released = await self._try(self._claims.release(claim, user_id))
+        if is_settled and is_released:
+            self._background.start("project", lambda: self._project_released(user_id))
+
+    async def sweep(self) -> int:
+        return await self._repairs.sweep()
+
+    async def ping(self) -> None:
+        await self._api.ping()
+
+    async def close(self) -> None:
+        await self._background.close()
+        self._reads.close()
+        await self._api.close()
+
+    async def _change(self, user_id: UUID, update: Update, event: Event | None) -> Document:
+        document = await self._api.update_document(document_id(user_id), update, image="after")
+        if document is None:
+            raise UserNotFound
+        if is_deleted(document):
+            # It was deleted at the same moment, and has what was just written to it. A tombstone keeps nothing.
+            await self._try(self._erase(user_id, event))
+            raise UserNotFound
+        return document
+
+    async def _erase(self, user_id: UUID, event: Event | None) -> None:
+        document = await self._api.update_document(document_id(user_id), erasure(event), image="after")
+        if document:
+            self._project(document)
+
+    @asynccontextmanager
+    async def _letting_go(self, account: Account, *, force: bool) -> AsyncIterator[None]:
+        """Takes an account out of the guard of the moderators before the change that is made inside."""
+        was_moderator = await self._moderators.let_go(account, force=force)
         try:
-            return self._reads.get(user_id, at_most=self._api.max_wait)
+            yield
+        except (StoreUnavailable, asyncio.CancelledError):
+            if was_moderator:  # and may still be one
+                self._background.start("count moderator", lambda: self._moderators.settle(account.user_id))
+            raise
+
+    async def _try(self, step: Awaitable[object]) -> bool:
+        """Takes a step that a sweep can make up for, and returns whether it was done."""
+        try:
+            await step
         except StoreUnavailable:
-            self._api.fail_if_away()
-            if time.monotonic() >= until:
-                raise
-            return self._reads.get(user_id, at_most=until - time.monotonic())
+            return False
+        return True
 
-    def _repair(self, registered: User, ghost: Row | None) -> User:
-        """Writes the row of an account that has none. What a ghost of it already says (a role, a suspension) stays."""
-        columns = _row(registered)
-        missing = {column: value for column, value in columns.items() if (ghost or {}).get(column) is None}
-        row = missing | {"userid": registered.user_id}
-        self._api.insert_row(row)
-        _log.warning("row repaired", user_id=str(registered.user_id))
-        return _user((ghost or {}) | row) or registered
+    def _project(self, document: Document) -> None:
+        self._background.start("project", lambda: self._projections.project(document))
+
+    async def _project_released(self, user_id: UUID) -> None:
+        document = await self._api.find_document(document_id(user_id))
+        if document:
+            await self._projections.project({**document, "releasing": None})
 
 
-def _document(user: User, password_hash: str) -> Document:
-    return {
-        "_id": normal_email(user.email),
-        "userid": str(user.user_id),
-        "hashed_password": password_hash,
-        "email": user.email,
-        "firstname": user.first_name,
-        "lastname": user.last_name,
-        "created_date": user.created_date,
-    }
-
-
-def _credentials(document: Document) -> Credentials:
-    registered = User(
-        user_id=UUID(document["userid"]),
-        email=document["email"],
-        first_name=document["firstname"],
-        last_name=document["lastname"],
-        roles=frozenset({Role.VIEWER}),
-        status=AccountStatus.ACTIVE,
-        created_date=document["created_date"].astimezone(UTC),
-    )
-    return Credentials(registered, document["hashed_password"])
-
-
-def _row(user: User) -> Row:
-    return {
-        "userid": user.user_id,
-        "email": user.email,
-        "firstname": user.first_name,
-        "lastname": user.last_name,
-        "account_status": user.status.value,
-        "created_date": user.created_date,
-        "roles": {role.value for role in user.roles},
-    }
-
-
-def _user(row: Row | None) -> User | None:
-    if not row or not row.get("email"):
-        # An update that lost a race against a deletion leaves a row without an address: that is no account.
-        return None
-    return User(
-        user_id=row["userid"],
-        email=row["email"],
-        first_name=row.get("firstname") or "",
-        last_name=row.get("lastname") or "",
-        roles=read_roles(row.get("roles") or ()),
-        status=read_status(row.get("account_status")),
-        created_date=row.get("created_date") or datetime.fromtimestamp(0, UTC),
-        last_login_date=row.get("last_login_date"),
-    )
+def _existing(document: Document) -> Account:
+    account = read_account(document)
+    if account is None:
+        raise UserNotFound
+    return account

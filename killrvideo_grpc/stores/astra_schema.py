@@ -1,18 +1,23 @@
-"""What the keyspace must hold, and how that comes to be. It only ever adds: nothing is dropped or rewritten."""
+"""What the keyspace must hold, and how it is created. Nothing is ever dropped or rewritten."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from killrvideo_grpc.domain.errors import UnusableStore
-from killrvideo_grpc.stores.data_api import CREDENTIALS, USERS, CredentialsRefused, DataApi, RequestRefused, translated
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, DataApi
+from killrvideo_grpc.stores.data_api_errors import CredentialsRefused, RequestRefused
 
 Column = dict[str, Any]
 
-SET_OF_TEXT: Column = {"type": "set", "valueType": {"type": "text"}}
-# KillrVideo's own columns; roles and search_terms are what this service adds to them.
-COLUMNS: dict[str, Column] = {
+# A real Data API takes 12 s to create a collection with an index.
+CREATE_SECONDS = 120.0
+
+# Documents are found by `_id`, and those that have work left by `pending`. Each more index would cost each write.
+INDEXING = {"allow": ["pending"]}
+# KillrVideo's own columns, and search_terms, which this service adds for its search.
+USER_COLUMNS: dict[str, Column] = {
     "userid": {"type": "uuid"},
     "email": {"type": "text"},
     "firstname": {"type": "text"},
@@ -20,52 +25,80 @@ COLUMNS: dict[str, Column] = {
     "account_status": {"type": "text"},
     "created_date": {"type": "timestamp"},
     "last_login_date": {"type": "timestamp"},
-    "roles": SET_OF_TEXT,
-    "search_terms": SET_OF_TEXT,
+    "search_terms": {"type": "set", "valueType": {"type": "text"}},
 }
-KEY = {"partitionBy": ["userid"], "partitionSort": {}}
 INDEXED, INDEX = "search_terms", "users_search_terms"
-# A collection without indexes is quick to make and to write, and this one is only ever read by _id.
-INDEXING = {"deny": ["*"]}
+EVENT_COLUMNS: dict[str, Column] = {
+    "account": {"type": "uuid"},
+    "at": {"type": "timestamp"},
+    "event_id": {"type": "uuid"},
+    **{name: {"type": "text"} for name in ("action", "actor", "reason", "request_id", "before", "after")},
+}
+NEWEST_FIRST = {"at": -1, "event_id": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that the keyspace must hold. It may have more columns."""
+
+    name: str
+    columns: dict[str, Column]
+    partition: list[str]
+    order: dict[str, int]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """Returns it as `create_table` takes it."""
+        return {"columns": self.columns, "primaryKey": {"partitionBy": self.partition, "partitionSort": self.order}}
+
+
+TABLES = (
+    Table(USERS, USER_COLUMNS, ["userid"], {}),
+    Table(ACCOUNT_EVENTS, EVENT_COLUMNS, ["account"], NEWEST_FIRST),
+    Table(EVENTS_BY_DAY, {"day": {"type": "text"}, **EVENT_COLUMNS}, ["day"], NEWEST_FIRST),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that the keyspace lacks, and how to make it; None where it is there and otherwise than it must be."""
+    """Something that the keyspace lacks, and how to create it; None where it exists and is not what it must be."""
 
     text: str
-    make: Callable[[], object] | None
+    create: Callable[[], Awaitable[object]] | None
 
 
-def check(api: DataApi) -> list[Difference]:
+async def check(api: DataApi) -> list[Difference]:
     """Compares the keyspace with what it must hold. No differences: the service can run on it.
 
     Raises StoreUnavailable when there is no answer, and UnusableStore when there is no such keyspace or no way in.
     """
     with _clear_refusals("show its schema", api.database.keyspace):
-        return [*_table_differences(api), *_collection_differences(api)]
+        return [
+            *[difference async for difference in _table_differences(api)],
+            *[difference async for difference in _collection_differences(api)],
+        ]
 
 
-def create(api: DataApi, *, keyspace: bool) -> Iterator[str]:
-    """Makes what is missing, and the keyspace too if asked; tells each thing once it is done. Safe to repeat.
+async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
+    """Creates what is missing, and the keyspace too if asked; tells each thing once it is done. Safe to repeat.
 
-    Raises what `check` does, and UnusableStore when something is there and is otherwise than it must be.
+    Raises what `check` does, and UnusableStore when something exists and is not what it must be.
     """
     if keyspace:
-        with _clear_refusals("make a keyspace", api.database.keyspace):
-            api.create_keyspace()
-        yield f"keyspace {api.database.keyspace} is there"
-    made: set[str] = set()
+        with _clear_refusals("create a keyspace", api.database.keyspace):
+            await api.create_keyspace(CREATE_SECONDS)
+        yield f"keyspace {api.database.keyspace} exists"
+    created: set[str] = set()
     # Looked at anew after each step, because what a table lacks shows only once there is a table.
-    while found := check(api):
-        difference = next((lack for lack in found if lack.make and lack.text not in made), found[0])
-        if difference.make is None or difference.text in made:
+    while found := await check(api):
+        difference = next((lack for lack in found if lack.create and lack.text not in created), found[0])
+        if difference.create is None or difference.text in created:
             raise UnusableStore(difference.text)
-        made.add(difference.text)
-        step = f"make the {difference.text}"
-        with _clear_refusals(step, api.database.keyspace), translated(step):
-            difference.make()
-        yield f"made {difference.text}"
+        created.add(difference.text)
+        step = f"create the {difference.text}"
+        with _clear_refusals(step, api.database.keyspace):
+            await api.ask(step, difference.create, CREATE_SECONDS)
+        yield f"created {difference.text}"
 
 
 @contextmanager
@@ -77,39 +110,66 @@ def _clear_refusals(step: str, keyspace: str | None) -> Iterator[None]:
     except RequestRefused as error:
         text = f"the Data API refuses to {step}: {error.code}"
         if "KEYSPACE" in str(error.code):
-            text = f"there is no keyspace {keyspace}; make it with: killrvideo-grpc schema create --keyspace"
+            text = f"there is no keyspace {keyspace}; create it with: killrvideo-grpc schema create --keyspace"
+        elif error.code == "TOO_MANY_COLLECTIONS":
+            text = (
+                f"the database has no room for the collection {ACCOUNTS}: a Data API allows five collections in all "
+                "keyspaces of a database together, unless it is configured otherwise; drop one that nothing uses"
+            )
         raise UnusableStore(text) from None
 
 
-def _table_differences(api: DataApi) -> Iterator[Difference]:
-    database, table = api.database, api.users
-    found = api.ask("list tables", lambda ms: database.list_tables(timeout_ms=ms))
-    tables = {table.name: table.definition.as_dict() for table in found}
-    if USERS not in tables:
-        definition = {"columns": COLUMNS, "primaryKey": KEY}
-        yield Difference(
-            f"table {USERS}", lambda: database.create_table(USERS, definition=definition, if_not_exists=True)
-        )
-        return
-    columns = tables[USERS]["columns"]
-    missing = {name: column for name, column in COLUMNS.items() if name not in columns}
-    if missing:
-        yield Difference(
-            f"columns {', '.join(missing)} of table {USERS}", lambda: table.alter({"add": {"columns": missing}})
-        )
-    for name in COLUMNS.keys() - missing:
-        if _type(columns[name]) != _type(COLUMNS[name]):
-            there, due = _type(columns[name]), _type(COLUMNS[name])
-            yield Difference(f"column {name} of table {USERS} is {there} and must be {due}", None)
-    if tables[USERS]["primaryKey"]["partitionBy"] != KEY["partitionBy"]:
-        yield Difference(f"the primary key of table {USERS} must be userid", None)
-    if INDEXED in missing:
-        return
-    indexes = api.ask("list indexes", lambda ms: table.list_indexes(timeout_ms=ms))
+async def _table_differences(api: DataApi) -> AsyncIterator[Difference]:
+    found = await api.ask("list tables", api.database.list_tables)
+    existing = {table.name: table.definition.as_dict() for table in found}
+    for table in TABLES:
+        if table.name not in existing:
+            yield Difference(f"table {table.name}", _creation(api, table))
+            continue
+        columns = existing[table.name]["columns"]
+        missing = {name: column for name, column in table.columns.items() if name not in columns}
+        if missing:
+            text = f"columns {', '.join(missing)} of table {table.name}"
+            yield Difference(text, _addition(api, table, missing))
+        for name in table.columns.keys() - missing:
+            actual, due = _type(columns[name]), _type(table.columns[name])
+            if actual != due:
+                yield Difference(f"column {name} of table {table.name} is {actual} and must be {due}", None)
+        key = existing[table.name]["primaryKey"]
+        if (key["partitionBy"], key.get("partitionSort") or {}) != (table.partition, table.order):
+            text = ", ".join([*table.partition, *(f"{name} {order:+}" for name, order in table.order.items())])
+            yield Difference(f"the primary key of table {table.name} must be {text}", None)
+        if table.name == USERS and INDEXED not in missing:
+            async for difference in _index_differences(api):
+                yield difference
+
+
+async def _index_differences(api: DataApi) -> AsyncIterator[Difference]:
+    users = api.tables[USERS]
+    indexes = await api.ask("list indexes", users.list_indexes)
     if not any(_is_on(index, INDEXED) for index in indexes):
+        text = f"index {INDEX} on {USERS}.{INDEXED}"
+        yield Difference(text, lambda: users.create_index(INDEX, INDEXED, if_not_exists=True))
+
+
+async def _collection_differences(api: DataApi) -> AsyncIterator[Difference]:
+    listed = await api.ask("list collections", api.database.list_collections)
+    collections = {found.name: found.definition.as_dict() for found in listed}
+    if ACCOUNTS not in collections:
+        definition = {"indexing": INDEXING}
         yield Difference(
-            f"index {INDEX} on {USERS}.{INDEXED}", lambda: table.create_index(INDEX, INDEXED, if_not_exists=True)
+            f"collection {ACCOUNTS}", lambda: api.database.create_collection(ACCOUNTS, definition=definition)
         )
+    elif collections[ACCOUNTS].get("indexing") != INDEXING:
+        yield Difference(f"collection {ACCOUNTS} must have the indexing {INDEXING}", None)
+
+
+def _creation(api: DataApi, table: Table) -> Callable[[], Awaitable[object]]:
+    return lambda: api.database.create_table(table.name, definition=table.definition, if_not_exists=True)
+
+
+def _addition(api: DataApi, table: Table, columns: dict[str, Column]) -> Callable[[], Awaitable[object]]:
+    return lambda: api.tables[table.name].alter({"add": {"columns": columns}})
 
 
 def _type(column: Column) -> str:
@@ -123,16 +183,3 @@ def _is_on(index: Any, column: str) -> bool:
     # {"column": "search_terms"}, or {"column": {"search_terms": "$values"}}
     indexed = index.definition.as_dict()["column"]
     return bool(indexed == column or (isinstance(indexed, dict) and column in indexed))
-
-
-def _collection_differences(api: DataApi) -> Iterator[Difference]:
-    database = api.database
-    listed = api.ask("list collections", lambda ms: database.list_collections(timeout_ms=ms))
-    collections = {found.name: found.definition.as_dict() for found in listed}
-    if CREDENTIALS not in collections:
-        definition = {"indexing": INDEXING}
-        yield Difference(
-            f"collection {CREDENTIALS}", lambda: database.create_collection(CREDENTIALS, definition=definition)
-        )
-    elif collections[CREDENTIALS].get("indexing") != INDEXING:
-        yield Difference(f"collection {CREDENTIALS} must have the indexing {INDEXING}", None)

@@ -1,81 +1,99 @@
 """Look-ups that wait at the same moment share one request (docs/decisions.md has the figures)."""
 
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Any
-from uuid import UUID
+import asyncio
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from typing import Any, TypeAlias
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable
+from killrvideo_grpc.domain.errors import StoreUnavailable
 
-MAX_KEYS = 50  # a page of the Data API: more keys in one `$in` would take a second request
+MAX_KEYS = 100  # a Data API takes no more in one `$in`, and answers them in one page
 UNDER_WAY = 2  # enough to keep the server busy; more would only make the requests smaller
+PAUSE_SECONDS = 0.003  # for look-ups to gather while there are many
 
-Row = dict[str, Any]
-Fetch = Callable[[Iterable[UUID], float], dict[UUID, Row]]
-
-
-@dataclass(slots=True)
-class _LookUp:
-    key: UUID
-    seconds: float
-    row: "Future[Row | None]" = field(default_factory=Future)
+Document = dict[str, Any]
+Found = Mapping[str, Document]
+Fetch = Callable[[Collection[str], float], Coroutine[Any, Any, Found]]
+Request: TypeAlias = "asyncio.Task[Found]"
+Batch = dict[str, list["asyncio.Future[Document | None]"]]  # by key, all who look it up
 
 
 class JoinedReads:
-    """Reads rows by key. `fetch` takes up to 50 keys and the seconds it has, and leaves out what is missing.
+    """Reads documents by key. `fetch` takes up to MAX_KEYS keys and the seconds it has, and leaves out what is missing.
 
     A look-up joins the next request to leave, never one that has left: it sees every write that was answered before
     it began. A lone one leaves at once.
     """
 
-    def __init__(self, fetch: Fetch) -> None:
+    def __init__(self, fetch: Fetch, max_wait: float) -> None:
         self._fetch = fetch
-        self._waiting: list[_LookUp] = []
-        self._lock = threading.Lock()
-        self._senders = ThreadPoolExecutor(UNDER_WAY, thread_name_prefix="joined-reads")
+        self._max_wait = max_wait
+        self._waiting: Batch = {}
+        self._waiting_since = 0.0
+        self._requests: dict[Request, Batch] = {}
+        self._pause: asyncio.TimerHandle | None = None
+        self._last_answered = 0  # keys in the last request that ended
 
-    def get(self, key: UUID, at_most: float) -> Row | None:
-        """Reads one row, in the time of the call and never more than `at_most` seconds; None: there is none.
-
-        Raises what `fetch` raises, DeadlineExceeded, or StoreUnavailable when `at_most` is over first.
-        """
-        look_up = _LookUp(key, deadline.time_left(at_most))
-        with self._lock:
-            self._waiting.append(look_up)
-        self._senders.submit(self._send)
-        try:
-            return look_up.row.result(look_up.seconds)
-        except TimeoutError:
-            look_up.row.cancel()
-            if deadline.is_over():
-                raise DeadlineExceeded from None
-            raise StoreUnavailable("time-out") from None
+    async def get(self, key: str) -> Document | None:
+        """Reads one document within `max_wait` seconds; None if there is none. Raises what `fetch` raises."""
+        loop = asyncio.get_running_loop()
+        look_up: asyncio.Future[Document | None] = loop.create_future()
+        if not self._waiting:
+            self._waiting_since = loop.time()
+        self._waiting.setdefault(key, []).append(look_up)
+        self._send_or_gather()
+        return await look_up
 
     def close(self) -> None:
-        """Stops sending."""
-        self._senders.shutdown(wait=False, cancel_futures=True)
+        """Fails all look-ups that wait, and those whose requests are under way."""
+        if self._pause:
+            self._pause.cancel()
+        for request in self._requests:
+            request.cancel()
+        for look_ups in self._waiting.values():
+            for look_up in look_ups:
+                if not look_up.done():
+                    look_up.set_exception(StoreUnavailable("closed"))
+        self._waiting.clear()
+
+    def _send_or_gather(self) -> None:
+        if not self._waiting or len(self._requests) >= UNDER_WAY:
+            return  # when a request ends, it comes back here
+        # Callers that were just answered come back one by one. If the first of them took a request for itself, most
+        # requests would be nearly empty; so each waits a little to grow as large as the others. A lone one already is.
+        due = max(self._last_answered, *(len(batch) for batch in self._requests.values()), 0)
+        if len(self._waiting) >= min(due, MAX_KEYS):
+            self._send()
+        elif self._pause is None:
+            self._pause = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._send)
 
     def _send(self) -> None:
-        # Each look-up brought one of these about; the first to run takes all that wait, the others find none.
-        batch = self._take()
-        if not batch:
-            return
-        try:
-            rows = self._fetch({look_up.key for look_up in batch}, max(look_up.seconds for look_up in batch))
-        except Exception as error:
-            for look_up in batch:
-                look_up.row.set_exception(error)
-        else:
-            for look_up in batch:
-                look_up.row.set_result(rows.get(look_up.key))
+        if self._pause:
+            self._pause.cancel()
+            self._pause = None
+        batch: Batch = {}
+        for key in list(self._waiting)[:MAX_KEYS]:
+            look_ups = [look_up for look_up in self._waiting.pop(key) if not look_up.done()]
+            if look_ups:  # otherwise all of them were cancelled
+                batch[key] = look_ups
+        if batch:
+            # What is left waiting keeps its time: as nothing takes longer, no look-up waits beyond its own.
+            seconds = self._waiting_since + self._max_wait - asyncio.get_running_loop().time()
+            request = asyncio.create_task(self._fetch(batch.keys(), seconds))
+            self._requests[request] = batch
+            request.add_done_callback(self._answer)
 
-    def _take(self) -> list[_LookUp]:
-        with self._lock:
-            keys = set(list(dict.fromkeys(look_up.key for look_up in self._waiting))[:MAX_KEYS])
-            waiting = [look_up for look_up in self._waiting if look_up.key in keys]
-            self._waiting = [look_up for look_up in self._waiting if look_up.key not in keys]
-        # From here on they can't be cancelled any more; those that gave up before are left out.
-        return [look_up for look_up in waiting if look_up.row.set_running_or_notify_cancel()]
+    def _answer(self, request: Request) -> None:
+        # Runs however the request ended, even if it was cancelled before its first step: nobody is left waiting.
+        batch = self._requests.pop(request)
+        failure = StoreUnavailable("closed") if request.cancelled() else request.exception()
+        found = {} if failure else request.result()
+        for key, look_ups in batch.items():
+            for look_up in look_ups:
+                if look_up.done():
+                    continue
+                if failure:
+                    look_up.set_exception(failure)
+                else:
+                    look_up.set_result(found.get(key))
+        self._last_answered = len(batch)
+        self._send_or_gather()

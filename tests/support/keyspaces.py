@@ -1,5 +1,6 @@
 """Keyspaces to test on: of a stand-in for the Data API, and of a real one where the environment names it."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,7 +44,11 @@ def real_keyspace() -> Iterator[Connection]:
 
 def prepare(connection: Connection) -> None:
     """Makes the keyspace and all that the service needs in it."""
+    asyncio.run(_prepare(connection))
+
+
+async def _prepare(connection: Connection) -> None:
     api = DataApi(connection)
-    for _ in astra_schema.create(api, keyspace=True):
+    async for _ in astra_schema.create(api, keyspace=True):
         pass
-    api.close()
+    await api.close()

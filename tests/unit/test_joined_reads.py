@@ -1,161 +1,208 @@
-import threading
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import asyncio
+from collections.abc import Collection
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable
-from killrvideo_grpc.stores.joined_reads import MAX_KEYS, JoinedReads
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores import joined_reads
+from killrvideo_grpc.stores.joined_reads import MAX_KEYS, UNDER_WAY, JoinedReads
 
-WAIT = 10.0
+pytestmark = pytest.mark.anyio
+
+WAIT = 5.0
 
 
-class Table:
-    """Rows by key, behind a `fetch` that a test can hold up and that remembers what it was asked."""
+class Database:
+    """Documents by key, behind a `fetch` that a test can hold up and that remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.rows: dict[UUID, Any] = {}
-        self.requests: list[set[UUID]] = []
+        self.documents: dict[str, dict[str, Any]] = {}
+        self.requests: list[set[str]] = []
+        self.seconds: list[float] = []
         self.under_way = self.most_under_way = 0
-        self.changed = threading.Condition()
-        self.go_on = threading.Event()
+        self.go_on = asyncio.Event()
         self.go_on.set()
         self.failures: list[Exception] = []
 
-    def fetch(self, keys: Iterable[UUID], seconds: float) -> dict[UUID, Any]:
-        with self.changed:
-            self.requests.append(set(keys))
-            self.under_way += 1
-            self.most_under_way = max(self.most_under_way, self.under_way)
-            failure = self.failures.pop(0) if self.failures else None
-            found = {key: self.rows[key] for key in self.requests[-1] if key in self.rows}
-            self.changed.notify_all()
-        self.go_on.wait(WAIT)
-        with self.changed:
+    async def fetch(self, keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:
+        self.requests.append(set(keys))
+        self.seconds.append(seconds)
+        self.under_way += 1
+        self.most_under_way = max(self.most_under_way, self.under_way)
+        found = {key: self.documents[key] for key in keys if key in self.documents}
+        try:
+            await asyncio.sleep(0)
+            await self.go_on.wait()
+            if self.failures:
+                raise self.failures.pop(0)
+        finally:
             self.under_way -= 1
-        if failure:
-            raise failure
         return found
 
-    def wait_for_requests(self, number: int) -> None:
-        with self.changed:
-            assert self.changed.wait_for(lambda: len(self.requests) >= number, WAIT)
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
 
 
 @pytest.fixture
-def table() -> Table:
-    return Table()
+async def database() -> Database:
+    return Database()
 
 
 @pytest.fixture
-def reads(table: Table) -> Iterator[JoinedReads]:
-    reads = JoinedReads(table.fetch)
-    yield reads
-    table.go_on.set()
-    reads.close()
+async def reads(database: Database) -> JoinedReads:
+    return JoinedReads(database.fetch, WAIT)
 
 
-@pytest.fixture
-def callers() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(300) as callers:
-        yield callers
+def start(reads: JoinedReads, *keys: str) -> list["asyncio.Task[dict[str, Any] | None]"]:
+    return [asyncio.create_task(reads.get(key)) for key in keys]
 
 
-def hold_two(table: Table, reads: JoinedReads, callers: ThreadPoolExecutor) -> "list[Future[Any]]":
-    """Keeps both senders busy, so that what comes next has to wait."""
-    table.go_on.clear()
+async def occupy(database: Database, reads: JoinedReads) -> list["asyncio.Task[dict[str, Any] | None]"]:
+    """Holds up as many requests as may be under way, so that what comes next has to wait."""
+    database.go_on.clear()
     held = []
-    for number in (1, 2):
-        held.append(callers.submit(reads.get, uuid4(), WAIT))
-        table.wait_for_requests(number)
+    for _ in range(UNDER_WAY):
+        held += start(reads, uuid4().hex)
+        await all_waiting()
+    assert len(database.requests) == UNDER_WAY
     return held
 
 
-def wait_until_waiting(reads: JoinedReads, number: int) -> None:
-    done = threading.Event()
-    while len(reads._waiting) < number:
-        done.wait(0.001)
+async def all_waiting() -> None:
+    """Lets tasks that were just created run until they wait: look-ups, and then the requests that they bring about."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
-def test_a_lone_look_up_leaves_at_once(table: Table, reads: JoinedReads) -> None:
-    key = uuid4()
-    table.rows[key] = {"userid": key}
-    assert reads.get(key, WAIT) == {"userid": key}
-    assert reads.get(uuid4(), WAIT) is None
-    assert [len(request) for request in table.requests] == [1, 1]
-
-
-def test_those_that_wait_share_a_request(table: Table, reads: JoinedReads, callers: ThreadPoolExecutor) -> None:
-    hold_two(table, reads, callers)
-    keys = [uuid4() for _ in range(40)]
-    table.rows.update({key: {"userid": key} for key in keys[:30]})
-    waiting = [callers.submit(reads.get, key, WAIT) for key in keys * 2]
-    wait_until_waiting(reads, 80)
-    table.go_on.set()
-    assert [found.result(WAIT) for found in waiting] == [table.rows.get(key) for key in keys * 2]
-    assert table.requests[2:] == [set(keys)]
-
-
-def test_no_request_is_larger_than_the_limit(table: Table, reads: JoinedReads, callers: ThreadPoolExecutor) -> None:
-    hold_two(table, reads, callers)
-    keys = [uuid4() for _ in range(250)]
-    waiting = [callers.submit(reads.get, key, WAIT) for key in keys]
-    wait_until_waiting(reads, 250)
-    table.go_on.set()
-    for found in waiting:
-        assert found.result(WAIT) is None
-    assert max(len(request) for request in table.requests) == MAX_KEYS
-    assert table.most_under_way == 2
-
-
-def test_a_failure_fails_only_those_in_its_request(
-    table: Table, reads: JoinedReads, callers: ThreadPoolExecutor
+async def test_a_lone_look_up_leaves_at_once(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table.failures = [StoreUnavailable("first")]
-    first, second = hold_two(table, reads, callers)
-    third = callers.submit(reads.get, uuid4(), WAIT)
-    wait_until_waiting(reads, 1)
-    table.go_on.set()
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    database.documents["a"] = {"_id": "a"}
+    for _ in range(3):
+        assert await reads.get("a") == {"_id": "a"}
+        assert await reads.get("b") is None
+    assert database.requests == [{"a"}, {"b"}] * 3
+
+
+async def test_those_that_wait_share_a_request(database: Database, reads: JoinedReads) -> None:
+    await occupy(database, reads)
+    keys = [uuid4().hex for _ in range(40)]
+    database.documents.update({key: {"_id": key} for key in keys[:30]})
+    waiting = start(reads, *keys, *keys)
+    await all_waiting()
+    database.go_on.set()
+    assert await asyncio.gather(*waiting) == [database.documents.get(key) for key in keys * 2]
+    assert database.requests[UNDER_WAY:] == [set(keys)]
+
+
+async def test_no_request_is_larger_than_the_limit(database: Database, reads: JoinedReads) -> None:
+    await occupy(database, reads)
+    keys = [uuid4().hex for _ in range(2 * MAX_KEYS + 50)]
+    waiting = start(reads, *keys)
+    await all_waiting()
+    database.go_on.set()
+    assert await asyncio.gather(*waiting) == [None] * len(keys)
+    assert max(len(request) for request in database.requests) == MAX_KEYS
+    assert set().union(*database.requests) >= set(keys)
+    assert database.most_under_way == UNDER_WAY
+
+
+async def test_those_that_come_back_one_by_one_leave_together(database: Database, reads: JoinedReads) -> None:
+    """As a server's callers do: each is answered, and a moment later asks for something else."""
+
+    async def caller() -> None:
+        for _ in range(10):
+            await reads.get(uuid4().hex)
+
+    await asyncio.gather(*(caller() for _ in range(40)))
+    # The first two look-ups went alone, and after them each request takes what it can get.
+    assert len(database.requests) < 40
+    assert sum(len(request) for request in database.requests) == 400
+
+
+async def test_a_pause_is_only_that(database: Database, reads: JoinedReads) -> None:
+    """After a request for many, a lone look-up waits for others that never come, and no longer than the pause."""
+    held = await occupy(database, reads)
+    many = start(reads, *(uuid4().hex for _ in range(20)))
+    await all_waiting()
+    database.go_on.set()
+    await asyncio.gather(*held, *many)
+    async with asyncio.timeout(1):
+        assert await reads.get("lone") is None
+    assert database.requests[-1] == {"lone"}
+
+
+async def test_a_look_up_never_joins_a_request_that_has_left(database: Database, reads: JoinedReads) -> None:
+    database.go_on.clear()
+    (early,) = start(reads, "a")
+    await all_waiting()
+    database.documents["a"] = {"_id": "a"}  # a write that was answered before the next look-up begins
+    (late,) = start(reads, "a")
+    await all_waiting()
+    database.go_on.set()
+    assert await early is None
+    assert await late == {"_id": "a"}
+
+
+async def test_a_failure_fails_only_those_in_its_request(database: Database, reads: JoinedReads) -> None:
+    database.failures = [StoreUnavailable("first")]
+    first, second = await occupy(database, reads)
+    (third,) = start(reads, uuid4().hex)
+    await all_waiting()
+    database.go_on.set()
     with pytest.raises(StoreUnavailable):
-        first.result(WAIT)
-    assert (second.result(WAIT), third.result(WAIT)) == (None, None)
+        await first
+    assert (await second, await third) == (None, None)
 
 
-def test_each_has_its_own_time(table: Table, reads: JoinedReads, callers: ThreadPoolExecutor) -> None:
-    hold_two(table, reads, callers)
-    key = uuid4()
-    table.rows[key] = {"userid": key}
-
-    def impatient() -> Any:
-        with deadline.within(0.05):
-            return reads.get(key, WAIT)
-
-    patient = callers.submit(reads.get, key, WAIT)
-    with pytest.raises(DeadlineExceeded):
-        callers.submit(impatient).result(WAIT)
-    with pytest.raises(StoreUnavailable):
-        reads.get(key, 0.05)
-    table.go_on.set()
-    assert patient.result(WAIT) == {"userid": key}
+async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: JoinedReads) -> None:
+    held = await occupy(database, reads)
+    database.documents["a"] = {"_id": "a"}
+    same, alone, patient = start(reads, "a", "b", "a")
+    await all_waiting()
+    for cancelled in (held[0], same, alone):  # one whose request has left, and two that wait
+        cancelled.cancel()
+    await all_waiting()
+    database.go_on.set()
+    assert await patient == {"_id": "a"}
+    assert await held[1] is None
+    assert database.requests[UNDER_WAY:] == [{"a"}]
+    assert [task.cancelled() for task in (held[0], same, alone)] == [True] * 3
 
 
-def test_a_read_sees_every_write_answered_before_it_began(
-    table: Table, reads: JoinedReads, callers: ThreadPoolExecutor
-) -> None:
-    """Each caller writes, then reads what many others read too: a request that had left may not serve it."""
-    keys = [uuid4() for _ in range(8)]
-    lock = threading.Lock()
+async def test_a_cancelled_request_leaves_nobody_waiting(database: Database, reads: JoinedReads) -> None:
+    held = await occupy(database, reads)
+    (waiting,) = start(reads, "a")
+    await all_waiting()
+    for request in reads._requests:
+        request.cancel()
+    database.go_on.set()
+    for look_up in held:
+        with pytest.raises(StoreUnavailable):
+            await look_up
+    assert await waiting is None
 
-    def write_and_read(number: int) -> tuple[int, int]:
-        key = keys[number % len(keys)]
-        with lock, table.changed:
-            version = table.rows.get(key, 0) + 1
-            table.rows[key] = version
-        return version, reads.get(key, WAIT)  # type: ignore[return-value]
 
-    results = list(callers.map(write_and_read, range(4000)))
-    assert all(read >= written for written, read in results)
-    assert len(table.requests) < 4000
+async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(database: Database, reads: JoinedReads) -> None:
+    await occupy(database, reads)
+    (waiting,) = start(reads, "a")
+    await all_waiting()
+    reads._waiting_since -= 2  # as if it had waited for two seconds
+    database.go_on.set()
+    await waiting
+    assert WAIT - 3 < database.seconds[-1] <= WAIT - 2
+
+
+async def test_closing_fails_all_look_ups(database: Database, reads: JoinedReads) -> None:
+    look_ups = [*await occupy(database, reads), *start(reads, "a", "b")]
+    await all_waiting()
+    reads.close()
+    for look_up in look_ups:
+        with pytest.raises(StoreUnavailable):
+            await look_up
+    assert database.under_way == 0

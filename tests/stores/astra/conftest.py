@@ -1,13 +1,16 @@
-"""A store on a Data API of the tests' own, which can be made to fail."""
+"""Stores on a Data API of the tests' own, which can be made to fail, and whose contents can be looked at."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import Connection, DataApi
+from tests.stores.astra.held import Held
 from tests.support import data_api
 from tests.support.keyspaces import prepared_stand_in
+
+OpenStore = Callable[[], AstraStore]
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,24 @@ def server(prepared: tuple[data_api.DataApi, Connection]) -> Iterator[data_api.D
 
 
 @pytest.fixture
-def store(prepared: tuple[data_api.DataApi, Connection], server: data_api.DataApi) -> Iterator[AstraStore]:
-    store = AstraStore(DataApi(prepared[1]))
-    yield store
-    store.close()
+def held(server: data_api.DataApi) -> Held:
+    return Held(server)
+
+
+@pytest.fixture
+async def open_store(prepared: tuple[data_api.DataApi, Connection]) -> AsyncIterator[OpenStore]:
+    """Opens stores, each as another process would, and closes them in the end."""
+    stores: list[AstraStore] = []
+
+    def open_store() -> AstraStore:
+        stores.append(AstraStore(DataApi(prepared[1])))
+        return stores[-1]
+
+    yield open_store
+    for store in stores:
+        await store.close()
+
+
+@pytest.fixture
+def store(open_store: OpenStore) -> AstraStore:
+    return open_store()

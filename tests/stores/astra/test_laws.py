@@ -1,44 +1,37 @@
-"""The nine laws of the data model on Astra (docs/astra.md), each where it can be broken."""
+"""The laws of the account document (docs/astra.md), each where it can be broken. Crashes are in test_crashes.py."""
 
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, EmailAlreadyRegistered, StoreUnavailable
-from killrvideo_grpc.domain.user import AccountStatus, Role, normal_email, now
+from killrvideo_grpc.domain.account import Account, Credentials, now
+from killrvideo_grpc.domain.changes import (
+    Action,
+    Change,
+    ChangePassword,
+    EndSessions,
+    OpenSession,
+    RefreshSession,
+    Rename,
+    RenewHash,
+)
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
+from killrvideo_grpc.stores.account_documents import document_id, new_document
 from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import CREDENTIALS, USERS, Connection, DataApi
-from tests.support import data_api
-from tests.support.accounts import a_user
-from tests.support.data_api import Close, ErrorAnswer, Garbage, HttpStatus, Truncate
-from tests.support.keyspaces import KEYSPACE
+from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
+from killrvideo_grpc.stores.email_claims import claim_id, owner_of
+from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.crashes import cut_off
+from tests.stores.astra.held import Held
+from tests.stores.test_store_contract import CHANGES
+from tests.support.accounts import HASH, OTHER_HASH, a_session, an_account, an_event
+from tests.support.data_api import Close, DataApi, ErrorAnswer, Garbage, HttpStatus, Truncate
 
-HASH = "$2b$04$planted.planted.planted.uGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
-
-
-def row(server: data_api.DataApi, user_id: UUID) -> dict[str, Any] | None:
-    return server.row(KEYSPACE, USERS, str(user_id))
-
-
-def test_registering_is_one_document_and_one_row(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user("Law.Two@Example.org")
-    store.register(user, HASH)
-    assert [(request.name, request.command) for request in server.requests] == [
-        (CREDENTIALS, "insertOne"),
-        (USERS, "insertOne"),
-    ]
-    document = server.document(KEYSPACE, CREDENTIALS, "law.two@example.org")
-    assert document
-    assert (document["userid"], document["email"], document["hashed_password"]) == (
-        str(user.user_id),
-        "Law.Two@Example.org",
-        HASH,
-    )
-
+pytestmark = pytest.mark.anyio
 
 LOST = [
     *(Close(), Close(reset=True), Garbage(), Truncate()),
@@ -46,138 +39,335 @@ LOST = [
 ]
 
 
+@pytest.fixture
+async def account(store: AstraStore, server: DataApi) -> Account:
+    """A registered account, at rest."""
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    await store._background.finish()
+    server.forget_requests()
+    return account
+
+
+def sent(server: DataApi) -> list[tuple[str | None, str]]:
+    return [(request.name, request.command) for request in server.requests]
+
+
+# 1. The account is written before the claim.
+
+
+async def test_registering_writes_the_account_and_then_the_claim(
+    server: DataApi, store: AstraStore, held: Held
+) -> None:
+    account = an_account("Law.One@Example.org")
+    await store.register(account, HASH, an_event(account))
+    assert sent(server)[:3] == [(ACCOUNTS, "findOne"), (ACCOUNTS, "insertOne"), (ACCOUNTS, "insertOne")]
+    written = [request.arguments["document"]["_id"] for request in server.requests[1:3]]
+    assert written == [document_id(account.user_id), claim_id("law.one@example.org")]
+    assert held.log(account.email) == [f"claim:{account.user_id}"]
+
+
+async def test_an_address_that_is_owned_costs_one_request(server: DataApi, store: AstraStore, account: Account) -> None:
+    other = an_account(account.email)
+    with pytest.raises(EmailAlreadyRegistered):
+        await store.register(other, HASH, an_event(other))
+    assert sent(server) == [(ACCOUNTS, "findOne")]
+
+
+async def test_an_account_without_a_claim_is_none_and_is_deleted_after_an_hour(store: AstraStore, held: Held) -> None:
+    orphan = an_account()
+    await store._api.insert_document(new_document(orphan, HASH, an_event(orphan)))
+    assert await store.find_credentials(orphan.email) is None
+    assert await store.sweep() == 0
+    assert held.row(orphan) is None
+    repairs = Repairs(store._api)
+    assert await repairs.repair(now() + timedelta(minutes=59)) == Repaired()
+    assert held.document(orphan)
+    assert await repairs.repair(now() + timedelta(minutes=61)) == Repaired(orphans=1)
+    assert held.document(orphan) is None
+
+
+# 2. A lost answer is resolved by looking.
+
+
 @pytest.mark.parametrize("fault", LOST, ids=repr)
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("name", [CREDENTIALS, USERS])
-def test_one_lost_answer_loses_no_registration(
-    server: data_api.DataApi, store: AstraStore, fault: Any, after_write: bool, name: str
+@pytest.mark.parametrize("step", range(4))
+async def test_no_lost_answer_loses_a_registration(
+    server: DataApi, store: AstraStore, held: Held, fault: Any, after_write: bool, step: int
 ) -> None:
-    user = a_user()
-    server.fail(fault, command="insertOne", name=name, after_write=after_write, times=1)
-    store.register(user, HASH)
-    assert store.get(user.user_id) == user
-    with pytest.raises(EmailAlreadyRegistered):
-        store.register(a_user(user.email), HASH)
+    account = an_account()
+    server.fail(fault, after_write=after_write, skip=step, times=1)
+    await store.register(account, HASH, an_event(account))
+    assert await store.find_credentials(account.email) == Credentials(account, HASH)
+    assert held.log(account.email) == [f"claim:{account.user_id}"]
 
 
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
-def test_a_lost_answer_is_no_claim_on_an_address_of_another(
-    server: data_api.DataApi, store: AstraStore, after_write: bool
+async def test_no_lost_answer_loses_a_registration_of_a_released_address(
+    server: DataApi, store: AstraStore, account: Account, after_write: bool
 ) -> None:
-    owner = a_user()
-    store.register(owner, HASH)
-    other = a_user(owner.email)
-    server.fail(Close(), command="insertOne", name=CREDENTIALS, after_write=after_write, times=1)
+    await store.delete(account, an_event(account, Action.DELETED))
+    await store._background.finish()
+    heir = an_account(account.email)
+    server.fail(Close(), command="findOneAndUpdate", after_write=after_write, times=1)
+    await store.register(heir, HASH, an_event(heir))
+    assert await store.find_credentials(account.email) == Credentials(heir, HASH)
+
+
+# 3. The owner of an address is the first claim after the last effective release.
+
+
+@pytest.mark.parametrize(
+    ("log", "owner"),
+    [
+        ("", None),
+        ("claim:a", "a"),
+        ("claim:a claim:b", "a"),
+        ("claim:a claim:b release:a", None),
+        ("claim:a release:b", "a"),
+        ("claim:a claim:b release:b release:a claim:b claim:c", "b"),
+        ("claim:a release:a release:a claim:b release:a", "b"),
+    ],
+)
+def test_the_log_names_the_owner(log: str, owner: str | None) -> None:
+    assert owner_of(log.split()) == owner
+
+
+async def test_nothing_deletes_a_claim(store: AstraStore, account: Account, held: Held) -> None:
+    await store.delete(account, an_event(account, Action.DELETED))
+    heir = an_account(account.email)
+    await store.register(heir, HASH, an_event(heir))
+    await store._background.finish()
+    old, new = account.user_id, heir.user_id
+    assert held.log(account.email) == [f"claim:{old}", f"release:{old}", f"claim:{new}"]
+    # A sweep may release an address once more, when others own it already.
+    await store._claims.release(claim_id(account.email), old)
+    assert await store.find_credentials(account.email) == Credentials(heir, HASH)
+
+
+async def test_a_claim_of_an_account_that_was_removed_is_freed_by_the_repair(
+    store: AstraStore, account: Account
+) -> None:
+    heir = an_account(account.email)
+    await store._api.delete_document(document_id(account.user_id))
+    assert await store.find_credentials(account.email) is None
     with pytest.raises(EmailAlreadyRegistered):
-        store.register(other, HASH)
-    assert store.get(other.user_id) is None
-    document = server.document(KEYSPACE, CREDENTIALS, normal_email(owner.email))
-    assert document
-    assert document["userid"] == str(owner.user_id)
+        await store.register(heir, HASH, an_event(heir))
+    assert await Repairs(store._api).repair() == Repaired(claims=1)
+    await store.register(heir, HASH, an_event(heir))
+    assert await store.find_credentials(account.email) == Credentials(heir, HASH)
 
 
-@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
-def test_a_claim_that_can_not_be_made_is_no_account_or_one_that_works(
-    server: data_api.DataApi, store: AstraStore, after_write: bool
+# 4. Each change is one update. What derives from it follows.
+
+
+@pytest.mark.parametrize("change", CHANGES)
+async def test_a_change_is_one_update_with_its_event(
+    server: DataApi, store: AstraStore, account: Account, change: Callable[[Account], Change]
 ) -> None:
-    user = a_user()
-    with server.fail(Close(), name=CREDENTIALS, after_write=after_write), pytest.raises(StoreUnavailable):
-        store.register(user, HASH)
-    credentials = store.find_credentials(user.email)
-    assert (credentials is not None) == after_write
-    if credentials:
-        assert store.get_registered(credentials) == user
-        assert store.get(user.user_id) == user
-
-
-def test_a_row_that_can_not_be_written_is_repaired_at_login(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user()
-    with server.fail(HttpStatus(500), command="insertOne", name=USERS):
-        store.register(user, HASH)
-    assert store.get(user.user_id) is None
-    credentials = store.find_credentials(user.email)
-    assert credentials
-    assert store.get_registered(credentials) == user
-    assert store.get(user.user_id) == user
-
-
-def test_repair_keeps_what_a_ghost_says(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user()
-    with server.fail(Close(), command="insertOne", name=USERS):
-        store.register(user, HASH)
-    store.add_role(user.user_id, Role.MODERATOR)  # as a moderator's call might that came in between
-    server.put_row(KEYSPACE, USERS, {"userid": str(user.user_id), "account_status": "suspended"})
-    assert store.get(user.user_id) is None
-    credentials = store.find_credentials(user.email)
-    assert credentials
-    repaired = store.get_registered(credentials)
-    assert repaired
-    assert repaired.roles == {Role.MODERATOR}
-    assert repaired.status is AccountStatus.SUSPENDED
-    assert store.get(user.user_id) == repaired
-
-
-def test_repair_of_all(server: data_api.DataApi, store: AstraStore) -> None:
-    lost = [a_user() for _ in range(3)]
-    with server.fail(Close(), command="insertOne", name=USERS):
-        for user in lost:
-            store.register(user, HASH)
-    store.register(whole := a_user(), HASH)
-    assert store.repair_all() >= len(lost)
-    assert [store.get(user.user_id) for user in [*lost, whole]] == [*lost, whole]
-    assert store.repair_all() == 0
-
-
-def test_a_row_without_an_address_is_no_account(server: data_api.DataApi, store: AstraStore) -> None:
-    ghost = uuid4()
-    store.record_login(ghost, now())
-    assert row(server, ghost)
-    assert store.get(ghost) is None
-
-
-def test_conflicts_are_tried_again(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user()
-    server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"), times=5)
-    store.register(user, HASH)
-    assert store.get(user.user_id) == user
-
-
-def test_conflicts_without_end_end_with_the_call(server: data_api.DataApi, store: AstraStore) -> None:
-    server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"))
-    with deadline.within(0.3), pytest.raises(DeadlineExceeded):
-        store.register(a_user(), HASH)
-
-
-def test_names_are_set_and_roles_pushed(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user()
-    store.register(user, HASH)
-    server.forget_requests()
-    store.rename(user, "Bea", None)
-    store.add_role(user.user_id, Role.CREATOR)
-    store.remove_role(user.user_id, Role.VIEWER)
-    updates = [request.body["updateOne"]["update"] for request in server.requests]
-    assert updates == [
-        {"$set": {"firstname": "Bea"}},
-        {"$push": {"roles": "creator"}},
-        {"$pullAll": {"roles": ["viewer"]}},
+    event = an_event(account, Action.SUSPENDED)
+    await store.apply(account, change(account), event)
+    await store._background.finish()
+    (update,) = [
+        request.arguments["update"]
+        for request in server.requests
+        if request.command == "findOneAndUpdate" and "$inc" in request.arguments["update"]
     ]
+    assert update["$inc"] == {"version": 1}
+    assert {"pending", f"outbox.{event.event_id}"} <= update["$set"].keys()
 
 
-def test_one_of_64_claims_wins(server: data_api.DataApi, prepared: tuple[data_api.DataApi, Connection]) -> None:
-    stores = [AstraStore(DataApi(prepared[1])) for _ in range(2)]
-    start = Barrier(64)
+@pytest.mark.parametrize("change", [RefreshSession("s", 2, now()), EndSessions(frozenset({"s"}))])
+async def test_what_shows_in_no_row_costs_no_projection(
+    server: DataApi, store: AstraStore, account: Account, change: Change
+) -> None:
+    await store.apply(account, change)
+    await store._background.finish()
+    assert sent(server) == [(ACCOUNTS, "findOneAndUpdate")]
 
-    def claim(number: int) -> bool:
-        start.wait(20)
-        try:
-            stores[number % 2].register(a_user("raced@example.org"), HASH)
-        except EmailAlreadyRegistered:
-            return False
-        return True
 
-    with ThreadPoolExecutor(64) as pool:
-        won = list(pool.map(claim, range(64)))
-    for store in stores:
-        store.close()
-    assert won.count(True) == 1
-    assert len([found for found in server.rows(KEYSPACE, USERS) if found.get("email") == "raced@example.org"]) == 1
+async def test_an_older_image_never_stays_over_a_newer_one(store: AstraStore, account: Account, held: Held) -> None:
+    event = an_event(account, Action.ROLE_ASSIGNED)
+    older = await store._api.find_document(document_id(account.user_id))
+    assert older
+    await store.apply(account, Rename("Bea", None), event)
+    await store._background.finish()
+    # As if its own process had been too slow to write it before.
+    await store._projections.project(older)
+    assert (held.row(account) or {})["firstname"] == "Bea"
+    assert held.pending() == []
+
+
+async def test_an_event_that_comes_while_others_are_written_stays(
+    server: DataApi, store: AstraStore, account: Account, held: Held
+) -> None:
+    with cut_off(server, 1, is_lost=False):
+        await store.apply(account, Rename("Bea", None), first := an_event(account))
+        await store._background.finish()
+    image = await store._api.find_document(document_id(account.user_id))
+    assert image
+    with cut_off(server, 1, is_lost=False):
+        await store.apply(account, Rename("Cleo", None), second := an_event(account))
+        await store._background.finish()
+    await store._projections.project(image)
+    assert held.has_event(first)
+    assert held.has_event(second)
+    assert (held.row(account) or {})["firstname"] == "Cleo"
+    assert held.existing(account)["outbox"] == {}
+
+
+async def test_a_sweep_finishes_everything_and_says_so(
+    server: DataApi, open_store: OpenStore, held: Held, capsys: pytest.CaptureFixture[str]
+) -> None:
+    accounts = [an_account() for _ in range(60)]  # more than a page
+    crashed = open_store()
+    with server.fail(Close(), command="insertOne", name=USERS):
+        for account in accounts:
+            await crashed.register(account, HASH, an_event(account))
+        await crashed._background.finish()
+    assert len(held.pending()) == len(accounts)
+    survivor = open_store()
+    assert await survivor.sweep() == len(accounts)
+    assert held.pending() == []
+    assert all(held.row(account) for account in accounts)
+    assert len([line for line in capsys.readouterr().out.splitlines() if "swept" in line and "count=60" in line]) == 1
+    assert await survivor.sweep() == 0
+    assert "swept" not in capsys.readouterr().out
+
+
+# 5. A session counts only if it names the current credential.
+
+
+async def test_a_session_of_an_older_password_is_dead(store: AstraStore, account: Account) -> None:
+    late, new = a_session(account), a_session(account, credential_id=uuid4().hex)
+    await store.apply(account, ChangePassword(account.credential_id, OTHER_HASH, new))
+    found = await store.apply(account, OpenSession(late))
+    assert (dict(found.sessions), found.dead_sessions) == ({new.session_id: new}, frozenset({late.session_id}))
+
+
+async def test_a_new_password_removes_the_older_sessions(store: AstraStore, account: Account, held: Held) -> None:
+    new = a_session(account, credential_id=uuid4().hex)
+    await store.apply(account, OpenSession(a_session(account)))
+    await store.apply(account, ChangePassword(account.credential_id, OTHER_HASH, new))
+    assert held.existing(account)["sessions"].keys() == {new.session_id}
+
+
+async def test_a_hash_renewed_for_an_older_password_is_nobody_s(
+    store: AstraStore, account: Account, held: Held
+) -> None:
+    new = a_session(account, credential_id=uuid4().hex)
+    changed = await store.apply(account, ChangePassword(account.credential_id, OTHER_HASH, new))
+    await store.apply(account, RenewHash(account.credential_id, HASH))
+    assert await store.find_credentials(account.email) == Credentials(changed, OTHER_HASH)
+    # The next new password takes it along.
+    newest = a_session(account, credential_id=uuid4().hex)
+    await store.apply(account, ChangePassword(new.credential_id, HASH, newest))
+    assert held.existing(account)["hashes"] == {newest.credential_id: HASH}
+
+
+async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
+    store: AstraStore, account: Account, held: Held
+) -> None:
+    session, next_one = a_session(account), a_session(account)
+    await store.apply(account, OpenSession(session))
+    await store.apply(account, EndSessions(frozenset({session.session_id})))
+    found = await store.apply(account, RefreshSession(session.session_id, 2, now()))
+    assert (dict(found.sessions), found.dead_sessions) == ({}, frozenset({session.session_id}))
+    await store.apply(account, OpenSession(next_one, removed=found.dead_sessions))
+    assert held.existing(account)["sessions"].keys() == {next_one.session_id}
+
+
+# 6. One read answers whether a token holds, and it carries no hash.
+
+
+async def test_a_read_is_one_request_without_hashes(server: DataApi, store: AstraStore, account: Account) -> None:
+    await store.get(account.user_id)
+    await store.get_many([account.user_id, *(uuid4() for _ in range(99))])
+    assert sent(server) == [(ACCOUNTS, "findOne"), (ACCOUNTS, "find")]
+    assert [request.arguments["projection"] for request in server.requests] == [{"hashes": False}] * 2
+
+
+async def test_a_login_is_three_requests(server: DataApi, store: AstraStore, account: Account) -> None:
+    found = await store.find_credentials(account.email)
+    assert found
+    await store.apply(found.account, OpenSession(a_session(account)))
+    assert sent(server)[:3] == [(ACCOUNTS, "findOne"), (ACCOUNTS, "findOne"), (ACCOUNTS, "findOneAndUpdate")]
+
+
+# 7. The generation of a refresh token never goes back.
+
+
+async def test_a_late_refresh_takes_no_generation_back(store: AstraStore, account: Account) -> None:
+    session = a_session(account)
+    await store.apply(account, OpenSession(session))
+    for generation in (2, 3, 2):
+        found = await store.apply(account, RefreshSession(session.session_id, generation, now()))
+    assert found.sessions[session.session_id].generation == 3
+
+
+# 10. A deleted account is a tombstone, with nothing personal in it.
+
+PLANTED: list[Callable[[Account], Change]] = [
+    lambda account: Rename("Planted", "Planted"),
+    lambda account: OpenSession(a_session(account, user_agent="planted")),
+    lambda account: RenewHash(account.credential_id, "planted"),
+    lambda account: ChangePassword("", "planted", a_session(account, user_agent="planted")),
+    *CHANGES[-3:],
+]
+
+
+@pytest.mark.parametrize("change", PLANTED)
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_what_is_written_to_a_deleted_account_is_erased(
+    server: DataApi,
+    open_store: OpenStore,
+    account: Account,
+    held: Held,
+    change: Callable[[Account], Change],
+    crashes: bool,
+) -> None:
+    writer, survivor = open_store(), open_store()
+    await writer.delete(account, an_event(account, Action.DELETED))
+    await writer._background.finish()
+    tombstone = held.existing(account)
+    with cut_off(server, 1 if crashes else 99, is_lost=False), pytest.raises((UserNotFound, StoreUnavailable)):
+        await writer.apply(account, change(account))
+    await writer._background.finish()
+    if crashes:
+        await survivor.sweep()
+    ignored = {"version": 0, "outbox": {}}
+    assert held.existing(account) | ignored == tombstone | ignored
+    assert held.row(account) is None
+    assert "planted" not in held.everything().lower()
+
+
+async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Account, held: Held) -> None:
+    await store.apply(account, OpenSession(a_session(account)))
+    await store.delete(account, event := an_event(account, Action.DELETED))
+    await store._background.finish()
+    tombstone = held.existing(account)
+    assert tombstone.pop("version") > 1
+    assert tombstone.pop("created_date")
+    assert tombstone == {
+        "_id": document_id(account.user_id),
+        "status": "deleted",
+        "deletions": [str(event.event_id)],
+        **{field: {} for field in ("roles", "hashes", "sessions", "outbox")},
+    }
+
+
+# 11. One condition a filter.
+
+
+async def test_every_filter_has_one_condition(server: DataApi, store: AstraStore, account: Account) -> None:
+    for change in CHANGES:
+        await store.apply(account, change(account), an_event(account))
+    await store.get_many([account.user_id, uuid4()])
+    await store.find_credentials(account.email)
+    await store.delete(account, an_event(account, Action.DELETED))
+    await store.sweep()
+    await store._background.finish()
+    filters = [request.arguments["filter"] for request in server.requests if "filter" in request.arguments]
+    assert {tuple(condition) for condition in filters} == {("_id",), ("pending",), ("userid",)}
+    assert {request.name for request in server.requests} == {ACCOUNTS, USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY}

@@ -1,146 +1,287 @@
 """A Data API that refuses, hangs, lies or is gone: what each call makes of it, and in what time."""
 
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded, StoreUnavailable
-from killrvideo_grpc.domain.user import Role
-from killrvideo_grpc.stores import astra_schema
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.changes import Action, OpenSession, Rename
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores import background
 from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import Connection, DataApi, RequestRefused
-from tests.stores.astra.test_laws import HASH, LOST
+from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, Connection, DataApi
+from killrvideo_grpc.stores.data_api_errors import RequestRefused
+from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.held import Held
+from tests.stores.astra.test_laws import LOST
 from tests.support import data_api
-from tests.support.accounts import a_user
+from tests.support.accounts import HASH, a_session, an_account, an_event
 from tests.support.data_api import Drip, ErrorAnswer, Hang, HttpStatus
+
+pytestmark = pytest.mark.anyio
 
 REFUSALS = [
     *LOST,
     *(HttpStatus(status) for status in (401, 403, 429, 502, 504)),
-    *(ErrorAnswer(code) for code in ("FAILED_TO_CONNECT_TO_DATABASE", "UNEXPECTED_DRIVER_ERROR", "RENAMED_NEXT_YEAR")),
+    *(ErrorAnswer(code) for code in ("FAILED_TO_CONNECT_TO_DATABASE", "RENAMED_NEXT_YEAR")),
 ]
+
+Call = Callable[[AstraStore, Account], Awaitable[object]]
+CALLS: dict[str, Call] = {
+    "get": lambda store, account: store.get(account.user_id),
+    "get_many": lambda store, account: store.get_many([account.user_id, uuid4()]),
+    "get_credentials": lambda store, account: store.get_credentials(account.user_id),
+    "find_credentials": lambda store, account: store.find_credentials(account.email),
+    "register": lambda store, account: store.register(account, HASH, an_event(account)),
+    "apply": lambda store, account: store.apply(account, Rename("planted", None), an_event(account)),
+    "delete": lambda store, account: store.delete(account, an_event(account, Action.DELETED)),
+    "sweep": lambda store, account: store.sweep(),
+}
+
+
+def ping(store: AstraStore, account: Account) -> Awaitable[object]:
+    return store.ping()
+
+
+# These make several requests, of which some must not be repeated as they are.
+IDEMPOTENT = ["get", "get_many", "get_credentials", "find_credentials", "apply", "delete"]
+
+
+@pytest.fixture
+async def account(store: AstraStore, server: data_api.DataApi) -> Account:
+    """A registered account, at rest, with nothing else left to do."""
+    await store.sweep()
+    account = an_account(f"planted.{uuid4().hex}@example.org")
+    await store.register(account, HASH, an_event(account))
+    await store._background.finish()
+    server.forget_requests()
+    return account
+
+
+@pytest.fixture
+async def impatient(prepared: tuple[data_api.DataApi, Connection]) -> AsyncIterator[AstraStore]:
+    """A store whose calls may take 0.2 s."""
+    store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
+    yield store
+    await store.close()
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=repr)
-def test_trouble_is_unavailable_and_logged_by_code(
-    server: data_api.DataApi, store: AstraStore, fault: Any, capsys: pytest.CaptureFixture[str]
+async def test_trouble_is_unavailable_and_logged_by_code(
+    server: data_api.DataApi, store: AstraStore, account: Account, fault: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    user = a_user("planted@example.org")
     with server.fail(fault):
-        for call in (
-            lambda: store.get(user.user_id),
-            lambda: store.find_credentials(user.email),
-            lambda: store.register(user, HASH),
-            lambda: store.rename(user, "planted", None),
-            store.ping,
-        ):
+        for call in (*CALLS.values(), ping):
             with pytest.raises(StoreUnavailable):
-                call()
+                await call(store, account)
     printed = "".join(capsys.readouterr())
     assert "cause" in printed
     assert "planted" not in printed
 
 
-def test_a_request_that_is_wrong_is_a_bug(
-    server: data_api.DataApi, store: AstraStore, capsys: pytest.CaptureFixture[str]
+async def test_a_request_that_is_wrong_is_a_bug(
+    server: data_api.DataApi, store: AstraStore, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server.fail(ErrorAnswer("FILTER_INVALID_EXPRESSION", family="REQUEST")):
-        with pytest.raises(RequestRefused, match="FILTER_INVALID_EXPRESSION"):
-            store.find_credentials("planted@example.org")
-        with pytest.raises(RequestRefused):
-            store.get(uuid4())
-    assert "FILTER_INVALID_EXPRESSION" in "".join(capsys.readouterr())
+        for call in CALLS.values():
+            with pytest.raises(RequestRefused, match="FILTER_INVALID_EXPRESSION"):
+                await call(store, account)
+        with pytest.raises(StoreUnavailable):
+            await store.ping()
+    printed = "".join(capsys.readouterr())
+    assert "FILTER_INVALID_EXPRESSION" in printed
+    assert "planted" not in printed
 
 
-def test_no_data_api_at_all() -> None:
+async def test_no_data_api_at_all() -> None:
     store = AstraStore(DataApi(Connection("http://127.0.0.1:9", "killrvideo", "cassandra", username="u", password="p")))
     with pytest.raises(StoreUnavailable):
-        store.get(uuid4())
+        await store.get(uuid4())
     with pytest.raises(StoreUnavailable):
-        store.ping()
-    store.close()
+        await store.ping()
+    await store.close()
 
 
-@pytest.mark.parametrize("fault", [Hang(), Drip(0.1)], ids=["hanging", "dripping"])
-@pytest.mark.parametrize("seconds", [0.05, 0.3])
-def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_his_time(
-    server: data_api.DataApi, store: AstraStore, seconds: float, fault: Any
+async def test_opening_sends_nothing(server: data_api.DataApi, open_store: OpenStore) -> None:
+    open_store()
+    assert (server.requests, server.connections) == ([], 0)
+
+
+@pytest.mark.parametrize("fault", [Hang(), Drip(0.05)], ids=["hanging", "dripping"])
+@pytest.mark.parametrize("name", [*CALLS, "ping"])
+async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
+    server: data_api.DataApi, impatient: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
-    user = a_user()
-    calls: list[Any] = [
-        lambda: store.get(user.user_id),
-        lambda: store.find_credentials(user.email),
-        lambda: store.register(user, HASH),
-        lambda: store.rename(user, "Bea", None),
-    ]
-    with server.fail(fault):
-        for call in calls * 2:
-            with deadline.within(seconds), pytest.raises(DeadlineExceeded):
-                call()
-    assert store.get(user.user_id) is None  # and it goes on when the server does
+    call = CALLS.get(name, ping)
+    started = time.monotonic()
+    with server.fail(fault), pytest.raises(StoreUnavailable, match=r"time-out|^$"):
+        await call(impatient, account)
+    assert time.monotonic() - started < 0.4  # all requests of the call together
+    await impatient.ping()
+    await impatient.get(account.user_id)  # and it goes on when the server does
 
 
-def test_without_a_deadline_a_setting_ends_the_wait(
-    prepared: tuple[data_api.DataApi, Connection], server: data_api.DataApi
+@pytest.mark.parametrize("fault", [Hang(), Drip(0.05)], ids=["hanging", "dripping"])
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_cancelled_call_ends_at_once(
+    server: data_api.DataApi, store: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
-    store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
+    with server.fail(fault), pytest.raises(TimeoutError):  # ours, and none of the store's
+        async with asyncio.timeout(0.1):
+            await CALLS[name](store, account)
+
+
+async def test_look_ups_that_wait_behind_requests_that_hang_wait_no_longer(
+    server: data_api.DataApi, impatient: AstraStore
+) -> None:
+    started = time.monotonic()
     with server.fail(Hang()):
-        for call in (
-            lambda: store.get(uuid4()),
-            lambda: store.find_credentials("ann@example.org"),
-            lambda: astra_schema.check(store._api),
-            store.repair_all,
-        ):
-            with pytest.raises(StoreUnavailable):
-                call()
-        # The requests of a registration have that time together: none is left to ask again whether it came to be.
-        with pytest.raises(StoreUnavailable):
-            store.register(a_user(), HASH)
-    assert [request.command for request in server.requests].count("insertOne") == 1
-    store.close()
+        outcomes = await asyncio.gather(*(impatient.get(uuid4()) for _ in range(300)), return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+    assert time.monotonic() - started < 0.5
 
 
-def test_while_the_last_ping_failed_no_call_waits(server: data_api.DataApi, store: AstraStore) -> None:
-    with server.fail(HttpStatus(503)), pytest.raises(StoreUnavailable):
-        store.ping()
-    server.forget_requests()
-    calls: list[Any] = [lambda: store.get(uuid4()), lambda: store.register(a_user(), HASH)]
-    for call in calls:
-        with pytest.raises(StoreUnavailable):
-            call()
-    assert server.requests == []
-    store.ping()
-    assert store.get(uuid4()) is None
-
-
-def test_reads_and_idempotent_writes_are_tried_twice(server: data_api.DataApi, store: AstraStore) -> None:
-    user = a_user()
-    store.register(user, HASH)
-    calls: list[Any] = [
-        lambda: store.get(user.user_id),
-        lambda: store.find_credentials(user.email),
-        lambda: store.rename(user, "Bea", None),
-        lambda: store.add_role(user.user_id, Role.CREATOR),
-    ]
-    for call in calls:
-        server.fail(HttpStatus(502), times=1)
+async def test_a_thousand_cancelled_calls_leak_no_connection(
+    server: data_api.DataApi, store: AstraStore, account: Account
+) -> None:
+    calls = list(CALLS.values())
+    for batch in range(10):
+        with server.fail(Hang() if batch % 2 else Drip(0.05)):
+            tasks = [asyncio.create_task(_quietly(calls[n % len(calls)], store, account)) for n in range(100)]
+            if batch % 3:
+                await asyncio.to_thread(server.wait_until, lambda: bool(server.requests))
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
         server.forget_requests()
-        call()
-        assert len(server.requests) == 2
+    await store._background.finish()
+    if under_way := set(store._reads._requests):  # requests that others might have joined are not cancelled
+        await asyncio.wait(under_way)
+    pool = store._api._http._transport._pool
+    assert pool._requests == []
+    assert all(connection.is_idle() for connection in pool.connections)
+    assert len(pool.connections) <= MAX_REQUESTS
+    assert store._api._places._value == MAX_REQUESTS
+    # As many as there are places can still be made at once.
+    assert await asyncio.gather(*(store.get_credentials(uuid4()) for _ in range(2 * MAX_REQUESTS)))
 
 
-def test_connections_are_reused(server: data_api.DataApi, store: AstraStore) -> None:
-    for _ in range(20):
-        user = a_user()
-        store.register(user, HASH)
-        store.get(user.user_id)
-        store.find_credentials(user.email)
+async def _quietly(call: Call, store: AstraStore, account: Account) -> None:
+    with suppress(Exception):
+        await call(store, account)
+
+
+async def test_while_the_last_ping_failed_no_call_waits(
+    server: data_api.DataApi, store: AstraStore, account: Account
+) -> None:
+    with server.fail(HttpStatus(503)), pytest.raises(StoreUnavailable):
+        await store.ping()
+    server.forget_requests()
+    for call in CALLS.values():
+        with pytest.raises(StoreUnavailable):
+            await call(store, account)
+    assert server.requests == []
+    await store.ping()
+    assert await store.get(account.user_id) == account
+
+
+@pytest.mark.parametrize("name", IDEMPOTENT)
+async def test_what_may_be_repeated_is_tried_twice(
+    server: data_api.DataApi, store: AstraStore, account: Account, name: str
+) -> None:
+    with server.fail(HttpStatus(502), times=1):
+        await CALLS[name](store, account)
+    await store._background.finish()
+    with server.fail(HttpStatus(502), times=2), pytest.raises(StoreUnavailable):
+        await CALLS[name](store, account)
+
+
+async def test_connections_are_reused(server: data_api.DataApi, store: AstraStore) -> None:
+    for _ in range(10):
+        account = an_account()
+        await store.register(account, HASH, an_event(account))
+        await store._background.finish()
+        await store.get(account.user_id)
+        await store.find_credentials(account.email)
     assert server.connections == 1
+
+
+async def test_what_fails_in_the_background_is_logged_by_code_and_left_to_the_sweep(
+    server: data_api.DataApi, store: AstraStore, account: Account, held: Held, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with server.fail(ErrorAnswer("INVALID_COLUMN_VALUES", "REQUEST", "DOCUMENT"), name=USERS):
+        await store.apply(account, Rename("planted", None))
+        await store._background.finish()
+    printed = "".join(capsys.readouterr())
+    assert "left to the sweep" in printed
+    assert "planted" not in printed
+    assert await store.sweep() == 1
+    assert (held.row(account) or {})["firstname"] == "planted"
+
+
+async def test_an_account_that_can_not_be_finished_keeps_no_other_from_it(
+    server: data_api.DataApi, store: AstraStore, account: Account, held: Held
+) -> None:
+    other = an_account()
+    await store.register(other, HASH, an_event(other))
+    refusal = ErrorAnswer("INVALID_COLUMN_VALUES", "REQUEST", "DOCUMENT")
+
+    def is_of_account(request: data_api.Request) -> bool:
+        return str(account.user_id) in str(request.body)
+
+    with server.fail(refusal, name=USERS, command="insertOne"):
+        for one in (account, other):
+            await store.apply(one, Rename("Bea", None))
+        await store._background.finish()
+    with server.fail(refusal, name=USERS, command="insertOne", where=is_of_account):
+        assert await store.sweep() == 1
+    assert (held.row(other) or {})["firstname"] == "Bea"
+    assert await store.sweep() == 1
+
+
+async def test_closing_finishes_what_is_quick_and_abandons_the_rest(
+    server: data_api.DataApi,
+    open_store: OpenStore,
+    account: Account,
+    held: Held,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick, slow = open_store(), open_store()
+    await quick.apply(account, Rename("Bea", None))
+    await quick.close()
+    assert (held.row(account) or {})["firstname"] == "Bea"
+    monkeypatch.setattr(background, "CLOSE_SECONDS", 0.1)
+    with server.fail(Hang(), name=USERS):
+        await slow.apply(account, Rename("Cleo", None))
+        async with asyncio.timeout(2):
+            await slow.close()
+    assert (held.row(account) or {})["firstname"] == "Bea"
+    assert await open_store().sweep() == 1
+
+
+async def test_no_more_than_a_bound_waits_in_the_background(
+    store: AstraStore, account: Account, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "MAX_WAITING", 1)
+    for _ in range(3):
+        await store.apply(account, OpenSession(a_session(account)))
+    await store._background.finish()
+    await store.sweep()
+    assert held.pending() == []
 
 
 def test_no_repr_shows_how_to_get_in() -> None:
     connection = Connection("https://x", "k", "prod", token="planted", username="u", password="planted")
     assert "planted" not in repr(connection)
+
+
+async def test_one_http_client_serves_all(store: AstraStore) -> None:
+    api = store._api
+    holders: list[Any] = [api.database, api._accounts, *api.tables.values()]
+    assert {id(holder._api_commander.async_client) for holder in holders} == {id(api._http.client)}

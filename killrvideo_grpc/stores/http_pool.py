@@ -1,0 +1,39 @@
+"""An HTTP client whose connections survive cancelled requests.
+
+httpcore forgets a connection whose request is cancelled at the wrong moment, such as right after connecting: it stays
+in the pool, open, and is never used again. Without this, each such moment would cost a socket for good.
+"""
+
+import asyncio
+from typing import Any
+
+import httpx
+
+# Servers and balancers keep an idle connection for about a minute. httpx drops it after 5 s, at a handshake each time.
+KEEP_ALIVE_SECONDS = 50.0
+
+
+class HttpPool:
+    """One client for all requests of a process. It opens as many connections as there are requests at once."""
+
+    def __init__(self) -> None:
+        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS))
+        self.client = httpx.AsyncClient(transport=self._transport)
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def drop_lost(self) -> None:
+        """Closes connections that no request uses and none ever will. To be called after a request was cancelled."""
+        pool: Any = self._transport._pool  # noqa: SLF001 # httpx and httpcore show these nowhere else
+        in_use = {id(request.connection) for request in pool._requests}  # noqa: SLF001
+        for connection in list(pool.connections):
+            if id(connection) not in in_use and not connection.is_idle():
+                pool._connections.remove(connection)  # noqa: SLF001
+                task = asyncio.create_task(connection.aclose())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+    async def close(self) -> None:
+        """Closes all connections; requests under way fail."""
+        await self.client.aclose()
+        if self._closing:
+            await asyncio.wait(self._closing)

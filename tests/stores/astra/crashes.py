@@ -1,0 +1,40 @@
+"""Crashes of a process at each of its requests, and answers that get lost, made by the stand-in for the Data API."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores.astra import AstraStore
+from tests.support.data_api import Close, DataApi
+
+losing_the_last_answer = pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
+
+
+def crashing_within(requests: int) -> pytest.MarkDecorator:
+    """Runs a test with each number of steps from 0 on, up to all requests that a call and its background work make."""
+    return pytest.mark.parametrize("steps", range(requests + 1))
+
+
+@contextmanager
+def cut_off(server: DataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
+    """Lets so many requests pass, and then one whose answer is lost if asked, and no other: for us, a crash."""
+    lost = server.fail(Close(), skip=steps, times=1 if is_lost else 0, after_write=True)
+    with server.fail(Close(), skip=steps + is_lost):
+        yield
+    lost.clear()
+
+
+async def crash(
+    server: DataApi, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
+) -> bool:
+    """Makes a call and crashes after so many requests; returns whether the call was answered before."""
+    with cut_off(server, steps, is_lost=is_lost):
+        try:
+            await call()
+        except StoreUnavailable:
+            return False
+        finally:
+            await store._background.finish()
+    return True

@@ -1,0 +1,168 @@
+"""A crash after each single request of a call: what was answered stays, and the rest is whole or undone."""
+
+from datetime import datetime, timedelta
+from functools import partial
+from uuid import uuid4
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account, Credentials, Role, now
+from killrvideo_grpc.domain.changes import Action, AssignRole, ChangePassword, OpenSession, Rename, RevokeRole
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.astra_repair import Repairs
+from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
+from tests.stores.astra.held import Held
+from tests.support.accounts import HASH, OTHER_HASH, a_session, an_account, an_event
+from tests.support.data_api import DataApi
+
+pytestmark = [pytest.mark.anyio, losing_the_last_answer]
+
+
+@pytest.fixture
+async def account(store: AstraStore) -> Account:
+    """A registered account with an open session."""
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    account = await store.apply(account, OpenSession(a_session(account)))
+    await store._background.finish()
+    return account
+
+
+@crashing_within(7)
+async def test_register(
+    server: DataApi, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
+) -> None:
+    account, other = an_account("Planted@example.org"), an_account("planted@example.org")
+    event = an_event(account)
+    answered = await crash(server, store, lambda: store.register(account, HASH, event), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.find_credentials(account.email)
+    assert found in ([Credentials(account, HASH)] if answered else [None, Credentials(account, HASH)])
+    await survivor.sweep()
+    if found:
+        assert (held.row(account) or {})["email"] == account.email
+        assert held.has_event(event)
+        assert held.pending() == []
+        await survivor.delete(found.account, an_event(account, Action.DELETED))
+    else:
+        assert held.row(account) is None
+        assert not held.has_event(event)
+    # Whatever was left, the address is free now, and an hour later nothing remains.
+    await survivor.register(other, HASH, an_event(other))
+    assert await survivor.find_credentials(account.email) == Credentials(other, HASH)
+    await survivor._background.finish()
+    await Repairs(survivor._api).repair(now() + timedelta(hours=2))
+    assert found or held.document(account) is None
+    await survivor.delete(other, an_event(other, Action.DELETED))
+
+
+@crashing_within(3)
+async def test_login(
+    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+) -> None:
+    session = a_session(account, created_date=now() + timedelta(seconds=1))
+    login = OpenSession(session)
+    answered = await crash(server, store, lambda: store.apply(account, login), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.get(account.user_id)
+    assert found
+    assert session.session_id in found.sessions or not answered
+    assert (found.last_login_date == session.created_date) == (session.session_id in found.sessions)
+    await finished(survivor, held)
+    row = held.row(account) or {}
+    assert datetime.fromisoformat(row["last_login_date"]) == found.last_login_date
+
+
+@crashing_within(5)
+async def test_change_password(
+    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+) -> None:
+    session = a_session(account, credential_id=uuid4().hex)
+    change = ChangePassword(account.credential_id, OTHER_HASH, session)
+    event = an_event(account, Action.PASSWORD_CHANGED)
+    answered = await crash(server, store, lambda: store.apply(account, change, event), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.find_credentials(account.email)
+    assert found
+    changed = found.password_hash == OTHER_HASH
+    assert changed or not answered
+    assert found.account.sessions == ({session.session_id: session} if changed else account.sessions)
+    await finished(survivor, held)
+    assert held.has_event(event) == changed
+
+
+@crashing_within(3)
+async def test_rename(
+    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+) -> None:
+    answered = await crash(server, store, lambda: store.apply(account, Rename("Bea", "Ray")), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.get(account.user_id)
+    assert found
+    assert (found.first_name, found.last_name) in ([("Bea", "Ray")] if answered else [("Bea", "Ray"), ("Ann", "Lee")])
+    await finished(survivor, held)
+    row = held.row(account) or {}
+    assert (row["firstname"], row["lastname"]) == (found.first_name, found.last_name)
+
+
+@crashing_within(9)
+async def test_delete(
+    server: DataApi, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
+) -> None:
+    account = an_account(f"Planted.{uuid4().hex}@example.org", first_name="Plantedfirst", last_name="Plantedlast")
+    session = a_session(account, user_agent="plantedagent")
+    await store.register(account, "$2b$04$planted", an_event(account))
+    await store.apply(account, OpenSession(session))
+    await store._background.finish()
+    event = an_event(account, Action.DELETED)
+    answered = await crash(server, store, lambda: store.delete(account, event), steps, is_lost=is_lost)
+    survivor = open_store()
+    left = await survivor.get(account.user_id)
+    await finished(survivor, held)
+    if left:
+        assert not answered
+        assert await survivor.find_credentials(account.email)
+        assert (held.row(account) or {})["firstname"] == "Plantedfirst"
+        await survivor.delete(account, event)
+        await survivor._background.finish()
+    assert held.row(account) is None
+    assert held.has_event(event)
+    assert "planted" not in held.everything().lower()
+    heir = an_account(account.email)
+    await survivor.register(heir, HASH, an_event(heir))
+    await survivor.delete(heir, an_event(heir, Action.DELETED))
+
+
+@crashing_within(6)
+async def test_promote_and_demote(
+    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+) -> None:
+    other = an_account()
+    await store.register(other, HASH, an_event(other))
+    await store.apply(other, AssignRole(Role.MODERATOR))
+    for change in (AssignRole(Role.MODERATOR), RevokeRole(Role.MODERATOR)):
+        await store._background.finish()
+        before = (await open_store().get(account.user_id) or account).roles
+        answered = await crash(server, store, partial(store.apply, account, change), steps, is_lost=is_lost)
+        assert held.counted() <= held.moderators()
+        assert held.moderators() >= {str(other.user_id)}
+        survivor = open_store()
+        found = await survivor.get(account.user_id)
+        assert found
+        assert found.roles != before or not answered
+        await survivor.sweep()
+        await Repairs(survivor._api).repair()
+        assert held.counted() == held.moderators()
+        # So that the other change begins where it should.
+        await survivor.apply(account, AssignRole(Role.MODERATOR))
+        await survivor._background.finish()
+    for moderator in (account, other):
+        await survivor.apply(moderator, RevokeRole(Role.MODERATOR, force=True))
+    await survivor._background.finish()
+
+
+async def finished(survivor: AstraStore, held: Held) -> None:
+    """Sweeps, as every process does, and sees that nothing remains to be done."""
+    await survivor.sweep()
+    assert held.pending() == []
