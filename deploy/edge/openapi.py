@@ -5,11 +5,12 @@ the statuses nor the problems that this edge answers with (docs/decisions.md).
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from buf.validate import validate_pb2
-from google.api import field_behavior_pb2
+from google.api import annotations_pb2, field_behavior_pb2
 from google.protobuf import descriptor_pb2
 from killrvideo.user.v1 import access_pb2, error_reason_pb2, string_rules_pb2
 
@@ -18,6 +19,10 @@ from deploy.edge.render import DESCRIPTORS, GENERATED, PROBLEMS, SERVICE, SUCCES
 Json = dict[str, Any]
 
 TIMESTAMP = ".google.protobuf.Timestamp"
+SCALARS = {
+    descriptor_pb2.FieldDescriptorProto.TYPE_STRING: "string",
+    descriptor_pb2.FieldDescriptorProto.TYPE_BOOL: "boolean",
+}
 # What JSON Schema can say of the shared rules. The rest is in the descriptions, and the service checks it.
 SHARED_RULES: dict[Any, Json] = {
     string_rules_pb2.person_name: {"minLength": 1, "pattern": r"\S"},
@@ -27,6 +32,9 @@ SHARED_RULES: dict[Any, Json] = {
 ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)
 WITH_BODY = (415, 422)
 WITH_TOKEN = (401, 403, 404)
+# What an RPC can end in beyond that, by the codes that its comment names.
+NAMED = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403, "NOT_FOUND": 404}
+VARIABLE = re.compile(r"\{(\w+)\}")
 RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": {"type": "string"}}}
 HEADERS: dict[int, Json] = {401: CHALLENGE, 429: RETRY, 503: RETRY}
@@ -71,7 +79,8 @@ def document() -> Json:
     contract, schemas = Contract(), {"Problem": _problem_schema()}
     paths: dict[str, Json] = {"/": _welcome()}
     for path, methods in sorted(rest_paths().items()):
-        paths[path] = {verb.lower(): _operation(contract, rpc, schemas) for verb, rpc in methods.items()}
+        variables = VARIABLE.findall(path)
+        paths[path] = {verb.lower(): _operation(contract, rpc, variables, schemas) for verb, rpc in methods.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -88,14 +97,13 @@ def document() -> Json:
     }
 
 
-def _operation(contract: Contract, rpc: str, schemas: dict[str, Json]) -> Json:
+def _operation(contract: Contract, rpc: str, variables: list[str], schemas: dict[str, Json]) -> Json:
     method = contract.methods[rpc]
     is_public = method.options.Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
-    has_body = bool(contract.messages[method.input_type].field)
-    statuses = {*ANY_CALL, *(WITH_BODY if has_body else ()), *(() if is_public else WITH_TOKEN)}
-    if rpc == "Login":
-        statuses.add(401)
+    has_body = bool(method.options.Extensions[annotations_pb2.http].body)
     summary, _, errors = contract.comments[f".{SERVICE}.{rpc}"].partition("Errors include:")
+    statuses = {*ANY_CALL, *(WITH_BODY if has_body else ()), *(() if is_public else WITH_TOKEN)}
+    statuses |= {status for code, status in NAMED.items() if code in errors} | ({422} if variables else set())
     operation: Json = {
         "operationId": rpc,
         "summary": summary.strip(),
@@ -109,9 +117,21 @@ def _operation(contract: Contract, rpc: str, schemas: dict[str, Json]) -> Json:
         }
         | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)},
     }
+    fields = {field.name: field for field in contract.messages[method.input_type].field}
+    if variables:
+        operation["parameters"] = [
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "description": contract.comments[f"{method.input_type}.{name}"],
+                "schema": _property(contract, fields[name], schemas),
+            }
+            for name in variables
+        ]
     if has_body:
         schema = _reference(contract, method.input_type, schemas)
-        is_needed = any(map(_is_required, contract.messages[method.input_type].field))
+        is_needed = any(map(_is_required, fields.values()))
         operation["requestBody"] = {"required": is_needed, "content": {"application/json": {"schema": schema}}}
     return operation
 
@@ -141,8 +161,9 @@ def _property(contract: Contract, field: descriptor_pb2.FieldDescriptorProto, sc
     elif field.type_name:
         kind = _reference(contract, field.type_name, schemas)
     else:
-        # What may be absent may be null: in the JSON mapping they are the same.
-        kind = {"type": ["string", "null"] if field.proto3_optional else "string"} | _rules(field)
+        name = SCALARS[field.type]
+        # In the JSON mapping, null means the same as a missing field.
+        kind = {"type": [name, "null"] if field.proto3_optional else name} | _rules(field)
     return {"type": "array", "items": kind} if field.label == field.LABEL_REPEATED else kind
 
 
@@ -150,7 +171,8 @@ def _rules(field: descriptor_pb2.FieldDescriptorProto) -> Json:
     rules = field.options.Extensions[validate_pb2.field].string
     shared = [schema for rule, schema in SHARED_RULES.items() if rules.Extensions[rule]]
     needed = field.options.Extensions[validate_pb2.field].required
-    return ({"minLength": 1} if needed else {}) | (shared[0] if shared else {})
+    uuid = {"format": "uuid"} if rules.uuid else {}
+    return ({"minLength": 1} if needed else {}) | (shared[0] if shared else {}) | uuid
 
 
 def _is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:

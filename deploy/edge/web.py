@@ -1,22 +1,23 @@
 """What `make web` does: the service and its edge together, until Ctrl-C, SIGTERM or the end of either."""
 
+import asyncio
 import ctypes
-import http.client
 import os
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from asyncio.subprocess import PIPE, Process
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from deploy.edge.render import DEVELOPMENT_ORIGINS, Edge, render
 from killrvideo_grpc.config import ConfigurationError, Port, Settings, Text, load_settings
-from killrvideo_grpc.stopping import stop_event
-from killrvideo_grpc.supervisor import first_line
+from killrvideo_grpc.signals import stop_event
 
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1
@@ -37,22 +38,31 @@ class CannotRun(Exception):
 
 def main() -> None:
     """Starts both, says how to use them, and ends both."""
-    stopping = stop_event()
     try:
-        _run(load_settings(WebSettings), stopping)
+        asyncio.run(_run(load_settings(WebSettings)))
     except (ConfigurationError, CannotRun) as error:
-        if not stopping.is_set():  # else what ended, or did not come up, was told to
-            sys.exit(f"Error: {error}")
+        sys.exit(f"Error: {error}")
 
 
-def _run(settings: WebSettings, stopping: threading.Event) -> None:
+async def _run(settings: WebSettings) -> None:
     if settings.tls_cert_file:
         raise CannotRun(
-            "this edge speaks plaintext to the service. Unset the TLS_ settings; TLS for the web is Envoy's."
+            "this edge speaks plaintext to the service. Unset the TLS_ settings; put TLS in front of Envoy."
         )
-    # Asked before anything starts, for a call would get through to whoever has the port.
+    stopped = asyncio.create_task(stop_event().wait())
+    try:
+        await _serve(settings, stopped)
+    except CannotRun:
+        if not stopped.done():  # else something ended, or did not start, because it was told to stop
+            raise
+    finally:
+        stopped.cancel()
+
+
+async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
+    # Bound once before anything starts: otherwise calls would reach whoever has the port.
     host, port = _free_address(settings.http_host, settings.http_port)
-    with _service(settings, stopping) as (service, ports):
+    async with _service(settings, stopped) as (service, ports):
         edge = Edge(
             port=port,
             workers=[(_reachable(settings.grpc_host), worker) for worker in ports],
@@ -60,54 +70,68 @@ def _run(settings: WebSettings, stopping: threading.Event) -> None:
             project_name=settings.project_name,
             origins=DEVELOPMENT_ORIGINS,
         )
-        with _envoy(edge) as envoy:
-            if _answers(_url(edge), [service, envoy], stopping):
+        async with _envoy(edge) as envoy:
+            ended = [asyncio.create_task(process.wait()) for process in (service, envoy)]
+            if await _first(_answers(_url(edge)), stopped, *ended):
                 print(_welcome(edge), flush=True)
-            while _all_run([service, envoy]) and not stopping.wait(0.2):
-                pass
-            _end(service)  # before Envoy, through which its last answers go
-    raise CannotRun("the service or Envoy ended; what it said is above.")
+                await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
+            await _end(service)  # before Envoy, through which its last answers go
+    raise CannotRun("the service or Envoy ended; its own message is above.")
 
 
-@contextmanager
-def _service(settings: WebSettings, stopping: threading.Event) -> Iterator[tuple["subprocess.Popen[str]", list[int]]]:
-    # Supervised: it ends when our end of its input closes, whatever ends us.
-    process = subprocess.Popen(
-        [BIN / "killrvideo-grpc", "serve", "--supervised"],
+@asynccontextmanager
+async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> AsyncIterator[tuple[Process, list[int]]]:
+    # Supervised: it ends when our end of its standard input closes, whatever ends us.
+    process = await asyncio.create_subprocess_exec(
+        *(BIN / "killrvideo-grpc", "serve", "--supervised"),
         env=os.environ | ({} if "drain_seconds" in settings.model_fields_set else {"DRAIN_SECONDS": DRAIN_SECONDS}),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+        stdin=PIPE,
+        stdout=PIPE,
         start_new_session=True,
     )
     try:
-        addresses = first_line(process, stopping).strip().rpartition(" on ")[2]
+        assert process.stdout is not None  # noqa: S101 # it is a pipe
+        line: bytes = await _first(process.stdout.readline(), stopped) or b""
+        addresses = line.decode().strip().rpartition(" on ")[2]
         if not addresses:
             raise CannotRun("the service did not start.")
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]
     finally:
-        _end(process)
+        await _end(process)
 
 
-def _end(service: "subprocess.Popen[str]") -> None:
+async def _end(service: Process) -> None:
     if service.stdin:
         service.stdin.close()
-    service.wait()
+    await service.wait()
 
 
-@contextmanager
-def _envoy(edge: Edge) -> Iterator["subprocess.Popen[str]"]:
+@asynccontextmanager
+async def _envoy(edge: Edge) -> AsyncIterator[Process]:
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(render(edge))
         file.flush()
-        command: list[str | Path] = [BIN / "envoy", "-c", file.name]
-        command += ["--disable-hot-restart", "--concurrency", "2", "--log-level", "warn"]
-        process = subprocess.Popen(command, text=True, start_new_session=True, preexec_fn=_end_with_parent)  # noqa: PLW1509
+        process = await asyncio.create_subprocess_exec(
+            *(BIN / "envoy", "-c", file.name, "--disable-hot-restart", "--concurrency", "2", "--log-level", "warn"),
+            start_new_session=True,
+            preexec_fn=_end_with_parent,
+        )
         try:
             yield process
         finally:
-            process.terminate()
-            process.wait()
+            if process.returncode is None:
+                process.terminate()
+            await process.wait()
+
+
+async def _first(work: Any, *others: "asyncio.Future[Any]") -> Any:
+    """Returns what `work` returns, or None if one of the others is done before it."""
+    task = asyncio.ensure_future(work)
+    await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
+    if not task.done():
+        task.cancel()
+        return None
+    return task.result()
 
 
 def _end_with_parent() -> None:
@@ -116,23 +140,17 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def _answers(url: str, processes: "list[subprocess.Popen[str]]", stopping: threading.Event) -> bool:
-    """Waits until a call gets through to the service; False: it never will."""
-    while _all_run(processes) and not stopping.wait(0.1):
-        connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=5)
-        try:
-            connection.request("GET", "/api/v1/users/me")
-            if connection.getresponse().status == 401:
-                return True
-        except (OSError, http.client.HTTPException):
-            pass  # Envoy does not listen yet
-        finally:
-            connection.close()
-    return False
-
-
-def _all_run(processes: "list[subprocess.Popen[str]]") -> bool:
-    return all(process.poll() is None for process in processes)
+async def _answers(url: str) -> bool:
+    """Waits until a call gets through to the service."""
+    async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
+        while True:
+            try:
+                answer = await client.get(f"{url}/api/v1/users/me")
+                if answer.status_code == httpx.codes.UNAUTHORIZED:
+                    return True
+            except httpx.HTTPError:
+                pass  # Envoy does not listen yet
+            await asyncio.sleep(0.1)
 
 
 def _free_address(host: str, port: int) -> tuple[str, int]:

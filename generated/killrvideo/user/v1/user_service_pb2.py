@@ -27,11 +27,12 @@ from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from killrvideo.user.v1 import access_pb2 as killrvideo_dot_user_dot_v1_dot_access__pb2
+from killrvideo.user.v1 import session_pb2 as killrvideo_dot_user_dot_v1_dot_session__pb2
 from killrvideo.user.v1 import string_rules_pb2 as killrvideo_dot_user_dot_v1_dot_string__rules__pb2
 from killrvideo.user.v1 import user_pb2 as killrvideo_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%killrvideo/user/v1/user_service.proto\x12\x12killrvideo.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkillrvideo/user/v1/access.proto\x1a%killrvideo/user/v1/string_rules.proto\x1a\x1dkillrvideo/user/v1/user.proto\"\x98\x01\n\x0fRegisterRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x80\xd5\x18\x01\x12\"\n\x08password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\x12!\n\nfirst_name\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\x12 \n\tlast_name\x18\x04 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\"Y\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"J\n\x0cLoginRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\x08password\x18\x02 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"{\n\rLoginResponse\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12&\n\x04user\x18\x02 \x01(\x0b\x32\x18.killrvideo.user.v1.User\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cGetMeRequest\"u\n\x0fUpdateMeRequest\x12\"\n\nfirst_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x00\x88\x01\x01\x12!\n\tlast_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x01\x88\x01\x01\x42\r\n\x0b_first_nameB\x0c\n\n_last_name2\xcf\x03\n\x0bUserService\x12|\n\x08Register\x12#.killrvideo.user.v1.RegisterRequest\x1a$.killrvideo.user.v1.RegisterResponse\"%\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users/register:\x01*\x12p\n\x05Login\x12 .killrvideo.user.v1.LoginRequest\x1a!.killrvideo.user.v1.LoginResponse\"\"\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/users/login:\x01*\x12\x64\n\x05GetMe\x12 .killrvideo.user.v1.GetMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/users/me\x12j\n\x08UpdateMe\x12#.killrvideo.user.v1.UpdateMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x15\x1a\x10/api/v1/users/me:\x01*b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%killrvideo/user/v1/user_service.proto\x12\x12killrvideo.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkillrvideo/user/v1/access.proto\x1a killrvideo/user/v1/session.proto\x1a%killrvideo/user/v1/string_rules.proto\x1a\x1dkillrvideo/user/v1/user.proto\"\x98\x01\n\x0fRegisterRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x80\xd5\x18\x01\x12\"\n\x08password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\x12!\n\nfirst_name\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\x12 \n\tlast_name\x18\x04 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\"Y\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"J\n\x0cLoginRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\x08password\x18\x02 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xcf\x01\n\rLoginResponse\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12&\n\x04user\x18\x02 \x01(\x0b\x32\x18.killrvideo.user.v1.User\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrefresh_token\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x36\n\x12refresh_expires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cGetMeRequest\"u\n\x0fUpdateMeRequest\x12\"\n\nfirst_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x00\x88\x01\x01\x12!\n\tlast_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x01\x88\x01\x01\x42\r\n\x0b_first_nameB\x0c\n\n_last_name\";\n\x13RefreshTokenRequest\x12$\n\rrefresh_token\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\x15\n\x13ListSessionsRequest\"E\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.killrvideo.user.v1.Session\"5\n\x11\x45ndSessionRequest\x12 \n\nsession_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"\x14\n\x12\x45ndSessionResponse\"%\n\rLogoutRequest\x12\x14\n\x0c\x61ll_sessions\x18\x01 \x01(\x08\"\x10\n\x0eLogoutResponse\"h\n\x15\x43hangePasswordRequest\x12\'\n\x10\x63urrent_password\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12&\n\x0cnew_password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\"2\n\x0f\x44\x65leteMeRequest\x12\x1f\n\x08password\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\x12\n\x10\x44\x65leteMeResponse2\xf2\t\n\x0bUserService\x12|\n\x08Register\x12#.killrvideo.user.v1.RegisterRequest\x1a$.killrvideo.user.v1.RegisterResponse\"%\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users/register:\x01*\x12p\n\x05Login\x12 .killrvideo.user.v1.LoginRequest\x1a!.killrvideo.user.v1.LoginResponse\"\"\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/users/login:\x01*\x12\x64\n\x05GetMe\x12 .killrvideo.user.v1.GetMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/users/me\x12j\n\x08UpdateMe\x12#.killrvideo.user.v1.UpdateMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x15\x1a\x10/api/v1/users/me:\x01*\x12\x80\x01\n\x0cRefreshToken\x12\'.killrvideo.user.v1.RefreshTokenRequest\x1a!.killrvideo.user.v1.LoginResponse\"$\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/users/refresh:\x01*\x12\x8b\x01\n\x0cListSessions\x12\'.killrvideo.user.v1.ListSessionsRequest\x1a(.killrvideo.user.v1.ListSessionsResponse\"(\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/users/me/sessions\x12\x8f\x01\n\nEndSession\x12%.killrvideo.user.v1.EndSessionRequest\x1a&.killrvideo.user.v1.EndSessionResponse\"2\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02(*&/api/v1/users/me/sessions/{session_id}\x12t\n\x06Logout\x12!.killrvideo.user.v1.LogoutRequest\x1a\".killrvideo.user.v1.LogoutResponse\"#\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/users/logout:\x01*\x12\x88\x01\n\x0e\x43hangePassword\x12).killrvideo.user.v1.ChangePasswordRequest\x1a!.killrvideo.user.v1.LoginResponse\"(\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1e\"\x19/api/v1/users/me/password:\x01*\x12}\n\x08\x44\x65leteMe\x12#.killrvideo.user.v1.DeleteMeRequest\x1a$.killrvideo.user.v1.DeleteMeResponse\"&\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/users/me/delete:\x01*b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -52,10 +53,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGINREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\001\002\272H\003\310\001\001'
   _globals['_LOGINRESPONSE'].fields_by_name['token']._loaded_options = None
   _globals['_LOGINRESPONSE'].fields_by_name['token']._serialized_options = b'\200\001\001'
+  _globals['_LOGINRESPONSE'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_LOGINRESPONSE'].fields_by_name['refresh_token']._serialized_options = b'\200\001\001'
   _globals['_UPDATEMEREQUEST'].fields_by_name['first_name']._loaded_options = None
   _globals['_UPDATEMEREQUEST'].fields_by_name['first_name']._serialized_options = b'\272H\006r\004\370\324\030\001'
   _globals['_UPDATEMEREQUEST'].fields_by_name['last_name']._loaded_options = None
   _globals['_UPDATEMEREQUEST'].fields_by_name['last_name']._serialized_options = b'\272H\006r\004\370\324\030\001'
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._loaded_options = None
+  _globals['_REFRESHTOKENREQUEST'].fields_by_name['refresh_token']._serialized_options = b'\200\001\001\342A\001\002\272H\003\310\001\001'
+  _globals['_ENDSESSIONREQUEST'].fields_by_name['session_id']._loaded_options = None
+  _globals['_ENDSESSIONREQUEST'].fields_by_name['session_id']._serialized_options = b'\342A\001\002\272H\005r\003\260\001\001'
+  _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['current_password']._loaded_options = None
+  _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['current_password']._serialized_options = b'\200\001\001\342A\001\002\272H\003\310\001\001'
+  _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['new_password']._loaded_options = None
+  _globals['_CHANGEPASSWORDREQUEST'].fields_by_name['new_password']._serialized_options = b'\200\001\001\342A\001\002\272H\006r\004\210\325\030\001'
+  _globals['_DELETEMEREQUEST'].fields_by_name['password']._loaded_options = None
+  _globals['_DELETEMEREQUEST'].fields_by_name['password']._serialized_options = b'\200\001\001\342A\001\002\272H\003\310\001\001'
   _globals['_USERSERVICE'].methods_by_name['Register']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['Register']._serialized_options = b'\250\324\030\001\202\323\344\223\002\033\"\026/api/v1/users/register:\001*'
   _globals['_USERSERVICE'].methods_by_name['Login']._loaded_options = None
@@ -64,18 +77,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['GetMe']._serialized_options = b'\220\002\001\250\324\030\002\202\323\344\223\002\022\022\020/api/v1/users/me'
   _globals['_USERSERVICE'].methods_by_name['UpdateMe']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['UpdateMe']._serialized_options = b'\250\324\030\002\202\323\344\223\002\025\032\020/api/v1/users/me:\001*'
-  _globals['_REGISTERREQUEST']._serialized_start=290
-  _globals['_REGISTERREQUEST']._serialized_end=442
-  _globals['_REGISTERRESPONSE']._serialized_start=444
-  _globals['_REGISTERRESPONSE']._serialized_end=533
-  _globals['_LOGINREQUEST']._serialized_start=535
-  _globals['_LOGINREQUEST']._serialized_end=609
-  _globals['_LOGINRESPONSE']._serialized_start=611
-  _globals['_LOGINRESPONSE']._serialized_end=734
-  _globals['_GETMEREQUEST']._serialized_start=736
-  _globals['_GETMEREQUEST']._serialized_end=750
-  _globals['_UPDATEMEREQUEST']._serialized_start=752
-  _globals['_UPDATEMEREQUEST']._serialized_end=869
-  _globals['_USERSERVICE']._serialized_start=872
-  _globals['_USERSERVICE']._serialized_end=1335
+  _globals['_USERSERVICE'].methods_by_name['RefreshToken']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['RefreshToken']._serialized_options = b'\250\324\030\001\202\323\344\223\002\032\"\025/api/v1/users/refresh:\001*'
+  _globals['_USERSERVICE'].methods_by_name['ListSessions']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['ListSessions']._serialized_options = b'\220\002\001\250\324\030\002\202\323\344\223\002\033\022\031/api/v1/users/me/sessions'
+  _globals['_USERSERVICE'].methods_by_name['EndSession']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['EndSession']._serialized_options = b'\250\324\030\002\202\323\344\223\002(*&/api/v1/users/me/sessions/{session_id}'
+  _globals['_USERSERVICE'].methods_by_name['Logout']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['Logout']._serialized_options = b'\250\324\030\002\202\323\344\223\002\031\"\024/api/v1/users/logout:\001*'
+  _globals['_USERSERVICE'].methods_by_name['ChangePassword']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['ChangePassword']._serialized_options = b'\250\324\030\002\202\323\344\223\002\036\"\031/api/v1/users/me/password:\001*'
+  _globals['_USERSERVICE'].methods_by_name['DeleteMe']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['DeleteMe']._serialized_options = b'\250\324\030\002\202\323\344\223\002\034\"\027/api/v1/users/me/delete:\001*'
+  _globals['_REGISTERREQUEST']._serialized_start=324
+  _globals['_REGISTERREQUEST']._serialized_end=476
+  _globals['_REGISTERRESPONSE']._serialized_start=478
+  _globals['_REGISTERRESPONSE']._serialized_end=567
+  _globals['_LOGINREQUEST']._serialized_start=569
+  _globals['_LOGINREQUEST']._serialized_end=643
+  _globals['_LOGINRESPONSE']._serialized_start=646
+  _globals['_LOGINRESPONSE']._serialized_end=853
+  _globals['_GETMEREQUEST']._serialized_start=855
+  _globals['_GETMEREQUEST']._serialized_end=869
+  _globals['_UPDATEMEREQUEST']._serialized_start=871
+  _globals['_UPDATEMEREQUEST']._serialized_end=988
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=990
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=1049
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1051
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1072
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1074
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1143
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1145
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1198
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1200
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1220
+  _globals['_LOGOUTREQUEST']._serialized_start=1222
+  _globals['_LOGOUTREQUEST']._serialized_end=1259
+  _globals['_LOGOUTRESPONSE']._serialized_start=1261
+  _globals['_LOGOUTRESPONSE']._serialized_end=1277
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1279
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1383
+  _globals['_DELETEMEREQUEST']._serialized_start=1385
+  _globals['_DELETEMEREQUEST']._serialized_end=1435
+  _globals['_DELETEMERESPONSE']._serialized_start=1437
+  _globals['_DELETEMERESPONSE']._serialized_end=1455
+  _globals['_USERSERVICE']._serialized_start=1458
+  _globals['_USERSERVICE']._serialized_end=2724
 # @@protoc_insertion_point(module_scope)

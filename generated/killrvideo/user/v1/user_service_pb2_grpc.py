@@ -32,7 +32,7 @@ class UserServiceStub:
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID), NOT_FOUND (USER_NOT_FOUND) or
+    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
     PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
@@ -62,6 +62,36 @@ class UserServiceStub:
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.UpdateMeRequest.SerializeToString,
                 response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
+        self.RefreshToken = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/RefreshToken',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.RefreshTokenRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
+                _registered_method=True)
+        self.ListSessions = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/ListSessions',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListSessionsRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListSessionsResponse.FromString,
+                _registered_method=True)
+        self.EndSession = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/EndSession',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndSessionRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndSessionResponse.FromString,
+                _registered_method=True)
+        self.Logout = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/Logout',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LogoutRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LogoutResponse.FromString,
+                _registered_method=True)
+        self.ChangePassword = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/ChangePassword',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
+                _registered_method=True)
+        self.DeleteMe = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/DeleteMe',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
@@ -70,7 +100,7 @@ class UserServiceServicer:
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID), NOT_FOUND (USER_NOT_FOUND) or
+    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
     PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
@@ -86,7 +116,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """Trades an e-mail address and a password for a bearer token. Whatever is wrong with them, the answer is the same.
+        """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
+        with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -115,6 +146,74 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RefreshToken(self, request, context):
+        """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
+        that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
+        session, because it may have been stolen.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
+        UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
+        UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
+        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+        PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListSessions(self, request, context):
+        """Lists the caller's sessions, newest first.
+
+        Errors include: those of every RPC that is not public.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def EndSession(self, request, context):
+        """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Logout(self, request, context):
+        """Ends the session of the call's token, or all sessions of its account.
+
+        Errors include: those of every RPC that is not public.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangePassword(self, request, context):
+        """Replaces the caller's password, ends all sessions of the account, and opens a new one.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+        UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteMe(self, request, context):
+        """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
+        used again.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
+        UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+        FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -138,6 +237,36 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.UpdateMeRequest.FromString,
                     response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
             ),
+            'RefreshToken': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefreshToken,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.RefreshTokenRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.SerializeToString,
+            ),
+            'ListSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSessions,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListSessionsRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListSessionsResponse.SerializeToString,
+            ),
+            'EndSession': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndSession,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndSessionRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndSessionResponse.SerializeToString,
+            ),
+            'Logout': grpc.unary_unary_rpc_method_handler(
+                    servicer.Logout,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LogoutRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LogoutResponse.SerializeToString,
+            ),
+            'ChangePassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangePassword,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.SerializeToString,
+            ),
+            'DeleteMe': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteMe,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'killrvideo.user.v1.UserService', rpc_method_handlers)
@@ -152,7 +281,7 @@ class UserService:
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID), NOT_FOUND (USER_NOT_FOUND) or
+    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
     PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
@@ -254,6 +383,168 @@ class UserService:
             '/killrvideo.user.v1.UserService/UpdateMe',
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.UpdateMeRequest.SerializeToString,
             killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefreshToken(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/RefreshToken',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.RefreshTokenRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/ListSessions',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListSessionsRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndSession(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/EndSession',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndSessionRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndSessionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Logout(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/Logout',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.LogoutRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.LogoutResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangePassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/ChangePassword',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteMe(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/DeleteMe',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -33,7 +33,7 @@ class UserServiceStub:
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID), NOT_FOUND (USER_NOT_FOUND) or
+    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
     PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
@@ -49,7 +49,8 @@ class UserServiceStub:
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
     """
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
-    """Trades an e-mail address and a password for a bearer token. Whatever is wrong with them, the answer is the same.
+    """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
+    with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -66,6 +67,50 @@ class UserServiceStub:
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
     """
+    RefreshToken: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]
+    """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
+    that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
+    session, because it may have been stolen.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
+      UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
+      UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+      PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+    """
+    ListSessions: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]
+    """Lists the caller's sessions, newest first.
+
+    Errors include: those of every RPC that is not public.
+    """
+    EndSession: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.EndSessionRequest, _user_service_pb2.EndSessionResponse]
+    """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
+    """
+    Logout: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LogoutRequest, _user_service_pb2.LogoutResponse]
+    """Ends the session of the call's token, or all sessions of its account.
+
+    Errors include: those of every RPC that is not public.
+    """
+    ChangePassword: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ChangePasswordRequest, _user_service_pb2.LoginResponse]
+    """Replaces the caller's password, ends all sessions of the account, and opens a new one.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+    """
+    DeleteMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]
+    """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
+    used again.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
@@ -74,7 +119,7 @@ class UserServiceAsyncStub(UserServiceStub):
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID), NOT_FOUND (USER_NOT_FOUND) or
+    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
     PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
@@ -87,7 +132,8 @@ class UserServiceAsyncStub(UserServiceStub):
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
     """
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Trades an e-mail address and a password for a bearer token. Whatever is wrong with them, the answer is the same.
+    """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
+    with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -104,6 +150,50 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
     """
+    RefreshToken: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
+    """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
+    that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
+    session, because it may have been stolen.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
+      UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
+      UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+      PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+    """
+    ListSessions: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
+    """Lists the caller's sessions, newest first.
+
+    Errors include: those of every RPC that is not public.
+    """
+    EndSession: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EndSessionRequest, _user_service_pb2.EndSessionResponse]  # type: ignore[assignment]
+    """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
+    """
+    Logout: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LogoutRequest, _user_service_pb2.LogoutResponse]  # type: ignore[assignment]
+    """Ends the session of the call's token, or all sessions of its account.
+
+    Errors include: those of every RPC that is not public.
+    """
+    ChangePassword: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ChangePasswordRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
+    """Replaces the caller's password, ends all sessions of the account, and opens a new one.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+    """
+    DeleteMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]  # type: ignore[assignment]
+    """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
+    used again.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
@@ -111,7 +201,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID), NOT_FOUND (USER_NOT_FOUND) or
+    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
     PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
@@ -134,7 +224,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.LoginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Trades an e-mail address and a password for a bearer token. Whatever is wrong with them, the answer is the same.
+        """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
+        with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -162,6 +253,86 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
+        """
+
+    @_abc_1.abstractmethod
+    def RefreshToken(
+        self,
+        request: _user_service_pb2.RefreshTokenRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
+        """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
+        that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
+        session, because it may have been stolen.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
+          UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
+          UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
+          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+          PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+        """
+
+    @_abc_1.abstractmethod
+    def ListSessions(
+        self,
+        request: _user_service_pb2.ListSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.ListSessionsResponse, _abc.Awaitable[_user_service_pb2.ListSessionsResponse]]:
+        """Lists the caller's sessions, newest first.
+
+        Errors include: those of every RPC that is not public.
+        """
+
+    @_abc_1.abstractmethod
+    def EndSession(
+        self,
+        request: _user_service_pb2.EndSessionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.EndSessionResponse, _abc.Awaitable[_user_service_pb2.EndSessionResponse]]:
+        """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
+        """
+
+    @_abc_1.abstractmethod
+    def Logout(
+        self,
+        request: _user_service_pb2.LogoutRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.LogoutResponse, _abc.Awaitable[_user_service_pb2.LogoutResponse]]:
+        """Ends the session of the call's token, or all sessions of its account.
+
+        Errors include: those of every RPC that is not public.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangePassword(
+        self,
+        request: _user_service_pb2.ChangePasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
+        """Replaces the caller's password, ends all sessions of the account, and opens a new one.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+          UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+        """
+
+    @_abc_1.abstractmethod
+    def DeleteMe(
+        self,
+        request: _user_service_pb2.DeleteMeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.DeleteMeResponse, _abc.Awaitable[_user_service_pb2.DeleteMeResponse]]:
+        """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
+        used again.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
+          UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+          FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
