@@ -1,19 +1,22 @@
 """The command line: `killrvideo-grpc`, or `python -m killrvideo_grpc`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import asyncio
+import getpass
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
-from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore, UserNotFound
-from killrvideo_grpc.domain.user import Role, User
+from killrvideo_grpc.domain.account import Account, Role
+from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, UnusableStore, UserNotFound
+from killrvideo_grpc.listening import CannotListen
 from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
-from killrvideo_grpc.server import CannotListen, open_data_api, open_store
-from killrvideo_grpc.service import Operations
+from killrvideo_grpc.server import open_data_api, open_store
+from killrvideo_grpc.service.operators import Operators
 from killrvideo_grpc.serving import serve
 from killrvideo_grpc.supervisor import WorkerFailed
 
@@ -24,7 +27,7 @@ ROLE = click.Choice([role.value for role in Role])
 
 
 class Email(click.ParamType[str]):
-    """Any text. What is no text (bytes that are not the terminal's encoding) can be no address."""
+    """Any printable text. Excludes control characters, and bytes that don't fit the terminal's encoding."""
 
     name = "email"
 
@@ -73,25 +76,38 @@ def roles() -> None:
 @click.argument("role", type=ROLE)
 def assign(email: str, role: str) -> None:
     """Give the account with the address EMAIL a ROLE."""
-    with _operations() as operations:
-        _print_roles(operations.assign_role(email, Role(role)))
+
+    async def work() -> None:
+        async with _operators() as operators:
+            _print_roles(await operators.assign_role(email, Role(role)))
+
+    _run(work())
 
 
 @roles.command("revoke")
 @click.argument("email", type=Email())
 @click.argument("role", type=ROLE)
-def revoke(email: str, role: str) -> None:
-    """Take a ROLE from the account with the address EMAIL."""
-    with _operations() as operations:
-        _print_roles(operations.revoke_role(email, Role(role)))
+@click.option("--force", is_flag=True, help="Take the role of moderator from the last moderator too.")
+def revoke(email: str, role: str, force: bool) -> None:
+    """Take a ROLE from the account with the address EMAIL. The last moderator keeps theirs."""
+
+    async def work() -> None:
+        async with _operators() as operators:
+            _print_roles(await operators.revoke_role(email, Role(role), force=force))
+
+    _run(work())
 
 
 @roles.command("list")
 @click.argument("email", type=Email())
 def list_roles(email: str) -> None:
-    """List the roles of the account with the address EMAIL, one a line."""
-    with _operations() as operations:
-        _print_roles(operations.find(email))
+    """List the roles of the account with the address EMAIL, one per line."""
+
+    async def work() -> None:
+        async with _operators() as operators:
+            _print_roles(await operators.find(email))
+
+    _run(work())
 
 
 @main.group()
@@ -107,31 +123,41 @@ def schema() -> None:
     "--keyspace", is_flag=True, help="Make the keyspace too. On Astra DB this needs an administrator's token."
 )
 def create_schema(keyspace: bool) -> None:
-    """Make what the keyspace lacks: table, columns, index, collection. Never drops or rewrites anything."""
+    """Create what the keyspace lacks: tables, columns, index, collection. Never drops or rewrites anything."""
     from killrvideo_grpc.stores import astra_schema
 
-    with _data_api() as api:
-        for done in astra_schema.create(api, keyspace=keyspace):
-            click.echo(done)
-        click.echo(f"Keyspace {api.database.keyspace} has all that is needed.")
+    async def work() -> None:
+        async with _data_api() as api:
+            async for done in astra_schema.create(api, keyspace=keyspace):
+                click.echo(done)
+            click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
+
+    _run(work())
 
 
 @schema.command("check")
-@click.option("--repair", is_flag=True, help="Write the rows that a crash during a registration left unwritten.")
+@click.option("--repair", is_flag=True, help="Finish what crashed processes left half done, and remove orphans.")
 def check_schema(repair: bool) -> None:
     """Compare the keyspace with what the service needs; exit with 1 on a difference."""
     from killrvideo_grpc.stores import astra_schema
-    from killrvideo_grpc.stores.astra import AstraStore
+    from killrvideo_grpc.stores.astra_repair import Repairs
 
-    with _data_api() as api:
-        lacking = astra_schema.check(api)
-        for difference in lacking:
-            click.echo(f"missing or different: {difference.text}")
-        if lacking:
-            raise click.ClickException("Make what is missing with: killrvideo-grpc schema create")
-        click.echo(f"Keyspace {api.database.keyspace} has all that is needed.")
-        if repair:
-            click.echo(f"Rows repaired: {AstraStore(api).repair_all()}")
+    async def work() -> None:
+        async with _data_api() as api:
+            missing = await astra_schema.check(api)
+            for difference in missing:
+                click.echo(f"missing or different: {difference.text}")
+            if missing:
+                raise click.ClickException("Create what is missing with: killrvideo-grpc schema create")
+            click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
+            if repair:
+                repaired = await Repairs(api).repair()
+                click.echo(
+                    f"Repaired: {repaired.finished} unfinished accounts, {repaired.moderators} moderators."
+                    f" Removed: {repaired.orphans} orphans. Freed: {repaired.claims} addresses."
+                )
+
+    _run(work())
 
 
 @main.group()
@@ -153,40 +179,45 @@ def _settings() -> Settings:
     return settings
 
 
-@contextmanager
-def _operations() -> Iterator[Operations]:
+def _run(work: Coroutine[Any, Any, None]) -> None:
     with _clear_errors():
-        settings = _settings()
-        if settings.store == "sqlite" and not settings.sqlite_path.exists():
-            text = f"There is no database at {settings.sqlite_path}."
-            raise click.ClickException(f"{text} Start this in the service's folder, or set SQLITE_PATH.")
-        store = open_store(settings)
-        try:
-            yield Operations(store)
-        except UserNotFound:
-            raise click.ClickException(f"No account has this e-mail address in {_place(settings)}.") from None
-        finally:
-            store.close()
+        asyncio.run(work)
 
 
-@contextmanager
-def _data_api() -> "Iterator[DataApi]":
-    with _clear_errors():
-        settings = _settings()
-        if settings.store != "astra":
-            raise click.ClickException(
-                "STORE is sqlite, which needs no schema. Set STORE=astra and the ASTRA_DB_ ones."
-            )
-        api = open_data_api(settings)
-        try:
-            yield api
-        finally:
-            api.close()
+@asynccontextmanager
+async def _operators() -> AsyncIterator[Operators]:
+    settings = _settings()
+    if settings.store == "sqlite" and not settings.sqlite_path.exists():
+        text = f"There is no database at {settings.sqlite_path}."
+        raise click.ClickException(f"{text} Run this in the service's folder, or set SQLITE_PATH.")
+    store = await open_store(settings)
+    try:
+        yield Operators(store, getpass.getuser())
+    except UserNotFound:
+        raise click.ClickException(f"No account has this e-mail address in {_place(settings)}.") from None
+    except LastModerator:
+        raise click.ClickException("This is the last moderator. Make another one first, or use --force.") from None
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def _data_api() -> "AsyncIterator[DataApi]":
+    settings = _settings()
+    if settings.store != "astra":
+        raise click.ClickException(
+            "STORE is sqlite, which needs no schema. Set STORE=astra and the ASTRA_DB_ settings."
+        )
+    api = open_data_api(settings)
+    try:
+        yield api
+    finally:
+        await api.close()
 
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What the person at the keyboard can mend becomes one clear message and exit code 1."""
+    """Turns what the person at the keyboard can fix into one clear message and exit code 1."""
     try:
         yield
     except (ConfigurationError, CannotListen, UndeclaredAccess) as error:
@@ -205,9 +236,9 @@ def _place(settings: Settings) -> str:
     return f"keyspace {settings.astra_db_keyspace} at {settings.astra_db_api_endpoint}"
 
 
-def _print_roles(user: User) -> None:
+def _print_roles(account: Account) -> None:
     for role in Role:
-        if role in user.roles:
+        if role in account.roles:
             click.echo(role.value)
 
 

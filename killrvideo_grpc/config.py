@@ -47,11 +47,14 @@ class Settings(BaseSettings):
     secret_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
+    refresh_token_expire_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    session_max_days: Annotated[int, Field(ge=1, le=3650)] = 90
     bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
 
     grpc_host: Text = "127.0.0.1"
     grpc_port: Port = 50051
     workers: Annotated[int, Field(ge=1, le=64)] = 1
+    max_concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = 1024
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     tls_cert_file: Path | None = None

@@ -1,34 +1,52 @@
 """Log lines: one JSON object or one line of text each, on standard error."""
 
+import asyncio
+import atexit
 import contextlib
 import io
 import logging
 import sys
-from typing import Literal, TextIO, cast
+from collections import deque
+from typing import Any, Literal, TextIO, cast
 
+import orjson
 import structlog
 
-# They quote requests, answers and values: what is worth saying of them, the stores say.
+# They quote requests, answers and values. What is worth logging about them, the stores log.
 QUIET = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
 
 
-class _Unfailing(io.TextIOBase):
-    """Standard error, where a full disk or a closed pipe loses lines and fails no call."""
+class _StandardError(io.TextIOBase):
+    """Standard error, written once per turn of the event loop, and at once where no loop runs.
+
+    A system call for each line would be slow under load. A full disk or a closed pipe loses lines but fails no call.
+    """
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque()
+        atexit.register(self._write_lines)
 
     def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write(text)
-            sys.stderr.flush()
+        is_first = not self._lines
+        self._lines.append(text)
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._write_lines()
+        else:
+            if is_first:
+                loop.call_soon(self._write_lines)
         return len(text)
 
-
-def _without_exception(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event.pop("exc_info", None)
-    return event
+    def _write_lines(self) -> None:
+        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write("".join(lines))  # which it flushes, as the lines end in newlines
 
 
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:
-    """Sends the process's logs to standard error. Other libraries' lines are kept from WARNING on, some not at all."""
+    """Sends the process's logs to standard error. Other libraries log from WARNING on, some of them nothing at all."""
+    output = _StandardError()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -36,16 +54,16 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     ]
     # Neither shows exceptions, whose texts and local variables may hold anything.
     render: list[structlog.typing.Processor] = [
-        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer(_to_json) if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
     ]
     threshold = logging.getLevelNamesMapping()[level]
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Unfailing())),
-        cache_logger_on_first_use=False,
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", output)),
+        cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(_Unfailing())
+    handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, _without_exception],
@@ -55,3 +73,12 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+
+
+def _to_json(event: structlog.typing.EventDict, **_: Any) -> str:
+    return orjson.dumps(event, default=repr).decode()
+
+
+def _without_exception(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    event.pop("exc_info", None)
+    return event

@@ -1,33 +1,40 @@
-"""The composition root: store, service, servicer and interceptors become a gRPC server."""
+"""The composition root: store, use cases, servicer and interceptors become a gRPC server."""
 
+import asyncio
 import os
-import socket
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from google.protobuf import message_factory
+from grpc import aio
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config import Settings, signing_key
 from killrvideo_grpc.domain.errors import UnusableStore
-from killrvideo_grpc.domain.ports import PasswordHasher, UserStore
-from killrvideo_grpc.health import StoreHealth
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.listening import listen
 from killrvideo_grpc.rpc.access import access_table
 from killrvideo_grpc.rpc.arrivals import Arrivals
+from killrvideo_grpc.rpc.health import HealthServicer, StoreHealth
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
-from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
+from killrvideo_grpc.rpc.interceptors.admission import AdmissionInterceptor
+from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
+from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor, abort
 from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
-from killrvideo_grpc.rpc.interceptors.pools import BoundedPool, PoolsInterceptor
 from killrvideo_grpc.rpc.interceptors.validation import ValidationInterceptor
 from killrvideo_grpc.rpc.reflection import add_reflection, service_descriptors
 from killrvideo_grpc.rpc.user_servicer import UserServicer
+from killrvideo_grpc.security.access_tokens import JwtAccessTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
-from killrvideo_grpc.security.tokens import JwtTokens
-from killrvideo_grpc.service import UserService
+from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
+from killrvideo_grpc.service.callers import Authenticator
+from killrvideo_grpc.service.people import People
+from killrvideo_grpc.service.sessions import Lifetimes, Sessions
+from killrvideo_grpc.service.sweeper import Sweeper
 from killrvideo_grpc.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
@@ -35,40 +42,41 @@ if TYPE_CHECKING:
 
 CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
-HASHING = (f"/{CONTRACT.full_name}/Register", f"/{CONTRACT.full_name}/Login")
 
-HEALTH_CHECK = f"/{HEALTH.full_name}/Check"
-
-CALL_THREADS = 64  # they mostly wait for the store; idle ones are never started
-MAX_WAITING_CALLS = 1024
-HASHING_THREADS = 32  # of which as many hash at once as there are cores; the others wait for the store or their turn
-MAX_WAITING_HASHES = 256  # at the default cost, what two cores hash in half a minute
-HEALTH_THREADS = 64  # far more than answers take: a caller who is slow with the message must not look like a death
-REFLECTION_THREADS = 4
+ANSWER_SECONDS = 1.0  # after the grace period, for the answers to calls that lost the store
 ARRIVAL_SECONDS = 10.0  # from the start of a call to its message; most clients send both at once
 
 
-class CannotListen(Exception):
-    """The address can't be served. The text says which, and what to do."""
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """Everything that the RPCs call, and the threads behind it."""
+
+    authenticator: Authenticator
+    people: People
+    sessions: Sessions
+    passwords: BcryptHasher
 
 
-def open_store(settings: Settings) -> UserStore:
+async def open_store(settings: Settings) -> AccountStore:
     """Opens the store that the settings name, ready for use.
 
     Raises UnusableStore, and StoreUnavailable where waiting may help.
     """
     if settings.store == "sqlite":
         return SqliteStore(settings.sqlite_path)
-    # Imported where needed: astrapy takes a quarter of the start-up, which SQLite's users need not wait for.
+    # Imported here, because importing astrapy takes a quarter of the time to start.
     from killrvideo_grpc.stores import astra_schema
     from killrvideo_grpc.stores.astra import AstraStore
 
-    api = open_data_api(settings)
-    lacking = [difference.text for difference in astra_schema.check(api)]
-    if lacking:
-        text = f"keyspace {settings.astra_db_keyspace} lacks {'; '.join(lacking)}"
-        raise UnusableStore(f"{text}. Make what is missing with: killrvideo-grpc schema create")
-    return AstraStore(api)
+    async with AsyncExitStack() as stack:
+        api = open_data_api(settings)
+        stack.push_async_callback(api.close)
+        missing = [difference.text for difference in await astra_schema.check(api)]
+        if missing:
+            text = f"keyspace {settings.astra_db_keyspace} lacks {'; '.join(missing)}"
+            raise UnusableStore(f"{text}. Create what is missing with: killrvideo-grpc schema create")
+        stack.pop_all()  # nothing failed: the store closes it
+        return AstraStore(api)
 
 
 def open_data_api(settings: Settings) -> "DataApi":
@@ -88,124 +96,109 @@ def open_data_api(settings: Settings) -> "DataApi":
     return DataApi(connection)
 
 
-def build_service(settings: Settings, store: UserStore, passwords: PasswordHasher | None = None) -> UserService:
+def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None) -> UseCases:
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
-    lifetime = timedelta(minutes=settings.access_token_expire_minutes)
-    tokens = JwtTokens(signing_key(settings), settings.algorithm, lifetime)
-    return UserService(store, passwords or BcryptHasher(settings.bcrypt_rounds, _cores()), tokens)
+    key = signing_key(settings)
+    access_tokens = JwtAccessTokens(key, settings.algorithm, timedelta(minutes=settings.access_token_expire_minutes))
+    lifetimes = Lifetimes(
+        idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
+    )
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads=_cores())
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes)
+    return UseCases(Authenticator(store, access_tokens), People(store, passwords, sessions), sessions, passwords)
 
 
 def build_interceptors(
-    service: UserService, arrivals: Arrivals, on_store_trouble: Callable[[], None] = lambda: None
-) -> list[grpc.ServerInterceptor]:
+    use_cases: UseCases,
+    arrivals: Arrivals,
+    max_concurrent_rpcs: int,
+    on_store_trouble: Callable[[], None] = lambda: None,
+) -> InterceptorChain:
     """Lists what every call passes through, outermost first. Raises UndeclaredAccess."""
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
-    calls = BoundedPool("calls", CALL_THREADS, MAX_WAITING_CALLS)
-    hashing = BoundedPool("hashing", HASHING_THREADS, MAX_WAITING_HASHES, low_priority=True)
-    # Whether the process lives must not depend on how long other calls wait.
-    pools = dict.fromkeys(HASHING, hashing) | {HEALTH_CHECK: BoundedPool("health", HEALTH_THREADS, MAX_WAITING_CALLS)}
-    requests = [user_service_pb2.RegisterRequest(), user_service_pb2.LoginRequest(), user_service_pb2.UpdateMeRequest()]
-    return [
-        LoggingInterceptor(),  # first: every call has its line and its id, however it ends
-        ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
-        PoolsInterceptor(calls, pools),  # a refusal is logged and answered like any error
-        AccessInterceptor(table, service.authenticate),  # before validation: a stranger learns no shapes
-        ValidationInterceptor(arrivals, warm_up=requests),  # last: the servicer sees nothing that breaks the contract
-    ]
+    requests = [message_factory.GetMessageClass(method.input_type)() for method in CONTRACT.methods]
+    return InterceptorChain(
+        [
+            LoggingInterceptor(),  # first: every call has its line and its id, however it ends
+            ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
+            AdmissionInterceptor(max_concurrent_rpcs, arrivals, frozenset({HEALTH.full_name})),  # before any work
+            AccessInterceptor(
+                table, use_cases.authenticator.authenticate
+            ),  # before validation: strangers learn no shapes
+            ValidationInterceptor(arrivals, warm_up=requests),  # last: the servicer sees only what the contract allows
+        ]
+    )
 
 
 class UserServer:
     """The whole service on one port. It holds the port from the start; `start` answers calls, `stop` ends in order.
 
-    Raises CannotListen when the port is taken or the host is none of this machine's, and what `build_service` does.
+    Must be created inside a running event loop. Raises CannotListen, and what `build_use_cases` raises.
     """
 
-    def __init__(self, settings: Settings, store: UserStore, arrival_seconds: float = ARRIVAL_SECONDS) -> None:
-        service = build_service(settings, store)
+    def __init__(self, settings: Settings, store: AccountStore, arrival_seconds: float = ARRIVAL_SECONDS) -> None:
         self._store = store
-        arrivals = Arrivals(arrival_seconds)
-        health_servicer = health.HealthServicer()
-        self._health = StoreHealth(health_servicer, CONTRACT.full_name, store)
-        self._server = grpc.server(
-            ThreadPoolExecutor(1, thread_name_prefix="streams"),  # all other calls have their own, see PoolsInterceptor
-            interceptors=build_interceptors(service, arrivals, self._health.look_soon),
-            # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
+        self._use_cases = build_use_cases(settings, store)
+        self._health_servicer = HealthServicer()
+        self._health = StoreHealth(self._health_servicer, CONTRACT.full_name, store)
+        self._sweeper = Sweeper(store)
+        self._arrivals = Arrivals(arrival_seconds, abort)
+        chain = build_interceptors(
+            self._use_cases, self._arrivals, settings.max_concurrent_rpcs, self._health.look_soon
+        )
+        self._server = aio.server(
+            interceptors=[chain],
             options=[
+                # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
                 ("grpc.so_reuseport", 0),
-                # As much as the edge takes; from its soft limit on grpcio refuses at random.
+                # As much as the edge accepts; above the soft limit grpcio refuses at random.
                 ("grpc.max_metadata_size", 64 * 1024),
                 ("grpc.absolute_max_metadata_size", 128 * 1024),
             ],
         )
-        user_service_pb2_grpc.add_UserServiceServicer_to_server(UserServicer(service), self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(health_servicer, self._server)
-        reflection_pool = ThreadPoolExecutor(REFLECTION_THREADS, thread_name_prefix="reflection")
-        add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name], reflection_pool, arrivals)
-        self.port = _listen(self._server, settings)
+        user_service_pb2_grpc.add_UserServiceServicer_to_server(
+            UserServicer(self._use_cases.people, self._use_cases.sessions), self._server
+        )
+        health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
+        add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])
+        self.port = listen(self._server, settings)
 
-    def start(self) -> None:
+    @classmethod
+    async def started(
+        cls, settings: Settings, store: AccountStore, arrival_seconds: float = ARRIVAL_SECONDS
+    ) -> "UserServer":
+        """Returns a server that answers. It closes the store in the end, or if it can't be created."""
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(store.close)
+            server = cls(settings, store, arrival_seconds)
+            await server.start()
+            stack.pop_all()
+            return server
+
+    async def start(self) -> None:
         """Starts to answer."""
-        self._health.start()
-        self._server.start()
+        await self._health.start()
+        self._sweeper.start()
+        await self._server.start()
 
     def stop_serving(self) -> None:
         """Says NOT_SERVING to whoever asks for health, and goes on answering."""
-        self._health.stop()
+        self._health_servicer.stop_serving()
 
-    def stop(self, grace_seconds: float) -> None:
-        """Takes no new call, gives those under way their time, and lets go of port and store."""
+    async def stop(self, grace_seconds: float) -> None:
+        """Accepts no new calls, gives those under way their time, and releases port, threads and store."""
         self.stop_serving()
-        self._server.stop(grace_seconds).wait()
-        self._store.close()
-
-
-def free_ports(settings: Settings) -> list[int]:
-    """Returns a port for each worker: in a row from GRPC_PORT on, or free ones for 0. Raises CannotListen."""
-    if settings.grpc_port:
-        return [settings.grpc_port + worker for worker in range(settings.workers)]
-    with ExitStack() as held:  # together, so that they differ
-        try:
-            holders = [held.enter_context(next(_bound(settings))) for _ in range(settings.workers)]
-            return [holder.getsockname()[1] for holder in holders]
-        except OSError as error:
-            raise _cannot_listen(settings, error) from None
-
-
-def _listen(server: grpc.Server, settings: Settings) -> int:
-    address = settings.address(settings.grpc_port)
-    credentials = _credentials(settings)
-    try:
-        # Asked first, because grpcio does not say why it can't, and prints lines of its own.
-        for probe in _bound(settings):
-            probe.close()
-        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except (OSError, RuntimeError) as error:
-        raise _cannot_listen(settings, error) from None
-
-
-def _cannot_listen(settings: Settings, error: Exception) -> CannotListen:
-    cause = getattr(error, "strerror", None) or "the address can't be used"
-    address = settings.address(settings.grpc_port)
-    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free one.")
-
-
-def _bound(settings: Settings) -> Iterator[socket.socket]:
-    """Yields a socket for each address that the host has."""
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        settings.grpc_host, settings.grpc_port, type=socket.SOCK_STREAM
-    ):
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        yield bound
-
-
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
-    if not (settings.tls_cert_file and settings.tls_key_file):
-        return None
-    pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
-    client_ca = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+        self._health_servicer.end_watches()
+        stopping = asyncio.ensure_future(self._server.stop(grace_seconds + ANSWER_SECONDS))
+        await asyncio.wait([stopping], timeout=grace_seconds)
+        for task in (self._health, self._sweeper):
+            await task.stop()
+        # Calls that are still under way now lose the store. A write that has begun is finished, and there is still time
+        # to answer it; one that waits is refused. So none is done whose caller has been told otherwise.
+        await self._store.close()
+        await stopping
+        await self._arrivals.stop()
+        self._use_cases.passwords.close()
 
 
 def _cores() -> int:

@@ -1,20 +1,22 @@
-"""What `killrvideo-grpc serve` does: one process until a signal ends it, or a supervisor and one process a worker."""
+"""What `killrvideo-grpc serve` does: one process until a signal ends it, or a supervisor and one process per worker."""
 
+import asyncio
+import ctypes
+import os
 import sys
-import threading
-import time
 from collections.abc import Callable
 
 import structlog
 
 from killrvideo_grpc.config import Settings, signing_key
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.ports import UserStore
-from killrvideo_grpc.server import UserServer, free_ports, open_store
-from killrvideo_grpc.stopping import set_after, stop_event
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.listening import free_ports
+from killrvideo_grpc.server import UserServer, open_store
+from killrvideo_grpc.signals import stop_event
 from killrvideo_grpc.supervisor import supervise
 
-WAIT_SECONDS = 1.0  # between two tries to open a store that does not answer
+WAIT_SECONDS = 1.0  # between two attempts to open a store that does not answer
 
 Announce = Callable[[list[int]], None]
 
@@ -26,36 +28,72 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
 
     Calls `announce` with the ports once calls are answered.
     """
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings, announce, supervised))
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Returns uvloop's event loop, which is faster, where uvloop exists; asyncio's own elsewhere."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: Settings, announce: Announce, supervised: bool) -> None:
     stopping = stop_event()
     if supervised:
-        # The pipe closes with the supervisor, whatever ends that: no worker is left behind.
-        set_after(sys.stdin.read, stopping)
-    store = _wait_for_store(settings, stopping)
+        # The pipe closes when the supervisor ends, whatever ends it, so no worker is left behind.
+        _set_at_end_of_input(stopping)
+    store = await _wait_for_store(settings, stopping)
     if store is None:
         return
     if settings.workers > 1:
-        # What is wrong with the store, the key or the host is said here, once, and not by every worker.
-        store.close()
+        # Problems with the store, the key or the host are reported here, once, and not by every worker.
+        await store.close()
         signing_key(settings)
-        supervise(settings, free_ports(settings), announce, stopping)
+        await supervise(settings, free_ports(settings), announce, stopping)
         return
-    server = UserServer(settings, store)
-    server.start()
+    server = await UserServer.started(settings, store)
+    _return_memory()
     announce([server.port])
-    stopping.wait()
+    await stopping.wait()
     _log.info("stopping", drain_seconds=settings.drain_seconds, grace_period_seconds=settings.grace_period_seconds)
     server.stop_serving()
-    time.sleep(settings.drain_seconds)
-    server.stop(settings.grace_period_seconds)
+    await asyncio.sleep(settings.drain_seconds)
+    await server.stop(settings.grace_period_seconds)
     _log.info("stopped")
 
 
-def _wait_for_store(settings: Settings, stopping: threading.Event) -> UserStore | None:
-    """Opens the store, as soon as it answers; None: the service is to stop before that."""
+async def _wait_for_store(settings: Settings, stopping: asyncio.Event) -> AccountStore | None:
+    """Opens the store as soon as it answers; returns None when the service is stopped before that."""
     while not stopping.is_set():
         try:
-            return open_store(settings)
+            return await open_store(settings)
         except StoreUnavailable as error:
             _log.warning("waiting for the store to answer", store=settings.store, cause=str(error))
-            stopping.wait(WAIT_SECONDS)
+            try:
+                async with asyncio.timeout(WAIT_SECONDS):
+                    await stopping.wait()
+            except TimeoutError:
+                pass
     return None
+
+
+def _return_memory() -> None:
+    """Returns to the system what only the start needed: with glibc, a quarter of the process."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _set_at_end_of_input(event: asyncio.Event) -> None:
+    loop, standard_input = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(standard_input, 4096):
+            loop.remove_reader(standard_input)
+            event.set()
+
+    loop.add_reader(standard_input, read)

@@ -5,7 +5,7 @@ from typing import Any
 
 from killrvideo.user.v1 import access_pb2
 
-from killrvideo_grpc.domain.user import Role
+from killrvideo_grpc.domain.account import Role
 
 ROLES: Mapping[int, Role | None] = {
     access_pb2.ACCESS_PUBLIC: None,

@@ -1,45 +1,65 @@
-"""How long a caller may keep us waiting for a message."""
+"""Limits how long a caller may keep the server waiting for a message."""
 
-import threading
-import time
-from collections.abc import Iterator
-from typing import TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable
 
-import grpc
+from grpc import aio
 
-LOOK_SECONDS = 1.0  # between two looks at who still waits
+from killrvideo_grpc.domain.errors import DeadlineExceeded
+from killrvideo_grpc.rpc.call import Context
 
-Message = TypeVar("Message")
+LOOK_SECONDS = 1.0  # between two looks at which calls are overdue
+
+Abort = Callable[[Context, BaseException], Awaitable[None]]
 
 
 class Arrivals:
-    """Cancels calls whose next message does not arrive in `seconds`.
+    """Ends calls whose next message does not arrive within `seconds`, by `abort`.
 
-    A call that waits keeps a thread, and grpcio would let it do so for as long as its caller likes.
+    One task looks at all waiting calls once a second: a timer for each read costs more than the read.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, abort: Abort) -> None:
         self._seconds = seconds
-        self._due: dict[grpc.ServicerContext, float] = {}
-        threading.Thread(target=self._watch, name="arrivals", daemon=True).start()
+        self._abort = abort
+        self._due: dict[Context, float] = {}  # in the order of their ends, as all wait equally long
+        self._watcher: asyncio.Task[None] | None = None
 
-    def next(self, messages: Iterator[Message], context: grpc.ServicerContext) -> Message | None:
-        """Returns the next message of a call; None: there are no more. Raises grpc.RpcError when the call ended."""
-        self._due[context] = time.monotonic() + self._seconds
+    @property
+    def awaited(self) -> int:
+        """How many calls are waiting for a message."""
+        return len(self._due)
+
+    async def next(self, context: Context) -> bytes | None:
+        """Returns the next message of a call, not deserialized; None: there are no more."""
+        loop = asyncio.get_running_loop()
+        if self._watcher is None:
+            self._watcher = loop.create_task(self._watch(loop))
+        self._due[context] = loop.time() + self._seconds
         try:
-            return next(messages, None)
+            message = await context.read()
         finally:
-            del self._due[context]
+            self._due.pop(context, None)
+        return None if message is aio.EOF else message
 
-    def all(self, messages: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Message]:
-        """Yields the messages of a stream."""
-        while (message := self.next(messages, context)) is not None:
-            yield message
+    async def stop(self) -> None:
+        """Stops watching."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
 
-    def _watch(self) -> None:
+    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
-            now = time.monotonic()
-            for context, due in self._due.copy().items():
-                if due <= now:
-                    context.cancel()
+            await asyncio.sleep(LOOK_SECONDS)
+            now = loop.time()
+            overdue = []
+            for context, due in self._due.items():
+                if due > now:
+                    break
+                overdue.append(context)
+            for context in overdue:
+                self._due.pop(context, None)
+            # Each ends with the exception that ended the call, in `next` too, or with another if the caller left first.
+            await asyncio.gather(
+                *(self._abort(context, DeadlineExceeded()) for context in overdue), return_exceptions=True
+            )

@@ -1,44 +1,64 @@
 """Pure functions from the domain to the contract's messages."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from killrvideo.user.v1 import user_pb2, user_service_pb2
+from killrvideo.user.v1 import session_pb2, user_pb2, user_service_pb2
 
-from killrvideo_grpc.domain.user import Role, User
-from killrvideo_grpc.service import Login
+from killrvideo_grpc.domain.account import Account, Role, Session
+from killrvideo_grpc.service.sessions import Login
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def to_user(user: User) -> user_pb2.User:
+def to_user(account: Account) -> user_pb2.User:
     """Describes an account to its owner."""
     return user_pb2.User(
-        user_id=str(user.user_id),
-        first_name=user.first_name,
-        last_name=user.last_name,
-        email=user.email,
-        roles=[role.value for role in Role if role in user.roles],
-        account_status=user.status.value,
-        created_date=to_timestamp(user.created_date),
-        last_login_date=to_timestamp(user.last_login_date) if user.last_login_date else None,
+        user_id=str(account.user_id),
+        first_name=account.first_name,
+        last_name=account.last_name,
+        email=account.email,
+        roles=[role.value for role in Role if role in account.roles],
+        account_status=account.status.value,
+        created_date=to_timestamp(account.created_date),
+        last_login_date=to_timestamp(account.last_login_date) if account.last_login_date else None,
     )
 
 
-def to_register_response(user: User) -> user_service_pb2.RegisterResponse:
-    """Tells what was registered."""
+def to_register_response(account: Account) -> user_service_pb2.RegisterResponse:
+    """Says what was registered."""
     return user_service_pb2.RegisterResponse(
-        user_id=str(user.user_id), first_name=user.first_name, last_name=user.last_name, email=user.email
+        user_id=str(account.user_id),
+        first_name=account.first_name,
+        last_name=account.last_name,
+        email=account.email,
     )
 
 
 def to_login_response(login: Login) -> user_service_pb2.LoginResponse:
-    """Hands over a token."""
+    """Hands over the tokens."""
     return user_service_pb2.LoginResponse(
-        token=login.token, user=to_user(login.user), expires_at=to_timestamp(login.expires_at)
+        token=login.token,
+        user=to_user(login.account),
+        expires_at=to_timestamp(login.expires_at),
+        refresh_token=login.refresh_token,
+        refresh_expires_at=to_timestamp(login.refresh_expires_at),
+    )
+
+
+def to_session(session: Session, expires_at: datetime, current: bool) -> session_pb2.Session:
+    """Describes a session to its owner."""
+    return session_pb2.Session(
+        session_id=session.session_id,
+        created_date=to_timestamp(session.created_date),
+        last_used_date=to_timestamp(session.refreshed_date),
+        expires_at=to_timestamp(expires_at),
+        user_agent=session.user_agent,
+        current=current,
     )
 
 
 def to_timestamp(moment: datetime) -> Timestamp:
     """Converts an aware datetime."""
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
+    since = moment - EPOCH
+    return Timestamp(seconds=since.days * 86400 + since.seconds, nanos=since.microseconds * 1000)

@@ -45,6 +45,11 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
     errors.AccountSuspended: Row(Code.PERMISSION_DENIED, "Account is suspended", "ACCOUNT_SUSPENDED"),
     errors.NoRolesAssigned: Row(Code.PERMISSION_DENIED, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
     errors.RoleRequired: Row(Code.PERMISSION_DENIED, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
+    errors.SessionEnded: Row(Code.UNAUTHENTICATED, "Session has ended", "SESSION_ENDED"),
+    errors.RefreshTokenInvalid: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_INVALID"),
+    errors.RefreshTokenExpired: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
+    errors.RefreshTokenReused: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_REUSED"),
+    errors.LastModerator: Row(Code.FAILED_PRECONDITION, "There must be a moderator", "LAST_MODERATOR"),
     errors.StoreUnavailable: Row(
         Code.UNAVAILABLE, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", retry=True
     ),
@@ -55,7 +60,7 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
 }
 
 
-def to_status(error: Exception) -> status_pb2.Status:
+def to_status(error: BaseException) -> status_pb2.Status:
     """Describes an error to the caller. What is not in the table is a bug, and is described as nothing more."""
     row = next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
     status = status_pb2.Status(code=row.code.value[0], message=row.message)

@@ -1,38 +1,93 @@
-"""The RPCs of UserService: each unpacks its request, calls the service once, and packs the answer."""
+"""The RPCs of UserService: each unpacks its request, calls a use case once, and packs the answer."""
 
-import grpc
+from uuid import UUID
+
 from killrvideo.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 from structlog.contextvars import bind_contextvars
 
 from killrvideo_grpc.rpc import convert
-from killrvideo_grpc.rpc.interceptors.access import caller
-from killrvideo_grpc.service import UserService
+from killrvideo_grpc.rpc.call import Context, current_call
+from killrvideo_grpc.service.callers import Caller
+from killrvideo_grpc.service.people import People
+from killrvideo_grpc.service.sessions import Sessions
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
-    """Implements the contract. What goes wrong is raised as a domain error; the errors interceptor answers it."""
+    """Implements the contract. Failures are raised as domain errors; the errors interceptor answers them."""
 
-    def __init__(self, service: UserService) -> None:
-        self._service = service
+    def __init__(self, people: People, sessions: Sessions) -> None:
+        self._people = people
+        self._sessions = sessions
 
-    def Register(
-        self, request: user_service_pb2.RegisterRequest, context: grpc.ServicerContext
+    async def Register(
+        self, request: user_service_pb2.RegisterRequest, context: Context
     ) -> user_service_pb2.RegisterResponse:
-        user = self._service.register(request.email, request.password, request.first_name, request.last_name)
-        bind_contextvars(user_id=str(user.user_id))
-        return convert.to_register_response(user)
+        account = await self._people.register(
+            request.email, request.password, request.first_name, request.last_name, current_call.get().origin
+        )
+        bind_contextvars(user_id=str(account.user_id))
+        return convert.to_register_response(account)
 
-    def Login(
-        self, request: user_service_pb2.LoginRequest, context: grpc.ServicerContext
-    ) -> user_service_pb2.LoginResponse:
-        login = self._service.login(request.email, request.password)
-        bind_contextvars(user_id=str(login.user.user_id))
+    async def Login(self, request: user_service_pb2.LoginRequest, context: Context) -> user_service_pb2.LoginResponse:
+        login = await self._people.login(request.email, request.password, current_call.get().origin)
+        bind_contextvars(user_id=str(login.account.user_id))
         return convert.to_login_response(login)
 
-    def GetMe(self, request: user_service_pb2.GetMeRequest, context: grpc.ServicerContext) -> user_pb2.User:
-        return convert.to_user(caller.get())
+    async def GetMe(self, request: user_service_pb2.GetMeRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(_caller().account)
 
-    def UpdateMe(self, request: user_service_pb2.UpdateMeRequest, context: grpc.ServicerContext) -> user_pb2.User:
+    async def UpdateMe(self, request: user_service_pb2.UpdateMeRequest, context: Context) -> user_pb2.User:
         first_name = request.first_name if request.HasField("first_name") else None
         last_name = request.last_name if request.HasField("last_name") else None
-        return convert.to_user(self._service.rename(caller.get(), first_name, last_name))
+        return convert.to_user(await self._people.rename(_caller().account, first_name, last_name))
+
+    async def RefreshToken(
+        self, request: user_service_pb2.RefreshTokenRequest, context: Context
+    ) -> user_service_pb2.LoginResponse:
+        login = await self._sessions.refresh(request.refresh_token, current_call.get().origin)
+        bind_contextvars(user_id=str(login.account.user_id))
+        return convert.to_login_response(login)
+
+    async def ListSessions(
+        self, request: user_service_pb2.ListSessionsRequest, context: Context
+    ) -> user_service_pb2.ListSessionsResponse:
+        caller = _caller()
+        return user_service_pb2.ListSessionsResponse(
+            sessions=[
+                convert.to_session(session, self._sessions.end_of(session), session.session_id == caller.session_id)
+                for session in self._sessions.alive(caller.account)
+            ]
+        )
+
+    async def EndSession(
+        self, request: user_service_pb2.EndSessionRequest, context: Context
+    ) -> user_service_pb2.EndSessionResponse:
+        await self._sessions.end(_caller(), str(UUID(request.session_id)), current_call.get().origin)
+        return user_service_pb2.EndSessionResponse()
+
+    async def Logout(
+        self, request: user_service_pb2.LogoutRequest, context: Context
+    ) -> user_service_pb2.LogoutResponse:
+        await self._sessions.logout(_caller(), request.all_sessions, current_call.get().origin)
+        return user_service_pb2.LogoutResponse()
+
+    async def ChangePassword(
+        self, request: user_service_pb2.ChangePasswordRequest, context: Context
+    ) -> user_service_pb2.LoginResponse:
+        login = await self._people.change_password(
+            _caller(), request.current_password, request.new_password, current_call.get().origin
+        )
+        return convert.to_login_response(login)
+
+    async def DeleteMe(
+        self, request: user_service_pb2.DeleteMeRequest, context: Context
+    ) -> user_service_pb2.DeleteMeResponse:
+        await self._people.delete(_caller(), request.password, current_call.get().origin)
+        return user_service_pb2.DeleteMeResponse()
+
+
+def _caller() -> Caller:
+    caller = current_call.get().caller
+    if caller is None:
+        raise LookupError("a public RPC has no caller")
+    return caller

@@ -1,1 +1,1 @@
-"""The interceptors of every call."""
+"""The interceptors that every call passes through."""

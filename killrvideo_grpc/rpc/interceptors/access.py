@@ -1,47 +1,47 @@
-"""Lets in who the contract lets in: bearer token, live account, role."""
+"""Lets in whom the contract lets in: bearer token, live account and session, role."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
-import grpc
 from structlog.contextvars import bind_contextvars
 
+from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.errors import NotAuthenticated, TokenInvalid
-from killrvideo_grpc.domain.user import Role, User
-from killrvideo_grpc.rpc.interceptors.interceptor import Interceptor
-
-caller: ContextVar[User] = ContextVar("caller")
-"""The account behind the present call, as the store had it when the call came in. Not set in public RPCs."""
+from killrvideo_grpc.rpc.call import Call, Next
+from killrvideo_grpc.rpc.interceptors.chain import Handler
+from killrvideo_grpc.service.callers import Caller
 
 
-class AccessInterceptor(Interceptor):
+class AccessInterceptor:
     """Checks each call against the table from `rpc/access.py`. `authenticate` is the service's.
 
-    A public method looks at no token, so a stale one does no harm there. A method that is not in the table is a bug:
-    the KeyError ends the call.
+    Public methods look at no token, so a stale one does no harm there. A method that is missing from the table is a
+    bug: each call of it fails with a KeyError.
     """
 
-    def __init__(self, table: Mapping[str, Role | None], authenticate: Callable[[str, Role], User]) -> None:
+    def __init__(
+        self, table: Mapping[str, Role | None], authenticate: Callable[[str, Role], Awaitable[Caller]]
+    ) -> None:
         self._table = table
         self._authenticate = authenticate
 
-    @contextmanager
-    def around(self, method: str, context: grpc.ServicerContext) -> Iterator[None]:
-        role = self._table[method]
-        if role is not None:
-            user = self._authenticate(bearer_token(context), role)
-            bind_contextvars(user_id=str(user.user_id))
-            caller.set(user)
-        yield
+    def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
+        async def checked(call: Call) -> Any:
+            role = self._table[method]
+            if role is not None:
+                call.caller = await self._authenticate(bearer_token(call), role)
+                bind_contextvars(user_id=str(call.caller.account.user_id))
+            return await proceed(call)
+
+        return checked
 
 
-def bearer_token(context: grpc.ServicerContext) -> str:
+def bearer_token(call: Call) -> str:
     """Returns the token of `authorization: Bearer TOKEN` (RFC 6750). Raises NotAuthenticated when there is none.
 
-    Two such headers are no token: which of them counts, another server may judge otherwise (TokenInvalid).
+    Two such headers are refused with TokenInvalid: servers differ in which of them they believe.
     """
-    headers = [value for key, value in context.invocation_metadata() if key == "authorization"]
+    headers = [value for key, value in call.metadata if key == "authorization"]
     if len(headers) > 1:
         raise TokenInvalid
     scheme, _, token = str(headers[0] if headers else "").partition(" ")

@@ -1,0 +1,45 @@
+"""One RPC under way, as the interceptors and the servicer see it."""
+
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from killrvideo_grpc.service.callers import Caller, Origin
+
+if TYPE_CHECKING:
+    from grpc import aio
+
+MAX_USER_AGENT_LENGTH = 200
+
+Context: TypeAlias = "aio.ServicerContext[Any, Any]"
+
+
+@dataclass(slots=True)
+class Call:
+    """What the interceptors learn of a call as it passes through them.
+
+    `metadata` is the caller's, read once. `request_id` is set by logging, `caller` by access (not for public RPCs), and
+    `request` by validation.
+    """
+
+    context: Context
+    metadata: tuple[tuple[str, str | bytes], ...]
+    request_id: str = ""
+    caller: Caller | None = None
+    request: Any = None
+
+    @property
+    def origin(self) -> Origin:
+        """Where the call comes from, as use cases need to know it."""
+        for key, value in self.metadata:
+            if key == "user-agent" and isinstance(value, str) and value.isprintable():
+                return Origin(self.request_id, value[:MAX_USER_AGENT_LENGTH])
+        return Origin(self.request_id)
+
+
+Next: TypeAlias = Callable[[Call], Awaitable[Any]]
+"""The rest of the chain: runs the call and returns the response."""
+
+current_call: ContextVar[Call] = ContextVar("current_call")
+"""The call that the present task works for."""

@@ -1,0 +1,116 @@
+"""Health as callers see it: `""` says whether the process lives, the service's name whether it can do its work."""
+
+import asyncio
+from typing import Any
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from killrvideo_grpc.domain.errors import ServiceError
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.rpc.call import Context
+
+Status = health_pb2.HealthCheckResponse
+
+# Seconds between two looks at the store while it answers, and while it does not, and the most that one look may take.
+# Trouble in a call brings the next look forward.
+CALM, TROUBLED, PATIENCE = 5.0, 1.0, 2.0
+
+_log = structlog.get_logger("killrvideo_grpc.health")
+
+
+class HealthServicer(health_pb2_grpc.HealthServicer):
+    """Serves grpc.health.v1. Watchers wait for changes each by itself, so one that stops reading delays nobody."""
+
+    def __init__(self) -> None:
+        self._statuses: dict[str, Any] = {"": Status.SERVING}
+        self._changed = asyncio.Event()
+        self._is_stopping = self._is_over = False
+
+    def set(self, service: str, *, serving: bool) -> None:
+        """Sets the status of a service and tells its watchers."""
+        if not self._is_stopping:
+            self._statuses[service] = Status.SERVING if serving else Status.NOT_SERVING
+            self._notify()
+
+    def stop_serving(self) -> None:
+        """Says NOT_SERVING for every name, for good."""
+        for service in self._statuses:
+            self.set(service, serving=False)
+        self._is_stopping = True
+
+    def end_watches(self) -> None:
+        """Ends the streams of all watchers, which would otherwise keep the server from stopping."""
+        self._is_over = True
+        self._notify()
+
+    async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802 # the RPC's name
+        status = self._statuses.get(request.service)
+        if status is None:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+        return Status(status=status)
+
+    async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 # the RPC's name
+        told = None
+        while not (told and self._is_over):
+            changed, status = self._changed, self._statuses.get(request.service, Status.SERVICE_UNKNOWN)
+            if status != told:
+                await context.write(Status(status=status))
+                told = status
+            else:
+                await changed.wait()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class StoreHealth:
+    """Asks the store now and then whether it can answer, and tells the health servicer."""
+
+    def __init__(self, servicer: HealthServicer, service: str, store: AccountStore) -> None:
+        self._servicer = servicer
+        self._service = service
+        self._store = store
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._serving: bool | None = None
+
+    async def start(self) -> None:
+        """Looks once, then goes on looking in the background."""
+        await self._look()
+        self._task = asyncio.create_task(self._watch())
+
+    def look_soon(self) -> None:
+        """Brings the next look forward, unless the store is known to be down: the next look is near then."""
+        if self._serving:
+            self._wake.set()
+
+    async def stop(self) -> None:
+        """Stops looking."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(CALM if self._serving else TROUBLED):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+            self._wake.clear()
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._store.ping()
+            serving = True
+        except (ServiceError, TimeoutError):
+            serving = False
+        if serving != self._serving:
+            self._serving = serving
+            _log.info("store answers") if serving else _log.error("store does not answer")
+            self._servicer.set(self._service, serving=serving)
