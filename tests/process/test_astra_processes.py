@@ -1,18 +1,19 @@
-"""The command on a Data API: schema, crashes at each step of a registration, a start while the Data API is away."""
+"""The command on a Data API: schema and repair, roles, settings, and a start while the Data API is away."""
 
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 
 import grpc
 import pytest
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
+from killrvideo_grpc.stores.data_api import USERS
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.data_api import Close, ErrorAnswer, Hang, HttpStatus
-from tests.support.errors import read_failure
+from tests.support.data_api import Close, ErrorAnswer, HttpStatus
+from tests.support.eventually import eventually
 from tests.support.keyspaces import KEYSPACE, connection_to, prepared_stand_in
 from tests.support.keyspaces import PASSWORD as DATABASE_PASSWORD
 from tests.support.keyspaces import USERNAME as DATABASE_USERNAME
@@ -30,6 +31,7 @@ KILLRVIDEO_USERS = {
     },
     "primaryKey": "userid",
 }
+COMPLETE = "Keyspace killrvideo has everything it needs.\n"
 BEA = {"userid": "11111111-1111-4111-8111-111111111101", "email": "bea@example.org", "firstname": "Bea"}
 
 
@@ -53,13 +55,15 @@ def test_schema_is_made_checked_and_made_again(server: data_api.DataApi, tmp_pat
     assert (code, "schema create --keyspace" in text) == (1, True)
     code, text = output("schema", "create", "--keyspace")
     assert code == 0
-    assert [line for line in text.splitlines() if line.startswith("made")] == [
-        "made table users",
-        "made index users_search_terms on users.search_terms",
-        "made collection login_credentials",
+    assert [line for line in text.splitlines() if line.startswith("created")] == [
+        "created table users",
+        "created index users_search_terms on users.search_terms",
+        "created table account_events",
+        "created table events_by_day",
+        "created collection accounts",
     ]
-    assert output("schema", "check") == (0, "Keyspace killrvideo has all that is needed.\n")
-    assert output("schema", "create") == (0, "Keyspace killrvideo has all that is needed.\n")
+    assert output("schema", "check") == (0, COMPLETE)
+    assert output("schema", "create") == (0, COMPLETE)
 
 
 def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.DataApi, tmp_path: Path) -> None:
@@ -68,10 +72,11 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.DataApi, tmp_p
     server.put_row(KEYSPACE, "users", BEA)
     refused = run(tmp_path, "serve", **astra(connection_to(server.url)))
     assert refused.returncode == 1
-    assert "columns roles, search_terms of table users" in refused.stderr
+    lacking = "columns search_terms of table users; table account_events; table events_by_day; collection accounts"
+    assert f"keyspace killrvideo lacks {lacking}." in refused.stderr
     assert "killrvideo-grpc schema create" in refused.stderr
-    made = run(tmp_path, "schema", "create", **astra(connection_to(server.url)))
-    assert (made.returncode, "made columns roles, search_terms of table users" in made.stdout) == (0, True)
+    created = run(tmp_path, "schema", "create", **astra(connection_to(server.url)))
+    assert (created.returncode, "created columns search_terms of table users" in created.stdout) == (0, True)
     assert server.row(KEYSPACE, "users", BEA["userid"]) == BEA
     with (
         running(tmp_path, **astra(connection_to(server.url))) as service,
@@ -82,11 +87,11 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.DataApi, tmp_p
 
 def test_a_column_of_another_type_is_told_and_left(server: data_api.DataApi, tmp_path: Path) -> None:
     server.put_keyspace(KEYSPACE)
-    columns = KILLRVIDEO_USERS["columns"] | {"roles": "text"}  # type: ignore[operator]
+    columns = KILLRVIDEO_USERS["columns"] | {"search_terms": "text"}  # type: ignore[operator]
     server.put_table(KEYSPACE, "users", KILLRVIDEO_USERS | {"columns": columns})
-    made = run(tmp_path, "schema", "create", **astra(connection_to(server.url)))
-    assert made.returncode == 1
-    assert "column roles of table users is text and must be set<text>" in made.stderr
+    refused = run(tmp_path, "schema", "create", **astra(connection_to(server.url)))
+    assert refused.returncode == 1
+    assert "column search_terms of table users is text and must be set<text>" in refused.stderr
     assert run(tmp_path, "schema", "check", **astra(connection_to(server.url))).returncode == 1
 
 
@@ -95,46 +100,21 @@ def test_schema_on_sqlite_says_that_there_is_nothing_to_do(tmp_path: Path) -> No
     assert (done.returncode, "needs no schema" in done.stderr) == (1, True)
 
 
-@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("name", ["login_credentials", "users"])
-def test_a_crash_at_any_step_of_a_registration(tmp_path: Path, name: str, after_write: bool) -> None:
-    email = an_address()
-    with prepared_stand_in() as (server, _):
-        with (
-            running(tmp_path, **astra(connection_to(server.url))) as service,
-            grpc.insecure_channel(service.target) as channel,
-        ):
-            server.fail(Hang(), command="insertOne", name=name, after_write=after_write, times=1)
-            call = Thread(target=attempt, args=(UserServiceStub(channel), email))
-            call.start()
-            server.wait_for(command="insertOne", name=name)
-            exists = after_write or name == "users"
-            server.wait_until(lambda: bool(server.documents(KEYSPACE, "login_credentials")) == exists)
-            service.process.kill()
-            call.join(30)
-        with (
-            running(tmp_path, **astra(connection_to(server.url))) as service,
-            grpc.insecure_channel(service.target) as channel,
-        ):
-            stub = UserServiceStub(channel)
-            assert attempt(stub, email) is (grpc.StatusCode.ALREADY_EXISTS if exists else grpc.StatusCode.OK)
-            token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
-            me = stub.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),))
-            assert (me.email, list(me.roles), me.account_status) == (email, ["viewer"], "active")
-
-
 def test_repair_by_command(tmp_path: Path) -> None:
-    with prepared_stand_in() as (server, _):
-        with (
-            running(tmp_path, **astra(connection_to(server.url))) as service,
-            grpc.insecure_channel(service.target) as channel,
-        ):
-            with server.fail(HttpStatus(500), command="insertOne", name="users"):
+    with prepared_stand_in() as (server, connection):
+        settings = astra(connection)
+        with running(tmp_path, **settings) as service, grpc.insecure_channel(service.target) as channel:
+            with server.fail(HttpStatus(500), name=USERS) as fault:
                 user_id = UserServiceStub(channel).Register(registration(an_address())).user_id
-            assert server.row(KEYSPACE, "users", user_id) is None
-        done = run(tmp_path, "schema", "check", "--repair", **astra(connection_to(server.url)))
-        assert (done.returncode, "Rows repaired: 1" in done.stdout) == (0, True)
-        assert server.row(KEYSPACE, "users", user_id)
+                server.wait_until(lambda: fault.hits == 2)  # then the service leaves it to a sweep
+            assert server.row(KEYSPACE, USERS, user_id) is None
+        for finished in (1, 0):
+            done = run(tmp_path, "schema", "check", "--repair", **settings)
+            counts = (
+                f"Repaired: {finished} unfinished accounts, 0 moderators. Removed: 0 orphans. Freed: 0 addresses.\n"
+            )
+            assert (done.returncode, done.stdout) == (0, COMPLETE + counts)
+        assert server.row(KEYSPACE, USERS, user_id)
 
 
 def test_roles_by_command(tmp_path: Path) -> None:
@@ -149,11 +129,10 @@ def test_roles_by_command(tmp_path: Path) -> None:
 
 
 def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
-    log, pause = tmp_path / "service.log", Event()
+    log = tmp_path / "service.log"
 
     def let_it_answer_once_missed(server: data_api.DataApi) -> None:
-        while not log.exists() or "waiting for the store" not in log.read_text():
-            pause.wait(0.01)
+        eventually(lambda: "waiting for the store to answer" in log.read_text())
         server.clear_faults()
 
     with prepared_stand_in() as (server, connection):
@@ -196,11 +175,3 @@ def test_missing_settings_are_named_together(tmp_path: Path) -> None:
 
 def registration(email: str) -> RegisterRequest:
     return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
-
-
-def attempt(stub: UserServiceStub, email: str) -> grpc.StatusCode:
-    try:
-        stub.Register(registration(email), timeout=30)
-    except grpc.RpcError as error:
-        return read_failure(error).code
-    return grpc.StatusCode.OK

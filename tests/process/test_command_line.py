@@ -59,6 +59,10 @@ def test_roles_are_assigned_listed_and_revoked(folder: Path) -> None:
     assert output("assign", "ANN@example.org", "moderator") == "viewer\nmoderator\n"
     assert output("assign", "ann@example.org", "moderator") == "viewer\nmoderator\n"
     assert output("list", " ann@example.org") == "viewer\nmoderator\n"
+    last = run(folder, "roles", "revoke", "ann@example.org", "moderator")
+    assert (last.returncode, last.stdout) == (1, "")
+    assert "the last moderator" in last.stderr
+    assert output("revoke", "ann@example.org", "moderator", "--force") == "viewer\n"
     assert output("revoke", "ann@example.org", "moderator") == "viewer\n"
 
 

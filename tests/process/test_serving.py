@@ -95,7 +95,7 @@ def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path)
         with ThreadPoolExecutor(64) as pool:
             codes = Counter(pool.map(claim, range(64)))
     assert codes == {grpc.StatusCode.OK: 1, grpc.StatusCode.ALREADY_EXISTS: 63}
-    assert query(tmp_path, "SELECT count(*) FROM users") == [(1,)]
+    assert query(tmp_path, "SELECT count(*) FROM accounts") == [(1,)]
 
 
 def test_what_was_answered_survives_kills(tmp_path: Path) -> None:
@@ -157,19 +157,6 @@ def test_it_drains(tmp_path: Path) -> None:
         assert UserServiceStub(channel).Register(registration(an_address())).user_id
         seen.cancel()
         assert service.process.wait(30) == 0
-
-
-def test_a_login_does_not_wait_for_a_lock_to_be_noted(tmp_path: Path) -> None:
-    with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
-        stub, email = UserServiceStub(channel), an_address()
-        stub.Register(registration(email))
-        holder = sqlite3.connect(tmp_path / "killrvideo.db", isolation_level=None)
-        holder.execute("BEGIN IMMEDIATE")
-        # 4 s: less than a write that matters waits for a lock.
-        login = stub.Login(LoginRequest(email=email, password=PASSWORD), timeout=4)
-        assert login.token
-        assert not login.user.HasField("last_login_date")
-        holder.close()
 
 
 def query(folder: Path, statement: str) -> list[Any]:

@@ -3,19 +3,25 @@
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-import grpc
+import jwt
 import pytest
+from grpc import aio
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config import Settings
 from killrvideo_grpc.rpc.arrivals import Arrivals
+from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
+from killrvideo_grpc.rpc.interceptors.errors import abort
 from killrvideo_grpc.rpc.user_servicer import UserServicer
-from killrvideo_grpc.server import ARRIVAL_SECONDS, build_interceptors, build_service
-from killrvideo_grpc.service import Operations, UserService
+from killrvideo_grpc.server import ARRIVAL_SECONDS, UseCases, build_interceptors, build_use_cases
+from killrvideo_grpc.service.operators import Operators
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.hashing import CountingHasher
+from tests.support.loops import LoopThread, loop_thread
 from tests.support.ports import free_port
+from tests.support.servers import AioServer
 from tests.support.settings import settings_in
 from tests.support.stores import FlakyStore
 
@@ -29,30 +35,54 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 
 @pytest.fixture(scope="module")
-def hasher(settings: Settings) -> CountingHasher:
-    return CountingHasher(settings.bcrypt_rounds)
+def loop() -> Iterator[LoopThread]:
+    """The loop that the server, the store and the use cases run on."""
+    with loop_thread() as loop:
+        yield loop
 
 
 @pytest.fixture(scope="module")
-def store(settings: Settings) -> Iterator[FlakyStore]:
-    store = FlakyStore(settings.sqlite_path)
+def hasher(settings: Settings) -> Iterator[CountingHasher]:
+    hasher = CountingHasher(settings.bcrypt_rounds)
+    yield hasher
+    hasher.close()
+
+
+@pytest.fixture(scope="module")
+def store(settings: Settings, loop: LoopThread) -> Iterator[FlakyStore]:
+    async def make() -> FlakyStore:
+        return FlakyStore(settings.sqlite_path)  # SQLite's connections are bound to the thread that makes them
+
+    store = loop.run(make())
     yield store
-    store.close()
+    loop.run(store.close())
 
 
 @pytest.fixture(scope="module")
-def service(settings: Settings, store: FlakyStore, hasher: CountingHasher) -> UserService:
-    return build_service(settings, store, hasher)
+def use_cases(settings: Settings, store: FlakyStore, hasher: CountingHasher) -> UseCases:
+    return build_use_cases(settings, store, hasher)
 
 
 @pytest.fixture(scope="module")
-def operations(store: FlakyStore) -> Operations:
-    return Operations(store)
+def operators(store: FlakyStore) -> Operators:
+    return Operators(store, "tester")
 
 
 @pytest.fixture(scope="module")
-def grpc_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
-    return build_interceptors(service, Arrivals(ARRIVAL_SECONDS))
+def grpc_interceptors(use_cases: UseCases, settings: Settings, loop: LoopThread) -> Iterator[InterceptorChain]:
+    arrivals = Arrivals(ARRIVAL_SECONDS, abort)
+    yield build_interceptors(use_cases, arrivals, settings.max_concurrent_rpcs)
+    loop.run(arrivals.stop())
+
+
+@pytest.fixture(scope="module")
+def _grpc_server(loop: LoopThread, grpc_interceptors: InterceptorChain) -> AioServer:
+    """Takes the place of pytest-grpc's fixture of this name, which makes a server with a thread pool."""
+
+    async def make() -> Any:
+        return aio.server(interceptors=[grpc_interceptors])
+
+    return AioServer(loop, loop.run(make()))
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +91,8 @@ def grpc_addr() -> str:
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(service: UserService) -> UserServicer:
-    return UserServicer(service)
+def grpc_servicer(use_cases: UseCases) -> UserServicer:
+    return UserServicer(use_cases.people, use_cases.sessions)
 
 
 @pytest.fixture(scope="module")
@@ -76,32 +106,46 @@ def grpc_stub_cls() -> type[Stub]:
 
 
 class Account:
-    """A registered account, and what tests do to it."""
+    """A registered account with a session, and what tests do to it."""
 
-    def __init__(self, stub: Stub, database: Path) -> None:
+    def __init__(self, stub: Stub, database: Path, password: str = PASSWORD) -> None:
         self.email = an_address()
-        self._database = database
+        self.password = password
+        self.stub = stub
+        self.database = database
         request = user_service_pb2.RegisterRequest(
-            email=self.email, password=PASSWORD, first_name="Ann", last_name="Lee"
+            email=self.email, password=password, first_name="Ann", last_name="Lee"
         )
         self.user_id = stub.Register(request).user_id
-        self.login = stub.Login(user_service_pb2.LoginRequest(email=self.email, password=PASSWORD))
+        self.login = self.log_in()
         self.metadata = bearer(self.login.token)
+        self.session_id = session_of(self.login.token)
+
+    def log_in(self) -> user_service_pb2.LoginResponse:
+        """Opens one more session."""
+        return self.stub.Login(user_service_pb2.LoginRequest(email=self.email, password=self.password))
 
     def change(self, column: str, value: str) -> None:
         """Changes a column of its row, as another program on the database would."""
-        self.execute(f"UPDATE users SET {column} = ? WHERE userid = ?", value, self.user_id)
+        self.execute(f"UPDATE accounts SET {column} = ? WHERE userid = ?", value, self.user_id)
 
     def delete(self) -> None:
         """Deletes its row."""
-        self.execute("DELETE FROM users WHERE userid = ?", self.user_id)
+        self.execute("DELETE FROM accounts WHERE userid = ?", self.user_id)
 
-    def execute(self, statement: str, *values: str) -> None:
-        """Runs a statement on the database."""
-        connection = sqlite3.connect(self._database)
+    def execute(self, statement: str, *values: str) -> list[Any]:
+        """Runs a statement on the database and returns its rows."""
+        connection = sqlite3.connect(self.database)
         with connection:
-            connection.execute(statement, values)
+            rows = connection.execute(statement, values).fetchall()
         connection.close()
+        return rows
+
+
+def session_of(token: str) -> str:
+    """Returns the session that an access token names."""
+    session_id: str = jwt.decode(token, options={"verify_signature": False})["sid"]
+    return session_id
 
 
 def bearer(token: str) -> Metadata:

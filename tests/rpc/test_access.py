@@ -1,4 +1,4 @@
-"""Every RPC with every kind of token."""
+"""Every RPC of the contract with every kind of token."""
 
 import base64
 import time
@@ -9,10 +9,11 @@ from uuid import uuid4
 import grpc
 import pytest
 from google.protobuf.message import Message
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+from killrvideo.user.v1.user_service_pb2 import ChangePasswordRequest, LogoutRequest
 
 from tests.rpc.conftest import Account, Metadata, Stub, bearer
-from tests.support.accounts import PASSWORD, an_address
+from tests.rpc.requests import PRIVATE, PUBLIC, good_request, harmless_request
+from tests.support.accounts import PASSWORD
 from tests.support.errors import read_failure
 from tests.support.tokens import claims, handmade, signed
 
@@ -23,16 +24,39 @@ EXPIRED = (Code.UNAUTHENTICATED, "TOKEN_EXPIRED", "Token has expired")
 INVALID = (Code.UNAUTHENTICATED, "TOKEN_INVALID", "Could not validate credentials")
 NO_SUBJECT = (Code.UNAUTHENTICATED, "TOKEN_SUBJECT_INVALID", "Invalid token subject")
 GONE = (Code.NOT_FOUND, "USER_NOT_FOUND", "User not found")
+ENDED = (Code.UNAUTHENTICATED, "SESSION_ENDED", "Session has ended")
+WRONG_PASSWORD = (Code.UNAUTHENTICATED, "INVALID_CREDENTIALS", "Incorrect email or password")
 GOOD = None
 HEADER = {"alg": "HS256", "typ": "JWT"}
 
 
 def token(**changes: Any) -> Callable[[Account], Metadata]:
-    return lambda account: bearer(signed(claims(account.user_id, **changes)))
+    return lambda account: bearer(signed(claims(account.user_id, account.session_id, **changes)))
 
 
 def sent(text: str) -> Callable[[Account], Metadata]:
     return lambda account: (("authorization", text),)
+
+
+def of_an_ended_session(account: Account) -> Metadata:
+    ended = bearer(account.log_in().token)
+    account.stub.Logout(LogoutRequest(), metadata=ended)
+    return ended
+
+
+def of_an_old_password(account: Account) -> Metadata:
+    old, current = bearer(account.log_in().token), PASSWORD
+    metadata = bearer(account.log_in().token)
+    for new in ("another password", PASSWORD):  # and back, so that the account is as before
+        change = ChangePasswordRequest(current_password=current, new_password=new)
+        metadata = bearer(account.stub.ChangePassword(change, metadata=metadata).token)
+        current = new
+    return old
+
+
+def with_the_session_of_another(account: Account) -> Metadata:
+    other = Account(account.stub, account.database)
+    return bearer(signed(claims(account.user_id, other.session_id)))
 
 
 def present() -> int:
@@ -62,67 +86,85 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
     "issued in the future": (token(iat=present() + 600), INVALID),
     "no exp": (token(exp=None), INVALID),
     "exp no number": (token(exp="tomorrow"), INVALID),
-    "exp without end": (lambda account: bearer(handmade(HEADER, claims(account.user_id, exp=1e999))), INVALID),
+    "exp without end": (
+        lambda account: bearer(handmade(HEADER, claims(account.user_id, account.session_id, exp=1e999))),
+        INVALID,
+    ),
     "no iat": (token(iat=None), INVALID),
     "no nbf": (token(nbf=None), INVALID),
     "no jti": (token(jti=None), INVALID),
     "jti no text": (token(jti=1), INVALID),
+    "no sid": (token(sid=None), INVALID),
+    "sid no text": (token(sid=7), INVALID),
+    "sid unknown": (token(sid=str(uuid4())), ENDED),
+    "session of another account": (with_the_session_of_another, ENDED),
+    "session ended": (of_an_ended_session, ENDED),
+    "session of an old password": (of_an_old_password, ENDED),
+    "refresh token": (lambda account: bearer(account.login.refresh_token), INVALID),
     "no sub": (token(sub=None), NO_SUBJECT),
     "sub no UUID": (token(sub="ann"), NO_SUBJECT),
     "sub in another spelling": (
-        lambda account: bearer(signed(claims("{" + account.user_id.upper() + "}"))),
+        lambda account: bearer(signed(claims("{" + account.user_id.upper() + "}", account.session_id))),
         NO_SUBJECT,
     ),
-    "sub no text": (lambda account: bearer(handmade(HEADER, claims("") | {"sub": 7})), NO_SUBJECT),
+    "sub no text": (lambda account: bearer(handmade(HEADER, claims("", account.session_id) | {"sub": 7})), NO_SUBJECT),
     "sub unknown": (token(sub=str(uuid4())), GONE),
     "no iss": (token(iss=None), INVALID),
     "wrong iss": (token(iss="someone"), INVALID),
     "no aud": (token(aud=None), INVALID),
     "wrong aud": (token(aud="others"), INVALID),
     "aud no text": (token(aud=[1]), INVALID),
-    "other key": (lambda account: bearer(signed(claims(account.user_id), key="other" * 16)), INVALID),
-    "alg none": (lambda account: bearer(handmade({"alg": "none"}, claims(account.user_id), b"")), INVALID),
-    "alg none, signed": (lambda account: bearer(handmade({"alg": "NONE"}, claims(account.user_id))), INVALID),
-    "no alg": (lambda account: bearer(handmade({"typ": "JWT"}, claims(account.user_id))), INVALID),
-    "another HMAC": (lambda account: bearer(signed(claims(account.user_id), algorithm="HS512")), INVALID),
+    "other key": (
+        lambda account: bearer(signed(claims(account.user_id, account.session_id), key="other" * 16)),
+        INVALID,
+    ),
+    "alg none": (
+        lambda account: bearer(handmade({"alg": "none"}, claims(account.user_id, account.session_id), b"")),
+        INVALID,
+    ),
+    "alg none, signed": (
+        lambda account: bearer(handmade({"alg": "NONE"}, claims(account.user_id, account.session_id))),
+        INVALID,
+    ),
+    "no alg": (lambda account: bearer(handmade({"typ": "JWT"}, claims(account.user_id, account.session_id))), INVALID),
+    "another HMAC": (
+        lambda account: bearer(signed(claims(account.user_id, account.session_id), algorithm="HS512")),
+        INVALID,
+    ),
     "public key taken for HMAC": (
-        lambda account: bearer(handmade({"alg": "RS256"}, claims(account.user_id))),
+        lambda account: bearer(handmade({"alg": "RS256"}, claims(account.user_id, account.session_id))),
         INVALID,
     ),
     "unknown critical header": (
-        lambda account: bearer(handmade(HEADER | {"crit": ["x"], "x": 1}, claims(account.user_id))),
+        lambda account: bearer(handmade(HEADER | {"crit": ["x"], "x": 1}, claims(account.user_id, account.session_id))),
         INVALID,
     ),
     "claims no object": (lambda account: bearer(handmade(HEADER, [])), INVALID),  # type: ignore[arg-type]
 }
-
-PRIVATE: dict[str, Message] = {"GetMe": GetMeRequest(), "UpdateMe": UpdateMeRequest(first_name="Bea")}
-
-
-def public_request(name: str, account: Account) -> Message:
-    if name == "Login":
-        return LoginRequest(email=account.email, password=PASSWORD)
-    return RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee")
 
 
 @pytest.mark.parametrize("rpc", PRIVATE)
 @pytest.mark.parametrize("kind", TOKENS)
 def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
     metadata, expected = TOKENS[kind]
-    assert outcome(grpc_stub, rpc, PRIVATE[rpc], metadata(account)) == expected
+    assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata(account)) == expected
 
 
-@pytest.mark.parametrize("rpc", ["Register", "Login"])
+@pytest.mark.parametrize("rpc", PUBLIC)
 @pytest.mark.parametrize("kind", TOKENS)
 def test_public_rpcs_look_at_no_token(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
-    metadata, _ = TOKENS[kind]
-    assert outcome(grpc_stub, rpc, public_request(rpc, account), metadata(account)) is None
+    metadata = TOKENS[kind][0](account)
+    account.login = account.log_in()  # for RefreshToken: some kinds end all sessions
+    assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata) is None
 
 
 @pytest.mark.parametrize("rpc", PRIVATE)
 def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -> None:
+    sessions = [bearer(account.log_in().token) for _ in range(5)]  # one a call, since Logout ends its own
+
     def now() -> tuple[grpc.StatusCode, str, str] | None:
-        return outcome(grpc_stub, rpc, PRIVATE[rpc], account.metadata)
+        found = outcome(grpc_stub, rpc, harmless_request(rpc, account), sessions.pop())
+        return None if found == WRONG_PASSWORD else found
 
     assert now() is None
     account.change("account_status", "suspended")

@@ -1,19 +1,19 @@
 """What gRPC itself can be asked: unknown methods, unreadable bytes, cancellation, deadlines, too much at once."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event
 from typing import Any
 
 import grpc
 import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
-from killrvideo_grpc.rpc.interceptors.pools import BoundedPool
 from tests.rpc.conftest import Account, Metadata, Stub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import Failure, read_failure
+from tests.support.eventually import eventually
 from tests.support.hashing import CountingHasher
-from tests.support.stores import FlakyStore
+from tests.support.stores import FlakyStore, undisturbed
 
 Code = grpc.StatusCode
 SERVICE = "/killrvideo.user.v1.UserService"
@@ -93,16 +93,55 @@ def test_get_me_reads_the_account_once(grpc_stub: Stub, account: Account, store:
 def test_all_lines_of_a_call_carry_its_id(
     grpc_stub: Stub, account: Account, store: FlakyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    lines: list[str] = []
+
+    def logged(text: str) -> bool:
+        lines.extend(line for line in capsys.readouterr().out.splitlines() if text in line)
+        return any("code=" in line for line in lines)  # a call's own line is the last, after its answer
+
     store.error = ValueError("planted")
     with pytest.raises(grpc.RpcError):
         grpc_stub.Login(
             LoginRequest(email=account.email, password=PASSWORD), metadata=(("x-request-id", "of-this-call"),)
         )
     store.error = None
-    lines = [line for line in capsys.readouterr().out.splitlines() if "of-this-call" in line]
+    eventually(lambda: logged("of-this-call"))
     assert ["bug" in lines[0], "INTERNAL" in lines[1], len(lines)] == [True, True, 2]
+    lines.clear()
     grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
-    assert f"user_id={account.user_id}" in capsys.readouterr().out
+    assert eventually(lambda: logged(f"user_id={account.user_id}"))
+
+
+@pytest.mark.parametrize("code", [Code.DEADLINE_EXCEEDED, Code.CANCELLED])
+def test_a_call_that_its_caller_gives_up_is_logged_as_that(
+    grpc_stub: Stub, account: Account, store: FlakyStore, capsys: pytest.CaptureFixture[str], code: grpc.StatusCode
+) -> None:
+    store.waiting.clear()
+    store.go_on.clear()
+    login: Any = grpc_stub.Login.future(LoginRequest(email=account.email, password=PASSWORD), timeout=0.3)
+    assert store.waiting.wait(10)
+    if code is Code.CANCELLED:
+        login.cancel()
+    assert login.code() is code
+    assert eventually(lambda: f"code={code.name}" in capsys.readouterr().out)
+    store.go_on.set()
+
+
+def test_a_call_that_waits_for_something_cancelled_is_answered(
+    grpc_stub: Stub, account: Account, store: FlakyStore
+) -> None:
+    """Left to grpcio, the caller would wait for ever."""
+
+    async def cancelled() -> None:
+        raise asyncio.CancelledError
+
+    store.on_read = cancelled
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata, timeout=20)
+    finally:
+        store.on_read = undisturbed
+    assert read_failure(caught.value).code is Code.INTERNAL
 
 
 @pytest.mark.parametrize("request_id", ["a", "Root=1-67891233-abcdef012345678912345678", "x" * 128])
@@ -125,26 +164,6 @@ def test_an_odd_request_id_is_replaced(grpc_stub: Stub, request_id: str) -> None
     assert made
     assert made != request_id
     assert len(made) == 36
-
-
-def test_a_full_pool_knows_it_is_full() -> None:
-    pool, release, started = BoundedPool("test", threads=1, max_waiting=2), Event(), Event()
-
-    def work() -> None:
-        started.set()
-        release.wait(10)
-
-    pool.submit(work)
-    assert started.wait(10)
-    assert not pool.is_full  # one runs, none waits
-    pool.submit(work)
-    assert not pool.is_full
-    last = pool.submit(work)
-    assert pool.is_full
-    release.set()
-    last.result(10)
-    assert not pool.is_full
-    pool.shutdown()
 
 
 def test_many_callers_at_once(grpc_stub: Stub, account: Account) -> None:

@@ -9,14 +9,18 @@ from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2
 from google.protobuf.empty_pb2 import Empty
 from killrvideo.user.v1 import access_pb2
 
-from killrvideo_grpc.domain.user import Role
+from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc.access import UndeclaredAccess, access_table
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
+from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
-from killrvideo_grpc.service import Operations, UserService
+from killrvideo_grpc.server import UseCases
+from killrvideo_grpc.service.callers import Origin
+from killrvideo_grpc.service.operators import Operators
 from tests.rpc.conftest import bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
+from tests.support.loops import LoopThread
 
 RUNGS = {"Open": "PUBLIC", "View": "VIEWER", "Create": "CREATOR", "Moderate": "MODERATOR"}
 
@@ -40,15 +44,17 @@ LADDER = describe("Ladder", {rpc: access_pb2.Access.Value(f"ACCESS_{access}") fo
 
 
 @pytest.fixture(scope="module")
-def grpc_interceptors(service: UserService) -> list[grpc.ServerInterceptor]:
-    return [ErrorsInterceptor(), AccessInterceptor(access_table([LADDER], public=[]), service.authenticate)]
+def grpc_interceptors(use_cases: UseCases) -> InterceptorChain:
+    access = AccessInterceptor(access_table([LADDER], public=[]), use_cases.authenticator.authenticate)
+    return InterceptorChain([ErrorsInterceptor(), access])
 
 
 @pytest.fixture(scope="module")
 def grpc_servicer() -> Any:
-    return grpc.unary_unary_rpc_method_handler(
-        lambda request, context: request, Empty.FromString, Empty.SerializeToString
-    )
+    async def answer(request: Any, context: Any) -> Empty:
+        return Empty()
+
+    return grpc.unary_unary_rpc_method_handler(answer, Empty.FromString, Empty.SerializeToString)
 
 
 @pytest.fixture(scope="module")
@@ -75,33 +81,37 @@ def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
 )
 def test_who_gets_where(
     grpc_channel: grpc.Channel,
-    service: UserService,
-    operations: Operations,
+    use_cases: UseCases,
+    operators: Operators,
+    loop: LoopThread,
     roles: list[Role],
     expected: dict[str, str | None],
 ) -> None:
-    email = an_address()
-    service.register(email, PASSWORD, "Ann", "Lee")
-    token = service.login(email, PASSWORD).token  # issued to a viewer: what counts is what the account is now
+    email, token = a_viewer(use_cases, loop)  # issued to a viewer: what counts is what the account is now
     for role in roles:
-        operations.assign_role(email, role)
+        loop.run(operators.assign_role(email, role))
     if Role.VIEWER not in roles:
-        operations.revoke_role(email, Role.VIEWER)
+        loop.run(operators.revoke_role(email, Role.VIEWER))
     for rpc, missing in expected.items():
         message = missing and f"User does not have required roles: {missing}"
         assert call(grpc_channel, rpc, token) == message, rpc
 
 
 def test_a_demotion_bites_at_the_next_call(
-    grpc_channel: grpc.Channel, service: UserService, operations: Operations
+    grpc_channel: grpc.Channel, use_cases: UseCases, operators: Operators, loop: LoopThread
 ) -> None:
-    email = an_address()
-    service.register(email, PASSWORD, "Ann", "Lee")
-    operations.assign_role(email, Role.MODERATOR)
-    token = service.login(email, PASSWORD).token
+    email, token = a_viewer(use_cases, loop)
+    loop.run(operators.assign_role(email, Role.MODERATOR))
     assert call(grpc_channel, "Moderate", token) is None
-    operations.revoke_role(email, Role.MODERATOR)
+    loop.run(operators.revoke_role(email, Role.MODERATOR, force=True))
     assert call(grpc_channel, "Moderate", token) == "User does not have required roles: ['moderator']"
+
+
+def a_viewer(use_cases: UseCases, loop: LoopThread) -> tuple[str, str]:
+    """Registers an account and logs it in; returns its address and token."""
+    email, origin = an_address(), Origin()
+    loop.run(use_cases.people.register(email, PASSWORD, "Ann", "Lee", origin))
+    return email, loop.run(use_cases.people.login(email, PASSWORD, origin)).token
 
 
 def test_what_is_not_declared_is_denied(grpc_channel: grpc.Channel) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import message_factory
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+from killrvideo.user.v1.user_service_pb2 import LoginRequest, LoginResponse, RegisterRequest
 
 from killrvideo_grpc.server import CONTRACT
-from tests.rpc.conftest import bearer
-from tests.support.accounts import an_address
+from tests.rpc.conftest import Account, bearer
+from tests.rpc.requests import RPCS, good_request, harmless_request
 from tests.support.errors import read_failure
 from tests.support.process import Service, running
 from tests.support.settings import KEY
@@ -29,7 +30,7 @@ def test_no_secret_is_logged(tmp_path: Path, style: str) -> None:
         assert service.stop() == 0
     log = service.log.read_text()
     connection = sqlite3.connect(tmp_path / "killrvideo.db")
-    hashes = [row[0] for row in connection.execute("SELECT hashed_password FROM users")]
+    hashes = [row[0] for row in connection.execute("SELECT hashed_password FROM accounts WHERE claimed_email NOTNULL")]
     connection.close()
     assert hashes
     for planted in [KEY, PASSWORD, WRONG, "planted", *hashes, *tokens, *(token.split(".")[2] for token in tokens)]:
@@ -49,36 +50,45 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
     with grpc.insecure_channel(service.target) as channel:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
 
-        def attempt(call: Callable[..., object], request: object, token: str = "") -> None:
+        def attempt(call: Callable[..., object], request: object, token: str = "") -> object:
             try:
-                call(request, metadata=bearer(token) if token else None)
+                return call(request, metadata=bearer(token) if token else None)
             except grpc.RpcError as error:
                 errors.append(f"{error} {read_failure(error)}")
+                return None
 
-        email = an_address()
-        for _ in range(2):
-            attempt(stub.Register, RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee"))
-        attempt(stub.Register, RegisterRequest(email="planted", password="planted", first_name="planted\0"))
-        login = stub.Login(LoginRequest(email=email, password=PASSWORD))
-        attempt(stub.Login, LoginRequest(email=email, password=WRONG))
-        attempt(stub.Login, LoginRequest(email="planted", password=PASSWORD))
-        forged = signed(claims(login.user.user_id), key="planted-other-key" * 3)
-        for token in (login.token, forged, "planted", ""):
-            attempt(stub.GetMe, GetMeRequest(), token)
-            attempt(stub.UpdateMe, UpdateMeRequest(first_name="Bea"), token)
-        attempt(stub.UpdateMe, UpdateMeRequest(first_name="planted\0"), login.token)
+        account = Account(stub, folder / "killrvideo.db", PASSWORD)
+        tokens = [account.login.token, account.login.refresh_token]
+        forged = signed(claims(account.user_id, account.session_id), key="planted-other-key" * 3)
+        for rpc in RPCS:
+            call = getattr(stub, rpc)
+            odd = message_factory.GetMessageClass(CONTRACT.methods_by_name[rpc].input_type)()
+            for field in odd.DESCRIPTOR.fields:
+                if field.type == field.TYPE_STRING:
+                    setattr(odd, field.name, "planted\0")
+            for token in (account.login.token, forged, "planted", ""):
+                attempt(call, odd, token)
+            attempt(call, harmless_request(rpc, account), account.login.token)
+            answer = attempt(call, good_request(rpc, account), account.login.token)
+            if rpc in ("Logout", "ChangePassword", "DeleteMe"):
+                account = Account(stub, folder / "killrvideo.db", PASSWORD)
+            tokens += [account.login.token, account.login.refresh_token]
+            if isinstance(answer, LoginResponse):
+                tokens += [answer.token, answer.refresh_token]
+        attempt(stub.Register, RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B"))
+        attempt(stub.Login, LoginRequest(email=account.email, password=WRONG))
         break_store(folder)
-        attempt(stub.GetMe, GetMeRequest(), login.token)
-        attempt(stub.Login, LoginRequest(email=email, password=PASSWORD))
-        attempt(stub.Register, RegisterRequest(email="p@x.org", password=PASSWORD, first_name="Ann", last_name="Lee"))
-    return [login.token, forged], errors
+        for rpc in RPCS:
+            attempt(getattr(stub, rpc), good_request(rpc, account), account.login.token)
+        attempt(stub.Login, LoginRequest(email=account.email, password=PASSWORD))
+    return [*tokens, forged], errors
 
 
 def break_store(folder: Path) -> None:
     """Gives a column values that no version of the program wrote, so that reading them is a bug's kind of error."""
     connection = sqlite3.connect(folder / "killrvideo.db")
     with connection:
-        connection.execute("UPDATE users SET roles = 'planted'")
+        connection.execute("UPDATE accounts SET roles = 'planted'")
     connection.close()
 
 

@@ -1,5 +1,6 @@
 """The whole server as it is composed: health, reflection, refusals, TLS, stopping."""
 
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,16 +15,12 @@ from killrvideo.user.v1 import user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.server import (
-    HASHING_THREADS,
-    HEALTH_THREADS,
-    REFLECTION_THREADS,
-    CannotListen,
-    UserServer,
-    open_store,
-)
+from killrvideo_grpc.listening import CannotListen
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
+from tests.support.eventually import eventually
+from tests.support.http2 import started_calls
+from tests.support.servers import RunningServer, running_server
 from tests.support.settings import settings_in
 from tests.support.stores import FlakyStore
 
@@ -39,16 +36,14 @@ def store(tmp_path: Path) -> FlakyStore:
 
 
 @pytest.fixture
-def server(tmp_path: Path, store: FlakyStore) -> Iterator[UserServer]:
-    server = UserServer(settings_in(tmp_path), store, arrival_seconds=1)
-    server.start()
-    yield server
-    server.stop(0)
+def server(tmp_path: Path, store: FlakyStore) -> Iterator[RunningServer]:
+    with running_server(settings_in(tmp_path), store, arrival_seconds=1) as server:
+        yield server
 
 
 @pytest.fixture
-def channel(server: UserServer) -> Iterator[grpc.Channel]:
-    with grpc.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+def channel(server: RunningServer) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(server.target) as channel:
         yield channel
 
 
@@ -103,50 +98,100 @@ def test_reflection_is_open_and_whole(channel: grpc.Channel, version: str) -> No
     assert all(answer.file_descriptor_response.file_descriptor_proto for answer in found)
 
 
-def test_calls_whose_message_never_comes_give_their_threads_back(channel: grpc.Channel) -> None:
-    forever = Event()
+def silent(channel: grpc.Channel, path: str, calls: int, over: Event, kind: str = "stream_unary") -> list[Any]:
+    """Starts calls that send their headers and then no message until `over` is set."""
 
     def requests() -> Iterator[bytes]:
-        forever.wait(30)
+        over.wait(60)
         yield b""
 
-    reflection: Any = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
-    idle = [reflection(requests()) for _ in range(REFLECTION_THREADS)]
-    login: Any = channel.stream_unary(f"/{SERVICE}/Login")
-    idle += [login.future(requests()) for _ in range(HASHING_THREADS)]
-    health: Any = channel.stream_unary("/grpc.health.v1.Health/Check")
-    idle += [health.future(requests()) for _ in range(HEALTH_THREADS - 1)]
-    stub = user_service_pb2_grpc.UserServiceStub(channel)
-    with pytest.raises(grpc.RpcError) as caught:  # calls on other threads do not notice
+    method: Any = getattr(channel, kind)(path)
+    start = method.future if kind == "stream_unary" else method
+    return [start(requests()) for _ in range(calls)]
+
+
+def test_calls_whose_message_never_comes_end_and_delay_nobody(channel: grpc.Channel) -> None:
+    over, stub = Event(), user_service_pb2_grpc.UserServiceStub(channel)
+    idle = silent(channel, "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", 20, over, "stream_stream")
+    idle += silent(channel, "/grpc.health.v1.Health/Watch", 20, over, "stream_stream")
+    idle += silent(channel, "/grpc.health.v1.Health/Check", 20, over)
+    idle += silent(channel, f"/{SERVICE}/Login", 60, over)
+    with pytest.raises(grpc.RpcError) as caught:
         stub.GetMe(GetMeRequest(), timeout=10)
     assert read_failure(caught.value).reason == "NOT_AUTHENTICATED"
     assert health_of(channel, "") == SERVING
     with pytest.raises(grpc.RpcError) as caught:
         stub.Login(LoginRequest(email=an_address(), password=PASSWORD), timeout=20)
     assert read_failure(caught.value).reason == "INVALID_CREDENTIALS"
-    assert list(reflection(iter([b"\x3a\x01*"]), timeout=20))  # list_services: "*"
-    assert {call.code() for call in idle} == {Code.CANCELLED}
-    forever.set()
+    assert {call.code() for call in idle} == {Code.DEADLINE_EXCEEDED}
+    assert {call.details() for call in idle} == {"This took too long. Try again in a moment."}
+    over.set()
 
 
-def test_too_many_logins_are_refused_and_other_calls_are_not(channel: grpc.Channel, store: FlakyStore) -> None:
-    stub = user_service_pb2_grpc.UserServiceStub(channel)
-    login = LoginRequest(email=an_address(), password=PASSWORD)
-    store.go_on.clear()
-    calls = [stub.Login.future(login, timeout=120) for _ in range(400)]
-    refused: Any = next(call for call in reversed(calls) if call.exception())
-    failure = read_failure(refused)
-    assert (failure.code, failure.reason, failure.retry_seconds) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1)
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.GetMe(GetMeRequest(), timeout=10)
-    assert read_failure(caught.value).code is Code.UNAUTHENTICATED
-    store.go_on.set()
-    codes = {call.code() for call in calls}
-    assert codes == {Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED}
+def test_calls_that_wait_for_their_message_are_not_counted(tmp_path: Path) -> None:
+    over, settings = Event(), settings_in(tmp_path, max_concurrent_rpcs=2)
+    with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
+        stub = user_service_pb2_grpc.UserServiceStub(channel)
+        silent(channel, f"/{SERVICE}/Login", 50, over)
+        for _ in range(20):
+            with pytest.raises(grpc.RpcError) as caught:
+                stub.Login(LoginRequest(email=an_address(), password=PASSWORD), timeout=20)
+            assert read_failure(caught.value).reason == "INVALID_CREDENTIALS"
+        over.set()
+
+
+def test_calls_beyond_the_limit_are_refused_and_health_is_not(tmp_path: Path) -> None:
+    store, settings = FlakyStore(tmp_path / "killrvideo.db"), settings_in(tmp_path, max_concurrent_rpcs=3)
+    with running_server(settings, store) as server, grpc.insecure_channel(server.target) as channel:
+        stub = user_service_pb2_grpc.UserServiceStub(channel)
+        login = LoginRequest(email=an_address(), password=PASSWORD)
+        store.go_on.clear()
+        calls: list[Any] = [stub.Login.future(login, timeout=60) for _ in range(10)]
+        eventually(lambda: sum(call.done() for call in calls) == 7)
+        failures = [read_failure(call.exception()) for call in calls if call.done()]
+        assert {(failure.code, failure.reason, failure.retry_seconds) for failure in failures} == {
+            (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1)
+        }
+        assert health_of(channel, "") == SERVING
+        store.go_on.set()
+        assert Counter(call.code() for call in calls) == {Code.RESOURCE_EXHAUSTED: 7, Code.UNAUTHENTICATED: 3}
+
+
+def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
+    """Its window is closed, so what the server writes to it is never taken."""
+    store = FlakyStore(tmp_path / "killrvideo.db")
+    with running_server(settings_in(tmp_path), store) as server:
+        watches = "/grpc.health.v1.Health/Watch"
+        deaf = started_calls(server.port, watches, 3, window=0, message=b"")
+        with grpc.insecure_channel(server.target) as channel:
+            seen = watch(channel, "")
+            assert next(seen) == SERVING
+            server.stop_serving()
+            assert next(seen) == NOT_SERVING
+            server.stop(5)
+            assert list(seen) == []
+        deaf.close()
+
+
+def test_too_many_logins_are_refused_and_other_calls_are_not(tmp_path: Path) -> None:
+    with (
+        running_server(settings_in(tmp_path, bcrypt_rounds=9)) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        stub = user_service_pb2_grpc.UserServiceStub(channel)
+        login = LoginRequest(email=an_address(), password=PASSWORD)
+        calls = [stub.Login.future(login, timeout=120) for _ in range(400)]
+        refused: Any = next(call for call in reversed(calls) if call.code() is Code.RESOURCE_EXHAUSTED)
+        failure = read_failure(refused)
+        assert (failure.code, failure.reason, failure.retry_seconds) == (Code.RESOURCE_EXHAUSTED, "OVERLOADED", 1)
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.GetMe(GetMeRequest(), timeout=10)
+        assert read_failure(caught.value).code is Code.UNAUTHENTICATED
+        assert {call.code() for call in calls} == {Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED}
 
 
 def test_calls_under_way_end_before_the_server_does(
-    server: UserServer, channel: grpc.Channel, store: FlakyStore
+    server: RunningServer, channel: grpc.Channel, store: FlakyStore
 ) -> None:
     stub = user_service_pb2_grpc.UserServiceStub(channel)
     email = an_address()
@@ -156,7 +201,7 @@ def test_calls_under_way_end_before_the_server_does(
     under_way = stub.Login.future(LoginRequest(email=email, password=PASSWORD), timeout=30)
     assert store.waiting.wait(10)
     server.stop_serving()
-    assert (health_of(channel, ""), health_of(channel, SERVICE)) == (NOT_SERVING, NOT_SERVING)
+    eventually(lambda: (health_of(channel, ""), health_of(channel, SERVICE)) == (NOT_SERVING, NOT_SERVING))
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(server.stop, 20)
         store.go_on.set()
@@ -167,6 +212,9 @@ def test_calls_under_way_end_before_the_server_does(
     assert read_failure(caught.value).code is Code.UNAVAILABLE
 
 
-def test_a_taken_port(server: UserServer, tmp_path: Path) -> None:
-    with pytest.raises(CannotListen, match=f"127.0.0.1:{server.port}: Address already in use"):
-        UserServer(settings_in(tmp_path, grpc_port=server.port), open_store(settings_in(tmp_path)))
+def test_a_taken_port(server: RunningServer, tmp_path: Path) -> None:
+    with (
+        pytest.raises(CannotListen, match=f"127.0.0.1:{server.port}: Address already in use"),
+        running_server(settings_in(tmp_path, grpc_port=server.port)),
+    ):
+        pass

@@ -10,8 +10,8 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 from pydantic import ValidationError
 
-from killrvideo_grpc.server import UserServer, open_store
 from tests.support.errors import read_failure
+from tests.support.servers import running_server
 from tests.support.settings import settings_in
 
 FILES = Path(__file__).parents[1] / "support" / "tls"
@@ -21,10 +21,8 @@ CERTIFICATE, KEY = FILES / "certificate.pem", FILES / "key.pem"
 @contextmanager
 def serving(folder: Path, **changes: object) -> Iterator[str]:
     settings = settings_in(folder, tls_cert_file=CERTIFICATE, tls_key_file=KEY, **changes)
-    server = UserServer(settings, open_store(settings))
-    server.start()
-    yield f"localhost:{server.port}"
-    server.stop(0)
+    with running_server(settings) as server:
+        yield f"localhost:{server.port}"
 
 
 def code_of(channel: grpc.Channel) -> grpc.StatusCode:

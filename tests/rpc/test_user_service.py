@@ -1,6 +1,5 @@
 """Register, Login, GetMe and UpdateMe, as a caller sees them."""
 
-import sqlite3
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -142,7 +141,7 @@ def test_an_address_may_have_254_characters(grpc_stub: Stub) -> None:
 
 def test_the_token_says_whose_it_is_and_until_when(account: Account) -> None:
     claims = jwt.decode(account.login.token, KEY, ["HS256"], audience="killrvideo", issuer="killrvideo.user.v1")
-    assert set(claims) == {"sub", "roles", "exp", "iat", "nbf", "iss", "aud", "jti"}
+    assert set(claims) == {"sub", "sid", "roles", "exp", "iat", "nbf", "iss", "aud", "jti"}
     assert (claims["sub"], claims["roles"]) == (account.user_id, ["viewer"])
     assert claims["exp"] == account.login.expires_at.seconds == claims["iat"] + 30 * 60
 
@@ -189,10 +188,7 @@ def test_a_login_renews_a_hash_of_another_cost(grpc_stub: Stub, account: Account
     account.change("hashed_password", bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(5)).decode())
     for _ in range(2):
         grpc_stub.Login(LoginRequest(email=account.email, password=PASSWORD))
-    connection = sqlite3.connect(settings.sqlite_path)
-    query = "SELECT hashed_password FROM users WHERE userid = ?"
-    (renewed,) = connection.execute(query, [account.user_id]).fetchone()
-    connection.close()
+    ((renewed,),) = account.execute("SELECT hashed_password FROM accounts WHERE userid = ?", account.user_id)
     assert renewed.startswith(f"$2b$0{settings.bcrypt_rounds}$")
 
 
@@ -228,7 +224,9 @@ def test_update_me_changes_what_is_present(grpc_stub: Stub, account: Account) ->
 
 
 def test_an_empty_update_writes_nothing(grpc_stub: Stub, account: Account) -> None:
-    account.execute("CREATE TRIGGER IF NOT EXISTS no_writes BEFORE UPDATE ON users BEGIN SELECT RAISE(ABORT, 'w'); END")
+    account.execute(
+        "CREATE TRIGGER IF NOT EXISTS no_writes BEFORE UPDATE ON accounts BEGIN SELECT RAISE(ABORT, 'w'); END"
+    )
     try:
         assert grpc_stub.UpdateMe(UpdateMeRequest(), metadata=account.metadata).user_id == account.user_id
         failure = failing(grpc_stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=account.metadata)
@@ -248,10 +246,10 @@ def test_access_is_checked_before_shape(grpc_stub: Stub) -> None:
 
 
 def test_a_store_that_fails_is_unavailable(grpc_stub: Stub, account: Account) -> None:
-    account.execute("ALTER TABLE users RENAME TO away")
+    account.execute("ALTER TABLE accounts RENAME TO away")
     try:
         failure = failing(grpc_stub.GetMe, GetMeRequest(), metadata=account.metadata)
     finally:
-        account.execute("ALTER TABLE away RENAME TO users")
+        account.execute("ALTER TABLE away RENAME TO accounts")
     assert (failure.code, failure.reason, failure.retry_seconds) == (Code.UNAVAILABLE, "STORE_UNAVAILABLE", 1)
     assert failure.message == "The user store is unavailable. Try again in a moment."

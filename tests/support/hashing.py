@@ -6,8 +6,8 @@ from killrvideo_grpc.security.passwords import BcryptHasher
 class CountingHasher(BcryptHasher):
     """The real hasher, noting the cost of each run of bcrypt."""
 
-    def __init__(self, rounds: int) -> None:
-        super().__init__(rounds, at_once=8)
+    def __init__(self, rounds: int, threads: int = 8) -> None:
+        super().__init__(rounds, threads)
         self.costs: list[int] = []
 
     def _matches(self, secret: bytes, password_hash: str) -> bool:

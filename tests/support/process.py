@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from killrvideo_grpc.stores.data_api import Connection
 from tests.support.settings import KEY, ROUNDS
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.stores.data_api import Connection
 
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "killrvideo-grpc")
@@ -76,7 +79,7 @@ def running(folder: Path, **changes: str) -> Iterator[Service]:
             process.kill()
 
 
-def astra(connection: Connection) -> dict[str, str]:
+def astra(connection: "Connection") -> dict[str, str]:
     """Returns the settings for this Data API and keyspace."""
     return {
         "STORE": "astra",

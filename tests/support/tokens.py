@@ -15,11 +15,12 @@ from tests.support.settings import KEY
 Claims = dict[str, Any]
 
 
-def claims(subject: str, **changes: Any) -> Claims:
-    """Returns the claims of a good token for the account; a change to None leaves a claim out."""
+def claims(subject: str, session_id: str, **changes: Any) -> Claims:
+    """Returns the claims of a good token for a session; a change to None leaves a claim out."""
     present = int(time.time())
     good = {
         "sub": subject,
+        "sid": session_id,
         "roles": ["viewer"],
         "exp": present + 600,
         "iat": present,

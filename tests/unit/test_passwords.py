@@ -1,80 +1,119 @@
-import math
+import asyncio
+from collections.abc import Iterator
+from threading import Event
 
 import bcrypt
 import pytest
 
-from killrvideo_grpc.domain import deadline
-from killrvideo_grpc.domain.errors import DeadlineExceeded
-from killrvideo_grpc.security.passwords import BcryptHasher
+from killrvideo_grpc.domain.errors import Overloaded
+from killrvideo_grpc.security.passwords import MAX_WAITING, BcryptHasher
 from tests.support.hashing import CountingHasher
 
-hasher = BcryptHasher(4, at_once=1)
+pytestmark = pytest.mark.anyio
 
 
-def test_a_hash_verifies_its_password_only() -> None:
-    hashed = hasher.hash("correct horse")
+@pytest.fixture
+def hasher() -> Iterator[BcryptHasher]:
+    hasher = BcryptHasher(4, threads=1)
+    yield hasher
+    hasher.close()
+
+
+@pytest.fixture
+def counting() -> Iterator[CountingHasher]:
+    hasher = CountingHasher(6)
+    yield hasher
+    hasher.close()
+
+
+async def test_a_hash_verifies_its_password_only(hasher: BcryptHasher) -> None:
+    hashed = await hasher.hash("correct horse")
     assert hashed.startswith("$2b$04$")
-    assert hasher.verify("correct horse", hashed)
-    assert not hasher.verify("Correct horse", hashed)
+    assert await hasher.verify("correct horse", hashed)
+    assert not await hasher.verify("Correct horse", hashed)
 
 
 @pytest.mark.parametrize("family", ["$2a$", "$2b$", "$2y$"])
-def test_the_families_of_hashes_that_others_left(family: str) -> None:
-    left = family + hasher.hash("correct horse")[4:]
-    assert hasher.verify("correct horse", left)
-    assert not hasher.verify("wrong", left)
+async def test_the_families_of_hashes_that_others_left(hasher: BcryptHasher, family: str) -> None:
+    left = family + (await hasher.hash("correct horse"))[4:]
+    assert await hasher.verify("correct horse", left)
+    assert not await hasher.verify("wrong", left)
 
 
 @pytest.mark.parametrize(
     "password_hash",
     [None, "", "garbage", "$2b$04$short", "$2x$04$" + "a" * 53, "$1$aa$bb", "$2b$99$" + "a" * 53, "$2b$04$" + "a" * 53],
 )
-def test_nothing_verifies_against_what_is_no_hash(password_hash: str | None) -> None:
-    assert not hasher.verify("correct horse", password_hash)
+async def test_nothing_verifies_against_what_is_no_hash(hasher: BcryptHasher, password_hash: str | None) -> None:
+    assert not await hasher.verify("correct horse", password_hash)
 
 
-def test_bytes_past_72_count() -> None:
+async def test_bytes_past_72_count(hasher: BcryptHasher) -> None:
     limit = "ü" * 36
-    assert hasher.verify(limit, hasher.hash(limit))
-    assert not hasher.verify(limit + "x", hasher.hash(limit))
+    assert await hasher.verify(limit, await hasher.hash(limit))
+    assert not await hasher.verify(limit + "x", await hasher.hash(limit))
 
 
-def test_nul_does_not_repeat_a_password() -> None:
-    hashed = hasher.hash("aaaaaaaa")
+async def test_nul_does_not_repeat_a_password(hasher: BcryptHasher) -> None:
+    hashed = await hasher.hash("aaaaaaaa")
     assert bcrypt.checkpw(b"aaaaaaaa\0aaaaaaaa", hashed.encode())  # bcrypt itself takes one for the other
-    assert not hasher.verify("aaaaaaaa\0aaaaaaaa", hashed)
+    assert not await hasher.verify("aaaaaaaa\0aaaaaaaa", hashed)
 
 
-def test_another_cost_asks_for_a_new_hash() -> None:
-    assert BcryptHasher(5, at_once=1).needs_rehash(hasher.hash("correct horse"))
-    assert not hasher.needs_rehash(hasher.hash("correct horse"))
+async def test_another_cost_asks_for_a_new_hash(hasher: BcryptHasher, counting: CountingHasher) -> None:
+    assert counting.needs_rehash(await hasher.hash("correct horse"))
+    assert not hasher.needs_rehash(await hasher.hash("correct horse"))
 
 
-def test_a_caller_whose_time_is_up_is_not_hashed_for() -> None:
-    hashed = hasher.hash("correct horse")
-    with deadline.within(0):
-        with pytest.raises(DeadlineExceeded):
-            hasher.verify("correct horse", hashed)
-        with pytest.raises(DeadlineExceeded):
-            hasher.hash("correct horse")
-
-
-def test_refusing_a_cheaper_hash_costs_what_refusing_any_does() -> None:
+async def test_refusing_a_cheaper_hash_costs_what_refusing_any_does(
+    hasher: BcryptHasher, counting: CountingHasher
+) -> None:
     """2^4 steps to check, then 2^4 and 2^5 more: together the 2^6 of the configured cost."""
-    dear = CountingHasher(6)
-    assert not dear.verify("wrong", hasher.hash("correct horse"))
-    assert sum(2**cost for cost in dear.costs) == 2**6
-    dear.costs.clear()
-    assert not dear.verify("wrong", None)
-    assert dear.costs == [6]
+    cheap = await hasher.hash("correct horse")
+    assert not await counting.verify("wrong", cheap)
+    assert sum(2**cost for cost in counting.costs) == 2**6
+    counting.costs.clear()
+    assert not await counting.verify("wrong", None)
+    assert counting.costs == [6]
 
 
-def test_the_default_cost() -> None:
-    assert BcryptHasher(12, at_once=1).hash("correct horse").startswith("$2b$12$")
+async def test_the_default_cost() -> None:
+    hasher = BcryptHasher(12, threads=1)
+    assert (await hasher.hash("correct horse")).startswith("$2b$12$")
+    hasher.close()
 
 
-def test_a_caller_who_leaves_while_he_waits_for_his_turn() -> None:
-    asked = iter([False, True])
-    with deadline.of_call(math.inf, lambda: next(asked)), pytest.raises(DeadlineExceeded):
-        hasher.hash("correct horse")
-    assert hasher.hash("correct horse")  # and his turn is given back
+class HeldHasher(CountingHasher):
+    """Hashes only once it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__(4, threads=1)
+        self.started, self.go_on = Event(), Event()
+
+    def _hash(self, secret: bytes, cost: int) -> str:
+        self.started.set()
+        self.go_on.wait(20)
+        return super()._hash(secret, cost)
+
+
+async def test_nothing_is_hashed_for_a_caller_who_left_the_queue() -> None:
+    hasher = HeldHasher()
+    callers = [asyncio.create_task(hasher.hash("correct horse")) for _ in range(100)]
+    await asyncio.to_thread(hasher.started.wait, 20)
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+    hasher.go_on.set()
+    hasher.close()  # which waits for the one that had begun
+    assert len(hasher.costs) == 1
+
+
+async def test_too_many_callers_are_refused() -> None:
+    hasher = BcryptHasher(4, threads=1)
+    callers = [asyncio.create_task(hasher.hash("correct horse")) for _ in range(MAX_WAITING + 3)]
+    refused = [
+        result for result in await asyncio.gather(*callers, return_exceptions=True) if not isinstance(result, str)
+    ]
+    assert [type(result) for result in refused] == [Overloaded, Overloaded]
+    assert await hasher.hash("correct horse")  # there is room again
+    hasher.close()

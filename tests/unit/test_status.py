@@ -6,7 +6,7 @@ from google.rpc import error_details_pb2
 from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 
 from killrvideo_grpc.domain import errors
-from killrvideo_grpc.domain.user import Role
+from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc.status import TABLE, to_status
 
 

@@ -7,18 +7,18 @@ from hypothesis import strategies as st
 from killrvideo.user.v1 import user_service_pb2
 from protovalidate import Validator
 
-from killrvideo_grpc.domain.user import AccountStatus, Role, normal_email, now, read_roles, read_status
-from tests.support.accounts import a_user
+from killrvideo_grpc.domain.account import AccountStatus, Role, normal_email, now, read_roles, read_status
+from tests.support.accounts import an_account
 
 
 def test_the_ladder() -> None:
-    acts = {role: [other for other in Role if a_user(roles=frozenset({role})).may_act_as(other)] for role in Role}
+    acts = {role: [other for other in Role if an_account(roles=frozenset({role})).may_act_as(other)] for role in Role}
     assert acts == {
         Role.VIEWER: [Role.VIEWER],
         Role.CREATOR: [Role.VIEWER, Role.CREATOR],
         Role.MODERATOR: [Role.VIEWER, Role.CREATOR, Role.MODERATOR],
     }
-    assert not a_user(roles=frozenset()).may_act_as(Role.VIEWER)
+    assert not an_account(roles=frozenset()).may_act_as(Role.VIEWER)
 
 
 def test_what_a_store_holds_beyond_our_words_grants_nothing() -> None:

@@ -1,0 +1,89 @@
+"""Calls of the service by people with accounts."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, LoginResponse, RegisterRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from killrvideo_grpc.stores.data_api import ACCOUNTS, Connection
+from tests.stores.harness import DataApiHarness
+from tests.support.accounts import PASSWORD
+from tests.support.errors import read_failure
+from tests.support.process import astra, running
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+Json = dict[str, Any]
+
+
+@contextmanager
+def processes(folder: Path, connection: Connection, count: int = 1) -> Iterator[list[UserServiceStub]]:
+    """Starts so many processes of the service on one keyspace."""
+    with ExitStack() as stack:
+        services = [stack.enter_context(running(folder, **astra(connection))) for _ in range(count)]
+        channels = [stack.enter_context(grpc.insecure_channel(service.target)) for service in services]
+        yield [UserServiceStub(channel) for channel in channels]
+
+
+def registration(email: str, **changes: str) -> RegisterRequest:
+    return RegisterRequest(**{"email": email, "password": PASSWORD, "first_name": "Ann", "last_name": "Lee"} | changes)
+
+
+def log_in(stub: UserServiceStub, email: str, password: str = PASSWORD) -> LoginResponse:
+    return stub.Login(LoginRequest(email=email, password=password))
+
+
+def bearer(login: LoginResponse) -> Metadata:
+    return (("authorization", f"Bearer {login.token}"),)
+
+
+def outcome(call: Callable[[], object]) -> str:
+    """Makes a call and returns the reason of its failure, or "OK"."""
+    try:
+        call()
+    except grpc.RpcError as error:
+        failure = read_failure(error)
+        return failure.reason or failure.code.name
+    return "OK"
+
+
+def access(stub: UserServiceStub, login: LoginResponse) -> str:
+    """Returns what the access token of a login is good for: "OK", or the reason why it is not."""
+    return outcome(lambda: stub.GetMe(GetMeRequest(), metadata=bearer(login)))
+
+
+def held(connection: Connection) -> dict[str, list[Json]]:
+    """Returns all documents and rows of the keyspace, by collection and table."""
+    found: dict[str, list[Json]] = json.loads(DataApiHarness(connection).raw_text())
+    return found
+
+
+def accounts_with(connection: Connection, email: str) -> list[Json]:
+    """Returns the documents of the accounts that have this address, as it was typed."""
+    return [document for document in held(connection)[ACCOUNTS] if document.get("email") == email]
+
+
+def change_document(connection: Connection, user_id: str, update: dict[str, Json]) -> None:
+    """Changes the document of an account, as another program on the keyspace would."""
+
+    async def work() -> None:
+        async with connection.open() as database, database.get_collection(ACCOUNTS) as accounts:
+            changed = await accounts.update_one({"_id": f"account:{user_id}"}, update)
+            assert changed.update_info["n"] == 1
+
+    asyncio.run(work())
+
+
+def insert_document(connection: Connection, document: Json) -> None:
+    """Inserts a document, as another program on the keyspace would."""
+
+    async def work() -> None:
+        async with connection.open() as database, database.get_collection(ACCOUNTS) as accounts:
+            await accounts.insert_one(document)
+
+    asyncio.run(work())

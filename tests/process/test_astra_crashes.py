@@ -1,0 +1,230 @@
+"""A process is killed, as by kill -9, between two of its writes on a Data API, and others go on with what it left."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from threading import Event
+
+import grpc
+import pytest
+from killrvideo.user.v1.user_service_pb2 import DeleteMeRequest, GetMeRequest, LoginRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from killrvideo_grpc.domain.account import now
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, Connection, DataApi
+from tests.support import data_api
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
+from tests.support.eventually import eventually
+from tests.support.keyspaces import KEYSPACE, prepared_stand_in
+from tests.support.process import astra, run, running
+
+Code = grpc.StatusCode
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+PATIENCE = 30.0
+# The writes of a registration, and of a deletion, in their order. The first of the latter is to the moderators' guard.
+REGISTRATION = ["account", "claim", "row", "event of the account", "event of the day", "mark cleared"]
+DELETION = ["guard", "account", "claim released", "row", "event of the account", "event of the day", "mark cleared"]
+
+
+class Stop:
+    """A fault at which a request stops for good. `reached` is set when it is there."""
+
+    def __init__(self) -> None:
+        self.reached = Event()
+
+    def meet(self, fault: data_api.Fault, answer: object) -> None:
+        self.reached.set()
+        fault.wait(None)
+
+
+@pytest.fixture(scope="module")
+def prepared() -> Iterator[tuple[data_api.DataApi, Connection]]:
+    with prepared_stand_in() as prepared:
+        yield prepared
+
+
+@pytest.fixture(scope="module")
+def server(prepared: tuple[data_api.DataApi, Connection]) -> data_api.DataApi:
+    return prepared[0]
+
+
+@pytest.fixture(scope="module")
+def connection(prepared: tuple[data_api.DataApi, Connection]) -> Connection:
+    return prepared[1]
+
+
+@pytest.fixture(scope="module")
+def survivor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserServiceStub]:
+    """Another process of the service, which lives on."""
+    folder = tmp_path_factory.mktemp("survivor")
+    with running(folder, **astra(connection)) as service, grpc.insecure_channel(service.target) as channel:
+        yield UserServiceStub(channel)
+
+
+def registration(email: str) -> RegisterRequest:
+    """Returns a request in which the names hold the first part of the address, to be searched for."""
+    planted = email.partition("@")[0]
+    return RegisterRequest(email=email, password=PASSWORD, first_name=f"First {planted}", last_name=f"Last {planted}")
+
+
+def log_in(stub: UserServiceStub, email: str) -> Metadata:
+    token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
+    return (("authorization", f"Bearer {token}"),)
+
+
+def attempt(call: Callable[[], object]) -> grpc.StatusCode:
+    try:
+        call()
+    except grpc.RpcError as error:
+        return read_failure(error).code
+    return Code.OK
+
+
+def killed_at(
+    server: data_api.DataApi,
+    connection: Connection,
+    folder: Path,
+    call: Callable[[UserServiceStub], object],
+    write: int,
+    after_write: bool,
+) -> grpc.StatusCode:
+    """Makes the call in a process of its own, and kills that before or after one of its writes; tells the outcome."""
+    stop = Stop()
+    with (
+        running(folder, **astra(connection)) as service,
+        grpc.insecure_channel(service.target) as channel,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # Never cleared: a request that stopped before its write would go on to make it.
+        server.fail(stop, where=is_write, skip=write, times=1, after_write=after_write)
+        outcome = pool.submit(attempt, lambda: call(UserServiceStub(channel)))
+        assert stop.reached.wait(PATIENCE)
+        service.process.kill()
+        return outcome.result(PATIENCE)
+
+
+def is_write(request: data_api.Request) -> bool:
+    return request.command in {"insertOne", "findOneAndUpdate", "deleteOne"}
+
+
+def sweep(connection: Connection) -> None:
+    """Sweeps once, as every process does about once a minute."""
+
+    async def work() -> None:
+        store = AstraStore(DataApi(connection))
+        await store.sweep()
+        await store.close()
+
+    asyncio.run(work())
+
+
+def repair(connection: Connection, folder: Path) -> str:
+    """Repairs as an operator does, and returns what was printed last."""
+    done = run(folder, "schema", "check", "--repair", **astra(connection))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-1]
+
+
+def actions(server: data_api.DataApi, table: str, user_id: str) -> list[str]:
+    return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row["account"] == user_id)
+
+
+@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", range(len(REGISTRATION)), ids=REGISTRATION)
+def test_registering(
+    server: data_api.DataApi,
+    connection: Connection,
+    survivor: UserServiceStub,
+    tmp_path: Path,
+    write: int,
+    after_write: bool,
+) -> None:
+    email, claim = an_address(), REGISTRATION.index("claim")
+    request, login = registration(email), LoginRequest(email=email, password=PASSWORD)
+    answer = killed_at(server, connection, tmp_path, lambda stub: stub.Register(request), write, after_write)
+    # The claim is the registration. Without one there is no account, and the address is free.
+    is_registered = (write, after_write) >= (claim, True)
+    assert is_registered or answer is Code.UNAVAILABLE
+    assert attempt(lambda: survivor.Login(login)) is (Code.OK if is_registered else Code.UNAUTHENTICATED)
+    again = attempt(lambda: survivor.Register(request))
+    assert again is (Code.ALREADY_EXISTS if is_registered else Code.OK)
+    me = survivor.GetMe(GetMeRequest(), metadata=log_in(survivor, email))
+    assert (me.email, list(me.roles), me.account_status) == (email, ["viewer"], "active")
+    sweep(connection)
+    row = server.row(KEYSPACE, USERS, me.user_id)
+    assert row
+    assert row["email"] == email
+    for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
+        assert actions(server, table, me.user_id) == ["registered"]
+
+
+def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(
+    server: data_api.DataApi, connection: Connection, tmp_path: Path
+) -> None:
+    email = an_address()
+
+    def left() -> list[str]:
+        return [found["_id"] for found in server.documents(KEYSPACE, ACCOUNTS) if found.get("email") == email]
+
+    killed_at(server, connection, tmp_path, lambda stub: stub.Register(registration(email)), 0, after_write=True)
+    repair(connection, tmp_path)
+    (orphan,) = left()
+    an_hour_ago = {"$date": int((now() - timedelta(minutes=61)).timestamp() * 1000)}
+    update = {"filter": {"_id": orphan}, "update": {"$set": {"created_date": an_hour_ago}}}
+    server.execute([KEYSPACE, ACCOUNTS], {"updateOne": update})
+    assert repair(connection, tmp_path).endswith("Removed: 1 orphans. Freed: 0 addresses.")
+    assert left() == []
+
+
+@pytest.mark.parametrize("by_command", [False, True], ids=["swept", "repaired"])
+@pytest.mark.parametrize("write", range(len(DELETION)), ids=DELETION)
+def test_deleting(
+    server: data_api.DataApi,
+    connection: Connection,
+    survivor: UserServiceStub,
+    tmp_path: Path,
+    write: int,
+    by_command: bool,
+) -> None:
+    email, request = an_address(), DeleteMeRequest(password=PASSWORD)
+    user_id = survivor.Register(registration(email)).user_id
+    metadata = log_in(survivor, email)
+    eventually(lambda: not is_pending(server, user_id))
+    killed_at(
+        server,
+        connection,
+        tmp_path,
+        lambda stub: stub.DeleteMe(request, metadata=metadata),
+        write,
+        after_write=True,
+    )
+    if write < DELETION.index("account"):  # nothing has happened
+        assert survivor.GetMe(GetMeRequest(), metadata=metadata).user_id == user_id
+        survivor.DeleteMe(request, metadata=metadata)
+    assert attempt(lambda: survivor.GetMe(GetMeRequest(), metadata=metadata)) is Code.NOT_FOUND
+    if by_command:
+        repair(connection, tmp_path)
+    else:
+        sweep(connection)
+    assert not is_pending(server, user_id)
+    assert email.partition("@")[0] not in everything(server)
+    for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
+        assert actions(server, table, user_id) == ["deleted", "registered"]
+    heir = survivor.Register(registration(email))
+    assert heir.user_id != user_id
+    assert survivor.GetMe(GetMeRequest(), metadata=log_in(survivor, email)).user_id == heir.user_id
+
+
+def is_pending(server: data_api.DataApi, user_id: str) -> bool:
+    document = server.document(KEYSPACE, ACCOUNTS, f"account:{user_id}")
+    return document is not None and "pending" in document
+
+
+def everything(server: data_api.DataApi) -> str:
+    tables = [server.rows(KEYSPACE, table) for table in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)]
+    return repr([server.documents(KEYSPACE, ACCOUNTS), *tables])

@@ -1,0 +1,97 @@
+"""A worker that is told to stop under load: what its callers notice, which should be nothing."""
+
+import json
+import os
+import signal
+import sqlite3
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import grpc
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
+from tests.support.process import Service, children, running, wait_for_end
+
+CALLS = 3000
+HEALTH_CHECKED = json.dumps(
+    {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": "killrvideo.user.v1.UserService"},
+    }
+)
+
+
+def registration(email: str) -> RegisterRequest:
+    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
+
+
+def balanced(service: Service) -> grpc.Channel:
+    """Returns a channel over all workers that leaves alone those whose health is not SERVING."""
+    addresses = ",".join(f"127.0.0.1:{port}" for port in service.ports)
+    return grpc.insecure_channel(f"ipv4:{addresses}", [("grpc.service_config", HEALTH_CHECKED)])
+
+
+def code_of(call: object, *arguments: object, **options: object) -> grpc.StatusCode:
+    try:
+        call(*arguments, **options)  # type: ignore[operator]
+    except grpc.RpcError as error:
+        return read_failure(error).code
+    return grpc.StatusCode.OK
+
+
+def test_no_call_fails_for_clients_that_check_health(tmp_path: Path) -> None:
+    """Reads and writes alike, while one of two workers stops."""
+    with running(tmp_path, WORKERS="2", DRAIN_SECONDS="1") as service, balanced(service) as channel:
+        stub, email, under_load = UserServiceStub(channel), an_address(), Event()
+        stub.Register(registration(email), wait_for_ready=True)
+        token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
+        metadata = (("authorization", f"Bearer {token}"),)
+
+        def call(turn: int) -> grpc.StatusCode:
+            if turn == CALLS // 10:
+                under_load.set()
+            if turn % 3:
+                return code_of(stub.GetMe, GetMeRequest(), metadata=metadata, timeout=20)
+            return code_of(stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=metadata, timeout=20)
+
+        with ThreadPoolExecutor(8) as pool:
+            calls = pool.map(call, range(CALLS))
+            assert under_load.wait(30)
+            worker = children(service.process.pid)[0]
+            os.kill(worker, signal.SIGTERM)
+            assert Counter(calls) == {grpc.StatusCode.OK: CALLS}
+        wait_for_end(worker)
+
+
+def test_hashes_under_way_are_answered(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, BCRYPT_ROUNDS="11", DRAIN_SECONDS="0.5") as service,
+        grpc.insecure_channel(service.target) as channel,
+    ):
+        stub, email = UserServiceStub(channel), an_address()
+        stub.Register(registration(email))
+        logins = [stub.Login.future(LoginRequest(email=email, password=PASSWORD), timeout=30) for _ in range(6)]
+        assert service.stop() == 0
+        assert [login.code() for login in logins] == [grpc.StatusCode.OK] * 6
+
+
+def test_a_write_under_way_is_answered_or_not_done(tmp_path: Path) -> None:
+    """It waits for a lock that another program holds beyond the grace period."""
+    with running(tmp_path, GRACE_PERIOD_SECONDS="0.3") as service, grpc.insecure_channel(service.target) as channel:
+        email = an_address()
+        holder = sqlite3.connect(tmp_path / "killrvideo.db", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        waiting = UserServiceStub(channel).Register.future(registration(email), timeout=30)
+        UserServiceStub(channel).GetMe.future(GetMeRequest()).exception()
+        service.process.send_signal(signal.SIGTERM)
+        assert waiting.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+        holder.execute("ROLLBACK")
+        assert service.process.wait(30) == 0
+        found = holder.execute("SELECT count(*) FROM accounts WHERE claimed_email = ?", [email]).fetchone()
+        holder.close()
+        assert found == (0,)

@@ -1,0 +1,123 @@
+"""The service on a stand-in for the Data API, and calls of it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+from killrvideo.user.v1 import user_service_pb2 as pb
+
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.data_api import ACCOUNTS, DataApi
+from tests.rpc.conftest import Account, Stub
+from tests.rpc.requests import good_request
+from tests.support import data_api
+from tests.support.accounts import PASSWORD
+from tests.support.errors import Failure, read_failure
+from tests.support.eventually import eventually
+from tests.support.keyspaces import KEYSPACE, prepared_stand_in
+from tests.support.loops import LoopThread
+from tests.support.servers import running_server
+from tests.support.settings import settings_in
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+# What each RPC asks of the collection `accounts` before it answers.
+READ, CHANGE, INSERT = "findOne", "findOneAndUpdate", "insertOne"
+REQUESTS_OF = {
+    "Register": [READ, INSERT, INSERT],  # claim, account, claim
+    "Login": [READ, READ, CHANGE],  # claim, account with its hashes, account
+    "GetMe": [READ],
+    "UpdateMe": [READ, CHANGE],
+    "RefreshToken": [READ, CHANGE],
+    "ListSessions": [READ],
+    "EndSession": [READ, CHANGE],
+    "Logout": [READ, CHANGE],
+    "ChangePassword": [READ, READ, CHANGE],
+    "DeleteMe": [READ, READ, CHANGE, CHANGE, CHANGE],  # account with its hashes; guard, account, claim
+}
+
+
+@dataclass(frozen=True)
+class Service:
+    """The service, the stand-in that it runs on, and what goes on after its answers."""
+
+    stub: Stub
+    data_api: data_api.DataApi
+    store: AstraStore
+    loop: LoopThread
+
+    def settle(self) -> None:
+        """Returns when all rows and events are written, or left to a sweep."""
+        self.loop.run(self.store._background.finish())
+
+    def sweep(self) -> int:
+        """Sweeps, as every process does now and then, and returns how many accounts that finished."""
+        return self.loop.run(self.store.sweep())
+
+    def new_account(self) -> Account:
+        """Returns a registered account with a session, whose row and events are written."""
+        account = Account(self.stub, database=Path())
+        self.settle()
+        return account
+
+    def recover(self) -> None:
+        """Ends all trouble, and returns when calls are answered again and nothing is left to do."""
+        self.data_api.clear_faults()
+        nobody = pb.LoginRequest(email="nobody@example.org", password="wrong")
+        eventually(lambda: (failure := attempt(lambda: self.stub.Login(nobody))) and failure.code is not UNAVAILABLE)
+        self.settle()
+        self.sweep()
+
+
+@contextmanager
+def service_on_stand_in(folder: Path) -> Iterator[Service]:
+    """Starts a stand-in and the service on it, whose requests may take 2 seconds."""
+    with prepared_stand_in() as (server, connection):
+        store = AstraStore(DataApi(replace(connection, max_wait=2)))
+        with running_server(settings_in(folder), store) as running, grpc.insecure_channel(running.target) as channel:
+            yield Service(Stub(channel), server, store, running._loop)
+
+
+def attempt(call: Callable[[], object]) -> Failure | None:
+    try:
+        call()
+    except grpc.RpcError as error:
+        return read_failure(error)
+    return None
+
+
+def call(rpc: str, account: Account, request: Any = None) -> Any:
+    """Calls an RPC for the account, with a good request unless given one."""
+    return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=account.metadata)
+
+
+def start_calls(rpcs: list[str], account: Account) -> list[Any]:
+    """Makes good calls, and returns their futures."""
+    return [
+        getattr(account.stub, rpc).future(good_request(rpc, account), metadata=account.metadata, timeout=20)
+        for rpc in rpcs
+    ]
+
+
+def effective_request(rpc: str, account: Account) -> Any:
+    """Returns a request that changes something, where the RPC can."""
+    if rpc == "EndSession":
+        return pb.EndSessionRequest(session_id=account.session_id)
+    return good_request(rpc, account)
+
+
+def registration(email: str) -> pb.RegisterRequest:
+    return pb.RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
+
+
+def is_call(request: data_api.Request) -> bool:
+    """Tells requests made for a call from those that health makes, and from those for rows and events."""
+    return request.name == ACCOUNTS and request.arguments.get("filter") != {"_id": "-"}
+
+
+def events(server: data_api.DataApi, table: str, user_id: str) -> list[str]:
+    """Returns what happened to an account, according to a table, in the order of the alphabet."""
+    return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row["account"] == user_id)

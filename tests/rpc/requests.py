@@ -1,0 +1,55 @@
+"""A good request for every RPC of the contract. An RPC that is missing here fails the tests that walk the contract."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+from google.protobuf.message import Message
+from killrvideo.user.v1 import user_service_pb2 as pb
+
+from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.rpc.access import access_table
+from killrvideo_grpc.server import CONTRACT
+from tests.rpc.conftest import Account
+from tests.support.accounts import an_address
+
+REQUESTS: dict[str, Callable[[Account], Message]] = {
+    "Register": lambda account: pb.RegisterRequest(
+        email=an_address(), password=account.password, first_name="Ann", last_name="Lee"
+    ),
+    "Login": lambda account: pb.LoginRequest(email=account.email, password=account.password),
+    "GetMe": lambda account: pb.GetMeRequest(),
+    "UpdateMe": lambda account: pb.UpdateMeRequest(first_name="Bea"),
+    "RefreshToken": lambda account: pb.RefreshTokenRequest(refresh_token=account.login.refresh_token),
+    "ListSessions": lambda account: pb.ListSessionsRequest(),
+    "EndSession": lambda account: pb.EndSessionRequest(session_id=str(uuid4())),
+    "Logout": lambda account: pb.LogoutRequest(),
+    "ChangePassword": lambda account: pb.ChangePasswordRequest(
+        current_password=account.password, new_password="another password"
+    ),
+    "DeleteMe": lambda account: pb.DeleteMeRequest(password=account.password),
+}
+
+RPCS: list[str] = [method.name for method in CONTRACT.methods]
+_ROLES = {path.rpartition("/")[2]: role for path, role in access_table([CONTRACT], public=[]).items()}
+PUBLIC = [rpc for rpc in RPCS if _ROLES[rpc] is None]
+PRIVATE = [rpc for rpc in RPCS if _ROLES[rpc] is not None]
+
+
+def role_for(rpc: str) -> Role | None:
+    """Returns the role that an RPC asks for; None for public ones."""
+    return _ROLES[rpc]
+
+
+def good_request(rpc: str, account: Account) -> Any:
+    """Returns a request that succeeds for the account, once."""
+    return REQUESTS[rpc](account)
+
+
+def harmless_request(rpc: str, account: Account) -> Any:
+    """Returns the same with wrong passwords, so that it can be sent again and again."""
+    request = good_request(rpc, account)
+    for field in ("current_password", "password"):
+        if rpc in PRIVATE and field in request.DESCRIPTOR.fields_by_name:
+            setattr(request, field, "wrong password")
+    return request

@@ -1,0 +1,97 @@
+"""Nothing keeps the event loop from other calls: neither what an RPC does nor thousands of silent callers."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from tests.rpc.conftest import Account
+from tests.rpc.requests import RPCS, good_request
+from tests.support.accounts import PASSWORD
+from tests.support.http2 import started_calls
+from tests.support.servers import running_server
+from tests.support.settings import settings_in
+
+SLOW_SECONDS = 0.01
+ROUNDS = 5
+SILENT = 2000
+TOOK = re.compile(r"Executing (.*) took ([\d.]+) seconds")
+
+
+@pytest.fixture
+def slow(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
+    """Collects what asyncio's debug mode says of callbacks that took too long."""
+    found: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if match := TOOK.search(record.getMessage()):
+                found.append(f"{match[2]} s: {match[1]}")
+
+    logger, collector = logging.getLogger("asyncio"), Collector()
+    logger.addHandler(collector)
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    yield found
+    logger.setLevel(level)
+    logger.removeHandler(collector)
+
+
+def watched_loop() -> asyncio.AbstractEventLoop:
+    loop = asyncio.new_event_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = SLOW_SECONDS
+    return loop
+
+
+@pytest.mark.parametrize("rpc", RPCS)
+def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> None:
+    """A busy machine can stop any process for 10 ms, so one quick round of five is enough. A hash takes longer."""
+    settings = settings_in(tmp_path, bcrypt_rounds=8)
+    with running_server(settings, new_loop=watched_loop) as server, grpc.insecure_channel(server.target) as channel:
+        stub = UserServiceStub(channel)
+        rounds: list[list[str]] = []
+        for _ in range(ROUNDS):
+            account = Account(stub, settings.sqlite_path)
+            slow.clear()
+            getattr(stub, rpc)(good_request(rpc, account), metadata=account.metadata)
+            rounds.append(slow.copy())
+        assert [] in rounds, rounds
+
+
+def test_what_does_block_the_loop_is_found(slow: list[str]) -> None:
+    async def block() -> None:
+        time.sleep(2 * SLOW_SECONDS)  # noqa: ASYNC251 # what must not be
+
+    with asyncio.Runner(loop_factory=watched_loop) as runner:
+        runner.run(block())
+    assert "block()" in slow[0]
+
+
+def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path)
+    with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
+        stub = UserServiceStub(channel)
+        account = Account(stub, settings.sqlite_path)
+        quiet = seconds_of(stub, account)
+        with started_calls(server.port, "/killrvideo.user.v1.UserService/Login", SILENT):
+            disturbed = seconds_of(stub, account)
+    assert disturbed < quiet + 1  # a silent call that held anything would hold it for ten seconds
+
+
+def seconds_of(stub: UserServiceStub, account: Account) -> float:
+    """Returns how long the slowest of ten pairs of GetMe and Login takes."""
+    slowest = 0.0
+    for _ in range(10):
+        started = time.monotonic()
+        stub.GetMe(GetMeRequest(), metadata=account.metadata, timeout=20)
+        stub.Login(LoginRequest(email=account.email, password=PASSWORD), timeout=20)
+        slowest = max(slowest, time.monotonic() - started)
+    return slowest

@@ -1,0 +1,19 @@
+"""Waits for a condition, and no longer than it takes."""
+
+import time
+from collections.abc import Callable
+from threading import Event
+from typing import TypeVar
+
+T = TypeVar("T")
+
+PATIENCE = 20.0
+
+
+def eventually(condition: Callable[[], T], seconds: float = PATIENCE) -> T:
+    """Returns the first true value that the condition gives; fails the test when none comes in `seconds`."""
+    give_up_at = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < give_up_at, "what was waited for did not happen"
+        Event().wait(0.005)
+    return value

@@ -1,0 +1,75 @@
+"""The composed server on a loop thread, for synchronous tests."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from killrvideo_grpc.config import Settings
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.server import ARRIVAL_SECONDS, UserServer, open_store
+from killrvideo_grpc.serving import new_event_loop
+from tests.support.loops import LoopThread, NewLoop, loop_thread
+
+
+class RunningServer:
+    """A started `UserServer`, whose methods return once they are done."""
+
+    def __init__(self, loop: LoopThread, server: UserServer) -> None:
+        self._loop = loop
+        self._server = server
+        self._is_stopped = False
+        self.port = server.port
+
+    @property
+    def target(self) -> str:
+        """The address to call."""
+        return f"127.0.0.1:{self.port}"
+
+    def stop_serving(self) -> None:
+        """Says NOT_SERVING, and goes on answering."""
+        self._loop.loop.call_soon_threadsafe(self._server.stop_serving)
+
+    def stop(self, grace_seconds: float) -> None:
+        """Stops the server, once."""
+        if not self._is_stopped:
+            self._is_stopped = True
+            self._loop.run(self._server.stop(grace_seconds))
+
+
+@contextmanager
+def running_server(
+    settings: Settings,
+    store: AccountStore | None = None,
+    arrival_seconds: float = ARRIVAL_SECONDS,
+    new_loop: NewLoop = new_event_loop,
+) -> Iterator[RunningServer]:
+    """Starts the service as it is composed, on the store of the settings unless given one, and stops it in the end."""
+
+    async def start() -> UserServer:
+        return await UserServer.started(settings, store or await open_store(settings), arrival_seconds)
+
+    with loop_thread(new_loop) as loop:
+        server = RunningServer(loop, loop.run(start()))
+        try:
+            yield server
+        finally:
+            server.stop(0)
+
+
+class AioServer:
+    """What pytest-grpc takes for its synchronous server: a grpc.aio server on a loop thread."""
+
+    def __init__(self, loop: LoopThread, server: Any) -> None:
+        self._loop = loop
+        self._server = server
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._server, name)  # what needs no loop: adding handlers and ports
+
+    def start(self) -> None:
+        """Starts the server."""
+        self._loop.run(self._server.start())
+
+    def stop(self, grace: float | None = None) -> None:
+        """Stops the server."""
+        self._loop.run(self._server.stop(grace))
