@@ -50,7 +50,7 @@ def test_every_violation(client: httpx.Client) -> None:
 def test_login_and_me(client: httpx.Client, account: Account) -> None:
     login = client.post(f"{USERS}/login", json={"email": account.email, "password": PASSWORD})
     assert login.status_code == 200
-    assert login.json().keys() == {"token", "user", "expiresAt"}
+    assert login.json().keys() == {"token", "user", "expiresAt", "refreshToken", "refreshExpiresAt"}
     me = client.get(f"{USERS}/me", headers=account.bearer)
     assert (me.status_code, me.json()) == (200, login.json()["user"])
     assert me.json().keys() == {
@@ -82,8 +82,8 @@ def test_bad_logins(client: httpx.Client, account: Account) -> None:
         (None, "NOT_AUTHENTICATED", "Not authenticated"),
         ("Basic eDp5", "NOT_AUTHENTICATED", "Not authenticated"),
         ("Bearer garbage", "TOKEN_INVALID", "Could not validate credentials"),
-        (f"Bearer {signed(claims('x', exp=1))}", "TOKEN_EXPIRED", "Token has expired"),
-        (f"Bearer {signed(claims('x'))}", "TOKEN_SUBJECT_INVALID", "Invalid token subject"),
+        (f"Bearer {signed(claims('x', 'y', exp=1))}", "TOKEN_EXPIRED", "Token has expired"),
+        (f"Bearer {signed(claims('x', 'y'))}", "TOKEN_SUBJECT_INVALID", "Invalid token subject"),
     ],
 )
 def test_bad_tokens(client: httpx.Client, authorization: str | None, code: str, detail: str) -> None:
@@ -93,7 +93,7 @@ def test_bad_tokens(client: httpx.Client, authorization: str | None, code: str, 
 
 
 def test_an_account_that_is_gone(client: httpx.Client) -> None:
-    token = signed(claims("11111111-1111-4111-8111-111111111111"))
+    token = signed(claims("11111111-1111-4111-8111-111111111111", "x"))
     answer = client.get(f"{USERS}/me", headers={"authorization": f"Bearer {token}"})
     problem(answer, 404, "USER_NOT_FOUND", "User not found")
 
@@ -101,14 +101,14 @@ def test_an_account_that_is_gone(client: httpx.Client) -> None:
 def test_an_account_that_is_suspended(client: httpx.Client, edge: Edge, account: Account) -> None:
     connection = sqlite3.connect(edge.database)
     with connection:
-        connection.execute("UPDATE users SET account_status = 'suspended' WHERE userid = ?", [account.user_id])
+        connection.execute("UPDATE accounts SET account_status = 'suspended' WHERE userid = ?", [account.user_id])
     connection.close()
     answer = client.get(f"{USERS}/me", headers=account.bearer)
     problem(answer, 403, "ACCOUNT_SUSPENDED", "Account is suspended")
 
 
 def test_what_the_web_client_does(client: httpx.Client, account: Account) -> None:
-    stale = {"authorization": f"Bearer {signed(claims(account.user_id, exp=1))}"}
+    stale = {"authorization": f"Bearer {signed(claims(account.user_id, 'x', exp=1))}"}
     credentials = {"email": account.email, "password": PASSWORD}
     assert client.post(f"{USERS}/login", json=credentials, headers=stale).status_code == 200
     assert client.post(f"{USERS}/register", json=registration(an_address()), headers=stale).status_code == 201

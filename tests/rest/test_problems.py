@@ -212,7 +212,8 @@ def test_a_text_of_the_client_is_never_a_part_of_the_problem(client: httpx.Clien
 
 
 fuzzed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-VISIBLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E)
+# Not "#": Envoy refuses a fragment before any filter, and in gRPC where the request says that it is gRPC, a GET too.
+VISIBLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#")
 BODIES = st.dictionaries(st.text(), st.text() | st.integers() | st.none()).map(lambda body: json.dumps(body).encode())
 HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=60)
 
@@ -239,7 +240,7 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
     assert status < 500
     if answered["content-type"].startswith("application/grpc"):
         assert status == 200  # gRPC is answered in gRPC
-        assert (method, kind[:16]) == ("POST", "application/grpc")
+        assert (method, kind[:16]) == ("POST", "application/grpc"), (path, query, body, kind, text)
     else:
         parsed = json.loads(text)
         if status >= 400:

@@ -1,5 +1,6 @@
 """Workers that die or end, a service that is down, slow or full, and what callers of the edge see of it."""
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -23,14 +24,15 @@ from deploy.edge.render import Edge as EdgeSettings
 from deploy.edge.render import render
 from deploy.edge.web import DRAIN_SECONDS
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
-from killrvideo_grpc.server import UserServer
 from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
+from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import BIN, children, wait_for_end
+from tests.support.servers import running_server
 from tests.support.settings import settings_in
-from tests.support.stores import FlakyStore
+from tests.support.stores import FlakyStore, undisturbed
 
 
 @pytest.fixture
@@ -114,16 +116,16 @@ def envoy(port: int, service: int) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore, UserServer]]:
+def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore]]:
     folder, port = tmp_path_factory.mktemp("troubled"), free_port()
     store = FlakyStore(folder / "killrvideo.db")
-    server = UserServer(settings_in(folder), store)
-    server.start()
-    with envoy(port, server.port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client:
-        while ready(client) != 401:
-            pass
-        yield client, store, server
-    server.stop(0)
+    with (
+        running_server(settings_in(folder), store) as server,
+        envoy(port, server.port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+    ):
+        eventually(lambda: ready(client) == 401)
+        yield client, store
 
 
 def ready(client: httpx.Client) -> int:
@@ -133,8 +135,8 @@ def ready(client: httpx.Client) -> int:
         return 0
 
 
-def test_no_origin_is_let_in_by_default(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
-    client, _, _ = troubled
+def test_no_origin_is_let_in_by_default(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+    client, _ = troubled
     headers = {"origin": "http://localhost:5173", "access-control-request-method": "GET"}
     for answer in (client.options(f"{USERS}/me", headers=headers), client.get(f"{USERS}/me", headers=headers)):
         assert "access-control-allow-origin" not in answer.headers
@@ -144,8 +146,8 @@ def login(client: httpx.Client, **options: Any) -> httpx.Response:
     return client.post(f"{USERS}/login", json={"email": an_address(), "password": PASSWORD}, **options)
 
 
-def test_a_store_that_is_away(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
-    client, store, _ = troubled
+def test_a_store_that_is_away(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+    client, store = troubled
     store.error = StoreUnavailable()
     answer = login(client)
     store.error = None
@@ -153,8 +155,8 @@ def test_a_store_that_is_away(troubled: tuple[httpx.Client, FlakyStore, UserServ
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
-    client, store, _ = troubled
+def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+    client, store = troubled
     store.error = Overloaded()
     answer = login(client)
     store.error = None
@@ -162,17 +164,17 @@ def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore, UserSe
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_bug(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
-    client, store, _ = troubled
+def test_a_bug(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+    client, store = troubled
     for store.error in (sqlite3.NotSupportedError("planted"), ValueError("planted")):
         problem(login(client), 500, detail="An unexpected internal server error occurred.")
     store.error = None
 
 
 def test_the_callers_patience_reaches_the_service(
-    troubled: tuple[httpx.Client, FlakyStore, UserServer],
+    troubled: tuple[httpx.Client, FlakyStore],
 ) -> None:
-    client, store, _ = troubled
+    client, store = troubled
     store.go_on.clear()
     answer = login(client, headers={"grpc-timeout": "200m"})
     store.go_on.set()
@@ -180,22 +182,22 @@ def test_the_callers_patience_reaches_the_service(
     assert answer.elapsed.total_seconds() < 5  # 10 s are the default, and 20 s is what the store would take
 
 
-def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore, UserServer]) -> None:
+def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore]) -> None:
     """Asking again, which is for frozen workers, does not give up the first try."""
-    client, store, _ = troubled
+    client, store = troubled
     account, asked_again, answered = registered(client), Event(), Event()
 
-    def first_once_asked_again() -> None:
+    async def first_once_asked_again() -> None:
         if store.reads == 1:
-            asked_again.wait(20)
+            await asyncio.to_thread(asked_again.wait, 20)
         else:
             asked_again.set()
-            answered.wait(20)
+            await asyncio.to_thread(answered.wait, 20)
 
     store.reads, store.on_read = 0, first_once_asked_again
     answer = client.get(f"{USERS}/me", headers=account.bearer)
     answered.set()
-    store.on_read = lambda: None
+    store.on_read = undisturbed
     assert (answer.status_code, store.reads) == (200, 2)
 
 
