@@ -1,0 +1,94 @@
+"""Accounts to call with: a few over the service's own RPCs, or a million straight into its file."""
+
+import random
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+from killrvideo.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
+
+from killrvideo_grpc.stores import sqlite_schema
+from tests.bench.processes import Server, service
+from tests.support import tokens
+from tests.support.accounts import PASSWORD
+
+CREATED = 1_790_000_000_000
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Account:
+    """An account, its token, and what GetMe answers to it."""
+
+    email: str
+    token: str
+    user: user_pb2.User
+
+
+@contextmanager
+def served(accounts: int = 1, **settings: str) -> Iterator[tuple[Server, list[Account]]]:
+    """Runs the service as shipped on a new SQLite file, with some accounts."""
+    with tempfile.TemporaryDirectory() as folder, service(Path(folder), **settings) as server:
+        yield server, register(server.address, accounts)
+
+
+def register(address: str, count: int = 1) -> list[Account]:
+    """Makes accounts over the service's RPCs and logs them in."""
+    with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(AT_ONCE) as pool:
+        stub = user_service_pb2_grpc.UserServiceStub(channel)
+        return list(pool.map(lambda number: _register(stub, f"caller-{number:04}@example.org"), range(count)))
+
+
+def _register(stub: user_service_pb2_grpc.UserServiceStub, email: str) -> Account:
+    stub.Register(
+        user_service_pb2.RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee"), timeout=60
+    )
+    token = stub.Login(user_service_pb2.LoginRequest(email=email, password=PASSWORD), timeout=60).token
+    return Account(email, token, _get_me(stub, token, 10))
+
+
+def get_me(address: str, account: Account, seconds: float) -> user_pb2.User:
+    """Calls GetMe as the account's owner, on a connection of its own. Raises grpc.RpcError."""
+    with grpc.insecure_channel(address) as channel:
+        return _get_me(user_service_pb2_grpc.UserServiceStub(channel), account.token, seconds)
+
+
+def _get_me(stub: user_service_pb2_grpc.UserServiceStub, token: str, seconds: float) -> user_pb2.User:
+    request = user_service_pb2.GetMeRequest()
+    return stub.GetMe(request, metadata=(("authorization", f"Bearer {token}"),), timeout=seconds)
+
+
+def insert_accounts(file: Path, count: int) -> list[str]:
+    """Puts accounts with a session each into a new SQLite file and returns their user ids.
+
+    The only place here that knows the schema.
+    """
+    spread, source = 2**32 // count, random.Random(1)  # over the whole range of keys, and sorted, which is quick
+    ids = [f"{number * spread:08x}-0000-4000-8000-{source.getrandbits(48):012x}" for number in range(count)]
+    with sqlite3.connect(file, isolation_level=None) as connection:
+        sqlite_schema.migrate(connection, 5.0)
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO accounts (userid, claimed_email, email, credential_id, hashed_password, firstname, lastname,"
+            " account_status, roles, created_date)"
+            " VALUES (?1, ?2, ?2, '-', '-', 'Ann', 'Lee', 'active', '[\"viewer\"]', ?3)",
+            ((user_id, f"{number:07}@example.org", CREATED) for number, user_id in enumerate(ids)),
+        )
+        connection.executemany(
+            "INSERT INTO sessions (userid, session_id, credential_id, generation, created_date, refreshed_date,"
+            " user_agent) VALUES (?1, ?1, '-', 1, ?2, ?2, 'benchmark')",
+            ((user_id, CREATED) for user_id in ids),
+        )
+        connection.execute("COMMIT")
+    connection.close()
+    return ids
+
+
+def mint(user_id: str) -> str:
+    """Signs a token for an account as the service would. The only place here that knows what a token holds."""
+    return tokens.signed(tokens.claims(user_id, session_id=user_id))

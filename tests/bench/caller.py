@@ -1,0 +1,182 @@
+"""A client in a process of its own: reads a plan (JSON) from standard input, carries it out and prints what it saw.
+
+With a rate (an open loop), calls are sent on a schedule, whether earlier ones were answered or not, and a call's time
+counts from its place in the schedule. Without (a closed loop), each caller waits for an answer before it calls again.
+"""
+
+import asyncio
+import json
+import random
+import statistics
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypedDict
+
+import grpc
+import grpc.aio
+
+GET_ME = "/killrvideo.user.v1.UserService/GetMe"
+LOGIN = "/killrvideo.user.v1.UserService/Login"
+
+
+class Plan(TypedDict):
+    """What to call, and for how long. Each call picks one of the requests (in hex) and one of the tokens at random."""
+
+    address: str
+    method: str
+    requests: list[str]
+    tokens: list[str]
+    callers: int
+    rate: float | None
+    warm_up: float
+    seconds: float
+    patience: float
+
+
+def plan(
+    address: str,
+    method: str,
+    seconds: float,
+    *,
+    requests: Sequence[bytes] = (b"",),
+    tokens: Sequence[str] = (),
+    callers: int = 1,
+    rate: float | None = None,
+    warm_up: float = 0.0,
+    patience: float = 10.0,
+) -> Plan:
+    """Returns a plan."""
+    return {
+        "address": address,
+        "method": method,
+        "requests": [request.hex() for request in requests],
+        "tokens": list(tokens),
+        "callers": callers,
+        "rate": rate,
+        "warm_up": warm_up,
+        "seconds": seconds,
+        "patience": patience,
+    }
+
+
+class Report(TypedDict):
+    """What came of it, without the warm-up."""
+
+    good: int
+    codes: dict[str, int]
+    rate: float
+    p50_ms: float
+    p99_ms: float
+
+
+@dataclass
+class _Log:
+    """Takes down the calls that end between two moments."""
+
+    start: float
+    end: float
+    times: list[float] = field(default_factory=list)
+    ends: list[float] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
+
+    def note(self, began: float, code: grpc.StatusCode) -> None:
+        now = time.perf_counter()
+        if not self.start <= now <= self.end:
+            return
+        self.codes[code.name] += 1
+        if code is grpc.StatusCode.OK:
+            self.times.append(now - began)
+            self.ends.append(now)
+
+    def report(self) -> Report:
+        good = len(self.times)
+        percentiles = statistics.quantiles(self.times, n=100) if good > 1 else [float("nan")] * 99
+        # Between the first answer and the last: with few and slow calls, the edges of the time would count for much.
+        between = max(self.ends) - min(self.ends) if good > 1 else 1.0
+        return {
+            "good": good,
+            "codes": dict(self.codes),
+            "rate": (good - 1) / between if good > 1 else 0.0,
+            "p50_ms": percentiles[49] * 1000,
+            "p99_ms": percentiles[98] * 1000,
+        }
+
+
+class _Calls:
+    """The arguments of call after call."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._random = random.Random(1)
+        self._requests = [bytes.fromhex(request) for request in plan["requests"]]
+        self._metadata: list[tuple[tuple[str, str], ...]] = [
+            (("authorization", f"Bearer {token}"),) for token in plan["tokens"]
+        ] or [()]
+        self._patience = plan["patience"]
+
+    def next(self) -> tuple[bytes, dict[str, Any]]:
+        metadata = self._random.choice(self._metadata)
+        return self._random.choice(self._requests), {"metadata": metadata, "timeout": self._patience}
+
+
+async def call_in_turn(plan: Plan) -> Report:
+    """Runs the closed loop."""
+    calls = _Calls(plan)
+    start = time.perf_counter() + plan["warm_up"]
+    log = _Log(start, start + plan["seconds"])
+    async with grpc.aio.insecure_channel(plan["address"]) as channel:
+        method: Any = channel.unary_unary(plan["method"])
+
+        async def caller() -> None:
+            while (began := time.perf_counter()) < log.end:
+                request, options = calls.next()
+                try:
+                    await method(request, **options)
+                    code = grpc.StatusCode.OK
+                except grpc.aio.AioRpcError as error:
+                    code = error.code()
+                log.note(began, code)
+
+        await asyncio.gather(*(caller() for _ in range(plan["callers"])))
+    return log.report()
+
+
+def call_on_schedule(plan: Plan, rate: float) -> Report:
+    """Runs the open loop. Not with asyncio, which wakes up on whole milliseconds only."""
+    calls = _Calls(plan)
+    with grpc.insecure_channel(plan["address"]) as channel:
+        method: Any = channel.unary_unary(plan["method"])
+        grpc.channel_ready_future(channel).result(10)
+        began = time.perf_counter()
+        start = began + plan["warm_up"]
+        log = _Log(start, start + plan["seconds"] + plan["patience"])
+        count = round((plan["warm_up"] + plan["seconds"]) * rate)
+        under_way = threading.Semaphore(0)
+
+        def answered(due: float, call: Any) -> None:
+            if due >= start:
+                log.note(due, call.code())
+            under_way.release()
+
+        for number in range(count):
+            due = began + number / rate
+            time.sleep(max(0.0, due - time.perf_counter()))
+            request, options = calls.next()
+            method.future(request, **options).add_done_callback(lambda call, due=due: answered(due, call))
+        for _ in range(count):
+            under_way.acquire()
+    return log.report()
+
+
+def main() -> None:
+    given: Plan = json.load(sys.stdin)
+    rate = given["rate"]
+    report = asyncio.run(call_in_turn(given)) if rate is None else call_on_schedule(given, rate)
+    json.dump(report, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,52 @@
+"""What a worker takes to start, in time and memory."""
+
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.bench.accounts import register
+from tests.bench.caller import GET_ME
+from tests.bench.load import calls_of_get_me, drive
+from tests.bench.processes import resident_megabytes, service
+from tests.bench.report import Figure, Result
+from tests.bench.rounds import Options, Round
+
+SERVICE = GET_ME.split("/")[1]
+LOOK_SECONDS = 0.005
+
+
+def measure_footprint(options: Options) -> Result:
+    """Resident memory of a worker that has just started, and the time from its start until health says SERVING."""
+    rounds = [_start(options.seconds) for _ in range(options.rounds)]
+    return Result(
+        [
+            Figure("memory of a worker", statistics.median(found["MB"] for found in rounds), at_most=95, unit=" MB"),
+            Figure("start to SERVING", statistics.median(found["seconds"] for found in rounds), at_most=0.6, unit=" s"),
+            Figure("memory after calls", statistics.median(found["MB after calls"] for found in rounds), unit=" MB"),
+        ],
+        rounds,
+        unit="",
+    )
+
+
+def _start(seconds: float) -> Round:
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.perf_counter()
+        with service(Path(folder)) as server, grpc.insecure_channel(server.address) as channel:
+            _wait_until_serving(channel)
+            found = {"seconds": time.perf_counter() - began, "MB": resident_megabytes(server.pid)}
+            (account,) = register(server.address)
+            drive([calls_of_get_me(server.ports[0], account)], seconds)
+            return found | {"MB after calls": resident_megabytes(server.pid)}
+
+
+def _wait_until_serving(channel: grpc.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=SERVICE)
+    while stub.Check(request, wait_for_ready=True, timeout=10).status != health_pb2.HealthCheckResponse.SERVING:
+        time.sleep(LOOK_SECONDS)

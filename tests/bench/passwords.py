@@ -1,0 +1,81 @@
+"""Logins: what they do to other calls, and how near they come to what bcrypt allows."""
+
+import statistics
+import subprocess
+
+from killrvideo.user.v1 import user_service_pb2
+
+from tests.bench.accounts import Account, served
+from tests.bench.caller import GET_ME, LOGIN, Plan, Report, plan
+from tests.bench.clients import client, finish, report_of
+from tests.bench.processes import ROOT, SHIPPED, module
+from tests.bench.report import Result, ratio
+from tests.bench.rounds import Options, Round, each, in_turns
+from tests.support.accounts import PASSWORD
+
+CLIENTS = 16
+RATE = 200.0
+PATIENCE = 30.0
+WARM_UP_SECONDS = 1.0
+LONGER = 3  # than other measurements: a p99 needs many calls, and a login takes a quarter of a second
+
+IDLE, STORM = "idle", "storm"
+
+
+def measure_storm(options: Options) -> Result:
+    """Latency of GetMe at 200 calls a second while 16 clients log in ÷ while nobody does."""
+    seconds = options.seconds * LONGER
+    with served(CLIENTS) as (server, accounts):
+        tokens = [account.token for account in accounts]
+        calls = plan(server.address, GET_ME, seconds, tokens=tokens, rate=RATE, warm_up=WARM_UP_SECONDS)
+        logins = _logins(server.address, accounts, seconds)
+
+        def storm() -> tuple[Report, float]:
+            with client(logins) as others:
+                answered = report_of(calls)
+                return answered, finish(others)["rate"]  # waits for the last login, so that idle is idle
+
+        found = in_turns(options.rounds, {IDLE: lambda: (report_of(calls), 0.0), STORM: storm})
+    p50 = [_named("p50", sides) for sides in each(found, lambda seen: seen[0]["p50_ms"])]
+    p99 = [_named("p99", sides) for sides in each(found, lambda seen: seen[0]["p99_ms"])]
+    return Result(
+        [
+            ratio("p50 while 16 log in ÷ idle", p50, "p50 storm", "p50 idle", at_most=1.2),
+            ratio("p99 while 16 log in ÷ idle", p99, "p99 storm", "p99 idle", at_most=2.5),
+        ],
+        [half | most for half, most in zip(p50, p99, strict=True)],
+        unit=" ms",
+        details={"logins_a_second": statistics.median(sides[STORM][1] for sides in found)},
+    )
+
+
+def measure_logins(options: Options) -> Result:
+    """Logins a second with 16 clients ÷ password checks a second that the cores manage on their own."""
+    seconds = options.seconds * LONGER
+    with served(CLIENTS) as (server, accounts):
+        logins = _logins(server.address, accounts, seconds)
+        sides = {"logins": lambda: report_of(logins)["rate"], "bcrypt alone": lambda: _hashing(seconds)}
+        rounds = in_turns(options.rounds, sides)
+    return Result([ratio("logins ÷ bcrypt alone", rounds, "logins", "bcrypt alone", at_least=0.95)], rounds)
+
+
+def _named(percentile: str, sides: Round) -> Round:
+    return {f"{percentile} {side}": value for side, value in sides.items()}
+
+
+def _hashing(seconds: float) -> float:
+    command = module("tests.bench.hashing", SHIPPED["BCRYPT_ROUNDS"], str(seconds))
+    return float(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
+
+
+def _logins(address: str, accounts: list[Account], seconds: float) -> Plan:
+    requests = [user_service_pb2.LoginRequest(email=account.email, password=PASSWORD) for account in accounts]
+    return plan(
+        address,
+        LOGIN,
+        seconds,
+        requests=[request.SerializeToString() for request in requests],
+        callers=CLIENTS,
+        warm_up=WARM_UP_SECONDS,
+        patience=PATIENCE,
+    )
