@@ -1,8 +1,11 @@
 # `make` alone lists what there is. Everything runs from .venv, which `make setup` makes from the lock file.
 
 PYTHON ?= python3
-BIN := .venv/bin
-SETUP := .venv/.complete
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Named after the version, so that another PYTHON makes the environment anew.
+SETUP := $(VENV)/.complete-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
+T ?= tests
 
 .PHONY: help setup run web test test-astra check bench format generate lock clean
 
@@ -14,7 +17,7 @@ setup: $(SETUP) ## make .venv with everything, from the lock file
 # --no-index: what the lock file does not name is not installed, not even to build.
 $(SETUP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'
-	$(PYTHON) -m venv --clear .venv
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	@touch $@
@@ -25,15 +28,15 @@ run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./dat
 web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
 	@exec $(BIN)/python -m deploy.edge.web
 
-test: $(SETUP) ## run all tests
-	$(BIN)/python -m pytest
+test: $(SETUP) ## run all tests, or some: make test T=tests/rpc
+	$(BIN)/python -m pytest $(T)
 
 test-astra: $(SETUP) ## run the store and end-to-end suites against a real Data API, named by TEST_DATA_API_*
 	@for name in TEST_DATA_API_URL TEST_DATA_API_USERNAME TEST_DATA_API_PASSWORD; do \
 		printenv $$name >/dev/null || missing="$$missing $$name"; done; \
 		test -z "$$missing" || { echo "Not set:$$missing. They name a self-hosted Data API on Apache Cassandra that may" \
 		"make and drop keyspaces, as docs/astra.md says."; exit 1; }
-	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract.py tests/process/test_end_to_end.py
+	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract*.py tests/process/test_end_to_end*.py
 
 check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what the contract gives
 	$(BIN)/ruff check .
@@ -43,13 +46,13 @@ check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what 
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint generated/api.binpb --path killrvideo
 	.ci/breaking
-	$(BIN)/python -m deploy.edge.render --workers 3 --origin 'https://killrvideo\.example' >.venv/envoy.yaml
-	$(BIN)/envoy --mode validate --log-level error -c .venv/envoy.yaml
+	$(BIN)/python -m deploy.edge.render --workers 3 --origin 'https://killrvideo\.example' >$(VENV)/envoy.yaml
+	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
 	$(MAKE) generate
 	@test -z "$$(git status --porcelain generated)" || { git status --short generated; echo "generated/ is not what protos/ give: run make generate and commit it"; exit 1; }
 
-bench: $(SETUP) ## measure what joining look-ups gains, both ways on one server
-	$(BIN)/python -m tests.bench.joined_reads
+bench: $(SETUP) ## measure the service; PART=storm measures one part, PART=--help lists them
+	$(BIN)/python -m tests.bench $(PART)
 
 format: $(SETUP) ## format Python and proto files
 	$(BIN)/ruff check --fix-only --quiet .
@@ -68,4 +71,4 @@ lock: ## renew both lock files (needs uv)
 		-c requirements.lock -o requirements-dev.lock
 
 clean: ## remove .venv and caches; accounts in ./data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
