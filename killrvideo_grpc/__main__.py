@@ -2,6 +2,7 @@
 
 import asyncio
 import getpass
+import os
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -192,7 +193,7 @@ async def _operators() -> AsyncIterator[Operators]:
         raise click.ClickException(f"{text} Run this in the service's folder, or set SQLITE_PATH.")
     store = await open_store(settings)
     try:
-        yield Operators(store, getpass.getuser())
+        yield Operators(store, _login_name())
     except UserNotFound:
         raise click.ClickException(f"No account has this e-mail address in {_place(settings)}.") from None
     except LastModerator:
@@ -228,6 +229,13 @@ def _clear_errors() -> Iterator[None]:
         raise click.ClickException(f"The store does not answer: {error}. Try again later.") from None
     except WorkerFailed:
         raise click.ClickException("A worker could not start; its own message is above.") from None
+
+
+def _login_name() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as some container platforms run processes
+        return f"uid {os.getuid()}"
 
 
 def _place(settings: Settings) -> str:
