@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import contextlib
 import io
+import json
 import logging
 import sys
 from collections import deque
@@ -39,7 +40,10 @@ class _StandardError(io.TextIOBase):
         return len(text)
 
     def _write_lines(self) -> None:
-        lines = [self._lines.popleft() for _ in range(len(self._lines))]
+        lines = []
+        with contextlib.suppress(IndexError):  # another thread may write at the same time
+            while True:
+                lines.append(self._lines.popleft())
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("".join(lines))  # which it flushes, as the lines end in newlines
 
@@ -76,7 +80,10 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
 
 
 def _to_json(event: structlog.typing.EventDict, **_: Any) -> str:
-    return orjson.dumps(event, default=repr).decode()
+    try:
+        return orjson.dumps(event, default=repr).decode()
+    except TypeError:  # text that is no Unicode, such as half a surrogate pair
+        return json.dumps(event, default=repr)
 
 
 def _without_exception(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -121,7 +121,7 @@ def build_interceptors(
         [
             LoggingInterceptor(),  # first: every call has its line and its id, however it ends
             ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
-            AdmissionInterceptor(max_concurrent_rpcs, arrivals, frozenset({HEALTH.full_name})),  # before any work
+            AdmissionInterceptor(max_concurrent_rpcs, frozenset({HEALTH.full_name})),  # before any work
             AccessInterceptor(
                 table, use_cases.authenticator.authenticate
             ),  # before validation: strangers learn no shapes
@@ -189,6 +189,7 @@ class UserServer:
         """Accepts no new calls, gives those under way their time, and releases port, threads and store."""
         self.stop_serving()
         self._health_servicer.end_watches()
+        await self._arrivals.stop()
         stopping = asyncio.ensure_future(self._server.stop(grace_seconds + ANSWER_SECONDS))
         await asyncio.wait([stopping], timeout=grace_seconds)
         for task in (self._health, self._sweeper):
@@ -197,7 +198,6 @@ class UserServer:
         # to answer it; one that waits is refused. So none is done whose caller has been told otherwise.
         await self._store.close()
         await stopping
-        await self._arrivals.stop()
         self._use_cases.passwords.close()
 
 

@@ -28,6 +28,7 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
 
     Calls `announce` with the ports once calls are answered.
     """
+    _open_missing_streams()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings, announce, supervised))
 
@@ -68,17 +69,32 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
 
 async def _wait_for_store(settings: Settings, stopping: asyncio.Event) -> AccountStore | None:
     """Opens the store as soon as it answers; returns None when the service is stopped before that."""
-    while not stopping.is_set():
-        try:
-            return await open_store(settings)
-        except StoreUnavailable as error:
-            _log.warning("waiting for the store to answer", store=settings.store, cause=str(error))
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        while not stopped.done():
+            opening = asyncio.ensure_future(open_store(settings))
+            await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait([opening])
+                break
             try:
-                async with asyncio.timeout(WAIT_SECONDS):
-                    await stopping.wait()
-            except TimeoutError:
-                pass
-    return None
+                return opening.result()
+            except StoreUnavailable as error:
+                _log.warning("waiting for the store to answer", store=settings.store, cause=str(error))
+                await asyncio.wait([stopped], timeout=WAIT_SECONDS)
+        return None
+    finally:
+        stopped.cancel()
+
+
+def _open_missing_streams() -> None:
+    """Opens standard streams that were closed at the start: libuv aborts when sockets get their numbers."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _return_memory() -> None:

@@ -1,7 +1,9 @@
 """Limits how long a caller may keep the server waiting for a message."""
 
 import asyncio
+import contextvars
 from collections.abc import Awaitable, Callable
+from itertools import takewhile
 
 from grpc import aio
 
@@ -25,16 +27,12 @@ class Arrivals:
         self._due: dict[Context, float] = {}  # in the order of their ends, as all wait equally long
         self._watcher: asyncio.Task[None] | None = None
 
-    @property
-    def awaited(self) -> int:
-        """How many calls are waiting for a message."""
-        return len(self._due)
-
     async def next(self, context: Context) -> bytes | None:
         """Returns the next message of a call, not deserialized; None: there are no more."""
         loop = asyncio.get_running_loop()
         if self._watcher is None:
-            self._watcher = loop.create_task(self._watch(loop))
+            # Without the context of the call that happens to be the first.
+            self._watcher = asyncio.create_task(self._watch(loop), context=contextvars.Context())
         self._due[context] = loop.time() + self._seconds
         try:
             message = await context.read()
@@ -43,7 +41,8 @@ class Arrivals:
         return None if message is aio.EOF else message
 
     async def stop(self) -> None:
-        """Stops watching."""
+        """Ends all calls that wait for a message, which would otherwise keep the server from stopping."""
+        await self._end(list(self._due))
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
@@ -51,15 +50,11 @@ class Arrivals:
     async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            now = loop.time()
-            overdue = []
-            for context, due in self._due.items():
-                if due > now:
-                    break
-                overdue.append(context)
-            for context in overdue:
-                self._due.pop(context, None)
-            # Each ends with the exception that ended the call, in `next` too, or with another if the caller left first.
-            await asyncio.gather(
-                *(self._abort(context, DeadlineExceeded()) for context in overdue), return_exceptions=True
-            )
+            await self._end(list(takewhile(lambda context: self._due[context] <= loop.time(), self._due)))
+
+    async def _end(self, contexts: list[Context]) -> None:
+        for context in contexts:
+            del self._due[context]
+        # Each raises the exception that ends the call, in `next` too, or another if the caller left first.
+        ending = (self._abort(context, DeadlineExceeded()) for context in contexts)
+        await asyncio.gather(*ending, return_exceptions=True)

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from killrvideo_grpc.service.callers import Caller, Origin
 
@@ -15,17 +15,28 @@ MAX_USER_AGENT_LENGTH = 200
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 
+class Slot(Protocol):
+    """A call's place among those that may work at once."""
+
+    def take(self) -> None:
+        """Takes it. Raises Overloaded when there is none."""
+
+    def release(self) -> None:
+        """Gives it up, if it is taken."""
+
+
 @dataclass(slots=True)
 class Call:
     """What the interceptors learn of a call as it passes through them.
 
-    `metadata` is the caller's, read once. `request_id` is set by logging, `caller` by access (not for public RPCs), and
-    `request` by validation.
+    `metadata` is the caller's, read once. `request_id` is set by logging, `slot` by admission, `caller` by access (not
+    for public RPCs), and `request` by validation.
     """
 
     context: Context
     metadata: tuple[tuple[str, str | bytes], ...]
     request_id: str = ""
+    slot: Slot | None = None
     caller: Caller | None = None
     request: Any = None
 

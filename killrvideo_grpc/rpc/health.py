@@ -7,7 +7,6 @@ import grpc
 import structlog
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from killrvideo_grpc.domain.errors import ServiceError
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.rpc.call import Context
 
@@ -108,7 +107,7 @@ class StoreHealth:
             async with asyncio.timeout(PATIENCE):
                 await self._store.ping()
             serving = True
-        except (ServiceError, TimeoutError):
+        except Exception:  # whatever it is, the store can't be relied on
             serving = False
         if serving != self._serving:
             self._serving = serving

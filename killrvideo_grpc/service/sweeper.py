@@ -1,6 +1,7 @@
 """Finishes, now and then, what crashed processes left half done in the store."""
 
 import asyncio
+import logging
 import random
 
 from killrvideo_grpc.domain.errors import ServiceError, UnusableStore
@@ -8,6 +9,8 @@ from killrvideo_grpc.domain.ports import AccountStore
 
 # Between two sweeps. Every process sweeps, so they spread over the interval rather than all start at once.
 MIN_SECONDS, MAX_SECONDS = 30.0, 90.0
+
+_log = logging.getLogger("killrvideo_grpc.sweeper")
 
 
 class Sweeper:
@@ -33,4 +36,7 @@ class Sweeper:
             try:
                 await self._store.sweep()
             except (ServiceError, UnusableStore):
-                pass  # the next one may succeed
+                pass  # the store has logged it, and the next one may succeed
+            except Exception as error:
+                # A bug must not end all further sweeps. Its text may quote what is stored.
+                _log.error("sweep failed: %s", type(error).__qualname__)

@@ -90,8 +90,11 @@ class Repairs:
         for document in page:
             try:
                 await self._finish_one(document, counted, repaired, at)
-            except RequestRefused as error:  # an account that can't be finished must not keep the others from it
-                _log.error("left unfinished", user_id=str(user_id_of(document)), cause=error.code)
+            # An account that can't be finished must not keep the others from it.
+            except RequestRefused as error:
+                _log.error("left unfinished", document=document["_id"], cause=error.code)
+            except (AttributeError, LookupError, TypeError, ValueError) as error:  # it has not the form that we write
+                _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
 
     async def _finish_one(self, document: Document, counted: set[str], repaired: Repaired, at: datetime) -> None:
         if not await self._is_registered(document):

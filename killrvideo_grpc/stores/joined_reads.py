@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from contextvars import Context
 from typing import Any, TypeAlias
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
@@ -28,17 +29,16 @@ class JoinedReads:
         self._fetch = fetch
         self._max_wait = max_wait
         self._waiting: Batch = {}
-        self._waiting_since = 0.0
+        self._since: dict[str, float] = {}  # by key, when the first of those who wait for it came
         self._requests: dict[Request, Batch] = {}
         self._pause: asyncio.TimerHandle | None = None
         self._last_answered = 0  # keys in the last request that ended
 
     async def get(self, key: str) -> Document | None:
-        """Reads one document within `max_wait` seconds; None if there is none. Raises what `fetch` raises."""
+        """Reads one document in about `max_wait` seconds; None if there is none. Raises what `fetch` raises."""
         loop = asyncio.get_running_loop()
         look_up: asyncio.Future[Document | None] = loop.create_future()
-        if not self._waiting:
-            self._waiting_since = loop.time()
+        self._since.setdefault(key, loop.time())
         self._waiting.setdefault(key, []).append(look_up)
         self._send_or_gather()
         return await look_up
@@ -54,12 +54,13 @@ class JoinedReads:
                 if not look_up.done():
                     look_up.set_exception(StoreUnavailable("closed"))
         self._waiting.clear()
+        self._since.clear()
 
     def _send_or_gather(self) -> None:
         if not self._waiting or len(self._requests) >= UNDER_WAY:
             return  # when a request ends, it comes back here
         # Callers that were just answered come back one by one. If the first of them took a request for itself, most
-        # requests would be nearly empty; so each waits a little to grow as large as the others. A lone one already is.
+        # requests would be nearly empty; so each waits a little to grow as large as the others.
         due = max(self._last_answered, *(len(batch) for batch in self._requests.values()), 0)
         if len(self._waiting) >= min(due, MAX_KEYS):
             self._send()
@@ -71,14 +72,17 @@ class JoinedReads:
             self._pause.cancel()
             self._pause = None
         batch: Batch = {}
+        oldest = now = asyncio.get_running_loop().time()
         for key in list(self._waiting)[:MAX_KEYS]:
+            oldest = min(oldest, self._since.pop(key))
             look_ups = [look_up for look_up in self._waiting.pop(key) if not look_up.done()]
             if look_ups:  # otherwise all of them were cancelled
                 batch[key] = look_ups
         if batch:
-            # What is left waiting keeps its time: as nothing takes longer, no look-up waits beyond its own.
-            seconds = self._waiting_since + self._max_wait - asyncio.get_running_loop().time()
-            request = asyncio.create_task(self._fetch(batch.keys(), seconds))
+            # What the oldest look-up has left. But the others should not fail with it, so no less than half of it all.
+            seconds = max(oldest + self._max_wait - now, self._max_wait / 2)
+            # The request belongs to no call, so it is not logged as one's.
+            request = asyncio.create_task(self._fetch(batch.keys(), seconds), context=Context())
             self._requests[request] = batch
             request.add_done_callback(self._answer)
 

@@ -46,6 +46,7 @@ class Writer:
 
         def transact(job: _Job) -> T:
             while True:
+                self._fail_if_unwanted(job)
                 self._wait_at_most(job, LOOK_SECONDS)
                 self._file.fail_if_replaced()
                 try:

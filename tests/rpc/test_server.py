@@ -157,6 +157,27 @@ def test_calls_beyond_the_limit_are_refused_and_health_is_not(tmp_path: Path) ->
         assert Counter(call.code() for call in calls) == {Code.RESOURCE_EXHAUSTED: 7, Code.UNAUTHENTICATED: 3}
 
 
+def test_calls_are_counted_once_their_message_is_there(tmp_path: Path) -> None:
+    """However late it comes, and however many silent health checks are open."""
+    store, settings = FlakyStore(tmp_path / "killrvideo.db"), settings_in(tmp_path, max_concurrent_rpcs=4)
+    login = LoginRequest(email=an_address(), password=PASSWORD).SerializeToString()
+    send = Event()
+
+    def late() -> Iterator[bytes]:
+        send.wait(20)
+        yield login
+
+    with running_server(settings, store) as server, grpc.insecure_channel(server.target) as channel:
+        store.go_on.clear()
+        with started_calls(server.port, "/grpc.health.v1.Health/Check", 50):
+            method: Any = channel.stream_unary(f"/{SERVICE}/Login")
+            calls = [method.future(late(), timeout=60) for _ in range(20)]
+            send.set()
+            eventually(lambda: sum(call.done() for call in calls) == 16)
+            store.go_on.set()
+            assert Counter(call.code() for call in calls) == {Code.RESOURCE_EXHAUSTED: 16, Code.UNAUTHENTICATED: 4}
+
+
 def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
     """Its window is closed, so what the server writes to it is never taken."""
     store = FlakyStore(tmp_path / "killrvideo.db")

@@ -130,6 +130,20 @@ async def test_a_write_whose_caller_leaves_is_finished(path: Path, store: Sqlite
     assert _user_ids(path) == {str(slow.account.user_id)}
 
 
+async def test_a_write_that_waits_for_a_lock_is_given_up_with_its_caller(path: Path, store: SqliteStore) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        waiting = asyncio.create_task(_register(store))
+        await asyncio.sleep(sqlite_writer.LOOK_SECONDS)  # it has begun to wait, or not: it makes no difference
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        started = time.monotonic()
+        await store.close()  # which waits for what runs
+        assert time.monotonic() - started < sqlite_writer.MAX_WAIT / 2
+        holder.execute("ROLLBACK")
+    assert _user_ids(path) == set()
+
+
 async def test_a_lock_stops_no_reader_and_not_the_loop(path: Path, store: SqliteStore) -> None:
     account = await _register(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:

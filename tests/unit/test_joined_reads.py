@@ -192,7 +192,7 @@ async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(database:
     await occupy(database, reads)
     (waiting,) = start(reads, "a")
     await all_waiting()
-    reads._waiting_since -= 2  # as if it had waited for two seconds
+    reads._since["a"] -= 2  # as if it had waited for two seconds
     database.go_on.set()
     await waiting
     assert WAIT - 3 < database.seconds[-1] <= WAIT - 2
@@ -206,3 +206,23 @@ async def test_closing_fails_all_look_ups(database: Database, reads: JoinedReads
         with pytest.raises(StoreUnavailable):
             await look_up
     assert database.under_way == 0
+
+
+async def test_many_callers_are_served_for_longer_than_a_look_up_may_take() -> None:
+    """There are always more of them waiting than a request takes, so the queue is never empty."""
+    max_wait, seconds_given = 0.2, []
+
+    async def fetch(keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:
+        seconds_given.append(seconds)
+        await asyncio.sleep(0.005)
+        return {key: {} for key in keys}
+
+    reads = JoinedReads(fetch, max_wait)
+    give_up_at = asyncio.get_running_loop().time() + 4 * max_wait
+
+    async def call(number: int) -> None:
+        while asyncio.get_running_loop().time() < give_up_at:
+            assert await reads.get(str(number)) == {}
+
+    await asyncio.gather(*(call(number) for number in range(5 * MAX_KEYS)))
+    assert min(seconds_given) >= max_wait / 2

@@ -28,18 +28,26 @@ class ValidationInterceptor:
         deserialize = handler.request_deserializer
 
         async def validated(call: Call) -> Any:
-            call.request = self._check(await self._arrivals.next(call.context), deserialize)
+            call.request = self._check(await self._receive(call), deserialize)
             return await proceed(call)
 
         async def streamed(call: Call) -> Any:
             async def messages() -> Any:
-                while (message := await self._arrivals.next(call.context)) is not None:
+                while (message := await self._receive(call)) is not None:
                     yield self._check(message, deserialize)
 
             call.request = messages()
             return await proceed(call)
 
         return streamed if handler.request_streaming else validated
+
+    async def _receive(self, call: Call) -> bytes | None:
+        if call.slot is None:
+            return await self._arrivals.next(call.context)
+        call.slot.release()
+        message = await self._arrivals.next(call.context)
+        call.slot.take()
+        return message
 
     def _check(self, request: bytes | None, deserialize: Any) -> Message:
         if request is None:
