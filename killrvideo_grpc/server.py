@@ -29,9 +29,12 @@ from killrvideo_grpc.rpc.interceptors.validation import ValidationInterceptor
 from killrvideo_grpc.rpc.reflection import add_reflection, service_descriptors
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
+from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
 from killrvideo_grpc.service.callers import Authenticator
+from killrvideo_grpc.service.directory import Directory
+from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.people import People
 from killrvideo_grpc.service.sessions import Lifetimes, Sessions
 from killrvideo_grpc.service.sweeper import Sweeper
@@ -54,6 +57,8 @@ class UseCases:
     authenticator: Authenticator
     people: People
     sessions: Sessions
+    directory: Directory
+    moderation: Moderation
     passwords: BcryptHasher
 
 
@@ -105,7 +110,15 @@ def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHa
     )
     passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads=_cores())
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes)
-    return UseCases(Authenticator(store, access_tokens), People(store, passwords, sessions), sessions, passwords)
+    page_tokens = JwtPageTokens(key)
+    return UseCases(
+        Authenticator(store, access_tokens),
+        People(store, passwords, sessions),
+        sessions,
+        Directory(store, page_tokens),
+        Moderation(store, page_tokens),
+        passwords,
+    )
 
 
 def build_interceptors(
@@ -157,7 +170,13 @@ class UserServer:
             ],
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(
-            UserServicer(self._use_cases.people, self._use_cases.sessions), self._server
+            UserServicer(
+                self._use_cases.people,
+                self._use_cases.sessions,
+                self._use_cases.directory,
+                self._use_cases.moderation,
+            ),
+            self._server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])

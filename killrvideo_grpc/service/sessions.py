@@ -104,7 +104,7 @@ class Sessions:
                 # Idempotent, so that concurrent calls agree. What counts is the account as it is afterwards.
                 change = RefreshSession(session.session_id, session.generation + 1, now())
                 account = await self._store.apply(account, change)
-                session = account.sessions.get(session.session_id, session)
+                account, session = self._refreshable(account, claims)
                 if session.generation != change.generation:
                     continue
             elif claims.generation < session.generation - 1 or now() - session.refreshed_date > GRACE:
@@ -138,6 +138,5 @@ class Sessions:
             actor=str(account.user_id),
             account=account.user_id,
             request_id=origin.request_id,
-            before=",".join(sorted(session_ids)),
         )
         await self._store.apply(account, EndSessions(frozenset(session_ids)), event)

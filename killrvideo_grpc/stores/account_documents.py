@@ -2,13 +2,15 @@
 
 _id              account:<user id>
 email            as typed; firstname, lastname
-status           active, suspended, or deleted
-roles            {role: true}
+roles, status    as they were at the registration, and
+history          what has changed them since: see histories.py
 claim            id of the claim on its e-mail address
 credential       the current password, and
 successors       what has replaced it since: see successions.py
+renewed          id of a password whose hash was renewed, perhaps after it was replaced
 hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
+ended            {session id: [event id, …]}: sessions that are about to be removed
 outbox           {event id: event}: events not yet written to their tables
 pending          true while the row, or a table of events, may lack something
 version          counts the changes
@@ -17,11 +19,12 @@ created_date, last_login_date
 A deleted account keeps its status, dates, and the successor that deleted it; `pending` and `claim` for some minutes.
 """
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Credentials, Session, read_roles, read_status
+from killrvideo_grpc.domain.account import Account, Credentials, Session
 from killrvideo_grpc.domain.changes import (
     Action,
     AssignRole,
@@ -36,14 +39,14 @@ from killrvideo_grpc.domain.changes import (
     RevokeRole,
     SetStatus,
 )
-from killrvideo_grpc.stores import successions
+from killrvideo_grpc.stores import histories, successions
 from killrvideo_grpc.stores.data_api import Document, Update
 from killrvideo_grpc.stores.email_claims import claim_id
 
 PREFIX = "account:"
 DELETED = "deleted"
 ERASED: Document = {"status": DELETED, "roles": {}, "hashes": {}, "sessions": {}}
-ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date")
+ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date", "renewed", "history", "ended")
 # A request that was given up, by us or by the Data API, may still be carried out. For so long after a deletion, each
 # sweep erases again what such a request has written.
 SETTLING = timedelta(minutes=5)
@@ -72,7 +75,7 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
         "credential": successions.start(account.credential_id),
         "hashes": {account.credential_id: password_hash},
         "sessions": {session.session_id: _session_entry(session) for session in account.sessions.values()},
-        "outbox": {str(event.event_id): _event_entry(event)},
+        "outbox": {str(event.event_id): _event_entry(event, "other")},
         "created_date": account.created_date,
         "version": 1,
         "pending": True,
@@ -102,23 +105,23 @@ def read_account(document: Document | None) -> Account | None:
     succession = successions.read(document)
     if succession.deletion:
         return None
-    credential = succession.credential
-    entries = document.get("sessions") or {}
+    credential, state = succession.credential, histories.read_state(document)
+    entries, ended = document.get("sessions") or {}, document.get("ended") or {}
     # Only sessions of the current password count. The others were opened with an older one, or are the rest of a
     # refresh that raced with the end of its session, which names no password at all.
-    living = {key: entry for key, entry in entries.items() if entry.get("credential") == credential}
+    counting = {key for key, entry in entries.items() if entry.get("credential") == credential}
     return Account(
         user_id=user_id_of(document),
         email=document["email"],
         first_name=document["firstname"],
         last_name=document["lastname"],
-        roles=read_roles(document.get("roles") or ()),
-        status=read_status(document.get("status")),
+        roles=state.roles,
+        status=state.status,
         created_date=document["created_date"],
         credential_id=credential,
         last_login_date=document.get("last_login_date"),
-        sessions={key: _read_session(key, entry) for key, entry in living.items()},
-        dead_sessions=frozenset(entries.keys() - living.keys()),
+        sessions={key: _read_session(key, entries[key]) for key in entries if key in counting and key not in ended},
+        dead_sessions=frozenset(entries.keys() - counting - ended.keys()),
     )
 
 
@@ -131,10 +134,23 @@ def read_credentials(document: Document | None) -> Credentials | None:
 
 
 def read_outbox(document: Document) -> list[Event]:
-    """Returns the events that are still to be written to their tables: those of changes that took effect."""
-    user_id, effective = user_id_of(document), successions.read(document).events
-    entries = (document.get("outbox") or {}).items()
-    return [_read_event(user_id, key, entry) for key, entry in entries if "replaces" not in entry or key in effective]
+    """Returns the events that are still to be written to their tables: those of changes that had an effect."""
+    user_id, entries = user_id_of(document), document.get("outbox") or {}
+    followed, effects = successions.read(document).events, histories.read_state(document).effects
+    ended, events = histories.ended_by(document), list[Event]()
+    for event_id, entry in entries.items():
+        event = _read_event(user_id, event_id, entry)
+        match entry["kind"]:
+            case "state" if event_id in effects:
+                before, after = effects[event_id]
+                events.append(replace(event, before=before, after=after))
+            case "end" if event_id in ended:
+                events.append(replace(event, before=",".join(ended[event_id])))
+            case "succession" if event_id in followed:
+                events.append(event)
+            case "other":
+                events.append(event)
+    return events
 
 
 def update_for(change: Change, event: Event | None) -> Update:
@@ -144,16 +160,31 @@ def update_for(change: Change, event: Event | None) -> Update:
     and as the most frequent changes they should cost no projection. Renewing a hash changes neither too; but if it
     races with the deletion of the account and we crash, the mark lets a sweep find the hash in the deleted account.
     """
-    update = _update_for(change, event)
+    event_id = str(event.event_id) if event else None
+    update = _update_for(change, event_id)
     update["$inc"] = {"version": 1}
     if event:
-        replaced = {}
-        if isinstance(change, ChangePassword):
-            replaced = {"replaces": change.previous_credential_id, "credential": change.session.credential_id}
-        update.setdefault("$set", {})[f"outbox.{event.event_id}"] = _event_entry(event) | replaced
+        update.setdefault("$set", {})[f"outbox.{event_id}"] = _event_entry(event, _kind(change), _replacement(change))
     if is_projected(change, event):
         update.setdefault("$set", {})["pending"] = True
     return update
+
+
+def _kind(change: Change) -> str:
+    """Returns by what it is known whether an event's change had an effect, see `read_outbox`."""
+    match change:
+        case AssignRole() | RevokeRole() | SetStatus():
+            return "state"
+        case EndSessions():
+            return "end"
+        case ChangePassword():
+            return "succession"
+        case _:
+            return "other"
+
+
+def _replacement(change: Change) -> str | None:
+    return change.session.credential_id if isinstance(change, ChangePassword) else None
 
 
 def is_projected(change: Change, event: Event | None) -> bool:
@@ -161,15 +192,11 @@ def is_projected(change: Change, event: Event | None) -> bool:
     return event is not None or not isinstance(change, RefreshSession | EndSessions)
 
 
-def has_effect(change: Change, document: Document) -> bool:
-    """Says whether a change that was applied to a document, which is now as given, came before others of its kind."""
-    match change:
-        case ChangePassword(session=session):
-            return successions.read(document).has_reached(session.credential_id)
-        case RenewHash(credential_id):
-            return successions.read(document).credential == credential_id
-        case _:
-            return True
+def came_first(change: Change, document: Document) -> bool:
+    """Says whether a new password was the first to replace the previous one. The document is as the change left it."""
+    if not isinstance(change, ChangePassword):
+        return True
+    return successions.read(document).has_reached(change.session.credential_id)
 
 
 def deletion(account: Account, event: Event) -> Update:
@@ -177,7 +204,7 @@ def deletion(account: Account, event: Event) -> Update:
 
     From then on the account is missing; `clearing` erases what the document still holds.
     """
-    entry = _event_entry(event) | {"replaces": account.credential_id}
+    entry = _event_entry(event, "succession")
     return {
         "$push": {f"successors.{account.credential_id}": successions.end(str(event.event_id), event.at)},
         "$set": {f"outbox.{event.event_id}": entry, "pending": True},
@@ -204,17 +231,21 @@ def clearing(document: Document, at: datetime) -> Update:
     else:
         account = read_account(document)
         credentials = {*successions.mentioned(document), *_replacements(document)} - {succession.credential}
-        obsolete |= {"pending", *(f"hashes.{credential}" for credential in credentials)}
-        obsolete |= {f"sessions.{session_id}" for session_id in (account.dead_sessions if account else ())}
+        obsolete |= {"pending", "renewed", *(f"hashes.{credential}" for credential in credentials)}
+        ended = set(document.get("ended") or ())
+        obsolete |= {f"ended.{session_id}" for session_id in ended}
+        obsolete |= {f"sessions.{session_id}" for session_id in ended.union(account.dead_sessions if account else ())}
     return update | {"$unset": dict.fromkeys(sorted(obsolete), "")}
 
 
 def _replacements(document: Document) -> set[str]:
+    """Returns the passwords that have tried to replace another one, and one whose hash was renewed."""
     entries = (document.get("outbox") or {}).values()
-    return {entry["credential"] for entry in entries if "credential" in entry}
+    renewed = {document["renewed"]} if "renewed" in document else set()
+    return renewed.union(entry["credential"] for entry in entries if entry["credential"])
 
 
-def _update_for(change: Change, event: Event | None) -> Update:
+def _update_for(change: Change, event_id: str | None) -> Update:
     update: Update
     match change:
         case Rename(first_name, last_name):
@@ -227,23 +258,25 @@ def _update_for(change: Change, event: Event | None) -> Update:
             path = f"sessions.{session_id}"
             update = {"$max": {f"{path}.generation": generation, f"{path}.refreshed": at}}
         case EndSessions(session_ids):
-            update = _without_sessions(session_ids)
+            update = _ended_sessions(session_ids, event_id)
         case RenewHash(credential_id, password_hash):
-            update = {"$set": {f"hashes.{credential_id}": password_hash}}
+            update = {"$set": {f"hashes.{credential_id}": password_hash, "renewed": credential_id}}
         case ChangePassword(previous, password_hash, session):
             credential = session.credential_id
             added = {f"hashes.{credential}": password_hash, f"sessions.{session.session_id}": _session_entry(session)}
-            successor = successions.new_password(credential, str(event.event_id) if event else None)
+            successor = successions.new_password(credential, event_id)
             update = {"$push": {f"successors.{previous}": successor}, "$set": added}
-        case AssignRole(role):
-            update = {"$set": {f"roles.{role.value}": True}}
-        case RevokeRole(role):
-            update = {"$unset": {f"roles.{role.value}": ""}}
-        case SetStatus(status):
-            update = {"$set": {"status": status.value}}
+        case AssignRole() | RevokeRole() | SetStatus():
+            update = {"$push": {"history": histories.entry(event_id, change)}}
         case _:
             assert_never(change)
     return update
+
+
+def _ended_sessions(session_ids: frozenset[str], event_id: str | None) -> Update:
+    if event_id is None or not session_ids:
+        return _without_sessions(session_ids)
+    return {"$push": {f"ended.{session_id}": event_id for session_id in session_ids}}
 
 
 def _without_sessions(session_ids: frozenset[str]) -> Update:
@@ -271,8 +304,10 @@ def _read_session(session_id: str, entry: Document) -> Session:
     )
 
 
-def _event_entry(event: Event) -> dict[str, Any]:
+def _event_entry(event: Event, kind: str, credential_id: str | None = None) -> dict[str, Any]:
     return {
+        "kind": kind,
+        "credential": credential_id,
         "action": event.action.value,
         "actor": event.actor,
         "reason": event.reason,

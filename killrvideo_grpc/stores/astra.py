@@ -6,7 +6,13 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role
-from killrvideo_grpc.domain.changes import AssignRole, Change, Event, RenewHash, RevokeRole, SetStatus
+from killrvideo_grpc.domain.changes import (
+    AssignRole,
+    Change,
+    Event,
+    RevokeRole,
+    SetStatus,
+)
 from killrvideo_grpc.domain.errors import (
     EmailAlreadyRegistered,
     InvalidCredentials,
@@ -14,24 +20,26 @@ from killrvideo_grpc.domain.errors import (
     StoreUnavailable,
     UserNotFound,
 )
+from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import (
+    came_first,
     deletion,
     document_id,
-    has_effect,
-    is_deleted,
     is_projected,
     new_document,
     read_account,
     read_credentials,
-    shows_moderator,
     update_for,
 )
+from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background
 from killrvideo_grpc.stores.data_api import DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import AlreadyExists
 from killrvideo_grpc.stores.email_claims import EmailClaims, owner_of
+from killrvideo_grpc.stores.histories import read_state
 from killrvideo_grpc.stores.joined_reads import JoinedReads
 from killrvideo_grpc.stores.moderators import Moderators
 from killrvideo_grpc.stores.projections import Projections
@@ -46,6 +54,7 @@ class AstraStore:
         self._claims = EmailClaims(api)
         self._moderators = Moderators(api)
         self._projections = Projections(api, self._claims)
+        self._lists = AstraLists(api)
         self._repairs = Repairs(api)
         self._background = Background()
 
@@ -89,21 +98,21 @@ class AstraStore:
         async with self._api.within("apply"):
             match change:
                 case AssignRole(Role.MODERATOR) | SetStatus(AccountStatus.ACTIVE):
-                    document = await self._change(user_id, change, event)
-                    if shows_moderator(document):
+                    changed, document = await self._change(user_id, change, event)
+                    if changed.is_active_moderator:
                         await self._try(self._moderators.settle(user_id, counts=True))
                 case RevokeRole(Role.MODERATOR) | SetStatus():
                     force = isinstance(change, RevokeRole) and change.force
                     async with self._letting_go(account, force=force):
-                        document = await self._change(user_id, change, event)
+                        changed, document = await self._change(user_id, change, event)
                     # Somebody may have promoted the account meanwhile, and counted it before we wrote.
                     is_settled = await self._try(self._moderators.settle(user_id, counts=False))
                 case _:
-                    document = await self._change(user_id, change, event)
+                    changed, document = await self._change(user_id, change, event)
         # As long as the guard may count one who is no moderator, the account stays pending, for a sweep to find it.
         if is_settled and is_projected(change, event):
             self._project(document)
-        return _existing(document)
+        return changed
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
         user_id = account.user_id
@@ -119,9 +128,15 @@ class AstraStore:
                     self._project(document)
                     raise UserNotFound if decision else InvalidCredentials
             # The account is gone. A sweep does what fails from here on.
-            if Role.MODERATOR in document["roles"]:
+            if Role.MODERATOR in read_state(document).roles:
                 await self._try(self._moderators.settle(user_id, counts=False))
             await self._try(self._projections.project(document))
+
+    async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
+        return await self._lists.search(query, size, start)
+
+    async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
+        return await self._lists.events(user_id, size, start)
 
     async def sweep(self) -> int:
         return await self._repairs.sweep()
@@ -134,27 +149,22 @@ class AstraStore:
         self._reads.close()
         await self._api.close()
 
-    async def _change(self, user_id: UUID, change: Change, event: Event | None) -> Document:
-        document = await self._api.update_document(document_id(user_id), update_for(change, event), image="after")
+    async def _change(self, user_id: UUID, change: Change, event: Event | None) -> tuple[Account, Document]:
+        """Applies a change; returns the account as it is afterwards, and its document."""
+        update = update_for(change, event)
+        document = await self._api.update_document(document_id(user_id), update, image="after")
+        changed = read_account(document)
         if document is None:
             raise UserNotFound
-        if is_deleted(document):
+        if changed is None:
             # It was deleted a moment ago, and has what was just written to it.
             ineffective = event.event_id if event else None
             await self._try(self._projections.project(document, ineffective=ineffective))
             raise UserNotFound
-        if not has_effect(change, document):
-            await self._take_back(change, document)
-        return document
-
-    async def _take_back(self, change: Change, document: Document) -> None:
-        """Removes what a change of a password left, or of its hash, if another new password came first."""
-        if isinstance(change, RenewHash):
-            update = {"$unset": {f"hashes.{change.credential_id}": ""}}
-            await self._api.update_document(document["_id"], update, image="after")
-        else:
+        if not came_first(change, document):
             self._project(document)
             raise InvalidCredentials
+        return changed, document
 
     @asynccontextmanager
     async def _letting_go(self, account: Account, *, force: bool) -> AsyncIterator[None]:
@@ -177,10 +187,3 @@ class AstraStore:
 
     def _project(self, document: Document) -> None:
         self._background.start("project", lambda: self._projections.project(document))
-
-
-def _existing(document: Document) -> Account:
-    account = read_account(document)
-    if account is None:
-        raise UserNotFound
-    return account

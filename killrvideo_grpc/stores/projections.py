@@ -10,10 +10,20 @@ from uuid import UUID
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.changes import Event
-from killrvideo_grpc.stores.account_documents import clearing, is_deleted, is_erased, read_outbox, user_id_of
+from killrvideo_grpc.domain.search import prefixes
+from killrvideo_grpc.stores.account_documents import (
+    clearing,
+    is_deleted,
+    is_erased,
+    read_outbox,
+    user_id_of,
+)
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, Row
 from killrvideo_grpc.stores.email_claims import EmailClaims
+from killrvideo_grpc.stores.histories import read_state
 
+# The partition of events_by_day that lists the days: a row for each day that may have events.
+DAYS = "days"
 ROUNDS = 5  # an account that changes faster than we write stays pending, and the sweep takes it up
 
 
@@ -23,6 +33,7 @@ class Projections:
     def __init__(self, api: DataApi, claims: EmailClaims) -> None:
         self._api = api
         self._claims = claims
+        self._listed_days: set[str] = set()
 
     async def project(self, document: Document, *, ineffective: UUID | None = None, at: datetime | None = None) -> None:
         """Writes what derives from the document, which was read a moment ago, and clears it of what it no longer needs.
@@ -55,7 +66,16 @@ class Projections:
         for event in events:
             if event.event_id != ineffective:
                 await self._api.insert_row(ACCOUNT_EVENTS, _event_row(event))
-                await self._api.insert_row(EVENTS_BY_DAY, {"day": f"{event.at:%Y-%m-%d}", **_event_row(event)})
+                day = f"{event.at:%Y-%m-%d}"
+                await self._list_day(day, event.at)
+                await self._api.insert_row(EVENTS_BY_DAY, {"day": day, **_event_row(event)})
+
+    async def _list_day(self, day: str, at: datetime) -> None:
+        if day not in self._listed_days:
+            midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+            row = {"day": DAYS, "at": midnight, "event_id": UUID(int=0), "action": day}
+            await self._api.insert_row(EVENTS_BY_DAY, row)
+            self._listed_days.add(day)
 
 
 def _row(document: Document) -> Row:
@@ -64,8 +84,9 @@ def _row(document: Document) -> Row:
         "email": document["email"],
         "firstname": document["firstname"],
         "lastname": document["lastname"],
-        "account_status": document["status"],
+        "account_status": read_state(document).status.value,
         "created_date": document["created_date"],
+        "search_terms": prefixes(document["email"], document["firstname"], document["lastname"]),
     }
     # No date is left out rather than written as null, which would leave a tombstone in Cassandra at each registration.
     return row | {name: document[name] for name in ("last_login_date",) if name in document}

@@ -17,13 +17,18 @@ from killrvideo_grpc.domain.changes import (
     RenewHash,
     RevokeRole,
     SetStatus,
+    described,
+    has_effect,
 )
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, LastModerator, UserNotFound
+from killrvideo_grpc.domain.search import terms
 from killrvideo_grpc.stores.sqlite_rows import (
     ACCOUNT_COLUMNS,
     DELETED,
+    EVENT_COLUMNS,
     SESSION_COLUMNS,
     account_row,
+    event_row,
     find_account,
     session_row,
     to_millis,
@@ -39,6 +44,7 @@ _INSERT_ACCOUNT = (
 _INSERT_SESSION = (
     f"INSERT INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
 )
+_INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES (?{', ?' * (len(EVENT_COLUMNS) - 1)})"
 # The condition is the one of the index active_moderators.
 _ACTIVE_MODERATORS = "SELECT userid FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"')"
 
@@ -51,6 +57,7 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
         if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
             raise
         raise EmailAlreadyRegistered from None
+    _index(connection, account)
     _record(connection, event)
 
 
@@ -64,9 +71,12 @@ def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: 
         _change_sessions(connection, account, change)
     else:
         _change_account(connection, account, change)
-    if event:
-        _record(connection, event)
-    return _existing(connection, user_id)
+    if event and has_effect(change, account):
+        _record(connection, described(event, change, account))
+    changed = _existing(connection, user_id)
+    if isinstance(change, Rename):
+        _index(connection, changed)
+    return changed
 
 
 def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force: bool) -> None:
@@ -86,6 +96,7 @@ def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force
         (DELETED, str(user_id)),
     )
     _delete_sessions(connection, user_id)
+    connection.execute("DELETE FROM search_terms WHERE userid = ?", (str(user_id),))
     _record(connection, event)
 
 
@@ -175,19 +186,12 @@ def _delete_sessions(connection: sqlite3.Connection, user_id: UUID) -> None:
     connection.execute("DELETE FROM sessions WHERE userid = ?", (str(user_id),))
 
 
+def _index(connection: sqlite3.Connection, account: Account) -> None:
+    user_id = str(account.user_id)
+    connection.execute("DELETE FROM search_terms WHERE userid = ?", (user_id,))
+    rows = [(term, user_id) for term in terms(account.email, account.first_name, account.last_name)]
+    connection.executemany("INSERT INTO search_terms (term, userid) VALUES (?, ?)", rows)
+
+
 def _record(connection: sqlite3.Connection, event: Event) -> None:
-    connection.execute(
-        "INSERT INTO events (event_id, at, account, action, actor, reason, request_id, before, after)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            str(event.event_id),
-            to_millis(event.at),
-            str(event.account),
-            event.action,
-            event.actor,
-            event.reason,
-            event.request_id,
-            event.before,
-            event.after,
-        ),
-    )
+    connection.execute(_INSERT_EVENT, event_row(event))

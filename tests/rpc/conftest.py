@@ -92,7 +92,7 @@ def grpc_addr() -> str:
 
 @pytest.fixture(scope="module")
 def grpc_servicer(use_cases: UseCases) -> UserServicer:
-    return UserServicer(use_cases.people, use_cases.sessions)
+    return UserServicer(use_cases.people, use_cases.sessions, use_cases.directory, use_cases.moderation)
 
 
 @pytest.fixture(scope="module")

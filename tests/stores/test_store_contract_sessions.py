@@ -122,7 +122,7 @@ async def test_a_session_of_an_old_password_is_dead(store: AccountStore, account
     assert cleaned.dead_sessions == frozenset()
 
 
-async def test_no_login_outlives_aa_new_password(stores: list[AccountStore], account: Account) -> None:
+async def test_no_login_outlives_a_new_password(stores: list[AccountStore], account: Account) -> None:
     change, logins = a_new_password(account), [OpenSession(a_session(account)) for _ in range(8)]
     await asyncio.gather(
         *(stores[n % 3].apply(account, login) for n, login in enumerate(logins)), stores[3].apply(account, change)

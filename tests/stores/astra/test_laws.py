@@ -269,6 +269,7 @@ async def test_a_hash_renewed_for_an_older_password_is_removed(store: AstraStore
     await store.apply(account, change := a_new_password(account))
     await store._background.finish()
     await store.apply(account, RenewHash(account.credential_id, HASH))
+    await store._background.finish()
     assert held.existing(account)["hashes"] == {change.session.credential_id: OTHER_HASH}
 
 

@@ -228,7 +228,8 @@ def is_count(request: Request) -> bool:
 
 def is_demotion(request: Request) -> bool:
     """Whether the request takes the role from an account."""
-    return request.command == "findOneAndUpdate" and "roles.moderator" in request.arguments["update"].get("$unset", ())
+    pushed = request.arguments.get("update", {}).get("$push", {})
+    return request.command == "findOneAndUpdate" and str(pushed.get("history")).endswith("-moderator")
 
 
 async def test_who_is_demoted_while_being_promoted_is_not_counted(
