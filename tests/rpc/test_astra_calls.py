@@ -9,6 +9,8 @@ from uuid import uuid4
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
+from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.service.operators import Operators
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra_service import (
     READ,
@@ -52,14 +54,19 @@ def account(service: Service) -> Account:
     return service.new_account()
 
 
-def made_by(service: Service, call: Callable[[], object]) -> list[str]:
+def requests_of(service: Service, call: Callable[[], object]) -> list[data_api.Request]:
     """Returns what the call asks of `accounts`. What is done after the answer waits meanwhile, at the first row."""
     with service.data_api.fail(Hang(), name=USERS):
         service.data_api.forget_requests()
         call()
-        made = [request.command for request in service.data_api.requests if is_call(request)]
+        made = [request for request in service.data_api.requests if is_call(request)]
     service.settle()
     return made
+
+
+def made_by(service: Service, call: Callable[[], object]) -> list[str]:
+    """Returns the commands of these requests."""
+    return [request.command for request in requests_of(service, call)]
 
 
 @pytest.mark.parametrize("rpc", RPCS)
@@ -75,6 +82,24 @@ def test_requests_of_each_rpc(service: Service, account: Account, rpc: str) -> N
 
     # After the answer, what is left of the account is read before its row is deleted.
     assert made_by(service, delete) == [*asked, READ]
+
+
+@pytest.mark.parametrize("is_moderator", [False, True], ids=["viewer", "moderator"])
+def test_a_deletion_asks_whether_a_moderator_is_left(service: Service, account: Account, is_moderator: bool) -> None:
+    operators, other = Operators(service.store, "tester"), service.new_account()
+    for moderator in (account, other) if is_moderator else ():
+        service.loop.run(operators.assign_role(moderator.email, Role.MODERATOR))
+    service.settle()
+
+    def delete() -> None:
+        call("DeleteMe", account)
+        service.data_api.wait_for(name=USERS)
+
+    kinds = [request.arguments["filter"]["_id"].partition(":")[0] for request in requests_of(service, delete)]
+    settled = ["account", "guard", "account"] if is_moderator else []
+    assert kinds == ["account", "account", "guard", "account", *settled, "email", "account"]
+    if is_moderator:
+        service.loop.run(operators.revoke_role(other.email, Role.MODERATOR, force=True))
 
 
 def test_calls_that_change_nothing_ask_less(service: Service, account: Account) -> None:
