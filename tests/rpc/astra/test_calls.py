@@ -1,6 +1,6 @@
 """The service on a Data API: how many requests each RPC makes, and what follows its answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.service.operators import Operators
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
-from tests.rpc.astra_service import (
+from tests.rpc.astra.service import (
     READ,
     REQUESTS_OF,
     Service,
@@ -22,7 +22,6 @@ from tests.rpc.astra_service import (
     events,
     is_call,
     registration,
-    service_on_stand_in,
 )
 from tests.rpc.conftest import Account, bearer
 from tests.rpc.requests import RPCS
@@ -30,28 +29,6 @@ from tests.support import data_api
 from tests.support.accounts import an_address
 from tests.support.data_api import Hang
 from tests.support.keyspaces import KEYSPACE
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_on_stand_in(tmp_path_factory.mktemp("astra")) as service:
-        yield service
-
-
-@pytest.fixture
-def service(started: Service) -> Iterator[Service]:
-    yield started
-    started.recover()
-
-
-@pytest.fixture
-def server(service: Service) -> data_api.DataApi:
-    return service.data_api
-
-
-@pytest.fixture
-def account(service: Service) -> Account:
-    return service.new_account()
 
 
 def requests_of(service: Service, call: Callable[[], object]) -> list[data_api.Request]:

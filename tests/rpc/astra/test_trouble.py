@@ -1,12 +1,10 @@
 """The service on a Data API that fails: what callers see, and what a sweep makes up for."""
 
-from collections.abc import Iterator
-
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
-from tests.rpc.astra_service import (
+from tests.rpc.astra.service import (
     CHANGE,
     REQUESTS_OF,
     UNAVAILABLE,
@@ -17,7 +15,6 @@ from tests.rpc.astra_service import (
     events,
     is_call,
     registration,
-    service_on_stand_in,
     start_calls,
 )
 from tests.rpc.conftest import Account, bearer
@@ -28,28 +25,6 @@ from tests.support.data_api import Close, Delay, ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE
 
 ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST")]
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_on_stand_in(tmp_path_factory.mktemp("astra")) as service:
-        yield service
-
-
-@pytest.fixture
-def service(started: Service) -> Iterator[Service]:
-    yield started
-    started.recover()
-
-
-@pytest.fixture
-def server(service: Service) -> data_api.DataApi:
-    return service.data_api
-
-
-@pytest.fixture
-def account(service: Service) -> Account:
-    return service.new_account()
 
 
 @pytest.mark.parametrize("fault", [Close(), HttpStatus(401), HttpStatus(429), HttpStatus(503)], ids=repr)
