@@ -109,6 +109,17 @@ async def test_an_address_can_change_hands_again_and_again(store: AccountStore) 
         assert await store.find_credentials(address) is None
 
 
+async def test_a_second_deletion_leaves_no_event(harness: Harness, account: Account) -> None:
+    stores, events = [harness.open() for _ in range(4)], [an_event(account, Action.DELETED) for _ in range(4)]
+    outcomes = await asyncio.gather(
+        *(store.delete(account, event) for store, event in zip(stores, events, strict=True)), return_exceptions=True
+    )
+    for store in stores:
+        await store.close()
+    text = await _swept_text(harness)
+    assert [str(event.event_id) in text for event in events] == [outcome is None for outcome in outcomes]
+
+
 async def _swept_text(harness: Harness) -> str:
     """All that the database holds, in lower case, after a store finished what closed ones have left to it."""
     store = harness.open()

@@ -4,14 +4,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.changes import OpenSession
 from killrvideo_grpc.service.operators import Operators
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
     READ,
     REQUESTS_OF,
@@ -23,10 +24,10 @@ from tests.rpc.astra.service import (
     is_call,
     registration,
 )
-from tests.rpc.conftest import Account, bearer
+from tests.rpc.conftest import Account, bearer, session_of
 from tests.rpc.requests import RPCS
 from tests.support import data_api
-from tests.support.accounts import an_address
+from tests.support.accounts import a_session, an_address
 from tests.support.data_api import Hang
 from tests.support.keyspaces import KEYSPACE
 
@@ -120,3 +121,16 @@ def test_row_and_events_follow_the_answer(service: Service, server: data_api.Dat
     assert row() == {}
     for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
         assert events(server, table, account.user_id) == ["deleted", "registered"]
+
+
+def test_the_next_login_removes_dead_sessions(service: Service, server: data_api.DataApi, account: Account) -> None:
+    def held() -> set[str]:
+        document = server.document(KEYSPACE, ACCOUNTS, f"account:{account.user_id}")
+        return set((document or {})["sessions"])
+
+    found = service.loop.run(service.store.get(UUID(account.user_id)))
+    assert found
+    dead = a_session(found, credential_id="an older one")
+    service.loop.run(service.store.apply(found, OpenSession(dead)))
+    login = account.log_in()
+    assert held() == {account.session_id, session_of(login.token)}

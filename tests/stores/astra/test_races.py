@@ -252,3 +252,21 @@ async def test_a_demotion_that_fails_is_counted_again(
         await stores[0].apply(moderators[0], RevokeRole(Role.MODERATOR))
     await settled(stores)
     assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in moderators}
+
+
+def is_guard(request: Request) -> bool:
+    """Whether the request concerns the guard of the moderators."""
+    return bool(request.arguments.get("filter") == {"_id": GUARD})
+
+
+@pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
+async def test_who_may_still_be_counted_stays_pending(
+    server: DataApi, stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any]
+) -> None:
+    demoted, *others = moderators
+    with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_guard, skip=1):
+        await demote(stores[0], demoted)
+        await settled(stores)
+    assert held.existing(demoted)["pending"]
+    await stores[1].sweep()
+    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in others}
