@@ -67,7 +67,7 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Raises the generation of a session to `generation`, never lowering it, and sets its `refreshed_date` to `at`.
+    """Raises the generation of a session to `generation` and its `refreshed_date` to `at`, and never lowers either.
 
     Does not bring back a session that has ended.
     """
@@ -94,7 +94,10 @@ class RenewHash:
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Makes `session.credential_id` the current credential, with this hash, and `session` the only session."""
+    """Makes `session.credential_id` the current credential, with this hash, and `session` the only session.
+
+    Of several that replace the same previous credential, one is applied; the others raise InvalidCredentials.
+    """
 
     previous_credential_id: str
     password_hash: str = field(repr=False)

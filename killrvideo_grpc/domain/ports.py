@@ -38,18 +38,23 @@ class AccountStore(Protocol):
     async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
         """Applies the change and its event in one atomic step, and returns the account as it is afterwards.
 
-        `account` was read a moment ago; only its identity is relied on. Raises UserNotFound when the account has been
-        deleted meanwhile, and LastModerator when the change would leave no active moderator.
+        `account` was read a moment ago; the change applies to what it has become since. Raises UserNotFound when it
+        has been deleted, LastModerator when the change would leave no active moderator, and InvalidCredentials when a
+        new password is to replace one that is no longer the current one.
         """
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
         """Ends all sessions, erases names, e-mail and hashes, frees the address, and makes the id missing for ever.
 
-        Raises UserNotFound when the account has been deleted already, and LastModerator unless `force` is set.
+        Raises UserNotFound when the account has been deleted already, InvalidCredentials when its password has changed
+        since it was read, and LastModerator unless `force` is set.
         """
 
     async def sweep(self) -> int:
-        """Finishes what crashed processes left half done; returns how many accounts that were."""
+        """Finishes what crashed processes left half done, and returns how many accounts that were.
+
+        Also makes sure that nothing is left of accounts that were deleted a short time ago.
+        """
 
     async def ping(self) -> None:
         """Returns when the store can answer; raises StoreUnavailable when it can't."""

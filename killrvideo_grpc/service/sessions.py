@@ -11,6 +11,7 @@ from killrvideo_grpc.domain.errors import (
     RefreshTokenExpired,
     RefreshTokenInvalid,
     RefreshTokenReused,
+    UserNotFound,
 )
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
 from killrvideo_grpc.service.callers import Caller, Origin
@@ -90,6 +91,12 @@ class Sessions:
         RefreshTokenExpired, AccountSuspended, and RefreshTokenReused after ending the session.
         """
         claims = self._refresh_tokens.verify(token)
+        try:
+            return await self._refresh(claims, origin)
+        except UserNotFound:  # deleted at this moment
+            raise RefreshTokenInvalid from None
+
+    async def _refresh(self, claims: RefreshClaims, origin: Origin) -> Login:
         account = await self._store.get(claims.user_id)
         while True:
             account, session = self._refreshable(account, claims)

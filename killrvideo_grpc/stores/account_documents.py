@@ -4,21 +4,24 @@ _id              account:<user id>
 email            as typed; firstname, lastname
 status           active, suspended, or deleted
 roles            {role: true}
-credential       id of the current password
+claim            id of the claim on its e-mail address
+credential       the current password, and
+successors       what has replaced it since: see successions.py
 hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
 outbox           {event id: event}: events not yet written to their tables
 pending          true while the row, or a table of events, may lack something
 version          counts the changes
 created_date, last_login_date
-deletions        ids of the events that deleted the account, the one that did it first; only in a deleted account
-releasing        id of the e-mail claim that is still to be released; only in a deleted account
+
+A deleted account keeps its status, dates, and the successor that deleted it; `pending` and `claim` for some minutes.
 """
 
+from datetime import datetime, timedelta
 from typing import Any, assert_never
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, Session, read_roles, read_status
+from killrvideo_grpc.domain.account import Account, Credentials, Session, read_roles, read_status
 from killrvideo_grpc.domain.changes import (
     Action,
     AssignRole,
@@ -33,13 +36,17 @@ from killrvideo_grpc.domain.changes import (
     RevokeRole,
     SetStatus,
 )
+from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.data_api import Document, Update
+from killrvideo_grpc.stores.email_claims import claim_id
 
 PREFIX = "account:"
 DELETED = "deleted"
-# What erases a deleted account. Whoever wrote to it at the same moment, or projects it, applies this again.
 ERASED: Document = {"status": DELETED, "roles": {}, "hashes": {}, "sessions": {}}
-ERASED_FIELDS = ("email", "firstname", "lastname", "credential", "last_login_date")
+ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date")
+# A request that was given up, by us or by the Data API, may still be carried out. For so long after a deletion, each
+# sweep erases again what such a request has written.
+SETTLING = timedelta(minutes=5)
 
 
 def document_id(user_id: UUID) -> str:
@@ -57,11 +64,12 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
     return {
         "_id": document_id(account.user_id),
         "email": account.email,
+        "claim": claim_id(account.email),
         "firstname": account.first_name,
         "lastname": account.last_name,
         "status": account.status.value,
         "roles": {role.value: True for role in account.roles},
-        "credential": account.credential_id,
+        "credential": successions.start(account.credential_id),
         "hashes": {account.credential_id: password_hash},
         "sessions": {session.session_id: _session_entry(session) for session in account.sessions.values()},
         "outbox": {str(event.event_id): _event_entry(event)},
@@ -73,25 +81,28 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
 
 def is_deleted(document: Document) -> bool:
     """Says whether the account was deleted. A status written by a change that raced with the deletion is no hint."""
-    return bool(document.get("deletions"))
+    return successions.read(document).deletion is not None
 
 
-def is_moderator(account: Account) -> bool:
-    """Says whether the account is an active moderator: a suspended one does not count."""
-    return account.status is AccountStatus.ACTIVE and Role.MODERATOR in account.roles
+def is_erased(document: Document) -> bool:
+    """Says whether this is a deleted account that was erased before; something may have been written to it since."""
+    return "email" not in document
 
 
 def shows_moderator(document: Document | None) -> bool:
     """Says whether this is the document of an active moderator."""
     account = read_account(document)
-    return account is not None and is_moderator(account)
+    return account is not None and account.is_active_moderator
 
 
 def read_account(document: Document | None) -> Account | None:
     """Returns the account; None if it was deleted, or there is no document."""
-    if document is None or is_deleted(document):
+    if document is None:
         return None
-    credential = document["credential"]
+    succession = successions.read(document)
+    if succession.deletion:
+        return None
+    credential = succession.credential
     entries = document.get("sessions") or {}
     # Only sessions of the current password count. The others were opened with an older one, or are the rest of a
     # refresh that raced with the end of its session, which names no password at all.
@@ -120,9 +131,10 @@ def read_credentials(document: Document | None) -> Credentials | None:
 
 
 def read_outbox(document: Document) -> list[Event]:
-    """Returns the events that are still to be written to their tables."""
-    user_id = user_id_of(document)
-    return [_read_event(user_id, key, entry) for key, entry in (document.get("outbox") or {}).items()]
+    """Returns the events that are still to be written to their tables: those of changes that took effect."""
+    user_id, effective = user_id_of(document), successions.read(document).events
+    entries = (document.get("outbox") or {}).items()
+    return [_read_event(user_id, key, entry) for key, entry in entries if "replaces" not in entry or key in effective]
 
 
 def update_for(change: Change, event: Event | None) -> Update:
@@ -132,33 +144,77 @@ def update_for(change: Change, event: Event | None) -> Update:
     and as the most frequent changes they should cost no projection. Renewing a hash changes neither too; but if it
     races with the deletion of the account and we crash, the mark lets a sweep find the hash in the deleted account.
     """
-    update = _update_for(change)
+    update = _update_for(change, event)
     update["$inc"] = {"version": 1}
     if event:
-        update.setdefault("$set", {})[f"outbox.{event.event_id}"] = _event_entry(event)
-    if event or not isinstance(change, RefreshSession | EndSessions):
+        replaced = {}
+        if isinstance(change, ChangePassword):
+            replaced = {"replaces": change.previous_credential_id, "credential": change.session.credential_id}
+        update.setdefault("$set", {})[f"outbox.{event.event_id}"] = _event_entry(event) | replaced
+    if is_projected(change, event):
         update.setdefault("$set", {})["pending"] = True
     return update
 
 
-def deletion(event: Event, claim: str) -> Update:
-    """Returns the update that deletes an account and leaves to the projection what lies outside its document."""
-    entry = {f"outbox.{event.event_id}": _event_entry(event)}
+def is_projected(change: Change, event: Event | None) -> bool:
+    """Says whether the row or the tables of events have to follow a change, or its hash may have to be removed."""
+    return event is not None or not isinstance(change, RefreshSession | EndSessions)
+
+
+def has_effect(change: Change, document: Document) -> bool:
+    """Says whether a change that was applied to a document, which is now as given, came before others of its kind."""
+    match change:
+        case ChangePassword(session=session):
+            return successions.read(document).has_reached(session.credential_id)
+        case RenewHash(credential_id):
+            return successions.read(document).credential == credential_id
+        case _:
+            return True
+
+
+def deletion(account: Account, event: Event) -> Update:
+    """Returns the update that deletes an account, unless its password has changed since it was read.
+
+    From then on the account is missing; `clearing` erases what the document still holds.
+    """
+    entry = _event_entry(event) | {"replaces": account.credential_id}
     return {
-        "$set": {**ERASED, **entry, "releasing": claim, "pending": True},
-        "$unset": dict.fromkeys(ERASED_FIELDS, ""),
-        "$push": {"deletions": str(event.event_id)},
+        "$push": {f"successors.{account.credential_id}": successions.end(str(event.event_id), event.at)},
+        "$set": {f"outbox.{event.event_id}": entry, "pending": True},
         "$inc": {"version": 1},
     }
 
 
-def erasure(event: Event | None) -> Update:
-    """Returns the update that takes back what a change wrote to a deleted account, its event included."""
-    fields = [*ERASED_FIELDS, *([f"outbox.{event.event_id}"] if event else [])]
-    return {"$set": {**ERASED, "pending": True}, "$unset": dict.fromkeys(fields, ""), "$inc": {"version": 1}}
+def clearing(document: Document, at: datetime) -> Update:
+    """Returns the update that takes from a document what it no longer needs, once all that derives from it is written.
+
+    That is the mark `pending`, its outbox, and what belongs to passwords that are not the current one; of a deleted
+    account, everything that must not stay. What came after the document was read is left as it is.
+    """
+    succession = successions.read(document)
+    obsolete = {f"outbox.{event_id}" for event_id in document.get("outbox") or ()}
+    obsolete |= {f"successors.{replaced}" for replaced in document.get("successors") or ()}
+    update: Update = {"$max": {"credential": succession.start}} if document.get("successors") else {}
+    if succession.deletion:
+        obsolete |= set(ERASED_FIELDS)
+        obsolete.remove(f"successors.{succession.credential}")  # which says that the account was deleted
+        if at - succession.deletion.at > SETTLING:
+            obsolete |= {"pending", "claim"}
+        update["$set"] = ERASED
+    else:
+        account = read_account(document)
+        credentials = {*successions.mentioned(document), *_replacements(document)} - {succession.credential}
+        obsolete |= {"pending", *(f"hashes.{credential}" for credential in credentials)}
+        obsolete |= {f"sessions.{session_id}" for session_id in (account.dead_sessions if account else ())}
+    return update | {"$unset": dict.fromkeys(sorted(obsolete), "")}
 
 
-def _update_for(change: Change) -> Update:
+def _replacements(document: Document) -> set[str]:
+    entries = (document.get("outbox") or {}).values()
+    return {entry["credential"] for entry in entries if "credential" in entry}
+
+
+def _update_for(change: Change, event: Event | None) -> Update:
     update: Update
     match change:
         case Rename(first_name, last_name):
@@ -169,16 +225,16 @@ def _update_for(change: Change) -> Update:
             update = {"$set": entry | {"last_login_date": session.created_date}} | _without_sessions(removed)
         case RefreshSession(session_id, generation, at):
             path = f"sessions.{session_id}"
-            update = {"$max": {f"{path}.generation": generation}, "$set": {f"{path}.refreshed": at}}
+            update = {"$max": {f"{path}.generation": generation, f"{path}.refreshed": at}}
         case EndSessions(session_ids):
             update = _without_sessions(session_ids)
         case RenewHash(credential_id, password_hash):
             update = {"$set": {f"hashes.{credential_id}": password_hash}}
-        case ChangePassword(password_hash=password_hash, session=session):
-            # The old hash goes with all others, and so does one that a renewal left behind.
+        case ChangePassword(previous, password_hash, session):
             credential = session.credential_id
-            sessions = {session.session_id: _session_entry(session)}
-            update = {"$set": {"credential": credential, "hashes": {credential: password_hash}, "sessions": sessions}}
+            added = {f"hashes.{credential}": password_hash, f"sessions.{session.session_id}": _session_entry(session)}
+            successor = successions.new_password(credential, str(event.event_id) if event else None)
+            update = {"$push": {f"successors.{previous}": successor}, "$set": added}
         case AssignRole(role):
             update = {"$set": {f"roles.{role.value}": True}}
         case RevokeRole(role):
@@ -228,5 +284,14 @@ def _event_entry(event: Event) -> dict[str, Any]:
 
 
 def _read_event(user_id: UUID, event_id: str, entry: dict[str, Any]) -> Event:
-    fields = {**entry, "action": Action(entry["action"])}
-    return Event(account=user_id, event_id=UUID(event_id), **fields)
+    return Event(
+        action=Action(entry["action"]),
+        actor=entry["actor"],
+        account=user_id,
+        reason=entry["reason"],
+        request_id=entry["request_id"],
+        before=entry["before"],
+        after=entry["after"],
+        at=entry["at"],
+        event_id=UUID(event_id),
+    )

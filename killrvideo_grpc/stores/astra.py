@@ -6,13 +6,21 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role
-from killrvideo_grpc.domain.changes import AssignRole, Change, Event, RevokeRole, SetStatus
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.changes import AssignRole, Change, Event, RenewHash, RevokeRole, SetStatus
+from killrvideo_grpc.domain.errors import (
+    EmailAlreadyRegistered,
+    InvalidCredentials,
+    ServiceError,
+    StoreUnavailable,
+    UserNotFound,
+)
+from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import (
     deletion,
     document_id,
-    erasure,
+    has_effect,
     is_deleted,
+    is_projected,
     new_document,
     read_account,
     read_credentials,
@@ -21,9 +29,9 @@ from killrvideo_grpc.stores.account_documents import (
 )
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background
-from killrvideo_grpc.stores.data_api import DataApi, Document, Update
+from killrvideo_grpc.stores.data_api import DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import AlreadyExists
-from killrvideo_grpc.stores.email_claims import EmailClaims, claim_id, owner_of
+from killrvideo_grpc.stores.email_claims import EmailClaims, owner_of
 from killrvideo_grpc.stores.joined_reads import JoinedReads
 from killrvideo_grpc.stores.moderators import Moderators
 from killrvideo_grpc.stores.projections import Projections
@@ -76,43 +84,44 @@ class AstraStore:
         return {account.user_id: account for account in accounts if account}
 
     async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
-        user_id, update = account.user_id, update_for(change, event)
+        user_id = account.user_id
+        is_settled = True
         async with self._api.within("apply"):
             match change:
                 case AssignRole(Role.MODERATOR) | SetStatus(AccountStatus.ACTIVE):
-                    document = await self._change(user_id, update, event)
+                    document = await self._change(user_id, change, event)
                     if shows_moderator(document):
                         await self._try(self._moderators.settle(user_id, counts=True))
-                    is_settled = True
                 case RevokeRole(Role.MODERATOR) | SetStatus():
                     force = isinstance(change, RevokeRole) and change.force
                     async with self._letting_go(account, force=force):
-                        document = await self._change(user_id, update, event)
+                        document = await self._change(user_id, change, event)
                     # Somebody may have promoted the account meanwhile, and counted it before we wrote.
                     is_settled = await self._try(self._moderators.settle(user_id, counts=False))
                 case _:
-                    document = await self._change(user_id, update, event)
-                    is_settled = True
+                    document = await self._change(user_id, change, event)
         # As long as the guard may count one who is no moderator, the account stays pending, for a sweep to find it.
-        if is_settled and "pending" in update.get("$set", {}):
+        if is_settled and is_projected(change, event):
             self._project(document)
         return _existing(document)
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        user_id, claim = account.user_id, claim_id(account.email)
+        user_id = account.user_id
         async with self._api.within("delete"):
             async with self._letting_go(account, force=force):
-                before = await self._api.update_document(document_id(user_id), deletion(event, claim), image="before")
-            if before is None:
-                raise UserNotFound
-            if before.get("deletions", [str(event.event_id)])[0] != str(event.event_id):
-                await self._try(self._erase(user_id, event))
-                raise UserNotFound
-            is_settled = Role.MODERATOR not in before["roles"] or await self._try(self._moderators.settle(user_id))
+                document = await self._api.update_document(
+                    document_id(user_id), deletion(account, event), image="after"
+                )
+                if document is None:
+                    raise UserNotFound
+                decision = successions.read(document).deletion
+                if decision is None or decision.event_id != str(event.event_id):
+                    self._project(document)
+                    raise UserNotFound if decision else InvalidCredentials
             # The account is gone. A sweep does what fails from here on.
-            is_released = await self._try(self._claims.release(claim, user_id))
-        if is_settled and is_released:
-            self._background.start("project", lambda: self._project_released(user_id))
+            if Role.MODERATOR in document["roles"]:
+                await self._try(self._moderators.settle(user_id, counts=False))
+            await self._try(self._projections.project(document))
 
     async def sweep(self) -> int:
         return await self._repairs.sweep()
@@ -125,20 +134,27 @@ class AstraStore:
         self._reads.close()
         await self._api.close()
 
-    async def _change(self, user_id: UUID, update: Update, event: Event | None) -> Document:
-        document = await self._api.update_document(document_id(user_id), update, image="after")
+    async def _change(self, user_id: UUID, change: Change, event: Event | None) -> Document:
+        document = await self._api.update_document(document_id(user_id), update_for(change, event), image="after")
         if document is None:
             raise UserNotFound
         if is_deleted(document):
-            # It was deleted at the same moment, and has what was just written to it. A tombstone keeps nothing.
-            await self._try(self._erase(user_id, event))
+            # It was deleted a moment ago, and has what was just written to it.
+            ineffective = event.event_id if event else None
+            await self._try(self._projections.project(document, ineffective=ineffective))
             raise UserNotFound
+        if not has_effect(change, document):
+            await self._take_back(change, document)
         return document
 
-    async def _erase(self, user_id: UUID, event: Event | None) -> None:
-        document = await self._api.update_document(document_id(user_id), erasure(event), image="after")
-        if document:
+    async def _take_back(self, change: Change, document: Document) -> None:
+        """Removes what a change of a password left, or of its hash, if another new password came first."""
+        if isinstance(change, RenewHash):
+            update = {"$unset": {f"hashes.{change.credential_id}": ""}}
+            await self._api.update_document(document["_id"], update, image="after")
+        else:
             self._project(document)
+            raise InvalidCredentials
 
     @asynccontextmanager
     async def _letting_go(self, account: Account, *, force: bool) -> AsyncIterator[None]:
@@ -146,7 +162,7 @@ class AstraStore:
         was_moderator = await self._moderators.let_go(account, force=force)
         try:
             yield
-        except (StoreUnavailable, asyncio.CancelledError):
+        except (ServiceError, asyncio.CancelledError):
             if was_moderator:  # and may still be one
                 self._background.start("count moderator", lambda: self._moderators.settle(account.user_id))
             raise
@@ -161,11 +177,6 @@ class AstraStore:
 
     def _project(self, document: Document) -> None:
         self._background.start("project", lambda: self._projections.project(document))
-
-    async def _project_released(self, user_id: UUID) -> None:
-        document = await self._api.find_document(document_id(user_id))
-        if document:
-            await self._projections.project({**document, "releasing": None})
 
 
 def _existing(document: Document) -> Account:

@@ -3,14 +3,14 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Event
-from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.stores import sqlite_changes, sqlite_rows
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite_schema import migrate
@@ -66,9 +66,12 @@ class SqliteStore:
         return await self._writer.write(sqlite_changes.apply, account.user_id, change, event)
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        await self._writer.write(sqlite_changes.delete, account.user_id, event, force=force)
+        await self._writer.write(sqlite_changes.delete, account, event, force=force)
+        with suppress(StoreUnavailable):  # the next sweep does it
+            await self._writer.truncate_log()
 
     async def sweep(self) -> int:
+        await self._writer.truncate_log()
         return 0  # each change is one transaction, so nothing is ever half done
 
     async def ping(self) -> None:

@@ -18,7 +18,7 @@ from killrvideo_grpc.domain.changes import (
     RevokeRole,
     SetStatus,
 )
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, LastModerator, UserNotFound
 from killrvideo_grpc.stores.sqlite_rows import (
     ACCOUNT_COLUMNS,
     DELETED,
@@ -55,10 +55,13 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
 
 
 def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: Event | None) -> Account:
-    """Applies a change and returns the account as it is afterwards. Raises UserNotFound and LastModerator."""
+    """Applies a change and returns the account as it is afterwards.
+
+    Raises UserNotFound, LastModerator and InvalidCredentials.
+    """
     account = _existing(connection, user_id)
     if isinstance(change, _SessionChange):
-        _change_sessions(connection, user_id, change)
+        _change_sessions(connection, account, change)
     else:
         _change_account(connection, account, change)
     if event:
@@ -66,9 +69,15 @@ def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: 
     return _existing(connection, user_id)
 
 
-def delete(connection: sqlite3.Connection, user_id: UUID, event: Event, *, force: bool) -> None:
-    """Leaves nothing of an account but its id and dates. Raises UserNotFound and LastModerator."""
+def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force: bool) -> None:
+    """Leaves nothing of an account but its id and dates.
+
+    Raises UserNotFound, LastModerator, and InvalidCredentials when its password has changed since it was `seen`.
+    """
+    user_id = seen.user_id
     account = _existing(connection, user_id)
+    if account.credential_id != seen.credential_id:
+        raise InvalidCredentials
     if not force:
         _leave_a_moderator(connection, account)
     connection.execute(
@@ -103,7 +112,8 @@ def _change_account(connection: sqlite3.Connection, account: Account, change: _A
             assert_never(change)
 
 
-def _change_sessions(connection: sqlite3.Connection, user_id: UUID, change: _SessionChange) -> None:
+def _change_sessions(connection: sqlite3.Connection, account: Account, change: _SessionChange) -> None:
+    user_id = account.user_id
     match change:
         case OpenSession(session, removed):
             _end_sessions(connection, user_id, removed)
@@ -111,13 +121,15 @@ def _change_sessions(connection: sqlite3.Connection, user_id: UUID, change: _Ses
             _update(connection, user_id, "last_login_date = ?", to_millis(session.created_date))
         case RefreshSession(session_id, generation, at):
             connection.execute(
-                "UPDATE sessions SET generation = max(generation, ?), refreshed_date = ?"
+                "UPDATE sessions SET generation = max(generation, ?), refreshed_date = max(refreshed_date, ?)"
                 " WHERE userid = ? AND session_id = ?",
                 (generation, to_millis(at), str(user_id), session_id),
             )
         case EndSessions(session_ids):
             _end_sessions(connection, user_id, session_ids)
         case ChangePassword():
+            if account.credential_id != change.previous_credential_id:
+                raise InvalidCredentials
             hashed, session = change.password_hash, change.session
             _update(connection, user_id, "credential_id = ?, hashed_password = ?", session.credential_id, hashed)
             _delete_sessions(connection, user_id)
@@ -135,7 +147,7 @@ def _existing(connection: sqlite3.Connection, user_id: UUID) -> Account:
 
 def _leave_a_moderator(connection: sqlite3.Connection, account: Account) -> None:
     """Raises LastModerator where this account is the only active moderator."""
-    if account.status is AccountStatus.ACTIVE and Role.MODERATOR in account.roles:
+    if account.is_active_moderator:
         others = connection.execute(f"{_ACTIVE_MODERATORS} AND userid != ? LIMIT 1", (str(account.user_id),))
         if not others.fetchall():
             raise LastModerator

@@ -68,6 +68,18 @@ class Writer:
 
         return await self._queue(query)
 
+    async def truncate_log(self) -> None:
+        """Empties the write-ahead log, which shows what was deleted until its space is used again.
+
+        Leaves it as it is where another process reads at the same time.
+        """
+
+        def truncate(job: _Job) -> None:
+            self._wait_at_most(job, LOOK_SECONDS)
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        await self._queue(truncate)
+
     async def close(self) -> None:
         """Waits for the work that has begun, refuses what still waits, and closes the connection."""
         if not self._is_closed:

@@ -1,19 +1,17 @@
 """What others do to an account between the moment when a call reads it and the moment when it writes."""
 
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, now
-from killrvideo_grpc.domain.changes import Action, ChangePassword, EndSessions, RefreshSession, SetStatus
+from killrvideo_grpc.domain.changes import Action, EndSessions, RefreshSession, SetStatus
 from killrvideo_grpc.domain.ports import AccountStore
-from tests.support.accounts import HASH, a_session, an_event
+from tests.support.accounts import a_new_password, an_event
 
 Step = Callable[[AccountStore, Account], Awaitable[object]]
 
 
 def new_password(store: AccountStore, account: Account) -> Awaitable[object]:
-    session = a_session(account, credential_id=uuid4().hex)
-    return store.apply(account, ChangePassword(account.credential_id, HASH, session))
+    return store.apply(account, a_new_password(account))
 
 
 def suspension(store: AccountStore, account: Account) -> Awaitable[object]:
@@ -48,4 +46,5 @@ SPOILS_REFRESH: dict[Step, str] = {
     logout: "REFRESH_TOKEN_INVALID",
     new_password: "REFRESH_TOKEN_INVALID",
     two_refreshes: "REFRESH_TOKEN_REUSED",
+    deletion: "REFRESH_TOKEN_INVALID",
 }

@@ -25,11 +25,12 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 
 from killrvideo_grpc.config import Settings
+from killrvideo_grpc.domain import account as domain
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.domain.changes import OpenSession
+from killrvideo_grpc.domain.changes import Action, Change, Event, OpenSession
 from killrvideo_grpc.service.operators import Operators
 from tests.rpc.conftest import Account, Metadata, Stub, bearer, session_of
-from tests.support.accounts import PASSWORD, a_session, an_address
+from tests.support.accounts import PASSWORD, a_session, an_address, an_event
 from tests.support.errors import Failure, read_failure
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread
@@ -280,6 +281,32 @@ def test_a_new_password_needs_the_current_one(
 def test_a_new_password_keeps_the_rules_and_differs(grpc_stub: Stub, account: Account, new: str) -> None:
     failure = change_password(grpc_stub, account.metadata, PASSWORD, new)
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["newPassword"])
+
+
+def test_of_many_new_passwords_at_once_one_is_accepted(grpc_stub: Stub, account: Account) -> None:
+    """All of them have checked the password before the first one is replaced."""
+    news = [f"new password {number}" for number in range(4)]
+    with ThreadPoolExecutor(len(news)) as pool:
+        outcomes = list(pool.map(lambda new: change_password(grpc_stub, account.metadata, account.password, new), news))
+    (accepted,) = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, LoginResponse)]
+    refused = {outcome.reason for outcome in outcomes if isinstance(outcome, Failure)}
+    assert refused <= {"INVALID_CREDENTIALS", "SESSION_ENDED"}
+    account.password = news[accepted]
+    assert is_alive(grpc_stub, account.log_in())
+    assert is_alive(grpc_stub, outcomes[accepted])
+
+
+def test_a_refresh_that_races_with_a_deletion(
+    grpc_stub: Stub, account: Account, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = store.apply
+
+    async def delete_first(found: domain.Account, change: Change, event: Event | None = None) -> domain.Account:
+        await store.delete(found, an_event(found, Action.DELETED))
+        return await apply(found, change, event)
+
+    monkeypatch.setattr(store, "apply", delete_first)
+    assert refresh(grpc_stub, account.login.refresh_token).reason == "REFRESH_TOKEN_INVALID"
 
 
 def test_a_login_that_races_with_a_new_password(grpc_stub: Stub, account: Account) -> None:

@@ -14,7 +14,7 @@ from threading import Event
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Rename
+from killrvideo_grpc.domain.changes import Action, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores import sqlite_changes, sqlite_writer
 from killrvideo_grpc.stores.sqlite import SqliteStore
@@ -59,6 +59,33 @@ class SlowWrite:
         task = asyncio.create_task(store._writer.write(self))
         assert await asyncio.to_thread(self._has_begun.wait, 10)
         return task
+
+
+async def test_what_was_deleted_is_in_no_file(path: Path, store: SqliteStore) -> None:
+    account = an_account(first_name="Plantedfirst")
+    await store.register(account, HASH, an_event(account))
+    assert b"Plantedfirst" in _files(path)
+    await store.delete(account, an_event(account, Action.DELETED))
+    assert b"Plantedfirst" not in _files(path)
+
+
+async def test_what_was_deleted_while_another_process_reads_is_in_no_file_after_a_sweep(
+    path: Path, store: SqliteStore
+) -> None:
+    account = an_account(first_name="Plantedfirst")
+    await store.register(account, HASH, an_event(account))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM accounts").fetchall()
+        await store.delete(account, an_event(account, Action.DELETED))
+        assert await store.get(account.user_id) is None
+        assert b"Plantedfirst" in _files(path)
+    await store.sweep()
+    assert b"Plantedfirst" not in _files(path)
+
+
+def _files(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
 
 
 async def test_a_closed_store_answers_nothing_and_writes_nothing(path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.rpc.astra.service import CHANGE, Service, attempt, call, start_calls
 from tests.rpc.conftest import Account
-from tests.rpc.meanwhile import SPOILS_LOGIN, SPOILS_REFRESH, Step, refresh
+from tests.rpc.meanwhile import SPOILS_LOGIN, SPOILS_REFRESH, Step, deletion, refresh
 from tests.support.data_api import Hang, Request
 
 
@@ -50,7 +50,7 @@ def test_a_refresh(service: Service, account: Account, step: Step) -> None:
     assert failure.reason == SPOILS_REFRESH[step]
     ended = attempt(lambda: call("ListSessions", account))
     assert ended
-    assert ended.reason == "SESSION_ENDED"
+    assert ended.reason == ("USER_NOT_FOUND" if step is deletion else "SESSION_ENDED")
 
 
 def test_two_tabs_that_refresh_have_one_successor(service: Service, account: Account) -> None:

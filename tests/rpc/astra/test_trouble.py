@@ -8,6 +8,7 @@ from tests.rpc.astra.service import (
     CHANGE,
     REQUESTS_OF,
     UNAVAILABLE,
+    UNTIL_DELETED,
     Service,
     attempt,
     call,
@@ -33,8 +34,7 @@ def test_trouble_with_any_request_is_unavailable(
     server: data_api.DataApi, account: Account, rpc: str, fault: data_api.faults.Kind
 ) -> None:
     request = effective_request(rpc, account)
-    # Trouble with the last request of DeleteMe is none: the account is gone, and a sweep frees its address.
-    for step in range(len(REQUESTS_OF[rpc]) - (rpc == "DeleteMe")):
+    for step in range(UNTIL_DELETED if rpc == "DeleteMe" else len(REQUESTS_OF[rpc])):
         with server.fail(fault, skip=step, where=is_call):
             failure = attempt(lambda: call(rpc, account, request))
         assert failure, f"goes well without request {step}"
@@ -72,7 +72,7 @@ def test_a_registration_stands_without_its_row(
 def test_a_deletion_stands_without_the_release_of_its_address(
     service: Service, server: data_api.DataApi, account: Account
 ) -> None:
-    with server.fail(HttpStatus(500), skip=len(REQUESTS_OF["DeleteMe"]) - 1, where=is_call):
+    with server.fail(HttpStatus(500), skip=UNTIL_DELETED, where=is_call):
         call("DeleteMe", account)
         service.settle()
     failure = attempt(lambda: call("GetMe", account))
