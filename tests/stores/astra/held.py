@@ -39,8 +39,12 @@ class Held:
 
     def has_event(self, event: Event) -> bool:
         """Whether both tables of events have it, once."""
+        return self.recorded(event) == [1, 1]
+
+    def recorded(self, event: Event) -> list[int]:
+        """How often each of the two tables of events has it."""
         tables = [self._server.rows(KEYSPACE, table) for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY)]
-        return all([row["event_id"] for row in rows].count(str(event.event_id)) == 1 for rows in tables)
+        return [[row["event_id"] for row in rows].count(str(event.event_id)) for rows in tables]
 
     def counted(self) -> set[str]:
         """The user ids that the guard of the moderators counts."""

@@ -289,6 +289,16 @@ async def test_clearing_up_late_brings_no_older_password_back(store: AstraStore,
     assert held.existing(account)["hashes"] == {account.credential_id: "$2b$04$number2"}
 
 
+async def test_a_renewed_hash_marks_its_account(
+    server: DataApi, store: AstraStore, account: Account, held: Held
+) -> None:
+    with cut_off(server, 1, is_lost=False):  # so that nobody clears the mark
+        await store.apply(account, RenewHash(account.credential_id, OTHER_HASH))
+        await store._background.finish()
+    assert held.existing(account)["pending"]
+    assert await store.sweep() == 1
+
+
 async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
     store: AstraStore, account: Account, held: Held
 ) -> None:

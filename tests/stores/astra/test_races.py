@@ -163,6 +163,19 @@ async def test_changes_that_race_with_a_deletion_leave_nothing(
     assert "planted" not in held.everything().lower()
 
 
+async def test_of_many_deletions_at_once_one_is_recorded(
+    stores: list[AstraStore], account: Account, held: Held
+) -> None:
+    events = [an_event(account, Action.DELETED) for _ in stores]
+    outcomes = await asyncio.gather(
+        *(store.delete(account, event) for store, event in zip(stores, events, strict=True)), return_exceptions=True
+    )
+    await settled(stores)
+    await stores[0].sweep()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["UserNotFound"] * 3]
+    assert [sum(held.recorded(event)) for event in events] == [2 if outcome is None else 0 for outcome in outcomes]
+
+
 async def test_conflicts_are_tried_again(server: DataApi, store: AstraStore) -> None:
     account = an_account()
     server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"), times=5)
@@ -263,3 +276,21 @@ async def test_a_demotion_that_fails_is_counted_again(
         await stores[0].apply(moderators[0], RevokeRole(Role.MODERATOR))
     await settled(stores)
     assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in moderators}
+
+
+def is_guard(request: Request) -> bool:
+    """Whether the request concerns the guard of the moderators."""
+    return bool(request.arguments.get("filter") == {"_id": GUARD})
+
+
+@pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
+async def test_who_may_still_be_counted_stays_pending(
+    server: DataApi, stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any]
+) -> None:
+    demoted, *others = moderators
+    with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_guard, skip=1):
+        await demote(stores[0], demoted)
+        await settled(stores)
+    assert held.existing(demoted)["pending"]
+    await stores[1].sweep()
+    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in others}

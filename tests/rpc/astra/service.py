@@ -36,8 +36,10 @@ REQUESTS_OF = {
     "EndSession": [READ, CHANGE],
     "Logout": [READ, CHANGE],
     "ChangePassword": [READ, READ, CHANGE],
-    "DeleteMe": [READ, READ, CHANGE, CHANGE, CHANGE],  # account with its hashes; guard, account, claim
+    # account with its hashes; guard, account; claim, claim, account
+    "DeleteMe": [READ, READ, CHANGE, CHANGE, READ, CHANGE, CHANGE],
 }
+UNTIL_DELETED = 4  # of these; a sweep makes up for the others
 
 
 @dataclass(frozen=True)
