@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,11 @@ class Account:
         self.login = self.log_in()
         self.metadata = bearer(self.login.token)
         self.session_id = session_of(self.login.token)
+
+    @cached_property
+    def other(self) -> "Account":
+        """One more account of the same service, which is registered when it is first asked for."""
+        return Account(self.stub, self.database)
 
     def log_in(self) -> user_service_pb2.LoginResponse:
         """Opens one more session."""

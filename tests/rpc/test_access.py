@@ -11,8 +11,9 @@ import pytest
 from google.protobuf.message import Message
 from killrvideo.user.v1.user_service_pb2 import ChangePasswordRequest, LogoutRequest
 
+from killrvideo_grpc.domain.account import Role
 from tests.rpc.conftest import Account, Metadata, Stub, bearer
-from tests.rpc.requests import PRIVATE, PUBLIC, good_request, harmless_request
+from tests.rpc.requests import PRIVATE, PUBLIC, empower, good_request, harmless_request, role_for
 from tests.support.accounts import PASSWORD
 from tests.support.errors import read_failure
 from tests.support.tokens import claims, handmade, signed
@@ -147,6 +148,7 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
 @pytest.mark.parametrize("kind", TOKENS)
 def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
     metadata, expected = TOKENS[kind]
+    empower(account, rpc)
     assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata(account)) == expected
 
 
@@ -166,6 +168,7 @@ def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -
         found = outcome(grpc_stub, rpc, harmless_request(rpc, account), sessions.pop())
         return None if found == WRONG_PASSWORD else found
 
+    empower(account, rpc)
     assert now() is None
     account.change("account_status", "suspended")
     assert now() == (Code.PERMISSION_DENIED, "ACCOUNT_SUSPENDED", "Account is suspended")
@@ -176,6 +179,18 @@ def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -
     assert now() is None
     account.delete()
     assert now() == GONE
+
+
+@pytest.mark.parametrize("rpc", PRIVATE)
+@pytest.mark.parametrize("role", Role)
+def test_the_role_that_the_contract_asks_for(grpc_stub: Stub, account: Account, rpc: str, role: Role) -> None:
+    account.change("roles", f'["{role}"]')
+    needed = role_for(rpc)
+    assert needed
+    message = f"User does not have required roles: {[each.value for each in needed.sufficient]}"
+    refused = (Code.PERMISSION_DENIED, "ROLE_REQUIRED", message)
+    expected = None if role in needed.sufficient else refused
+    assert outcome(grpc_stub, rpc, good_request(rpc, account), account.metadata) == expected
 
 
 def outcome(stub: Stub, rpc: str, request: Message, metadata: Metadata) -> tuple[grpc.StatusCode, str, str] | None:

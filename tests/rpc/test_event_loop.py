@@ -13,7 +13,7 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.rpc.conftest import Account
-from tests.rpc.requests import RPCS, good_request
+from tests.rpc.requests import RPCS, empower, good_request
 from tests.support.accounts import PASSWORD
 from tests.support.http2 import started_calls
 from tests.support.servers import running_server
@@ -60,8 +60,10 @@ def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> No
         rounds: list[list[str]] = []
         for _ in range(ROUNDS):
             account = Account(stub, settings.sqlite_path)
+            empower(account, rpc)
+            request = good_request(rpc, account)
             slow.clear()
-            getattr(stub, rpc)(good_request(rpc, account), metadata=account.metadata)
+            getattr(stub, rpc)(request, metadata=account.metadata)
             rounds.append(slow.copy())
         assert [] in rounds, rounds
 

@@ -8,7 +8,7 @@ from tests.rpc.astra.service import (
     CHANGE,
     REQUESTS_OF,
     UNAVAILABLE,
-    UNTIL_DELETED,
+    UNTIL_DONE,
     Service,
     attempt,
     call,
@@ -31,10 +31,10 @@ ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQU
 @pytest.mark.parametrize("fault", [Close(), HttpStatus(401), HttpStatus(429), HttpStatus(503)], ids=repr)
 @pytest.mark.parametrize("rpc", RPCS)
 def test_trouble_with_any_request_is_unavailable(
-    server: data_api.DataApi, account: Account, rpc: str, fault: data_api.faults.Kind
+    service: Service, server: data_api.DataApi, account: Account, rpc: str, fault: data_api.faults.Kind
 ) -> None:
-    request = effective_request(rpc, account)
-    for step in range(UNTIL_DELETED if rpc == "DeleteMe" else len(REQUESTS_OF[rpc])):
+    request = effective_request(service, rpc, account)
+    for step in range(UNTIL_DONE.get(rpc, len(REQUESTS_OF[rpc]))):
         with server.fail(fault, skip=step, where=is_call):
             failure = attempt(lambda: call(rpc, account, request))
         assert failure, f"goes well without request {step}"
@@ -72,7 +72,7 @@ def test_a_registration_stands_without_its_row(
 def test_a_deletion_stands_without_the_release_of_its_address(
     service: Service, server: data_api.DataApi, account: Account
 ) -> None:
-    with server.fail(HttpStatus(500), skip=UNTIL_DELETED, where=is_call):
+    with server.fail(HttpStatus(500), skip=UNTIL_DONE["DeleteMe"], where=is_call):
         call("DeleteMe", account)
         service.settle()
     failure = attempt(lambda: call("GetMe", account))
@@ -103,6 +103,7 @@ def test_calls_that_fail_do_not_hurry_health(server: data_api.DataApi, account: 
 
 
 def test_hanging_calls_end_in_time(server: data_api.DataApi, account: Account) -> None:
+    assert account.other
     server.fail(Hang())
     codes = [made.code() for made in start_calls(RPCS, account)]
     assert dict(zip(RPCS, codes, strict=True)) == dict.fromkeys(RPCS, UNAVAILABLE)
