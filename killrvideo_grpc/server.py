@@ -99,7 +99,12 @@ def open_data_api(settings: Settings) -> "DataApi":
 def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None) -> UseCases:
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
     key = signing_key(settings)
-    access_tokens = JwtAccessTokens(key, settings.algorithm, timedelta(minutes=settings.access_token_expire_minutes))
+    access_tokens = JwtAccessTokens(
+        key,
+        settings.algorithm,
+        timedelta(minutes=settings.access_token_expire_minutes),
+        timedelta(seconds=settings.clock_skew_seconds),
+    )
     lifetimes = Lifetimes(
         idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
     )
