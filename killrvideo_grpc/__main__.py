@@ -68,7 +68,7 @@ def main() -> None:
     """KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
 
     Settings come from the environment and from a file `.env` in the working directory; without any, the service
-    listens on 127.0.0.1:50051 and keeps its accounts in ./data.
+    listens on 127.0.0.1:50051 and keeps its accounts in ./data. A `.env` that can't be read stops every command.
 
     \b
     A first session:
@@ -81,7 +81,11 @@ def main() -> None:
 @main.command("serve")
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def serve_command(supervised: bool) -> None:
-    """Start the service, and stop it in order on SIGTERM or Ctrl-C."""
+    """Start the service, and stop it in order on SIGTERM or Ctrl-C.
+
+    It listens on GRPC_HOST and GRPC_PORT. Any other host than loopback needs TLS_CERT_FILE and TLS_KEY_FILE, which may
+    be replaced while the service runs, or ALLOW_INSECURE=true in a private network.
+    """
     with _clear_errors():
         settings = _settings()
         serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)

@@ -31,6 +31,8 @@ GUESSED = [
     "qwertyuiopasdfghjklzxcvbnmqwertyuiop",
     "passwordpasswordpasswordpassword12",
     "ä" * 40,
+    "1q2w3e4r5t6y7u8i9o0pzaxscdvfbgnhmj",
+    "1q2w3e4r5t6y7u8i9o0p" * 3,
 ]
 RANDOM: dict[str, Callable[[], str]] = {
     "openssl rand -hex 32": lambda: secrets.token_hex(32),
