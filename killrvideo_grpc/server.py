@@ -16,7 +16,7 @@ from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 from killrvideo_grpc.config import Settings, signing_key
 from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.listening import listen
+from killrvideo_grpc.listening import connection_options, listen
 from killrvideo_grpc.rpc.access import access_table
 from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.health import HealthServicer, StoreHealth
@@ -104,7 +104,12 @@ def open_data_api(settings: Settings) -> "DataApi":
 def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None) -> UseCases:
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
     key = signing_key(settings)
-    access_tokens = JwtAccessTokens(key, settings.algorithm, timedelta(minutes=settings.access_token_expire_minutes))
+    access_tokens = JwtAccessTokens(
+        key,
+        settings.algorithm,
+        timedelta(minutes=settings.access_token_expire_minutes),
+        timedelta(seconds=settings.clock_skew_seconds),
+    )
     lifetimes = Lifetimes(
         idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
     )
@@ -162,11 +167,10 @@ class UserServer:
         self._server = aio.server(
             interceptors=[chain],
             options=[
-                # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
-                ("grpc.so_reuseport", 0),
                 # As much as the edge accepts; above the soft limit grpcio refuses at random.
                 ("grpc.max_metadata_size", 64 * 1024),
                 ("grpc.absolute_max_metadata_size", 128 * 1024),
+                *connection_options(settings),
             ],
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(

@@ -1,6 +1,7 @@
 """Every RPC of the contract with every kind of token."""
 
 import base64
+import string
 import time
 from collections.abc import Callable
 from typing import Any
@@ -29,10 +30,25 @@ ENDED = (Code.UNAUTHENTICATED, "SESSION_ENDED", "Session has ended")
 WRONG_PASSWORD = (Code.UNAUTHENTICATED, "INVALID_CREDENTIALS", "Incorrect email or password")
 GOOD = None
 HEADER = {"alg": "HS256", "typ": "JWT"}
+ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
 def token(**changes: Any) -> Callable[[Account], Metadata]:
     return lambda account: bearer(signed(claims(account.user_id, account.session_id, **changes)))
+
+
+def by_hand(*, padding: bool = False, **changes: Any) -> Callable[[Account], Metadata]:
+    return lambda account: bearer(
+        handmade(HEADER, claims(account.user_id, account.session_id, **changes), padding=padding)
+    )
+
+
+def with_surplus_bits(account: Account) -> Metadata:
+    """A signature has 256 bits, and its 43 characters room for two more, which a decoder drops."""
+    token = account.login.token
+    last = ALPHABET.index(token[-1])
+    assert last % 4 == 0
+    return bearer(token[:-1] + ALPHABET[last + 1])
 
 
 def sent(text: str) -> Callable[[Account], Metadata]:
@@ -83,10 +99,18 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
     "deep": (sent("Bearer " + base64.b64encode(b"[" * 3000).decode() + ".e30.e30"), INVALID),
     "cut": (lambda account: bearer(account.login.token[:-2]), INVALID),
     "expired": (token(exp=present() - 1), EXPIRED),
+    "good, from a clock that is ahead": (token(nbf=present() + 20, iat=present() + 20), GOOD),
     "not yet valid": (token(nbf=present() + 600), INVALID),
     "issued in the future": (token(iat=present() + 600), INVALID),
     "no exp": (token(exp=None), INVALID),
     "exp no number": (token(exp="tomorrow"), INVALID),
+    "exp as text": (by_hand(exp=str(present() + 600)), INVALID),
+    "iat as text": (by_hand(iat=str(present())), INVALID),
+    "nbf as text": (by_hand(nbf=str(present())), INVALID),
+    "padded": (lambda account: bearer(account.login.token + "="), INVALID),
+    "padded inside": (by_hand(padding=True), INVALID),
+    "odd characters": (lambda account: bearer(account.login.token + "!"), INVALID),
+    "signature spelled otherwise": (with_surplus_bits, INVALID),
     "exp without end": (
         lambda account: bearer(handmade(HEADER, claims(account.user_id, account.session_id, exp=1e999))),
         INVALID,
