@@ -10,6 +10,12 @@ from killrvideo_grpc.stores.sqlite_file import transaction
 
 APPLICATION_ID = 0x4B56_5553  # "KVUS", so that a database of something else is not taken for ours
 
+FILL_SEARCH_TERMS = """
+INSERT INTO search_terms (term, userid)
+SELECT terms.value, userid FROM accounts, json_each(search_terms(email, firstname, lastname)) AS terms
+WHERE account_status != 'deleted'
+"""
+
 # Forward only: entry n takes a file of version n to version n + 1. An entry that was released is never changed.
 MIGRATIONS = (
     # 1: accounts under KillrVideo's own names where it has them, the sessions of each, and the audit trail.
@@ -73,11 +79,7 @@ MIGRATIONS = (
         ) WITHOUT ROWID
         """,
         "CREATE INDEX search_terms_of_account ON search_terms (userid)",
-        """
-        INSERT INTO search_terms (term, userid)
-        SELECT terms.value, userid FROM accounts, json_each(search_terms(email, firstname, lastname)) AS terms
-        WHERE account_status != 'deleted'
-        """,
+        FILL_SEARCH_TERMS,
     ),
 )
 

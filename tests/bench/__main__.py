@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from tests.bench import astra, edge, footprint, getme, overload, passwords, scale
+from tests.bench import astra, edge, footprint, getme, overload, passwords, scale, search
 from tests.bench.load import GENERATOR, H2LOAD
 from tests.bench.report import Result, as_json, as_table
 from tests.bench.rounds import Options
@@ -22,6 +22,7 @@ PARTS: dict[str, Callable[[Options], Result]] = {
     "logins": passwords.measure_logins,
     "workers": getme.measure_workers,
     "scale": scale.measure_scale,
+    "search": search.measure_search,
     "rest": edge.measure_rest,
     "overload": overload.measure_overload,
     "footprint": footprint.measure_footprint,

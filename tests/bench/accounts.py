@@ -19,6 +19,7 @@ from tests.support.accounts import PASSWORD
 
 CREATED = 1_790_000_000_000
 AT_ONCE = 8
+RARE_NAME = "Zebulon"
 
 
 @dataclass(frozen=True)
@@ -63,10 +64,11 @@ def _get_me(stub: user_service_pb2_grpc.UserServiceStub, token: str, seconds: fl
     return stub.GetMe(request, metadata=(("authorization", f"Bearer {token}"),), timeout=seconds)
 
 
-def insert_accounts(file: Path, count: int) -> list[str]:
+def insert_accounts(file: Path, count: int, rare: int = 0) -> list[str]:
     """Puts accounts with a session each into a new SQLite file and returns their user ids.
 
-    The only place here that knows the schema.
+    If so many are to have the first name RARE_NAME, they can be searched, and the last account is a moderator. The only
+    place here that knows the schema.
     """
     spread, source = 2**32 // count, random.Random(1)  # over the whole range of keys, and sorted, which is quick
     ids = [f"{number * spread:08x}-0000-4000-8000-{source.getrandbits(48):012x}" for number in range(count)]
@@ -84,6 +86,15 @@ def insert_accounts(file: Path, count: int) -> list[str]:
             " user_agent) VALUES (?1, ?1, '-', 1, ?2, ?2, 'benchmark')",
             ((user_id, CREATED) for user_id in ids),
         )
+        if rare:
+            every = count // rare
+            connection.executemany(
+                "UPDATE accounts SET firstname = ?2 WHERE userid = ?1",
+                ((user_id, RARE_NAME) for user_id in ids[: rare * every : every]),
+            )
+            connection.execute("UPDATE accounts SET roles = '[\"moderator\"]' WHERE userid = ?", (ids[-1],))
+            connection.execute("DELETE FROM search_terms")
+            connection.execute(sqlite_schema.FILL_SEARCH_TERMS)
         connection.execute("COMMIT")
     connection.close()
     return ids
