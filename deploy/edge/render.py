@@ -74,18 +74,23 @@ PROBLEMS = {
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What an edge is made for. `workers` are host and port of each; `origins` are regular expressions (RE2)."""
+    """What an edge is made for. `workers` are host and port of each; `origins` are regular expressions (RE2).
+
+    `admin` is a socket (AF_UNIX) for Envoy's admin interface, which only Envoy's own user can reach.
+    """
 
     port: int
     workers: Sequence[tuple[str, int]]
     host: str = "127.0.0.1"
     project_name: str = "KillrVideo"
     origins: Sequence[str] = ()
+    admin: Path | None = None
 
 
 def render(edge: Edge) -> str:
     """Returns Envoy's configuration."""
     values = {
+        "admin": {"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None,
         "host": edge.host,
         "port": edge.port,
         "lua": f"{_lua_problems()}\n{(HERE / 'edge.lua').read_text()}",
@@ -228,9 +233,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="how many there are (default: %(default)s)")
     parser.add_argument("--project-name", default="KillrVideo", help="who welcomes (default: %(default)s)")
     parser.add_argument("--origin", action="append", default=[], help="regular expression of a web origin; repeatable")
+    parser.add_argument("--admin", type=Path, metavar="SOCKET", help="where to have Envoy's admin interface")
     given = parser.parse_args()
     workers = [(given.service_host, given.service_port + worker) for worker in range(given.workers)]
-    print(render(Edge(given.port, workers, given.host, given.project_name, given.origin)))
+    print(render(Edge(given.port, workers, given.host, given.project_name, given.origin, given.admin)))
 
 
 if __name__ == "__main__":
