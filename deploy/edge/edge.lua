@@ -20,6 +20,9 @@ local FORWARDED = {
 }
 for _, name in ipairs(FORWARDED) do FORWARDED[name] = true end
 local MAX_HEADER_BYTES, MAX_HEADERS, MAX_BODY_BYTES = 16384, 100, 65536
+-- As HTTP/2 counts them, which the service does too. It takes 64 KiB, and Envoy adds some.
+local MAX_METADATA_BYTES, BYTES_BESIDE_NAME_AND_VALUE = 64512, 32
+local GRPC_ENCODINGS = { identity = true, gzip = true, deflate = true }
 
 -- The local reply mappers write the problem, but where the request says that it is gRPC: see envoy_on_response.
 local function refuse(handle, status, headers)
@@ -51,6 +54,17 @@ local function are_too_large(headers)
   return bytes > MAX_HEADER_BYTES or count > MAX_HEADERS
 end
 
+-- Returns the HTTP status for metadata that gRPC would not take, which it would only call an internal error.
+local function misfit_of_metadata(headers)
+  local bytes = 0
+  for name, value in pairs(headers) do
+    bytes = bytes + #name + #value + BYTES_BESIDE_NAME_AND_VALUE
+    if string.sub(name, -4) == "-bin" and not string.find(value, "^[%w+/=,]*$") then return "400" end
+  end
+  if bytes > MAX_METADATA_BYTES then return "431" end
+  if not GRPC_ENCODINGS[headers:get("grpc-encoding") or "identity"] then return "501" end
+end
+
 local function remove_others(headers, kept)
   local others = {}
   for name, _ in pairs(headers) do
@@ -72,6 +86,8 @@ function envoy_on_request(handle)
   set_request_id(headers)
   set_timeout(headers)
   if route:get("grpc") then
+    local misfit = misfit_of_metadata(headers)
+    if misfit then return refuse(handle, misfit) end
     -- A call that sends one message begins once it is there, see below.
     if route:get("whole") and handle:body() ~= nil and handle:trailers() then refuse(handle, "400") end
     return
@@ -183,6 +199,10 @@ function envoy_on_response(handle)
   if headers:get("content-type") == "application/problem+json" then  -- a local reply
     if status == "503" then headers:replace("retry-after", "1") end
     return
+  end
+  -- Envoy leaves the kind out where it answers gRPC-Web, for there is no body.
+  if headers:get("grpc-status") and not headers:get("content-type") then
+    headers:replace("content-type", "application/grpc-web+proto")
   end
   if route:get("grpc") then return end
   if edge["refused"] then  -- of what says that it is gRPC, which Envoy has answered in gRPC's headers

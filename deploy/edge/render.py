@@ -11,6 +11,7 @@ from typing import Any
 
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
+from grpc import StatusCode
 
 HERE = Path(__file__).parent.resolve()
 GENERATED = HERE.parents[1] / "generated"
@@ -46,7 +47,8 @@ def _header(name: str, pattern: str) -> dict[str, Any]:
     return {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}
 
 
-IS_GRPC = [_header(":method", "POST"), _header("content-type", f"{GRPC}|{GRPC_WEB}")]
+IS_POST = _header(":method", "POST")
+IS_GRPC = [IS_POST, _header("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 # What Envoy itself answers, by status, in sentences for people. Its own texts may quote the client.
 PROBLEMS = {
@@ -69,6 +71,20 @@ PROBLEMS = {
     502: ("Bad Gateway", "The service gave no answer that makes sense."),
     503: ("Service Unavailable", "The service is unavailable. Try again in a moment."),
     504: ("Gateway Timeout", "This took too long. Try again in a moment."),
+}
+
+# What Envoy itself answers to gRPC, by status: left alone it would choose UNKNOWN and INTERNAL for most.
+GRPC_ANSWERS = {
+    400: (StatusCode.INVALID_ARGUMENT, "The request is not one that this call takes."),
+    408: (StatusCode.DEADLINE_EXCEEDED, "The request did not arrive in time."),
+    413: (StatusCode.RESOURCE_EXHAUSTED, "The message is larger than 64 KiB."),
+    429: (StatusCode.RESOURCE_EXHAUSTED, PROBLEMS[429][1]),
+    431: (StatusCode.RESOURCE_EXHAUSTED, "The metadata are larger than 63 KiB."),
+    500: (StatusCode.INTERNAL, PROBLEMS[500][1]),
+    501: (StatusCode.UNIMPLEMENTED, "This compression is not known. Those that are: gzip, deflate."),
+    502: (StatusCode.UNAVAILABLE, PROBLEMS[502][1]),
+    503: (StatusCode.UNAVAILABLE, PROBLEMS[503][1]),
+    504: (StatusCode.DEADLINE_EXCEEDED, PROBLEMS[504][1]),
 }
 
 
@@ -191,10 +207,11 @@ def _lua_problems() -> str:
 
 def _local_replies() -> dict[str, Any]:
     grpc = _header("content-type", GRPC)
+    mappers = [_grpc_reply(status) for status in GRPC_ANSWERS]
     is_rest = {"header_filter": {"header": grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
     # What is wrong with the first bytes of a request leaves no path to name. The empty reference means the request.
     has_path = {"header_filter": {"header": {"name": ":path", "present_match": True}}}
-    mappers = [
+    mappers += [
         {
             "filter": {"and_filter": {"filters": [is_rest, _status_is(status), *more]}},
             "body_format_override": _problem(status, instance),
@@ -202,7 +219,7 @@ def _local_replies() -> dict[str, Any]:
         for status in PROBLEMS
         for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
     ]
-    # For gRPC it becomes the message of the status; Envoy's own tells of its inside. A 400 is the transcoder's, whose
+    # For REST that the transcoder has made gRPC: Envoy's own text tells of its inside. A 400 is the transcoder's, whose
     # words edge.lua reads.
     mappers += [
         {"filter": _status_is(status), "body_format_override": {"text_format_source": {"inline_string": detail}}}
@@ -210,6 +227,27 @@ def _local_replies() -> dict[str, Any]:
         if status != 400
     ]
     return {"mappers": mappers}
+
+
+def _grpc_reply(status: int) -> dict[str, Any]:
+    code, message = GRPC_ANSWERS[status]
+    is_grpc = {"header_filter": {"header": _header("content-type", GRPC)}}
+    is_web = [{"header_filter": {"header": header}} for header in (IS_POST, _header("content-type", GRPC_WEB))]
+    # The transcoder makes REST look like gRPC; edge.lua has noted the path of what it knows as REST. A path is not null.
+    path = {"filter": "edge", "path": [{"key": "path"}], "value": {"null_match": {}}}
+    was_grpc = {"metadata_filter": {"matcher": path, "match_if_key_not_found": True}}
+    is_any = {"or_filter": {"filters": [is_grpc, {"and_filter": {"filters": is_web}}]}}
+    headers = {"grpc-status": str(code.value[0]), "grpc-message": message}
+    return {
+        "filter": {"and_filter": {"filters": [is_any, was_grpc, _status_is(status)]}},
+        # Envoy knows gRPC, but not gRPC-Web, and would answer that with the HTTP status and the text.
+        "status_code": 200,
+        "headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+        "body_format_override": {"text_format_source": {"inline_string": ""}},
+    }
 
 
 def _status_is(status: int) -> dict[str, Any]:
