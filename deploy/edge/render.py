@@ -192,9 +192,14 @@ def _route(match: dict[str, Any], metadata: dict[str, Any], retries: Mapping[str
 
 def _other_routes(edge: Edge) -> Iterator[dict[str, Any]]:
     welcome = json.dumps({"message": f"Welcome to {edge.project_name}!"})
-    for path, body in {"/": welcome, "/openapi.json": (GENERATED / "openapi.json").read_text()}.items():
+    for path, body in {"/": welcome, "/openapi.json": _openapi()}.items():
         yield _route({"path": path}, {"allow": "GET, HEAD", "body": body})
     yield _route({"prefix": "/"}, {})
+
+
+def _openapi() -> str:
+    # Without its indentation, for Envoy holds a copy for each caller that does not read it.
+    return json.dumps(json.loads((GENERATED / "openapi.json").read_text()), separators=(",", ":"))
 
 
 def _lua_problems() -> str:
@@ -233,7 +238,7 @@ def _grpc_reply(status: int) -> dict[str, Any]:
     code, message = GRPC_ANSWERS[status]
     is_grpc = {"header_filter": {"header": _header("content-type", GRPC)}}
     is_web = [{"header_filter": {"header": header}} for header in (IS_POST, _header("content-type", GRPC_WEB))]
-    # The transcoder makes REST look like gRPC; edge.lua has noted the path of what it knows as REST. A path is not null.
+    # The transcoder makes REST look like gRPC; edge.lua has noted the path of what it knows as REST.
     path = {"filter": "edge", "path": [{"key": "path"}], "value": {"null_match": {}}}
     was_grpc = {"metadata_filter": {"matcher": path, "match_if_key_not_found": True}}
     is_any = {"or_filter": {"filters": [is_grpc, {"and_filter": {"filters": is_web}}]}}
