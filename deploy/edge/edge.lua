@@ -32,12 +32,14 @@ local function refuse(handle, status, headers)
   handle:respond(headers, "")
 end
 
-local function set_request_id(headers)
+local function set_request_id(handle, headers)
   local given = headers:get("x-request-id") or ""
   if #given == 0 or #given > 128 or not string.find(given, "^[%w%._:/+=-]+$") then
-    headers:replace("x-request-id", headers:get("x-fresh-id"))
+    given = headers:get("x-fresh-id")
+    headers:replace("x-request-id", given)
   end
   headers:remove("x-fresh-id")
+  handle:streamInfo():dynamicMetadata():set("edge", "request_id", given)
 end
 
 local function set_timeout(headers)
@@ -83,7 +85,7 @@ end
 
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
-  set_request_id(headers)
+  set_request_id(handle, headers)
   set_timeout(headers)
   if route:get("grpc") then
     local misfit = misfit_of_metadata(headers)
@@ -195,6 +197,8 @@ function envoy_on_response(handle)
   local headers, route = handle:headers(), handle:metadata()
   local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
   for name, value in pairs(SECURITY) do headers:replace(name, value) end
+  -- What Envoy refuses before it comes to this script, gets none: the caller's own has not been looked at.
+  if edge["request_id"] then headers:replace("x-request-id", edge["request_id"]) else headers:remove("x-request-id") end
   local status, success = headers:get(":status"), route:get("success")
   if headers:get("content-type") == "application/problem+json" then  -- a local reply
     if status == "503" then headers:replace("retry-after", "1") end
