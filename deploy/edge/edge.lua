@@ -20,6 +20,9 @@ local FORWARDED = {
 }
 for _, name in ipairs(FORWARDED) do FORWARDED[name] = true end
 local MAX_HEADER_BYTES, MAX_HEADERS, MAX_BODY_BYTES = 16384, 100, 65536
+-- As HTTP/2 counts them, which the service does too. It takes 64 KiB, and Envoy adds some.
+local MAX_METADATA_BYTES, BYTES_BESIDE_NAME_AND_VALUE = 64512, 32
+local GRPC_ENCODINGS = { identity = true, gzip = true, deflate = true }
 
 -- The local reply mappers write the problem, but where the request says that it is gRPC: see envoy_on_response.
 local function refuse(handle, status, headers)
@@ -29,12 +32,14 @@ local function refuse(handle, status, headers)
   handle:respond(headers, "")
 end
 
-local function set_request_id(headers)
+local function set_request_id(handle, headers)
   local given = headers:get("x-request-id") or ""
   if #given == 0 or #given > 128 or not string.find(given, "^[%w%._:/+=-]+$") then
-    headers:replace("x-request-id", headers:get("x-fresh-id"))
+    given = headers:get("x-fresh-id")
+    headers:replace("x-request-id", given)
   end
   headers:remove("x-fresh-id")
+  handle:streamInfo():dynamicMetadata():set("edge", "request_id", given)
 end
 
 local function set_timeout(headers)
@@ -49,6 +54,17 @@ local function are_too_large(headers)
     bytes, count = bytes + #name + #value, count + 1
   end
   return bytes > MAX_HEADER_BYTES or count > MAX_HEADERS
+end
+
+-- Returns the HTTP status for metadata that gRPC would not take, which it would only call an internal error.
+local function misfit_of_metadata(headers)
+  local bytes = 0
+  for name, value in pairs(headers) do
+    bytes = bytes + #name + #value + BYTES_BESIDE_NAME_AND_VALUE
+    if string.sub(name, -4) == "-bin" and not string.find(value, "^[%w+/=,]*$") then return "400" end
+  end
+  if bytes > MAX_METADATA_BYTES then return "431" end
+  if not GRPC_ENCODINGS[headers:get("grpc-encoding") or "identity"] then return "501" end
 end
 
 local function remove_others(headers, kept)
@@ -69,9 +85,11 @@ end
 
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
-  set_request_id(headers)
+  set_request_id(handle, headers)
   set_timeout(headers)
   if route:get("grpc") then
+    local misfit = misfit_of_metadata(headers)
+    if misfit then return refuse(handle, misfit) end
     -- A call that sends one message begins once it is there, see below.
     if route:get("whole") and handle:body() ~= nil and handle:trailers() then refuse(handle, "400") end
     return
@@ -179,10 +197,16 @@ function envoy_on_response(handle)
   local headers, route = handle:headers(), handle:metadata()
   local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
   for name, value in pairs(SECURITY) do headers:replace(name, value) end
+  -- What Envoy refuses before it comes to this script, gets none: the caller's own has not been looked at.
+  if edge["request_id"] then headers:replace("x-request-id", edge["request_id"]) else headers:remove("x-request-id") end
   local status, success = headers:get(":status"), route:get("success")
   if headers:get("content-type") == "application/problem+json" then  -- a local reply
     if status == "503" then headers:replace("retry-after", "1") end
     return
+  end
+  -- Envoy leaves the kind out where it answers gRPC-Web, for there is no body.
+  if headers:get("grpc-status") and not headers:get("content-type") then
+    headers:replace("content-type", "application/grpc-web+proto")
   end
   if route:get("grpc") then return end
   if edge["refused"] then  -- of what says that it is gRPC, which Envoy has answered in gRPC's headers

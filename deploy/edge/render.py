@@ -11,6 +11,7 @@ from typing import Any
 
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
+from grpc import StatusCode
 
 HERE = Path(__file__).parent.resolve()
 GENERATED = HERE.parents[1] / "generated"
@@ -46,7 +47,8 @@ def _header(name: str, pattern: str) -> dict[str, Any]:
     return {"name": name, "string_match": {"safe_regex": {"regex": pattern}}}
 
 
-IS_GRPC = [_header(":method", "POST"), _header("content-type", f"{GRPC}|{GRPC_WEB}")]
+IS_POST = _header(":method", "POST")
+IS_GRPC = [IS_POST, _header("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 # What Envoy itself answers, by status, in sentences for people. Its own texts may quote the client.
 PROBLEMS = {
@@ -71,21 +73,40 @@ PROBLEMS = {
     504: ("Gateway Timeout", "This took too long. Try again in a moment."),
 }
 
+# What Envoy itself answers to gRPC, by status: left alone it would choose UNKNOWN and INTERNAL for most.
+GRPC_ANSWERS = {
+    400: (StatusCode.INVALID_ARGUMENT, "The request is not one that this call takes."),
+    408: (StatusCode.DEADLINE_EXCEEDED, "The request did not arrive in time."),
+    413: (StatusCode.RESOURCE_EXHAUSTED, "The message is larger than 64 KiB."),
+    429: (StatusCode.RESOURCE_EXHAUSTED, PROBLEMS[429][1]),
+    431: (StatusCode.RESOURCE_EXHAUSTED, "The metadata are larger than 63 KiB."),
+    500: (StatusCode.INTERNAL, PROBLEMS[500][1]),
+    501: (StatusCode.UNIMPLEMENTED, "This compression is not known. Those that are: gzip, deflate."),
+    502: (StatusCode.UNAVAILABLE, PROBLEMS[502][1]),
+    503: (StatusCode.UNAVAILABLE, PROBLEMS[503][1]),
+    504: (StatusCode.DEADLINE_EXCEEDED, PROBLEMS[504][1]),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What an edge is made for. `workers` are host and port of each; `origins` are regular expressions (RE2)."""
+    """What an edge is made for. `workers` are host and port of each; `origins` are regular expressions (RE2).
+
+    `admin` is a socket (AF_UNIX) for Envoy's admin interface, which only Envoy's own user can reach.
+    """
 
     port: int
     workers: Sequence[tuple[str, int]]
     host: str = "127.0.0.1"
     project_name: str = "KillrVideo"
     origins: Sequence[str] = ()
+    admin: Path | None = None
 
 
 def render(edge: Edge) -> str:
     """Returns Envoy's configuration."""
     values = {
+        "admin": {"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None,
         "host": edge.host,
         "port": edge.port,
         "lua": f"{_lua_problems()}\n{(HERE / 'edge.lua').read_text()}",
@@ -171,9 +192,14 @@ def _route(match: dict[str, Any], metadata: dict[str, Any], retries: Mapping[str
 
 def _other_routes(edge: Edge) -> Iterator[dict[str, Any]]:
     welcome = json.dumps({"message": f"Welcome to {edge.project_name}!"})
-    for path, body in {"/": welcome, "/openapi.json": (GENERATED / "openapi.json").read_text()}.items():
+    for path, body in {"/": welcome, "/openapi.json": _openapi()}.items():
         yield _route({"path": path}, {"allow": "GET, HEAD", "body": body})
     yield _route({"prefix": "/"}, {})
+
+
+def _openapi() -> str:
+    # Without its indentation, for Envoy holds a copy for each caller that does not read it.
+    return json.dumps(json.loads((GENERATED / "openapi.json").read_text()), separators=(",", ":"))
 
 
 def _lua_problems() -> str:
@@ -186,10 +212,11 @@ def _lua_problems() -> str:
 
 def _local_replies() -> dict[str, Any]:
     grpc = _header("content-type", GRPC)
+    mappers = [_grpc_reply(status) for status in GRPC_ANSWERS]
     is_rest = {"header_filter": {"header": grpc | {"invert_match": True, "treat_missing_header_as_empty": True}}}
     # What is wrong with the first bytes of a request leaves no path to name. The empty reference means the request.
     has_path = {"header_filter": {"header": {"name": ":path", "present_match": True}}}
-    mappers = [
+    mappers += [
         {
             "filter": {"and_filter": {"filters": [is_rest, _status_is(status), *more]}},
             "body_format_override": _problem(status, instance),
@@ -197,7 +224,7 @@ def _local_replies() -> dict[str, Any]:
         for status in PROBLEMS
         for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
     ]
-    # For gRPC it becomes the message of the status; Envoy's own tells of its inside. A 400 is the transcoder's, whose
+    # For REST that the transcoder has made gRPC: Envoy's own text tells of its inside. A 400 is the transcoder's, whose
     # words edge.lua reads.
     mappers += [
         {"filter": _status_is(status), "body_format_override": {"text_format_source": {"inline_string": detail}}}
@@ -205,6 +232,27 @@ def _local_replies() -> dict[str, Any]:
         if status != 400
     ]
     return {"mappers": mappers}
+
+
+def _grpc_reply(status: int) -> dict[str, Any]:
+    code, message = GRPC_ANSWERS[status]
+    is_grpc = {"header_filter": {"header": _header("content-type", GRPC)}}
+    is_web = [{"header_filter": {"header": header}} for header in (IS_POST, _header("content-type", GRPC_WEB))]
+    # The transcoder makes REST look like gRPC; edge.lua has noted the path of what it knows as REST.
+    path = {"filter": "edge", "path": [{"key": "path"}], "value": {"null_match": {}}}
+    was_grpc = {"metadata_filter": {"matcher": path, "match_if_key_not_found": True}}
+    is_any = {"or_filter": {"filters": [is_grpc, {"and_filter": {"filters": is_web}}]}}
+    headers = {"grpc-status": str(code.value[0]), "grpc-message": message}
+    return {
+        "filter": {"and_filter": {"filters": [is_any, was_grpc, _status_is(status)]}},
+        # Envoy knows gRPC, but not gRPC-Web, and would answer that with the HTTP status and the text.
+        "status_code": 200,
+        "headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+        "body_format_override": {"text_format_source": {"inline_string": ""}},
+    }
 
 
 def _status_is(status: int) -> dict[str, Any]:
@@ -228,9 +276,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="how many there are (default: %(default)s)")
     parser.add_argument("--project-name", default="KillrVideo", help="who welcomes (default: %(default)s)")
     parser.add_argument("--origin", action="append", default=[], help="regular expression of a web origin; repeatable")
+    parser.add_argument("--admin", type=Path, metavar="SOCKET", help="where to have Envoy's admin interface")
     given = parser.parse_args()
     workers = [(given.service_host, given.service_port + worker) for worker in range(given.workers)]
-    print(render(Edge(given.port, workers, given.host, given.project_name, given.origin)))
+    print(render(Edge(given.port, workers, given.host, given.project_name, given.origin, given.admin)))
 
 
 if __name__ == "__main__":

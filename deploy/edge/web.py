@@ -9,7 +9,7 @@ import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,8 @@ from killrvideo_grpc.signals import stop_event
 BIN = Path(sys.executable).parent
 PR_SET_PDEATHSIG = 1
 # Longer than the interval in which Envoy looks at a worker's health, so that one that ends loses no call.
-DRAIN_SECONDS = "2.5"
+DRAIN_SECONDS = 2.5
+LOOK_SECONDS = 0.05  # between two looks at how many callers Envoy still has
 
 
 class WebSettings(Settings):
@@ -62,20 +63,23 @@ async def _run(settings: WebSettings) -> None:
 async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
     # Bound once before anything starts: otherwise calls would reach whoever has the port.
     host, port = _free_address(settings.http_host, settings.http_port)
-    async with _service(settings, stopped) as (service, ports):
-        edge = Edge(
-            port=port,
-            workers=[(_reachable(settings.grpc_host), worker) for worker in ports],
-            host=host,
-            project_name=settings.project_name,
-            origins=DEVELOPMENT_ORIGINS,
-        )
-        async with _envoy(edge) as envoy:
-            ended = [asyncio.create_task(process.wait()) for process in (service, envoy)]
-            if await _first(_answers(_url(edge)), stopped, *ended):
-                print(_welcome(edge), flush=True)
-                await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
-            await _end(service)  # before Envoy, through which its last answers go
+    with tempfile.TemporaryDirectory() as folder:  # which only this user can enter
+        async with _service(settings, stopped) as (service, ports):
+            edge = Edge(
+                port=port,
+                workers=[(_reachable(settings.grpc_host), worker) for worker in ports],
+                host=host,
+                project_name=settings.project_name,
+                origins=DEVELOPMENT_ORIGINS,
+                admin=Path(folder, "admin.sock"),
+            )
+            async with _envoy(edge) as envoy:
+                ended = [asyncio.create_task(process.wait()) for process in (service, envoy)]
+                if await _first(_answers(_url(edge)), stopped, *ended):
+                    print(_welcome(edge), flush=True)
+                    await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
+                if service.returncode is None:
+                    await _stop(edge, service, _drain_seconds(settings))
     raise CannotRun("the service or Envoy ended; its own message is above.")
 
 
@@ -84,7 +88,7 @@ async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> Async
     # Supervised: it ends when our end of its standard input closes, whatever ends us.
     process = await asyncio.create_subprocess_exec(
         *(BIN / "killrvideo-grpc", "serve", "--supervised"),
-        env=os.environ | ({} if "drain_seconds" in settings.model_fields_set else {"DRAIN_SECONDS": DRAIN_SECONDS}),
+        env=os.environ | {"DRAIN_SECONDS": str(_drain_seconds(settings))},
         stdin=PIPE,
         stdout=PIPE,
         start_new_session=True,
@@ -98,6 +102,46 @@ async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> Async
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]
     finally:
         await _end(process)
+
+
+def _drain_seconds(settings: WebSettings) -> float:
+    return settings.drain_seconds if "drain_seconds" in settings.model_fields_set else DRAIN_SECONDS
+
+
+async def _stop(edge: Edge, service: Process, drain_seconds: float) -> None:
+    """Sends callers away from Envoy while the workers still answer, then ends the service."""
+    transport = httpx.AsyncHTTPTransport(uds=str(edge.admin))
+    async with httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=5) as envoy:
+        with suppress(httpx.HTTPError, TimeoutError):  # Envoy has ended, or callers keep idle connections
+            async with asyncio.timeout(drain_seconds):
+                # First nobody new is let in, or those who are then told to leave would come back at once.
+                await envoy.post("/drain_listeners")
+                await _until_refused(edge)
+                await envoy.post("/healthcheck/fail")
+                await _until_none(envoy, "downstream_cx_active")
+        ending = asyncio.create_task(_end(service))
+        # Envoy is to end first, for it would answer late requests on idle connections with 503. But last answers of the
+        # service go through it.
+        await _first(_until_none(envoy, "downstream_rq_active"), ending)
+
+
+async def _until_refused(edge: Edge) -> None:
+    """Waits until Envoy's threads, which are told and not waited for, have closed the listener."""
+    with suppress(OSError):
+        while True:
+            _, writer = await asyncio.open_connection(_reachable(edge.host), edge.port)
+            writer.close()
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def _until_none(envoy: httpx.AsyncClient, gauge: str) -> None:
+    """Waits until Envoy counts none of these, or has ended."""
+    with suppress(httpx.HTTPError):
+        while True:
+            counted = await envoy.get("/stats", params={"filter": f"^http.edge.{gauge}$"})
+            if counted.text.split()[-1:] == ["0"]:
+                return
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 async def _end(service: Process) -> None:

@@ -134,9 +134,12 @@ def command_of(pid: int) -> str:
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
-def raw(edge: Edge, line: str, *headers: str, body: bytes = b"") -> tuple[int, dict[str, str], str]:
+def raw(
+    edge: Edge, line: str, *headers: str, body: bytes = b"", has_host: bool = True
+) -> tuple[int, dict[str, str], str]:
     """Sends bytes that no HTTP client would, and reads the answer."""
-    head = "\r\n".join([line, f"host: {urlsplit(edge.url).netloc}", "connection: close", *headers, "", ""])
+    host = [f"host: {urlsplit(edge.url).netloc}"] if has_host else []
+    head = "\r\n".join([line, *host, "connection: close", *headers, "", ""])
     with edge.connect() as connection:
         connection.sendall(head.encode("latin-1") + body)
         with connection.makefile("rb") as stream:

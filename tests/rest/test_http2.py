@@ -47,6 +47,11 @@ class Http2:
         self._socket.sendall(self._connection.data_to_send())
         return stream
 
+    def finish(self, stream: int, body: bytes) -> None:
+        """Sends the body of a request that was opened."""
+        self._connection.send_data(stream, body, end_stream=True)
+        self._socket.sendall(self._connection.data_to_send())
+
     def answer(self, stream: int) -> tuple[dict[str, str], bytes, dict[str, str]]:
         """Waits for the answer on a stream: its headers, its body, its trailers."""
         seen: list[Event] = []

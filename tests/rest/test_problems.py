@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tests.rest.conftest import JSON, USERS, Account, Edge, problem, raw
 
 NOTHING = "There is nothing at this path."
+PREFLIGHT = ("origin: http://localhost:5173", "access-control-request-method: GET")
 
 
 def test_unknown_paths(client: httpx.Client) -> None:
@@ -253,3 +254,26 @@ def test_a_body_that_does_not_arrive(edge: Edge) -> None:
     headers = ("content-type: application/json", "content-length: 20")
     status, _, text = raw(edge, f"POST {USERS}/login HTTP/1.1", *headers, body=b'{"email":')
     assert (status, json.loads(text)["detail"]) == (408, "The request did not arrive in time.")
+
+
+@pytest.mark.parametrize(
+    ("line", "has_host", "status"),
+    [("GET / HTTP/1.1", False, 400), ("GET /#x HTTP/1.1", True, 400), ("GET / HTTP/1.1", True, 200)],
+)
+@pytest.mark.parametrize("odd", ["<b>planted", "x" * 200, '"planted'])
+def test_an_odd_request_id_comes_back_from_nowhere(
+    edge: Edge, line: str, has_host: bool, status: int, odd: str
+) -> None:
+    """Not even from what Envoy refuses before edge.lua sees it."""
+    answered, headers, _ = raw(edge, line, f"x-request-id: {odd}", has_host=has_host)
+    assert (answered, odd in str(headers)) == (status, False)
+    answered, headers, _ = raw(edge, "OPTIONS / HTTP/1.1", *PREFLIGHT, f"x-request-id: {odd}")
+    assert (answered, odd in str(headers)) == (200, False)
+    assert odd not in edge.log.read_text()
+
+
+def test_a_sane_request_id_comes_back(client: httpx.Client) -> None:
+    for path, status in (("/", 200), ("/nothing", 404), (f"{USERS}/me", 401)):
+        answer = client.get(path, headers={"x-request-id": "a-sane/one:1"})
+        assert (answer.status_code, answer.headers.get_list("x-request-id")) == (status, ["a-sane/one:1"])
+        assert len(client.get(path, headers={"x-request-id": "<odd>"}).headers["x-request-id"]) == 36

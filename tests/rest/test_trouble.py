@@ -38,7 +38,7 @@ from tests.support.stores import FlakyStore, undisturbed
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Edge]:
     """An edge over two workers, both healthy: Envoy listens only after it has asked them."""
-    with web(tmp_path, drain_seconds=DRAIN_SECONDS, WORKERS="2") as edge:
+    with web(tmp_path, drain_seconds=str(DRAIN_SECONDS), WORKERS="2") as edge:
         yield edge
 
 

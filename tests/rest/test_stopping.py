@@ -1,0 +1,63 @@
+"""`make web` is stopped while it is busy: whoever calls it is answered, or can't connect any more."""
+
+import signal
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Semaphore
+
+import grpc
+import httpx
+import pytest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from deploy.edge.web import DRAIN_SECONDS
+from tests.rest.conftest import USERS, Account, Edge, registered, web
+
+CALLERS = 16
+REFUSED = "connection refused"
+Answered = Callable[[], None]
+
+
+def over_http_1(edge: Edge, account: Account, answered: Answered) -> str:
+    """Calls until it can't, on a connection that is kept as long as the edge keeps it. Returns what ended it."""
+    with httpx.Client(base_url=edge.url, timeout=30) as client:
+        while True:
+            try:
+                answer = client.get(f"{USERS}/me", headers=account.bearer)
+            except httpx.ConnectError as error:
+                return REFUSED if "Connection refused" in str(error) else repr(error)
+            except httpx.HTTPError as error:
+                return repr(error)
+            if answer.status_code != httpx.codes.OK:
+                return answer.text
+            answered()
+
+
+def over_http_2(edge: Edge, account: Account, answered: Answered) -> str:
+    """The same in gRPC."""
+    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each caller
+    with grpc.insecure_channel(edge.url.removeprefix("http://"), options) as channel:
+        stub = UserServiceStub(channel)
+        while True:
+            try:
+                stub.GetMe(GetMeRequest(), metadata=tuple(account.bearer.items()), timeout=30)
+            except grpc.RpcError as error:
+                return REFUSED if "Connection refused" in str(error) else str(error)
+            answered()
+
+
+@pytest.mark.parametrize("call", [over_http_1, over_http_2])
+def test_no_call_fails_when_it_is_stopped(tmp_path: Path, call: Callable[[Edge, Account, Answered], str]) -> None:
+    answers = Semaphore(0)
+    with web(tmp_path, drain_seconds=str(DRAIN_SECONDS), WORKERS="2") as edge, ThreadPoolExecutor(CALLERS) as callers:
+        with httpx.Client(base_url=edge.url, timeout=30) as client:
+            account = registered(client)
+        calls = [callers.submit(call, edge, account, answers.release) for _ in range(CALLERS)]
+        for _ in range(20 * CALLERS):
+            assert answers.acquire(timeout=30)
+        edge.process.send_signal(signal.SIGTERM)
+        assert Counter(ended.result(60) for ended in calls) == {REFUSED: CALLERS}
+    assert '"status":503' not in edge.log.read_text()
