@@ -44,8 +44,11 @@ def test_access_is_checked_before_bytes(grpc_channel: grpc.Channel) -> None:
     assert raw(grpc_channel, f"{SERVICE}/UpdateMe", b"\xff").code is Code.UNAUTHENTICATED
 
 
-def test_a_message_over_the_limit(grpc_channel: grpc.Channel) -> None:
+def test_a_message_over_the_limit(grpc_channel: grpc.Channel, capsys: pytest.CaptureFixture[str]) -> None:
     assert raw(grpc_channel, f"{SERVICE}/Register", b"\0" * (5 << 20)).code is Code.RESOURCE_EXHAUSTED
+    line = eventually(lambda: capsys.readouterr().out)
+    assert "/Register" in line
+    assert "code=RESOURCE_EXHAUSTED" in line
 
 
 def test_a_call_without_a_message(grpc_channel: grpc.Channel, account: Account) -> None:
