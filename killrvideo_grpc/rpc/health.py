@@ -52,7 +52,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
     async def List(self, request: Any, context: Context) -> Any:  # noqa: N802 # the RPC's name
         statuses = {name: Status(status=status) for name, status in self._statuses.items()}
-        return health_pb2.HealthListResponse(statuses=statuses)
+        return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined] # the stubs are older
 
     async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 # the RPC's name
         told = None

@@ -67,7 +67,8 @@ def test_health_knows_both_names(channel: grpc.Channel) -> None:
 
 def test_health_lists_both_names(channel: grpc.Channel) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
-    answer = stub.List(health_pb2.HealthListRequest(), timeout=10)
+    request = health_pb2.HealthListRequest()  # type: ignore[attr-defined] # the stubs are older
+    answer = stub.List(request, timeout=10)
     assert {name: status.status for name, status in answer.statuses.items()} == {"": SERVING, SERVICE: SERVING}
 
 
