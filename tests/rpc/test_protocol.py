@@ -28,8 +28,15 @@ def raw(channel: grpc.Channel, path: str, body: bytes, metadata: Metadata | None
 
 @pytest.mark.parametrize("path", [f"{SERVICE}/Nothing", "/nobody.Service/GetMe", f"{SERVICE}/getme", "/"])
 def test_an_unknown_method(grpc_channel: grpc.Channel, path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert raw(grpc_channel, path, b"").code is Code.UNIMPLEMENTED
-    assert "code=UNIMPLEMENTED" in capsys.readouterr().out
+    failure = raw(grpc_channel, path, b"", (("x-request-id", "of-this-call"),))
+    assert (failure.code, failure.message, failure.request_id) == (
+        Code.UNIMPLEMENTED,
+        "Method not found!",
+        "of-this-call",
+    )
+    line = eventually(lambda: capsys.readouterr().out)
+    assert "code=UNIMPLEMENTED" in line
+    assert "request_id=of-this-call" in line
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"not protobuf at all" * 100])
