@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import grpc
 import pytest
@@ -173,7 +174,7 @@ def test_an_odd_request_id_is_replaced(grpc_stub: Stub, request_id: str) -> None
     made = read_failure(caught.value).request_id
     assert made
     assert made != request_id
-    assert len(made) == 36
+    assert (str(UUID(made)), UUID(made).version) == (made, 4)
 
 
 def test_many_callers_at_once(grpc_stub: Stub, account: Account) -> None:

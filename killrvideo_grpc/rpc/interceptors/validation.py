@@ -50,11 +50,11 @@ class ValidationInterceptor:
         return streamed if handler.request_streaming else validated
 
     async def _receive(self, call: Call) -> bytes | None:
-        if call.slot is None:
+        if call.admission is None:
             return await self._arrivals.next(call.context)
-        call.slot.release()
+        call.admission.release(call)
         message = await self._arrivals.next(call.context)
-        call.slot.take()
+        call.admission.take(call)
         return message
 
     def _check(self, request: bytes, deserialize: Any) -> Message:
