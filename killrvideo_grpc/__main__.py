@@ -1,11 +1,14 @@
 """The command line: `killrvideo-grpc`, or `python -m killrvideo_grpc`."""
 
 import asyncio
+import errno
 import getpass
 import os
+import sys
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,6 +27,27 @@ from killrvideo_grpc.supervisor import WorkerFailed
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api import DataApi
 
+
+# What writing to a full disk, or to something that is not open for it, fails with. Click ends quietly at a closed pipe.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class Commands(click.Group):
+    """The commands. Ends with one line, not with a traceback, when standard output takes no text."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Runs the command that the arguments name."""
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            _drop_output()
+            with suppress(OSError):
+                click.echo(f"Error: Can't write to standard output: {error.strerror}.", err=True)
+            sys.exit(1)
+
+
 ROLE = click.Choice([role.value for role in Role])
 
 
@@ -38,13 +62,13 @@ class Email(click.ParamType[str]):
         return value
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(version("killrvideo-grpc"), message="%(prog)s %(version)s")
 def main() -> None:
     """KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
 
     Settings come from the environment and from a file `.env` in the working directory; without any, the service
-    listens on 127.0.0.1:50051 and keeps its accounts in ./data.
+    listens on 127.0.0.1:50051 and keeps its accounts in ./data. A `.env` that can't be read stops every command.
 
     \b
     A first session:
@@ -57,10 +81,14 @@ def main() -> None:
 @main.command("serve")
 @click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input closes.")
 def serve_command(supervised: bool) -> None:
-    """Start the service, and stop it in order on SIGTERM or Ctrl-C."""
+    """Start the service, and stop it in order on SIGTERM or Ctrl-C.
+
+    It listens on GRPC_HOST and GRPC_PORT. Any other host than loopback needs TLS_CERT_FILE and TLS_KEY_FILE, which may
+    be replaced while the service runs, or ALLOW_INSECURE=true in a private network.
+    """
     with _clear_errors():
         settings = _settings()
-        serve(settings, lambda ports: click.echo(_welcome(settings, ports)), supervised)
+        serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)
 
 
 @main.group()
@@ -188,9 +216,8 @@ def _run(work: Coroutine[Any, Any, None]) -> None:
 @asynccontextmanager
 async def _operators() -> AsyncIterator[Operators]:
     settings = _settings()
-    if settings.store == "sqlite" and not settings.sqlite_path.exists():
-        text = f"There is no database at {settings.sqlite_path}."
-        raise click.ClickException(f"{text} Run this in the service's folder, or set SQLITE_PATH.")
+    if settings.store == "sqlite":
+        _find_database(settings.sqlite_path)
     store = await open_store(settings)
     try:
         yield Operators(store, _login_name())
@@ -229,6 +256,31 @@ def _clear_errors() -> Iterator[None]:
         raise click.ClickException(f"The store does not answer: {error}. Try again later.") from None
     except WorkerFailed:
         raise click.ClickException("A worker could not start; its own message is above.") from None
+
+
+def _find_database(path: Path) -> None:
+    try:
+        if path.exists():
+            return
+    except OSError as error:
+        text = f"The database at {path} can't be reached: {error.strerror}."
+        raise click.ClickException(f"{text} Run this as the user who runs the service.") from None
+    text = f"There is no database at {path}."
+    raise click.ClickException(f"{text} Run this in the service's folder, or set SQLITE_PATH.")
+
+
+def _announce(text: str) -> None:
+    # A service that serves must not end because nobody can read its first screen.
+    try:
+        click.echo(text)
+    except OSError:
+        _drop_output()
+
+
+def _drop_output() -> None:
+    """Drops what waits in standard output, which Python would try to write once more in the end."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _login_name() -> str:

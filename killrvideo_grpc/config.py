@@ -1,20 +1,22 @@
 """The settings: the one reader of the environment and of `.env` in the working directory."""
 
+import io
+import ipaddress
 import os
 import re
 import secrets
+import socket
 import ssl
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
+from dotenv.parser import Binding, parse_stream
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-MIN_KEY_BYTES = 32
-MIN_KEY_CHARACTERS = 8  # different ones; a random key never has so few
-# What examples and tutorials put where a key belongs, without separators. Whoever reads them knows the key.
-PLACEHOLDERS = ("changeme", "changethis", "replaceme", "replacethis", "yoursecretkey", "insecure")
+from killrvideo_grpc.signing_keys import MIN_KEY_BYTES, check_signing_key
 
+ENV_FILE = ".env"
 MAX_PORT = 65535
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
@@ -29,7 +31,7 @@ class Settings(BaseSettings):
     """All settings, as `.env.example` explains them. Frozen; secrets are `SecretStr`, so no repr shows them."""
 
     model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
     project_name: Text = "KillrVideo"
@@ -47,6 +49,7 @@ class Settings(BaseSettings):
     secret_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
+    clock_skew_seconds: Annotated[int, Field(ge=0, le=300)] = 30
     refresh_token_expire_days: Annotated[int, Field(ge=1, le=3650)] = 30
     session_max_days: Annotated[int, Field(ge=1, le=3650)] = 90
     bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
@@ -55,11 +58,13 @@ class Settings(BaseSettings):
     grpc_port: Port = 50051
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     max_concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    max_connection_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
     tls_cert_file: Path | None = None
     tls_key_file: Path | None = None
     tls_client_ca_file: Annotated[Path | None, Field(validate_default=True)] = None
+    allow_insecure: Annotated[bool, Field(validate_default=True)] = False
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
@@ -72,7 +77,7 @@ class Settings(BaseSettings):
     @field_validator("sqlite_path")
     @classmethod
     def _file(cls, path: Path) -> Path:
-        if "\0" in str(path) or str(path) == ":memory:":
+        if "\0" in str(path) or str(path).strip() in {"", ":memory:"}:
             raise ValueError("must be the path of a file: workers and restarts share it")
         return path
 
@@ -97,15 +102,7 @@ class Settings(BaseSettings):
                     "is needed with STORE=astra, the same for all processes; make one: openssl rand -hex 32"
                 )
             return None
-        bare = key.get_secret_value().lower().translate(str.maketrans("", "", "-_. "))
-        if any(placeholder in bare for placeholder in PLACEHOLDERS):
-            raise ValueError("is an example's and no secret; make one with: openssl rand -hex 32")
-        if "-----BEGIN" in key.get_secret_value() or key.get_secret_value().startswith("ssh-"):
-            raise ValueError("is a key pair's; tokens are signed with a shared secret: openssl rand -hex 32")
-        if len(key.get_secret_value().encode()) < MIN_KEY_BYTES:
-            raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; make one with: openssl rand -hex 32")
-        if len(set(bare)) < MIN_KEY_CHARACTERS:
-            raise ValueError("is the same over and over; make one with: openssl rand -hex 32")
+        check_signing_key(key.get_secret_value())
         return key
 
     @field_validator("astra_db_api_endpoint")
@@ -134,10 +131,21 @@ class Settings(BaseSettings):
     def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
         certificate, key = info.data.get("tls_cert_file"), info.data.get("tls_key_file")
         if certificate and key:
-            _load_tls(certificate, key, client_ca)
+            check_tls(certificate, key, client_ca)
         elif certificate or key or client_ca:
             raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE only adds to them")
         return client_ca
+
+    @field_validator("allow_insecure")  # the last one, which sees host and TLS
+    @classmethod
+    def _nobody_listens_in(cls, allowed: bool, info: ValidationInfo) -> bool:
+        has_tls = bool(info.data.get("tls_cert_file") and info.data.get("tls_key_file"))
+        if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
+            raise ValueError(
+                "GRPC_HOST is not a loopback address, and without TLS passwords and tokens cross the network in the"
+                " clear. Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is private."
+            )
+        return allowed
 
     def address(self, port: int) -> str:
         """Returns host and port as gRPC and people write them: an IPv6 host in brackets."""
@@ -150,7 +158,8 @@ class Settings(BaseSettings):
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
 
 
-def _load_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
+def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    """Raises ValueError, with the cause, when these files can't be used for TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         context.load_cert_chain(certificate, key, password="")  # no prompt for the pass phrase of an encrypted key
@@ -161,6 +170,15 @@ def _load_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
         raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
 
 
+def _is_loopback(host: str) -> bool:
+    """Says whether only this machine can reach the host. A name that can't be resolved is left to the listener."""
+    try:
+        addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        return True
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
+
+
 Some = TypeVar("Some", bound=Settings)
 
 
@@ -169,6 +187,7 @@ def load_settings(kind: type[Some]) -> Some:
 
     Raises ConfigurationError, whose text names all that are wrong and how to mend them.
     """
+    _check_env_file(Path(ENV_FILE), {name.upper() for name in kind.model_fields})
     try:
         return kind()
     except ValidationError as error:
@@ -177,9 +196,46 @@ def load_settings(kind: type[Some]) -> Some:
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("These settings are missing or wrong:\n" + "\n".join(lines)) from None
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise ConfigurationError(f"The file .env in this folder can't be read: {cause}.") from None
+
+
+def _check_env_file(path: Path, names: set[str]) -> None:
+    """Raises ConfigurationError for a file that python-dotenv would skip, or skip lines of: it only logs them."""
+    if not os.path.lexists(path) or path.is_fifo():  # what a pipe gives can be read only once
+        return
+    try:
+        content = path.read_bytes()
+        text = content.decode()
+    except OSError as error:
+        raise ConfigurationError(f"{path} in this folder can't be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path} in this folder can't be read: line {line} is not UTF-8.") from None
+    broken = [_line_of(binding) for binding in parse_stream(io.StringIO(text)) if _is_broken(binding, names)]
+    if broken:
+        lines = ", ".join(map(str, broken))
+        raise ConfigurationError(
+            f"{path} in this folder can't be used. Each line must read NAME=value, and a quote must end on the line"
+            f" that it begins on. Wrong from here on: line {lines}."
+        )
+
+
+def _is_broken(binding: Binding, names: set[str]) -> bool:
+    if binding.error or binding.key is None:  # None: a comment
+        return binding.error
+    if binding.value is None:
+        return binding.key.upper() in names or not binding.key.isidentifier()  # NAME alone, or NAME:value
+    # A value of several lines is meant for other programs, unless it swallows a setting: then a quote is left open.
+    lines = binding.original.string.strip().splitlines()
+    return len(lines) > 1 and any(_name_in(line) in names for line in lines)
+
+
+def _name_in(line: str) -> str:
+    return line.partition("=")[0].strip().removeprefix("export ").strip().upper()
+
+
+def _line_of(binding: Binding) -> int:
+    before = binding.original.string[: -len(binding.original.string.lstrip())]
+    return binding.original.line + before.count("\n")
 
 
 def signing_key(settings: Settings) -> str:

@@ -1,13 +1,23 @@
-"""The address that the service listens on, and the ports of its workers."""
+"""The address that the service listens on, its connections and certificates, and the ports of its workers."""
 
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import grpc
+import structlog
 from grpc import aio
 
-from killrvideo_grpc.config import Settings
+from killrvideo_grpc.config import Settings, check_tls
+
+# For the calls under way on a connection that has reached its age; the longest ones wait in a full queue of passwords.
+LAST_CALLS_SECONDS = 30
+# Clients with gRPC's usual keepalive of a minute or more are left alone, whether they have calls or not. One that pings
+# more often than this is told so, and loses its connection at its third ping.
+MIN_PING_SECONDS = 30
+
+_log = structlog.get_logger("killrvideo_grpc.listening")
 
 
 class CannotListen(Exception):
@@ -26,8 +36,25 @@ def listen(server: aio.Server, settings: Settings) -> int:
         for probe in _bound(settings):
             probe.close()
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, UnicodeError) as error:  # UnicodeError: the host is no name
         raise _cannot_listen(settings, error) from None
+
+
+def connection_options(settings: Settings) -> list[tuple[str, int]]:
+    """Returns grpcio's options for the port and its connections."""
+    options = [
+        # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
+        ("grpc.so_reuseport", 0),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
+        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if settings.max_connection_age_seconds:
+        options += [
+            ("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000),
+            ("grpc.max_connection_age_grace_ms", LAST_CALLS_SECONDS * 1000),
+        ]
+    return options
 
 
 def free_ports(settings: Settings) -> list[int]:
@@ -38,7 +65,7 @@ def free_ports(settings: Settings) -> list[int]:
         try:
             holders = [held.enter_context(next(_bound(settings))) for _ in range(settings.workers)]
             return [holder.getsockname()[1] for holder in holders]
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise _cannot_listen(settings, error) from None
 
 
@@ -55,13 +82,66 @@ def _bound(settings: Settings) -> Iterator[socket.socket]:
     ):
         bound = socket.socket(family, kind, protocol)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
+        try:
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
         yield bound
 
 
 def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
     if not (settings.tls_cert_file and settings.tls_key_file):
         return None
-    pair = (settings.tls_key_file.read_bytes(), settings.tls_cert_file.read_bytes())
-    client_ca = settings.tls_client_ca_file.read_bytes() if settings.tls_client_ca_file else None
-    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=client_ca is not None)
+    files = _TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    return grpc.dynamic_ssl_server_credentials(
+        files.read(),
+        files.read_if_changed,  # type: ignore[arg-type] # it may return None, says grpcio's documentation
+        require_client_authentication=settings.tls_client_ca_file is not None,
+    )
+
+
+class _TlsFiles:
+    """Certificate, key and CA of clients, which may be replaced while the service runs."""
+
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+        self._certificate, self._key, self._client_ca = certificate, key, client_ca
+        self._versions = self._look()
+
+    def read(self) -> grpc.ServerCertificateConfiguration:
+        pair = (self._key.read_bytes(), self._certificate.read_bytes())
+        client_ca = self._client_ca.read_bytes() if self._client_ca else None
+        return grpc.ssl_server_certificate_configuration([pair], client_ca)
+
+    def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Returns what new connections are to use from now on, or None for what they have used so far.
+
+        grpcio calls this before each handshake, on threads of its own. While only some of the files are replaced, or
+        when they are no good, the old ones stay in use.
+        """
+        versions = self._look()
+        if versions == self._versions:
+            return None
+        try:
+            check_tls(self._certificate, self._key, self._client_ca)
+            changed = self.read()
+        except (OSError, ValueError) as error:
+            self._versions = versions  # said once, not for each connection
+            _log.error("certificate not reloaded", cause=str(error))
+            return None
+        if self._look() != versions:  # replaced while they were read
+            return None
+        self._versions = versions
+        _log.info("certificate reloaded")
+        return changed
+
+    def _look(self) -> list[tuple[int, int] | None]:
+        return [_version(file) for file in (self._certificate, self._key, self._client_ca) if file]
+
+
+def _version(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -16,7 +16,7 @@ from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 from killrvideo_grpc.config import Settings, signing_key
 from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.listening import listen
+from killrvideo_grpc.listening import connection_options, listen
 from killrvideo_grpc.rpc.access import access_table
 from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.health import HealthServicer, StoreHealth
@@ -29,9 +29,12 @@ from killrvideo_grpc.rpc.interceptors.validation import ValidationInterceptor
 from killrvideo_grpc.rpc.reflection import add_reflection, service_descriptors
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
+from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
 from killrvideo_grpc.service.callers import Authenticator
+from killrvideo_grpc.service.directory import Directory
+from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.people import People
 from killrvideo_grpc.service.sessions import Lifetimes, Sessions
 from killrvideo_grpc.service.sweeper import Sweeper
@@ -54,6 +57,8 @@ class UseCases:
     authenticator: Authenticator
     people: People
     sessions: Sessions
+    directory: Directory
+    moderation: Moderation
     passwords: BcryptHasher
 
 
@@ -99,13 +104,26 @@ def open_data_api(settings: Settings) -> "DataApi":
 def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None) -> UseCases:
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
     key = signing_key(settings)
-    access_tokens = JwtAccessTokens(key, settings.algorithm, timedelta(minutes=settings.access_token_expire_minutes))
+    access_tokens = JwtAccessTokens(
+        key,
+        settings.algorithm,
+        timedelta(minutes=settings.access_token_expire_minutes),
+        timedelta(seconds=settings.clock_skew_seconds),
+    )
     lifetimes = Lifetimes(
         idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
     )
     passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads=_cores())
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes)
-    return UseCases(Authenticator(store, access_tokens), People(store, passwords, sessions), sessions, passwords)
+    page_tokens = JwtPageTokens(key)
+    return UseCases(
+        Authenticator(store, access_tokens),
+        People(store, passwords, sessions),
+        sessions,
+        Directory(store, page_tokens),
+        Moderation(store, page_tokens),
+        passwords,
+    )
 
 
 def build_interceptors(
@@ -149,15 +167,20 @@ class UserServer:
         self._server = aio.server(
             interceptors=[chain],
             options=[
-                # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
-                ("grpc.so_reuseport", 0),
                 # As much as the edge accepts; above the soft limit grpcio refuses at random.
                 ("grpc.max_metadata_size", 64 * 1024),
                 ("grpc.absolute_max_metadata_size", 128 * 1024),
+                *connection_options(settings),
             ],
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(
-            UserServicer(self._use_cases.people, self._use_cases.sessions), self._server
+            UserServicer(
+                self._use_cases.people,
+                self._use_cases.sessions,
+                self._use_cases.directory,
+                self._use_cases.moderation,
+            ),
+            self._server,
         )
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])

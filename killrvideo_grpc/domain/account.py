@@ -70,6 +70,11 @@ class Account:
     sessions: Mapping[str, Session] = field(default_factory=dict)
     dead_sessions: frozenset[str] = frozenset()
 
+    @property
+    def is_active_moderator(self) -> bool:
+        """Says whether the account counts as a moderator: a suspended one does not."""
+        return self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
+
     def may_act_as(self, role: Role) -> bool:
         """Says whether one of the account's roles is `role` or above it on the ladder."""
         return not self.roles.isdisjoint(role.sufficient)

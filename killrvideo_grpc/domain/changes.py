@@ -4,13 +4,14 @@ A store applies each change as one atomic operation, together with its event: af
 Registering and deleting an account are not among them; they involve an e-mail claim and have methods of their own.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
-from killrvideo_grpc.domain.account import AccountStatus, Role, Session, now
+from killrvideo_grpc.domain.account import Account, AccountStatus, Role, Session, now
 
 
 class Action(StrEnum):
@@ -32,7 +33,8 @@ class Event:
     """One entry of the audit trail. Holds no secret, and nothing personal beyond ids.
 
     `actor` is the user id of whoever acted, or `cli:<login name>` for an operator. `before` and `after` are short texts
-    such as `viewer` and `viewer,moderator`, or session ids; either can be empty.
+    such as `viewer` and `viewer,moderator`, `active` and `suspended`, or the ids of the sessions that ended; either can
+    be empty. The store fills them in, because it knows what the account was like when the change was applied.
     """
 
     action: Action
@@ -67,7 +69,7 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Raises the generation of a session to `generation`, never lowering it, and sets its `refreshed_date` to `at`.
+    """Raises the generation of a session to `generation` and its `refreshed_date` to `at`, and never lowers either.
 
     Does not bring back a session that has ended.
     """
@@ -94,7 +96,10 @@ class RenewHash:
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Makes `session.credential_id` the current credential, with this hash, and `session` the only session."""
+    """Makes `session.credential_id` the current credential, with this hash, and `session` the only session.
+
+    Of several that replace the same previous credential, one is applied; the others raise InvalidCredentials.
+    """
 
     previous_credential_id: str
     password_hash: str = field(repr=False)
@@ -134,3 +139,38 @@ Change: TypeAlias = (
     | RevokeRole
     | SetStatus
 )
+
+
+def has_effect(change: Change, account: Account) -> bool:
+    """Says whether the change would change the account. If not, nothing has happened and no event is recorded."""
+    match change:
+        case AssignRole(role):
+            return role not in account.roles
+        case RevokeRole(role):
+            return role in account.roles
+        case SetStatus(status):
+            return status is not account.status
+        case EndSessions(session_ids):
+            return not session_ids.isdisjoint(account.sessions)
+        case _:
+            return True
+
+
+def described(event: Event, change: Change, account: Account) -> Event:
+    """Returns the event with what the change does to the account."""
+    match change:
+        case AssignRole(role):
+            return replace(event, before=role_names(account.roles), after=role_names(account.roles | {role}))
+        case RevokeRole(role):
+            return replace(event, before=role_names(account.roles), after=role_names(account.roles - {role}))
+        case SetStatus(status):
+            return replace(event, before=account.status.value, after=status.value)
+        case EndSessions(session_ids):
+            return replace(event, before=",".join(sorted(session_ids & account.sessions.keys())))
+        case _:
+            return event
+
+
+def role_names(roles: Iterable[Role]) -> str:
+    """Lists roles as events have them, in the order of the ladder."""
+    return ",".join(role.value for role in Role if role in set(roles))

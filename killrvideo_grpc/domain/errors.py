@@ -16,6 +16,8 @@ ServiceError
 ├── AccountSuspended
 ├── NoRolesAssigned
 ├── RoleRequired
+├── OwnRole                    moderators must not give up their own role
+├── OwnStatus                  nor change their own status
 ├── LastModerator
 ├── StoreUnavailable           the database is down or refuses
 ├── Overloaded                 more calls than the server can handle
@@ -108,6 +110,14 @@ class RoleRequired(ServiceError):
     def __init__(self, role: Role) -> None:
         super().__init__(role.value)
         self.role = role
+
+
+class OwnRole(ServiceError):
+    """A moderator would lose the role of moderator by their own hand."""
+
+
+class OwnStatus(ServiceError):
+    """A moderator would change the status of their own account."""
 
 
 class LastModerator(ServiceError):

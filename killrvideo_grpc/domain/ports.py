@@ -1,12 +1,27 @@
 """What the service needs from the outside world. `tests/stores` holds the suite that every AccountStore passes."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Event
+from killrvideo_grpc.domain.search import Query
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Part of a list. `next` is where the store goes on, in a form of its own; empty when this is the end.
+
+    A page can be shorter than was asked for, even empty, without being the last one.
+    """
+
+    items: Sequence[T]
+    next: str = ""
 
 
 class AccountStore(Protocol):
@@ -38,18 +53,37 @@ class AccountStore(Protocol):
     async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
         """Applies the change and its event in one atomic step, and returns the account as it is afterwards.
 
-        `account` was read a moment ago; only its identity is relied on. Raises UserNotFound when the account has been
-        deleted meanwhile, and LastModerator when the change would leave no active moderator.
+        Records no event when the change has no effect.
+
+        `account` was read a moment ago; the change applies to what it has become since. Raises UserNotFound when it
+        has been deleted, LastModerator when the change would leave no active moderator, and InvalidCredentials when a
+        new password is to replace one that is no longer the current one.
         """
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
         """Ends all sessions, erases names, e-mail and hashes, frees the address, and makes the id missing for ever.
 
-        Raises UserNotFound when the account has been deleted already, and LastModerator unless `force` is set.
+        Raises UserNotFound when the account has been deleted already, InvalidCredentials when its password has changed
+        since it was read, and LastModerator unless `force` is set.
+        """
+
+    async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
+        """Returns up to `size` accounts that match, in an order of the store's own, from `start` on.
+
+        Following the pages to the end gives every account that was there all the time exactly once.
+        """
+
+    async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
+        """Returns up to `size` events of an account, or of all accounts, newest first, from `start` on.
+
+        The events of an account are complete; among those of all accounts, one may be missing for a moment.
         """
 
     async def sweep(self) -> int:
-        """Finishes what crashed processes left half done; returns how many accounts that were."""
+        """Finishes what crashed processes left half done, and returns how many accounts that were.
+
+        Also makes sure that nothing is left of accounts that were deleted a short time ago.
+        """
 
     async def ping(self) -> None:
         """Returns when the store can answer; raises StoreUnavailable when it can't."""
@@ -110,3 +144,13 @@ class RefreshTokens(Protocol):
 
     def verify(self, token: str) -> RefreshClaims:
         """Returns what the token names. Raises RefreshTokenInvalid for anything that this service did not issue."""
+
+
+class PageTokens(Protocol):
+    """Turns a store's positions into tokens that callers can hold but neither read nor make."""
+
+    def issue(self, position: str, scope: str) -> str:
+        """Returns the token of a position in the list that `scope` names; empty for an empty position."""
+
+    def verify(self, token: str, scope: str) -> str:
+        """Returns the position. Raises InvalidRequest for anything that was not issued for this list."""

@@ -3,16 +3,27 @@
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from killrvideo.user.v1 import session_pb2, user_pb2, user_service_pb2
+from killrvideo.user.v1 import audit_event_pb2, session_pb2, user_pb2, user_service_pb2
 
 from killrvideo_grpc.domain.account import Account, Role, Session
+from killrvideo_grpc.domain.changes import Event
 from killrvideo_grpc.service.sessions import Login
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def to_profile(account: Account) -> user_pb2.PublicProfile:
+    """Describes an account to everybody."""
+    return user_pb2.PublicProfile(
+        user_id=str(account.user_id),
+        first_name=account.first_name,
+        last_name=account.last_name,
+        created_date=to_timestamp(account.created_date),
+    )
+
+
 def to_user(account: Account) -> user_pb2.User:
-    """Describes an account to its owner."""
+    """Describes an account to its owner and to moderators."""
     return user_pb2.User(
         user_id=str(account.user_id),
         first_name=account.first_name,
@@ -55,6 +66,21 @@ def to_session(session: Session, expires_at: datetime, current: bool) -> session
         expires_at=to_timestamp(expires_at),
         user_agent=session.user_agent,
         current=current,
+    )
+
+
+def to_audit_event(event: Event) -> audit_event_pb2.AuditEvent:
+    """Describes an event to moderators."""
+    return audit_event_pb2.AuditEvent(
+        event_id=str(event.event_id),
+        action=event.action.value,
+        actor=event.actor,
+        user_id=str(event.account),
+        reason=event.reason,
+        request_id=event.request_id,
+        before=event.before,
+        after=event.after,
+        created_date=to_timestamp(event.at),
     )
 
 

@@ -16,7 +16,7 @@ V1 = V1ALPHA.replace("v1alpha", "v1")
 
 def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
     """Serves reflection for `services` and for itself."""
-    servicer: Any = reflection.aio.ReflectionServicer([*services, V1ALPHA, V1])
+    servicer: Any = reflection.aio.ReflectionServicer([*services, V1ALPHA, V1], _Symbols())
 
     async def answer(requests: AsyncIterator[Any], context: Context) -> None:
         async for response in servicer.ServerReflectionInfo(requests, context):
@@ -30,6 +30,23 @@ def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
     for name in (V1ALPHA, V1):
         generic: Any = grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler})
         server.add_generic_rpc_handlers((generic,))
+
+
+class _Symbols:
+    """The default pool, for a reflection servicer. Finds methods too, which reflection has to know."""
+
+    def __init__(self) -> None:
+        self._pool: Any = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 # the pool's name
+        """Returns the file with this symbol. Raises KeyError."""
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            return self._pool.FindMethodByName(symbol).containing_service.file
 
 
 def service_descriptors() -> list[Any]:

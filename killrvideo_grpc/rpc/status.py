@@ -49,6 +49,12 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
     errors.RefreshTokenInvalid: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_INVALID"),
     errors.RefreshTokenExpired: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
     errors.RefreshTokenReused: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_REUSED"),
+    errors.OwnRole: Row(
+        Code.FAILED_PRECONDITION, "Moderators can't take the role of moderator from themselves", "OWN_ACCOUNT"
+    ),
+    errors.OwnStatus: Row(
+        Code.FAILED_PRECONDITION, "Moderators can't change the status of their own account", "OWN_ACCOUNT"
+    ),
     errors.LastModerator: Row(Code.FAILED_PRECONDITION, "There must be a moderator", "LAST_MODERATOR"),
     errors.StoreUnavailable: Row(
         Code.UNAVAILABLE, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", retry=True

@@ -5,9 +5,12 @@ from uuid import UUID
 from killrvideo.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 from structlog.contextvars import bind_contextvars
 
+from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
 from killrvideo_grpc.service.callers import Caller
+from killrvideo_grpc.service.directory import Directory
+from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.people import People
 from killrvideo_grpc.service.sessions import Sessions
 
@@ -15,9 +18,11 @@ from killrvideo_grpc.service.sessions import Sessions
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Implements the contract. Failures are raised as domain errors; the errors interceptor answers them."""
 
-    def __init__(self, people: People, sessions: Sessions) -> None:
+    def __init__(self, people: People, sessions: Sessions, directory: Directory, moderation: Moderation) -> None:
         self._people = people
         self._sessions = sessions
+        self._directory = directory
+        self._moderation = moderation
 
     async def Register(
         self, request: user_service_pb2.RegisterRequest, context: Context
@@ -84,6 +89,58 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     ) -> user_service_pb2.DeleteMeResponse:
         await self._people.delete(_caller(), request.password, current_call.get().origin)
         return user_service_pb2.DeleteMeResponse()
+
+    async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Context) -> user_pb2.PublicProfile:
+        return convert.to_profile(await self._directory.get(UUID(request.user_id)))
+
+    async def BatchGetUsers(
+        self, request: user_service_pb2.BatchGetUsersRequest, context: Context
+    ) -> user_service_pb2.BatchGetUsersResponse:
+        found = await self._directory.get_many([UUID(user_id) for user_id in request.user_ids])
+        return user_service_pb2.BatchGetUsersResponse(
+            users=map(convert.to_profile, found.accounts), missing_user_ids=map(str, found.missing)
+        )
+
+    async def SearchUsers(
+        self, request: user_service_pb2.SearchUsersRequest, context: Context
+    ) -> user_service_pb2.SearchUsersResponse:
+        accounts, token = await self._directory.search(request.query, request.page_size, request.page_token)
+        return user_service_pb2.SearchUsersResponse(users=map(convert.to_user, accounts), next_page_token=token)
+
+    async def AssignRole(self, request: user_service_pb2.AssignRoleRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(
+            await self._moderation.assign_role(
+                _caller(), UUID(request.user_id), Role(request.role), request.reason, current_call.get().origin
+            )
+        )
+
+    async def RevokeRole(self, request: user_service_pb2.RevokeRoleRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(
+            await self._moderation.revoke_role(
+                _caller(), UUID(request.user_id), Role(request.role), request.reason, current_call.get().origin
+            )
+        )
+
+    async def SuspendUser(self, request: user_service_pb2.SuspendUserRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(
+            await self._moderation.suspend(_caller(), UUID(request.user_id), request.reason, current_call.get().origin)
+        )
+
+    async def ReinstateUser(self, request: user_service_pb2.ReinstateUserRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(
+            await self._moderation.reinstate(
+                _caller(), UUID(request.user_id), request.reason, current_call.get().origin
+            )
+        )
+
+    async def ListAuditEvents(
+        self, request: user_service_pb2.ListAuditEventsRequest, context: Context
+    ) -> user_service_pb2.ListAuditEventsResponse:
+        user_id = UUID(request.user_id) if request.user_id else None
+        events, token = await self._moderation.events(user_id, request.page_size, request.page_token)
+        return user_service_pb2.ListAuditEventsResponse(
+            events=map(convert.to_audit_event, events), next_page_token=token
+        )
 
 
 def _caller() -> Caller:

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
+from jwt.utils import base64url_decode, base64url_encode
 
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.errors import TokenExpired, TokenInvalid, TokenSubjectInvalid
@@ -20,13 +21,17 @@ REMEMBERED = 8192  # tokens, of about 1 KiB each
 class JwtAccessTokens:
     """Implements `AccessTokens`. Tokens live for `lifetime`, in whole seconds, and only `algorithm` and `key` count.
 
+    A token counts from `clock_skew` before its `nbf` and `iat` on, because the clock of the process that issued it may
+    be ahead. Nothing is added to its `exp`.
+
     Verified tokens are remembered until they expire: checking a signature takes ten times as long as looking one up.
     """
 
-    def __init__(self, key: str, algorithm: str, lifetime: timedelta) -> None:
+    def __init__(self, key: str, algorithm: str, lifetime: timedelta, clock_skew: timedelta) -> None:
         self._key = key
         self._algorithm = algorithm
         self._lifetime = lifetime
+        self._clock_skew = clock_skew
         self._jwt = jwt.PyJWT()
         # The whole token is the key, and failures aren't remembered, so nobody can fill this with forgeries.
         self._decode_once = lru_cache(maxsize=REMEMBERED)(self._decode)
@@ -57,21 +62,36 @@ class JwtAccessTokens:
 
     def _decode(self, token: str) -> tuple[AccessClaims, float]:
         try:
+            _check_spelling(token)
             claims = self._jwt.decode(
                 token,
                 self._key,
                 algorithms=[self._algorithm],
                 audience=AUDIENCE,
                 issuer=ISSUER,
+                leeway=self._clock_skew,  # for exp too, which `verify` checks without
                 options={"require": REQUIRED_CLAIMS, "verify_sub": False},
             )
-            expires = float(claims["exp"])
+            expires, *_ = (_time(claims[name]) for name in ("exp", "iat", "nbf"))
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
         except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
-            # Python's own errors come from odd claims that PyJWT doesn't check, such as an infinite exp.
+            # Python's own errors come from what PyJWT doesn't check, such as an infinite exp.
             raise TokenInvalid from None
         return AccessClaims(_user_id(claims.get("sub")), _session_id(claims["sid"])), expires
+
+
+def _check_spelling(token: str) -> None:
+    """Raises ValueError for a token with padding, odd characters or surplus bits, which base64 decoders overlook."""
+    for segment in token.encode("ascii").split(b"."):
+        if base64url_encode(base64url_decode(segment)) != segment:
+            raise ValueError
+
+
+def _time(value: Any) -> float:
+    if type(value) not in {int, float}:  # PyJWT takes text and booleans too
+        raise TokenInvalid
+    return float(value)
 
 
 def _user_id(subject: Any) -> UUID:

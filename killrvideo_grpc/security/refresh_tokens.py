@@ -1,17 +1,15 @@
 """Refresh tokens: JSON Web Tokens that name a session and a generation, and are stored nowhere."""
 
-import hashlib
-import hmac
 from uuid import UUID
 
 import jwt
 
 from killrvideo_grpc.domain.errors import RefreshTokenInvalid
 from killrvideo_grpc.domain.ports import RefreshClaims
+from killrvideo_grpc.security.keys import derived_key
 
 ALGORITHM = "HS256"
 AUDIENCE = "killrvideo.refresh"
-PURPOSE = b"killrvideo.user.v1 refresh token"
 
 
 class JwtRefreshTokens:
@@ -22,7 +20,7 @@ class JwtRefreshTokens:
     """
 
     def __init__(self, key: str) -> None:
-        self._key = hmac.digest(key.encode(), PURPOSE, hashlib.sha256)
+        self._key = derived_key(key, "refresh token")
         self._jwt = jwt.PyJWT()
 
     def issue(self, claims: RefreshClaims) -> str:

@@ -1,7 +1,7 @@
 """What operators do from the command line, where nobody's token is checked."""
 
 from killrvideo_grpc.domain.account import Account, Role
-from killrvideo_grpc.domain.changes import Action, AssignRole, Event, RevokeRole
+from killrvideo_grpc.domain.changes import Action, AssignRole, Change, Event, RevokeRole, has_effect
 from killrvideo_grpc.domain.errors import UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.service.people import find_credentials
@@ -16,19 +16,17 @@ class Operators:
 
     async def assign_role(self, email: str, role: Role) -> Account:
         """Adds a role to the account with this address. Raises UserNotFound."""
-        account = await self.find(email)
-        if role in account.roles:
-            return account
-        event = self._event(account, Action.ROLE_ASSIGNED, account.roles | {role})
-        return await self._store.apply(account, AssignRole(role), event)
+        return await self._change(email, AssignRole(role), Action.ROLE_ASSIGNED)
 
     async def revoke_role(self, email: str, role: Role, *, force: bool = False) -> Account:
         """Removes a role from the account with this address. Raises UserNotFound, and LastModerator unless forced."""
+        return await self._change(email, RevokeRole(role, force), Action.ROLE_REVOKED)
+
+    async def _change(self, email: str, change: Change, action: Action) -> Account:
         account = await self.find(email)
-        if role not in account.roles:
+        if not has_effect(change, account):
             return account
-        event = self._event(account, Action.ROLE_REVOKED, account.roles - {role})
-        return await self._store.apply(account, RevokeRole(role, force), event)
+        return await self._store.apply(account, change, Event(action, self._actor, account.user_id))
 
     async def find(self, email: str) -> Account:
         """Returns the account with this address, in any spelling. Raises UserNotFound."""
@@ -36,16 +34,3 @@ class Operators:
         if credentials is None:
             raise UserNotFound
         return credentials.account
-
-    def _event(self, account: Account, action: Action, after: frozenset[Role]) -> Event:
-        return Event(
-            action=action,
-            actor=self._actor,
-            account=account.user_id,
-            before=_names(account.roles),
-            after=_names(after),
-        )
-
-
-def _names(roles: frozenset[Role]) -> str:
-    return ",".join(role.value for role in Role if role in roles)

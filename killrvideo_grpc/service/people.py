@@ -21,6 +21,7 @@ from killrvideo_grpc.domain.changes import (
     OpenSession,
     Rename,
     RenewHash,
+    role_names,
 )
 from killrvideo_grpc.domain.errors import (
     InvalidCredentials,
@@ -58,7 +59,7 @@ class People:
             credential_id=uuid4().hex,
         )
         password_hash = await self._passwords.hash(password)
-        event = _event(account, Action.REGISTERED, origin, account.created_date)
+        event = _event(account, Action.REGISTERED, origin, account.created_date, after=role_names(account.roles))
         await self._store.register(account, password_hash, event)
         return account
 
@@ -120,7 +121,8 @@ class People:
     async def delete(self, caller: Caller, password: str, origin: Origin) -> None:
         """Deletes the caller's account. Raises InvalidCredentials and LastModerator."""
         credentials = await self._checked(caller, password)
-        await self._store.delete(credentials.account, _event(caller.account, Action.DELETED, origin, now()))
+        event = _event(caller.account, Action.DELETED, origin, now(), before=role_names(caller.account.roles))
+        await self._store.delete(credentials.account, event)
 
     async def _checked(self, caller: Caller, password: str) -> Credentials:
         credentials = await self._store.get_credentials(caller.account.user_id)
@@ -139,9 +141,18 @@ async def find_credentials(store: AccountStore, email: str) -> Credentials | Non
     return await store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
 
 
-def _event(account: Account, action: Action, origin: Origin, at: datetime) -> Event:
-    actor = str(account.user_id)
-    return Event(action=action, actor=actor, account=account.user_id, request_id=origin.request_id, at=at)
+def _event(
+    account: Account, action: Action, origin: Origin, at: datetime, *, before: str = "", after: str = ""
+) -> Event:
+    return Event(
+        action=action,
+        actor=str(account.user_id),
+        account=account.user_id,
+        request_id=origin.request_id,
+        before=before,
+        after=after,
+        at=at,
+    )
 
 
 def _trimmed(name: str | None) -> str | None:

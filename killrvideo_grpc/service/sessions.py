@@ -11,6 +11,7 @@ from killrvideo_grpc.domain.errors import (
     RefreshTokenExpired,
     RefreshTokenInvalid,
     RefreshTokenReused,
+    UserNotFound,
 )
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
 from killrvideo_grpc.service.callers import Caller, Origin
@@ -90,6 +91,12 @@ class Sessions:
         RefreshTokenExpired, AccountSuspended, and RefreshTokenReused after ending the session.
         """
         claims = self._refresh_tokens.verify(token)
+        try:
+            return await self._refresh(claims, origin)
+        except UserNotFound:  # deleted at this moment
+            raise RefreshTokenInvalid from None
+
+    async def _refresh(self, claims: RefreshClaims, origin: Origin) -> Login:
         account = await self._store.get(claims.user_id)
         while True:
             account, session = self._refreshable(account, claims)
@@ -97,7 +104,7 @@ class Sessions:
                 # Idempotent, so that concurrent calls agree. What counts is the account as it is afterwards.
                 change = RefreshSession(session.session_id, session.generation + 1, now())
                 account = await self._store.apply(account, change)
-                session = account.sessions.get(session.session_id, session)
+                account, session = self._refreshable(account, claims)
                 if session.generation != change.generation:
                     continue
             elif claims.generation < session.generation - 1 or now() - session.refreshed_date > GRACE:
@@ -131,6 +138,5 @@ class Sessions:
             actor=str(account.user_id),
             account=account.user_id,
             request_id=origin.request_id,
-            before=",".join(sorted(session_ids)),
         )
         await self._store.apply(account, EndSessions(frozenset(session_ids)), event)

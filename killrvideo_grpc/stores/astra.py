@@ -6,24 +6,40 @@ from contextlib import asynccontextmanager
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role
-from killrvideo_grpc.domain.changes import AssignRole, Change, Event, RevokeRole, SetStatus
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.changes import (
+    AssignRole,
+    Change,
+    Event,
+    RevokeRole,
+    SetStatus,
+)
+from killrvideo_grpc.domain.errors import (
+    EmailAlreadyRegistered,
+    InvalidCredentials,
+    ServiceError,
+    StoreUnavailable,
+    UserNotFound,
+)
+from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import (
+    came_first,
     deletion,
     document_id,
-    erasure,
-    is_deleted,
+    is_projected,
     new_document,
     read_account,
     read_credentials,
-    shows_moderator,
     update_for,
 )
+from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background
-from killrvideo_grpc.stores.data_api import DataApi, Document, Update
+from killrvideo_grpc.stores.data_api import DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import AlreadyExists
-from killrvideo_grpc.stores.email_claims import EmailClaims, claim_id, owner_of
+from killrvideo_grpc.stores.email_claims import EmailClaims, owner_of
+from killrvideo_grpc.stores.histories import read_state
 from killrvideo_grpc.stores.joined_reads import JoinedReads
 from killrvideo_grpc.stores.moderators import Moderators
 from killrvideo_grpc.stores.projections import Projections
@@ -38,6 +54,7 @@ class AstraStore:
         self._claims = EmailClaims(api)
         self._moderators = Moderators(api)
         self._projections = Projections(api, self._claims)
+        self._lists = AstraLists(api)
         self._repairs = Repairs(api)
         self._background = Background()
 
@@ -76,43 +93,50 @@ class AstraStore:
         return {account.user_id: account for account in accounts if account}
 
     async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
-        user_id, update = account.user_id, update_for(change, event)
+        user_id = account.user_id
+        is_settled = True
         async with self._api.within("apply"):
             match change:
                 case AssignRole(Role.MODERATOR) | SetStatus(AccountStatus.ACTIVE):
-                    document = await self._change(user_id, update, event)
-                    if shows_moderator(document):
+                    changed, document = await self._change(user_id, change, event)
+                    if changed.is_active_moderator:
                         await self._try(self._moderators.settle(user_id, counts=True))
-                    is_settled = True
                 case RevokeRole(Role.MODERATOR) | SetStatus():
                     force = isinstance(change, RevokeRole) and change.force
                     async with self._letting_go(account, force=force):
-                        document = await self._change(user_id, update, event)
+                        changed, document = await self._change(user_id, change, event)
                     # Somebody may have promoted the account meanwhile, and counted it before we wrote.
                     is_settled = await self._try(self._moderators.settle(user_id, counts=False))
                 case _:
-                    document = await self._change(user_id, update, event)
-                    is_settled = True
+                    changed, document = await self._change(user_id, change, event)
         # As long as the guard may count one who is no moderator, the account stays pending, for a sweep to find it.
-        if is_settled and "pending" in update.get("$set", {}):
+        if is_settled and is_projected(change, event):
             self._project(document)
-        return _existing(document)
+        return changed
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        user_id, claim = account.user_id, claim_id(account.email)
+        user_id = account.user_id
         async with self._api.within("delete"):
             async with self._letting_go(account, force=force):
-                before = await self._api.update_document(document_id(user_id), deletion(event, claim), image="before")
-            if before is None:
-                raise UserNotFound
-            if before.get("deletions", [str(event.event_id)])[0] != str(event.event_id):
-                await self._try(self._erase(user_id, event))
-                raise UserNotFound
-            is_settled = Role.MODERATOR not in before["roles"] or await self._try(self._moderators.settle(user_id))
+                document = await self._api.update_document(
+                    document_id(user_id), deletion(account, event), image="after"
+                )
+                if document is None:
+                    raise UserNotFound
+                decision = successions.read(document).deletion
+                if decision is None or decision.event_id != str(event.event_id):
+                    self._project(document)
+                    raise UserNotFound if decision else InvalidCredentials
             # The account is gone. A sweep does what fails from here on.
-            is_released = await self._try(self._claims.release(claim, user_id))
-        if is_settled and is_released:
-            self._background.start("project", lambda: self._project_released(user_id))
+            if Role.MODERATOR in read_state(document).roles:
+                await self._try(self._moderators.settle(user_id, counts=False))
+            await self._try(self._projections.project(document))
+
+    async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
+        return await self._lists.search(query, size, start)
+
+    async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
+        return await self._lists.events(user_id, size, start)
 
     async def sweep(self) -> int:
         return await self._repairs.sweep()
@@ -125,20 +149,22 @@ class AstraStore:
         self._reads.close()
         await self._api.close()
 
-    async def _change(self, user_id: UUID, update: Update, event: Event | None) -> Document:
+    async def _change(self, user_id: UUID, change: Change, event: Event | None) -> tuple[Account, Document]:
+        """Applies a change; returns the account as it is afterwards, and its document."""
+        update = update_for(change, event)
         document = await self._api.update_document(document_id(user_id), update, image="after")
+        changed = read_account(document)
         if document is None:
             raise UserNotFound
-        if is_deleted(document):
-            # It was deleted at the same moment, and has what was just written to it. A tombstone keeps nothing.
-            await self._try(self._erase(user_id, event))
+        if changed is None:
+            # It was deleted a moment ago, and has what was just written to it.
+            ineffective = event.event_id if event else None
+            await self._try(self._projections.project(document, ineffective=ineffective))
             raise UserNotFound
-        return document
-
-    async def _erase(self, user_id: UUID, event: Event | None) -> None:
-        document = await self._api.update_document(document_id(user_id), erasure(event), image="after")
-        if document:
+        if not came_first(change, document):
             self._project(document)
+            raise InvalidCredentials
+        return changed, document
 
     @asynccontextmanager
     async def _letting_go(self, account: Account, *, force: bool) -> AsyncIterator[None]:
@@ -146,7 +172,7 @@ class AstraStore:
         was_moderator = await self._moderators.let_go(account, force=force)
         try:
             yield
-        except (StoreUnavailable, asyncio.CancelledError):
+        except (ServiceError, asyncio.CancelledError):
             if was_moderator:  # and may still be one
                 self._background.start("count moderator", lambda: self._moderators.settle(account.user_id))
             raise
@@ -161,15 +187,3 @@ class AstraStore:
 
     def _project(self, document: Document) -> None:
         self._background.start("project", lambda: self._projections.project(document))
-
-    async def _project_released(self, user_id: UUID) -> None:
-        document = await self._api.find_document(document_id(user_id))
-        if document:
-            await self._projections.project({**document, "releasing": None})
-
-
-def _existing(document: Document) -> Account:
-    account = read_account(document)
-    if account is None:
-        raise UserNotFound
-    return account

@@ -7,7 +7,7 @@ from uuid import UUID
 import structlog
 
 from killrvideo_grpc.domain.account import now
-from killrvideo_grpc.stores.account_documents import PREFIX, is_deleted, shows_moderator, user_id_of
+from killrvideo_grpc.stores.account_documents import PREFIX, is_deleted, is_erased, shows_moderator, user_id_of
 from killrvideo_grpc.stores.data_api import DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from killrvideo_grpc.stores.email_claims import CLAIM_PREFIX, EmailClaims, owner_of
@@ -44,11 +44,14 @@ class Repairs:
         self._moderators = Moderators(api)
         self._projections = Projections(api, self._claims)
 
-    async def sweep(self) -> int:
-        """Finishes the accounts that are marked `pending`, and returns how many those were."""
+    async def sweep(self, at: datetime | None = None) -> int:
+        """Finishes the accounts that are marked `pending`, and returns how many those were.
+
+        Accounts that were deleted in the last minutes are erased once more, and don't count.
+        """
         repaired = Repaired()
         async for page in self._api.document_pages({"pending": True}):
-            await self._finish(page, repaired, now())
+            await self._finish(page, repaired, at or now())
         if repaired.finished or repaired.orphans:
             _log.info("swept", count=repaired.finished, orphans=repaired.orphans)
         return repaired.finished
@@ -77,11 +80,13 @@ class Repairs:
             repaired.moderators += 1
 
     async def _free_claims(self, page: list[Document], repaired: Repaired) -> None:
-        # An account is written before its claim, so one that is missing was removed, and will not come back.
+        # An account is written before its claim, so one that is missing was removed, and will not come back. One that
+        # was deleted released its address, and may own it again if a request that claimed it was carried out late.
         owners = {owner: claim["_id"] for claim in page if (owner := owner_of(claim["log"]))}
         found = await self._api.find_documents([PREFIX + owner for owner in owners]) if owners else {}
         for owner, claim in owners.items():
-            if PREFIX + owner not in found:
+            account = found.get(PREFIX + owner)
+            if account is None or is_deleted(account):
                 await self._claims.release(claim, UUID(owner))
                 repaired.claims += 1
 
@@ -107,8 +112,8 @@ class Repairs:
             await self._moderators.settle(user_id, counts=False)
             repaired.moderators += 1
         if document.get("pending"):
-            await self._projections.project(document)
-            repaired.finished += 1
+            await self._projections.project(document, at=at)
+            repaired.finished += not is_erased(document)
 
     async def _is_registered(self, document: Document) -> bool:
         # A new account that has not claimed its address is under way, or was left by a crash. Neither gets a row.

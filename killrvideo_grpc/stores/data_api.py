@@ -155,6 +155,18 @@ class DataApi:
         """Deletes a row, if it exists."""
         await self._call("delete row", lambda: self.tables[table].delete_one(key))
 
+    async def row_page(
+        self, table: str, condition: Row, state: str | None = None, *, columns: Collection[str] | None = None
+    ) -> tuple[list[Row], str | None]:
+        """Reads up to 50 rows that meet the condition, from the page state on, and the state of the next page."""
+        projection = dict.fromkeys(columns, True) if columns else None
+        options: dict[str, Any] = {"initial_page_state": state} if state else {}
+        page = await self._call(
+            "find page",
+            lambda: self.tables[table].find(condition, projection=projection, **options).fetch_next_page(),
+        )
+        return page.results, page.next_page_state
+
     async def ask(self, name: str, request: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """Sends a request of the caller's, once. It may take `seconds`, or `max_wait`."""
         async with self.within(name, seconds):

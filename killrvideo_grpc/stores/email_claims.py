@@ -77,4 +77,6 @@ class EmailClaims:
 
     async def release(self, key: str, user_id: UUID) -> None:
         """Frees the address whose claim has this `_id`, if the account owns it. May be repeated."""
-        await self._api.update_document(key, {"$push": {"log": f"release:{user_id}"}}, image="after")
+        found = await self._api.find_document(key)
+        if found and owner_of(found["log"]) == str(user_id):
+            await self._api.update_document(key, {"$push": {"log": f"release:{user_id}"}}, image="after")

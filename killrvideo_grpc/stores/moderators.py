@@ -12,7 +12,7 @@ from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.errors import LastModerator
-from killrvideo_grpc.stores.account_documents import document_id, is_moderator, shows_moderator
+from killrvideo_grpc.stores.account_documents import document_id, shows_moderator
 from killrvideo_grpc.stores.data_api import DataApi, Document
 
 GUARD = "guard:moderators"
@@ -37,7 +37,7 @@ class Moderators:
         """
         before = await self._discount(account.user_id)
         # `before` alone won't do: a moderator may not be counted yet, and a repeated request sees its own work.
-        was_moderator = is_moderator(account) or str(account.user_id) in before
+        was_moderator = account.is_active_moderator or str(account.user_id) in before
         if was_moderator and not force and not before - {str(account.user_id)}:
             await self.settle(account.user_id, counts=True)
             raise LastModerator

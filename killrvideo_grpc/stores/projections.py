@@ -1,14 +1,29 @@
 """Projections: what is derived from an account's document and never read for a decision, written after each change.
 
 They are the account's row in `users`, its events in `account_events` and `events_by_day`, and, for a deleted account,
-the release of its address. A document is `pending` until all of that is done.
+the release of its address. A document is `pending` until all of that is done, and a deleted account for some minutes
+more (`account_documents.SETTLING`).
 """
 
-from killrvideo_grpc.domain.changes import Event
-from killrvideo_grpc.stores.account_documents import ERASED, ERASED_FIELDS, is_deleted, read_outbox, user_id_of
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, Row, Update
-from killrvideo_grpc.stores.email_claims import EmailClaims
+from datetime import datetime
+from uuid import UUID
 
+from killrvideo_grpc.domain.account import now
+from killrvideo_grpc.domain.changes import Event
+from killrvideo_grpc.domain.search import prefixes
+from killrvideo_grpc.stores.account_documents import (
+    clearing,
+    is_deleted,
+    is_erased,
+    read_outbox,
+    user_id_of,
+)
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, Row
+from killrvideo_grpc.stores.email_claims import EmailClaims
+from killrvideo_grpc.stores.histories import read_state
+
+# The partition of events_by_day that lists the days: a row for each day that may have events.
+DAYS = "days"
 ROUNDS = 5  # an account that changes faster than we write stays pending, and the sweep takes it up
 
 
@@ -18,17 +33,19 @@ class Projections:
     def __init__(self, api: DataApi, claims: EmailClaims) -> None:
         self._api = api
         self._claims = claims
+        self._listed_days: set[str] = set()
 
-    async def project(self, document: Document) -> None:
-        """Writes what derives from the document, which was read a moment ago, and clears its marks.
+    async def project(self, document: Document, *, ineffective: UUID | None = None, at: datetime | None = None) -> None:
+        """Writes what derives from the document, which was read a moment ago, and clears it of what it no longer needs.
 
         If the account changed meanwhile, somebody may have written our older state over a newer one, so the mark is set
-        again and the work is repeated with the account as it is then.
+        again and the work is repeated with the account as it is then. `ineffective` is the id of an event whose change
+        came too late to have an effect, and `at` is the present unless given.
         """
         for _ in range(ROUNDS):
-            events = read_outbox(document)
-            await self._write(document, events)
-            before = await self._api.update_document(document["_id"], _clearing(document, events), image="before")
+            await self._write(document, ineffective)
+            update = clearing(document, at or now())
+            before = await self._api.update_document(document["_id"], update, image="before")
             if before is None or before["version"] == document["version"]:
                 return
             after = await self._api.update_document(document["_id"], {"$set": {"pending": True}}, image="after")
@@ -36,26 +53,29 @@ class Projections:
                 return
             document = after
 
-    async def _write(self, document: Document, events: list[Event]) -> None:
-        user_id = user_id_of(document)
+    async def _write(self, document: Document, ineffective: UUID | None) -> None:
+        user_id, events = user_id_of(document), read_outbox(document)
         if not is_deleted(document):
             await self._api.insert_row(USERS, _row(document))
         else:
             await self._api.delete_row(USERS, {"userid": user_id})
-            if claim := document.get("releasing"):
+            if claim := document.get("claim"):
                 await self._claims.release(claim, user_id)
+            if is_erased(document):
+                events = []  # what still comes is of changes that came too late
         for event in events:
-            await self._api.insert_row(ACCOUNT_EVENTS, _event_row(event))
-            await self._api.insert_row(EVENTS_BY_DAY, {"day": f"{event.at:%Y-%m-%d}", **_event_row(event)})
+            if event.event_id != ineffective:
+                await self._api.insert_row(ACCOUNT_EVENTS, _event_row(event))
+                day = f"{event.at:%Y-%m-%d}"
+                await self._list_day(day, event.at)
+                await self._api.insert_row(EVENTS_BY_DAY, {"day": day, **_event_row(event)})
 
-
-def _clearing(document: Document, events: list[Event]) -> Update:
-    # Only what was written is cleared: an event that came later stays.
-    fields = ["pending", *(f"outbox.{event.event_id}" for event in events)]
-    if not is_deleted(document):
-        return {"$unset": dict.fromkeys(fields, "")}
-    # A change that raced with the deletion, and crashed before it could take back what it wrote, may have left traces.
-    return {"$set": ERASED, "$unset": dict.fromkeys([*fields, "releasing", *ERASED_FIELDS], "")}
+    async def _list_day(self, day: str, at: datetime) -> None:
+        if day not in self._listed_days:
+            midnight = at.replace(hour=0, minute=0, second=0, microsecond=0)
+            row = {"day": DAYS, "at": midnight, "event_id": UUID(int=0), "action": day}
+            await self._api.insert_row(EVENTS_BY_DAY, row)
+            self._listed_days.add(day)
 
 
 def _row(document: Document) -> Row:
@@ -64,8 +84,9 @@ def _row(document: Document) -> Row:
         "email": document["email"],
         "firstname": document["firstname"],
         "lastname": document["lastname"],
-        "account_status": document["status"],
+        "account_status": read_state(document).status.value,
         "created_date": document["created_date"],
+        "search_terms": prefixes(document["email"], document["firstname"], document["lastname"]),
     }
     # No date is left out rather than written as null, which would leave a tombstone in Cassandra at each registration.
     return row | {name: document[name] for name in ("last_login_date",) if name in document}

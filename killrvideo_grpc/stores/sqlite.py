@@ -3,18 +3,20 @@
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Event
-from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
+from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import sqlite_changes, sqlite_rows
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite_schema import migrate
-from killrvideo_grpc.stores.sqlite_writer import MAX_WAIT, Writer
+from killrvideo_grpc.stores.sqlite_worker import MAX_WAIT, Worker
 
 ACCOUNTS_AT_ONCE = 20  # with 20 sessions each, 2 ms of the event loop
 
@@ -25,7 +27,8 @@ T = TypeVar("T")
 class SqliteStore:
     """Implements `AccountStore`. Makes the file, readable by its owner only, and its folder where they are missing.
 
-    Reads take some microseconds and run on the event loop. Writes run on one thread, each in a transaction.
+    Reads take some microseconds and run on the event loop, except for searches, which have a thread. Writes run on
+    another thread, each in a transaction.
 
     Raises UnusableStore when the file can't be opened, is not ours, or is too new.
     """
@@ -38,10 +41,13 @@ class SqliteStore:
                 migrate(connection, MAX_WAIT)
                 self._file.close_to_others()  # now that it is known to be ours
                 self._reader = self._file.connect(max_wait=0)  # waiting would stop the event loop
-                stack.pop_all()  # nothing failed: the writer closes it
+                stack.callback(self._reader.close)
+                searching = self._file.connect(MAX_WAIT)
+                stack.pop_all()  # nothing failed: `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        self._writer = Writer(self._file, connection)
+        self._writer = Worker(self._file, connection)
+        self._searcher = Worker(self._file, searching)
 
     async def register(self, account: Account, password_hash: str, event: Event) -> None:
         await self._writer.write(sqlite_changes.register, account, password_hash, event)
@@ -66,9 +72,18 @@ class SqliteStore:
         return await self._writer.write(sqlite_changes.apply, account.user_id, change, event)
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        await self._writer.write(sqlite_changes.delete, account.user_id, event, force=force)
+        await self._writer.write(sqlite_changes.delete, account, event, force=force)
+        with suppress(StoreUnavailable):  # the next sweep does it
+            await self._writer.truncate_log()
+
+    async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
+        return await self._searcher.read(sqlite_rows.search, (query, size, start))
+
+    async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
+        return await self._read(sqlite_rows.find_events, (user_id, size, start))
 
     async def sweep(self) -> int:
+        await self._writer.truncate_log()
         return 0  # each change is one transaction, so nothing is ever half done
 
     async def ping(self) -> None:
@@ -80,6 +95,7 @@ class SqliteStore:
 
     async def close(self) -> None:
         self._reader.close()  # first, because whoever closes the last connection works on the file
+        await self._searcher.close()
         await self._writer.close()
 
     async def _read(self, query: Callable[[sqlite3.Connection, K], T], key: K) -> T:

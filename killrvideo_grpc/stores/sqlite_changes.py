@@ -17,13 +17,18 @@ from killrvideo_grpc.domain.changes import (
     RenewHash,
     RevokeRole,
     SetStatus,
+    described,
+    has_effect,
 )
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, LastModerator, UserNotFound
+from killrvideo_grpc.domain.search import terms
 from killrvideo_grpc.stores.sqlite_rows import (
     ACCOUNT_COLUMNS,
     DELETED,
+    EVENT_COLUMNS,
     SESSION_COLUMNS,
     account_row,
+    event_row,
     find_account,
     session_row,
     to_millis,
@@ -39,6 +44,7 @@ _INSERT_ACCOUNT = (
 _INSERT_SESSION = (
     f"INSERT INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
 )
+_INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES (?{', ?' * (len(EVENT_COLUMNS) - 1)})"
 # The condition is the one of the index active_moderators.
 _ACTIVE_MODERATORS = "SELECT userid FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"')"
 
@@ -51,24 +57,37 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
         if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
             raise
         raise EmailAlreadyRegistered from None
+    _index(connection, account)
     _record(connection, event)
 
 
 def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: Event | None) -> Account:
-    """Applies a change and returns the account as it is afterwards. Raises UserNotFound and LastModerator."""
+    """Applies a change and returns the account as it is afterwards.
+
+    Raises UserNotFound, LastModerator and InvalidCredentials.
+    """
     account = _existing(connection, user_id)
     if isinstance(change, _SessionChange):
-        _change_sessions(connection, user_id, change)
+        _change_sessions(connection, account, change)
     else:
         _change_account(connection, account, change)
-    if event:
-        _record(connection, event)
-    return _existing(connection, user_id)
+    if event and has_effect(change, account):
+        _record(connection, described(event, change, account))
+    changed = _existing(connection, user_id)
+    if isinstance(change, Rename):
+        _index(connection, changed)
+    return changed
 
 
-def delete(connection: sqlite3.Connection, user_id: UUID, event: Event, *, force: bool) -> None:
-    """Leaves nothing of an account but its id and dates. Raises UserNotFound and LastModerator."""
+def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force: bool) -> None:
+    """Leaves nothing of an account but its id and dates.
+
+    Raises UserNotFound, LastModerator, and InvalidCredentials when its password has changed since it was `seen`.
+    """
+    user_id = seen.user_id
     account = _existing(connection, user_id)
+    if account.credential_id != seen.credential_id:
+        raise InvalidCredentials
     if not force:
         _leave_a_moderator(connection, account)
     connection.execute(
@@ -77,6 +96,7 @@ def delete(connection: sqlite3.Connection, user_id: UUID, event: Event, *, force
         (DELETED, str(user_id)),
     )
     _delete_sessions(connection, user_id)
+    connection.execute("DELETE FROM search_terms WHERE userid = ?", (str(user_id),))
     _record(connection, event)
 
 
@@ -103,7 +123,8 @@ def _change_account(connection: sqlite3.Connection, account: Account, change: _A
             assert_never(change)
 
 
-def _change_sessions(connection: sqlite3.Connection, user_id: UUID, change: _SessionChange) -> None:
+def _change_sessions(connection: sqlite3.Connection, account: Account, change: _SessionChange) -> None:
+    user_id = account.user_id
     match change:
         case OpenSession(session, removed):
             _end_sessions(connection, user_id, removed)
@@ -111,13 +132,15 @@ def _change_sessions(connection: sqlite3.Connection, user_id: UUID, change: _Ses
             _update(connection, user_id, "last_login_date = ?", to_millis(session.created_date))
         case RefreshSession(session_id, generation, at):
             connection.execute(
-                "UPDATE sessions SET generation = max(generation, ?), refreshed_date = ?"
+                "UPDATE sessions SET generation = max(generation, ?), refreshed_date = max(refreshed_date, ?)"
                 " WHERE userid = ? AND session_id = ?",
                 (generation, to_millis(at), str(user_id), session_id),
             )
         case EndSessions(session_ids):
             _end_sessions(connection, user_id, session_ids)
         case ChangePassword():
+            if account.credential_id != change.previous_credential_id:
+                raise InvalidCredentials
             hashed, session = change.password_hash, change.session
             _update(connection, user_id, "credential_id = ?, hashed_password = ?", session.credential_id, hashed)
             _delete_sessions(connection, user_id)
@@ -135,7 +158,7 @@ def _existing(connection: sqlite3.Connection, user_id: UUID) -> Account:
 
 def _leave_a_moderator(connection: sqlite3.Connection, account: Account) -> None:
     """Raises LastModerator where this account is the only active moderator."""
-    if account.status is AccountStatus.ACTIVE and Role.MODERATOR in account.roles:
+    if account.is_active_moderator:
         others = connection.execute(f"{_ACTIVE_MODERATORS} AND userid != ? LIMIT 1", (str(account.user_id),))
         if not others.fetchall():
             raise LastModerator
@@ -163,19 +186,12 @@ def _delete_sessions(connection: sqlite3.Connection, user_id: UUID) -> None:
     connection.execute("DELETE FROM sessions WHERE userid = ?", (str(user_id),))
 
 
+def _index(connection: sqlite3.Connection, account: Account) -> None:
+    user_id = str(account.user_id)
+    connection.execute("DELETE FROM search_terms WHERE userid = ?", (user_id,))
+    rows = [(term, user_id) for term in terms(account.email, account.first_name, account.last_name)]
+    connection.executemany("INSERT INTO search_terms (term, userid) VALUES (?, ?)", rows)
+
+
 def _record(connection: sqlite3.Connection, event: Event) -> None:
-    connection.execute(
-        "INSERT INTO events (event_id, at, account, action, actor, reason, request_id, before, after)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            str(event.event_id),
-            to_millis(event.at),
-            str(event.account),
-            event.action,
-            event.actor,
-            event.reason,
-            event.request_id,
-            event.before,
-            event.after,
-        ),
-    )
+    connection.execute(_INSERT_EVENT, event_row(event))

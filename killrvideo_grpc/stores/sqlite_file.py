@@ -36,9 +36,8 @@ class DatabaseFile:
         )
         with ExitStack() as stack:
             stack.callback(connection.close)
-            # What was answered OK survives a power cut too, and what was deleted can't be found in the file.
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA secure_delete = ON")
+            connection.execute("PRAGMA synchronous = FULL")  # what was answered OK survives a power cut
+            connection.execute("PRAGMA secure_delete = ON")  # what was deleted is overwritten
             stack.pop_all()  # nothing failed: whoever asked for the connection closes it
         return connection
 

@@ -9,11 +9,17 @@ from typing import Any
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, Session, normal_email, read_roles, read_status
+from killrvideo_grpc.domain.changes import Action, Event
+from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.search import Query
 
 DELETED = "deleted"  # the account_status of what is left of a deleted account, which no statement here finds
 
+CANDIDATES = 100  # accounts looked at at once in a search
+LAST_CHARACTER = chr(0x10FFFF)  # after all that a term can go on with
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_COLUMNS = ("session_id", "credential_id", "generation", "created_date", "refreshed_date", "user_agent")
+EVENT_COLUMNS = ("at", "event_id", "account", "action", "actor", "reason", "request_id", "before", "after")
 ACCOUNT_COLUMNS = (
     "userid",
     "email",
@@ -70,6 +76,48 @@ def probe(connection: sqlite3.Connection, _: None) -> None:
     connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
 
 
+def search(connection: sqlite3.Connection, question: tuple[Query, int, str]) -> Page[Account]:
+    """Reads up to so many accounts that match a query, by user id, behind the one that the position names."""
+    query, size, start = question
+    found: list[Account] = []
+    while len(found) <= size and not query.is_hopeless:
+        ids = [row[0] for row in connection.execute(*_selection(query, start))]
+        accounts = find_accounts(connection, [UUID(user_id) for user_id in ids])
+        candidates = (accounts[UUID(user_id)] for user_id in ids if UUID(user_id) in accounts)
+        found += [account for account in candidates if query.matches(account)]
+        if len(ids) < CANDIDATES:
+            break
+        start = ids[-1]
+    return Page(found[:size], str(found[size - 1].user_id) if len(found) > size else "")
+
+
+def _selection(query: Query, start: str) -> tuple[str, list[str | int]]:
+    conditions, values = ["userid > ?", f"account_status != '{DELETED}'"], list[str | int]([start])
+    for term in query.terms:
+        conditions.append("userid IN (SELECT userid FROM search_terms WHERE term >= ? AND term < ?)")
+        values += [term, term + LAST_CHARACTER]
+    statement = f"SELECT userid FROM accounts WHERE {' AND '.join(conditions)} ORDER BY userid LIMIT ?"
+    return statement, [*values, CANDIDATES]
+
+
+def find_events(connection: sqlite3.Connection, question: tuple[UUID | None, int, str]) -> Page[Event]:
+    """Reads up to so many events of an account, or of all, newest first, behind the one that the position names."""
+    user_id, size, start = question
+    conditions, values = list[str](), list[str | int]()
+    if user_id:
+        conditions, values = ["account = ?"], [str(user_id)]
+    if start:
+        at, event_id = start.split(":")
+        conditions.append("(at, event_id) < (?, ?)")
+        values += [int(at), event_id]
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    statement = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY at DESC, event_id DESC LIMIT ?"
+    rows = connection.execute(statement, [*values, size + 1]).fetchall()
+    return Page(
+        [_event(row) for row in rows[:size]], ":".join(map(str, rows[size - 1][:2])) if len(rows) > size else ""
+    )
+
+
 def account_row(account: Account) -> Row:
     """Returns the account as values of ACCOUNT_COLUMNS."""
     return (
@@ -94,6 +142,21 @@ def session_row(session: Session) -> Row:
         to_millis(session.created_date),
         to_millis(session.refreshed_date),
         session.user_agent,
+    )
+
+
+def event_row(event: Event) -> Row:
+    """Returns the event as values of EVENT_COLUMNS."""
+    return (
+        to_millis(event.at),
+        str(event.event_id),
+        str(event.account),
+        event.action,
+        event.actor,
+        event.reason,
+        event.request_id,
+        event.before,
+        event.after,
     )
 
 
@@ -125,6 +188,14 @@ def _account(user_id: UUID, rows: list[Row]) -> Account:
         credential_id=credential,
         sessions=sessions,
         dead_sessions=frozenset(dead_sessions),
+    )
+
+
+def _event(row: Row) -> Event:
+    at, event_id, account, action, *texts = row
+    actor, reason, request_id, before, after = texts
+    return Event(
+        Action(action), actor, UUID(account), reason, request_id, before, after, _to_datetime(at), UUID(event_id)
     )
 
 

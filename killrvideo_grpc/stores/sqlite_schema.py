@@ -1,9 +1,11 @@
 """The schema of the SQLite file and its migrations. Its version is the file's `user_version`."""
 
+import json
 import sqlite3
 import time
 
 from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.domain.search import terms
 from killrvideo_grpc.stores.sqlite_file import transaction
 
 APPLICATION_ID = 0x4B56_5553  # "KVUS", so that a database of something else is not taken for ours
@@ -61,6 +63,22 @@ MIGRATIONS = (
         """,
         "CREATE INDEX events_of_account ON events (account, at, event_id)",
     ),
+    # 2: the words that accounts are searched by.
+    (
+        """
+        CREATE TABLE search_terms (
+            term TEXT NOT NULL,
+            userid TEXT NOT NULL,
+            PRIMARY KEY (term, userid)
+        ) WITHOUT ROWID
+        """,
+        "CREATE INDEX search_terms_of_account ON search_terms (userid)",
+        """
+        INSERT INTO search_terms (term, userid)
+        SELECT terms.value, userid FROM accounts, json_each(search_terms(email, firstname, lastname)) AS terms
+        WHERE account_status != 'deleted'
+        """,
+    ),
 )
 
 
@@ -73,12 +91,17 @@ def migrate(connection: sqlite3.Connection, seconds: float) -> None:
         if _version(connection) == len(MIGRATIONS):
             return
     _use_write_ahead_log(connection, time.monotonic() + seconds)
+    connection.create_function("search_terms", 3, _search_terms)
     with transaction(connection, "BEGIN IMMEDIATE"):
         for statements in MIGRATIONS[_version(connection) :]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+
+def _search_terms(email: str, first_name: str, last_name: str) -> str:
+    return json.dumps(sorted(terms(email, first_name, last_name)))
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:

@@ -1,5 +1,6 @@
 """The installed command, as people and scripts use it."""
 
+import ctypes
 import re
 import sqlite3
 import subprocess
@@ -12,9 +13,11 @@ from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support.accounts import PASSWORD
-from tests.support.process import BIN, run, running
+from tests.support.ports import free_port
+from tests.support.process import BIN, COMMAND, environment, run, running
 from tests.support.settings import KEY
 
+PR_CAPBSET_DROP = 24
 ROOT = Path(__file__).parents[2]
 ANN = RegisterRequest(email="ann@example.org", password=PASSWORD, first_name="Ann", last_name="Lee")
 
@@ -92,11 +95,37 @@ def test_roles_in_the_wrong_folder_make_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="takes root's rights away with Linux's capabilities")
+def test_roles_where_the_folder_can_not_be_read(tmp_path: Path) -> None:
+    folder = tmp_path / "private"
+    folder.mkdir(mode=0)
+    done = subprocess.run(
+        [COMMAND, "roles", "list", "ann@example.org"],
+        cwd=tmp_path,
+        env=environment(folder),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        preexec_fn=without_root_rights,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "can't be reached: Permission denied. Run this as the user who runs the service." in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_roles_with_a_path_that_is_none(tmp_path: Path) -> None:
+    done = run(tmp_path, "roles", "list", "ann@example.org", SQLITE_PATH="x" * 300)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "can't be reached: File name too long" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_an_env_file_that_is_not_text(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_bytes(b"PROJECT_NAME=\xff\xfe\n")
+    (tmp_path / ".env").write_bytes(b"STORE=sqlite\nPROJECT_NAME=\xff\xfe\n")
     done = run(tmp_path, "config", "check")
     assert (done.returncode, done.stdout) == (1, "")
-    assert ".env in this folder can't be read: it is not UTF-8" in done.stderr
+    assert ".env in this folder can't be read: line 2 is not UTF-8" in done.stderr
 
 
 def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None:
@@ -111,12 +140,20 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
     ("changes", "messages"),
     [
         ({"SECRET_KEY": "short", "GRPC_PORT": "99999", "STORE": "paper"}, ["SECRET_KEY", "GRPC_PORT", "STORE"]),
-        ({"GRPC_HOST": "203.0.113.1"}, ["203.0.113.1:0: Cannot assign requested address"]),
+        ({"GRPC_HOST": "203.0.113.1", "ALLOW_INSECURE": "1"}, ["203.0.113.1:0: Cannot assign requested address"]),
+        ({"GRPC_HOST": "no..name"}, ["no..name:0: the address can't be used"]),
+        (
+            {"GRPC_HOST": "0.0.0.0", "SQLITE_PATH": " "},
+            ["ALLOW_INSECURE: GRPC_HOST is not a loop", "SQLITE_PATH: must"],
+        ),
         ({"SQLITE_PATH": "/proc/nowhere/killrvideo.db"}, ["/proc/nowhere/killrvideo.db: No such file or directory"]),
         ({"SQLITE_PATH": str(ROOT / "README.md")}, ["README.md: file is not a database"]),
         ({"SQLITE_PATH": ":memory:", "GRPC_PORT": "65535", "WORKERS": "2"}, ["SQLITE_PATH: must be", "WORKERS: takes"]),
         ({"TLS_CERT_FILE": "nowhere.pem"}, ["TLS needs both TLS_CERT_FILE and TLS_KEY_FILE"]),
-        ({"WORKERS": "2", "GRPC_HOST": "203.0.113.1", "GRPC_PORT": "1"}, ["203.0.113.1:1", "A worker could not start"]),
+        (
+            {"WORKERS": "2", "GRPC_HOST": "203.0.113.1", "GRPC_PORT": "1", "ALLOW_INSECURE": "1"},
+            ["203.0.113.1:1", "A worker could not start"],
+        ),
     ],
 )
 def test_a_start_that_can_not_be_says_why(tmp_path: Path, changes: dict[str, str], messages: list[str]) -> None:
@@ -137,6 +174,57 @@ def test_a_file_of_a_newer_version_stops_the_start(tmp_path: Path) -> None:
     done = run(tmp_path, "serve")
     assert done.returncode == 1
     assert "schema has version 7" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", ["config check", "--help", "--version", "serve --help"])
+@pytest.mark.parametrize(("output", "cause"), [(">/dev/full", "No space left"), ("1</dev/null", "Bad file descriptor")])
+def test_output_that_takes_nothing(tmp_path: Path, arguments: str, output: str, cause: str) -> None:
+    done = shell(tmp_path, f"{COMMAND} {arguments} {output}")
+    assert done.returncode == 1
+    assert f"Can't write to standard output: {cause}" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_output_that_is_closed(tmp_path: Path) -> None:
+    assert shell(tmp_path, f"{COMMAND} config check >&-").returncode == 0
+    assert shell(tmp_path, f"{COMMAND} config check >&-", GRPC_PORT="none").returncode == 1
+    assert shell(tmp_path, f"{COMMAND} config check 2>&- >/dev/full").returncode == 1
+
+
+@pytest.mark.parametrize("output", [">&-", ">/dev/full", "1</dev/null"])
+def test_it_serves_whoever_can_read_its_first_screen(tmp_path: Path, output: str) -> None:
+    port = free_port()
+    arguments = ["sh", "-c", f"exec {COMMAND} serve {output}"]
+    settings = environment(tmp_path, GRPC_PORT=str(port))
+    with subprocess.Popen(arguments, cwd=tmp_path, env=settings, stderr=subprocess.PIPE, text=True) as service:
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                assert UserServiceStub(channel).Register(ANN, wait_for_ready=True, timeout=30).user_id
+            service.terminate()
+            _, log = service.communicate(timeout=30)
+        finally:
+            service.kill()
+    assert service.returncode == 0
+    assert "stopped" in log
+    assert "Traceback" not in log
+
+
+def shell(folder: Path, line: str, **changes: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        ["sh", "-c", line],
+        cwd=folder,
+        env=environment(folder, **changes),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def without_root_rights() -> None:
+    """Lets permissions count for root too: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH go with the next program."""
+    for capability in (1, 2):
+        ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 
 
 def test_a_taken_port_stops_the_start(tmp_path: Path) -> None:

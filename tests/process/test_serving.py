@@ -22,6 +22,7 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
+from tests.support.eventually import eventually
 from tests.support.process import GRPCURL, Service, running
 
 SERVICE = "killrvideo.user.v1.UserService"
@@ -144,6 +145,22 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, worke
         log = service.log.read_text()
     assert log.count("stopped") == int(workers)
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_the_next_interrupt_ends_it_at_once(tmp_path: Path, first: signal.Signals) -> None:
+    with running(tmp_path, DRAIN_SECONDS="60") as service:
+        service.process.send_signal(first)
+        eventually(lambda: "stopping" in service.log.read_text())
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(10) == -signal.SIGINT
+
+
+@pytest.mark.parametrize("symbol", ["UserService.GetMe", "UserService", "User", "User.email"])
+def test_grpcurl_describes(service: Service, symbol: str) -> None:
+    done = grpcurl(service, service.target, "describe", f"killrvideo.user.v1.{symbol}")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"killrvideo.user.v1.{symbol} is a")
 
 
 def test_it_drains(tmp_path: Path) -> None:

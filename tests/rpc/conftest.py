@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def grpc_addr() -> str:
 
 @pytest.fixture(scope="module")
 def grpc_servicer(use_cases: UseCases) -> UserServicer:
-    return UserServicer(use_cases.people, use_cases.sessions)
+    return UserServicer(use_cases.people, use_cases.sessions, use_cases.directory, use_cases.moderation)
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,11 @@ class Account:
         self.login = self.log_in()
         self.metadata = bearer(self.login.token)
         self.session_id = session_of(self.login.token)
+
+    @cached_property
+    def other(self) -> "Account":
+        """One more account of the same service, which is registered when it is first asked for."""
+        return Account(self.stub, self.database)
 
     def log_in(self) -> user_service_pb2.LoginResponse:
         """Opens one more session."""

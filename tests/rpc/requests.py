@@ -1,5 +1,6 @@
 """A good request for every RPC of the contract. An RPC that is missing here fails the tests that walk the contract."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -28,12 +29,27 @@ REQUESTS: dict[str, Callable[[Account], Message]] = {
         current_password=account.password, new_password="another password"
     ),
     "DeleteMe": lambda account: pb.DeleteMeRequest(password=account.password),
+    "GetUser": lambda account: pb.GetUserRequest(user_id=account.user_id),
+    "BatchGetUsers": lambda account: pb.BatchGetUsersRequest(user_ids=[account.user_id, str(uuid4())]),
+    "SearchUsers": lambda account: pb.SearchUsersRequest(query="ann", page_size=10),
+    "AssignRole": lambda account: pb.AssignRoleRequest(user_id=account.user_id, role="creator", reason="test"),
+    "RevokeRole": lambda account: pb.RevokeRoleRequest(user_id=account.user_id, role="creator", reason="test"),
+    "SuspendUser": lambda account: pb.SuspendUserRequest(user_id=account.other.user_id, reason="test"),
+    "ReinstateUser": lambda account: pb.ReinstateUserRequest(user_id=account.other.user_id, reason="test"),
+    "ListAuditEvents": lambda account: pb.ListAuditEventsRequest(user_id=account.user_id),
 }
 
 RPCS: list[str] = [method.name for method in CONTRACT.methods]
 _ROLES = {path.rpartition("/")[2]: role for path, role in access_table([CONTRACT], public=[]).items()}
 PUBLIC = [rpc for rpc in RPCS if _ROLES[rpc] is None]
 PRIVATE = [rpc for rpc in RPCS if _ROLES[rpc] is not None]
+
+
+def empower(account: Account, rpc: str) -> None:
+    """Gives the account the role that an RPC asks for, and no other."""
+    role = role_for(rpc)
+    if role:
+        account.change("roles", json.dumps([role]))
 
 
 def role_for(rpc: str) -> Role | None:

@@ -1,6 +1,7 @@
 """Every RPC of the contract with every kind of token."""
 
 import base64
+import string
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 from google.protobuf.message import Message
 from killrvideo.user.v1.user_service_pb2 import ChangePasswordRequest, LogoutRequest
 
+from killrvideo_grpc.domain.account import Role
 from tests.rpc.conftest import Account, Metadata, Stub, bearer
-from tests.rpc.requests import PRIVATE, PUBLIC, good_request, harmless_request
+from tests.rpc.requests import PRIVATE, PUBLIC, empower, good_request, harmless_request, role_for
 from tests.support.accounts import PASSWORD
 from tests.support.errors import read_failure
 from tests.support.tokens import claims, handmade, signed
@@ -28,10 +30,25 @@ ENDED = (Code.UNAUTHENTICATED, "SESSION_ENDED", "Session has ended")
 WRONG_PASSWORD = (Code.UNAUTHENTICATED, "INVALID_CREDENTIALS", "Incorrect email or password")
 GOOD = None
 HEADER = {"alg": "HS256", "typ": "JWT"}
+ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
 def token(**changes: Any) -> Callable[[Account], Metadata]:
     return lambda account: bearer(signed(claims(account.user_id, account.session_id, **changes)))
+
+
+def by_hand(*, padding: bool = False, **changes: Any) -> Callable[[Account], Metadata]:
+    return lambda account: bearer(
+        handmade(HEADER, claims(account.user_id, account.session_id, **changes), padding=padding)
+    )
+
+
+def with_surplus_bits(account: Account) -> Metadata:
+    """A signature has 256 bits, and its 43 characters room for two more, which a decoder drops."""
+    token = account.login.token
+    last = ALPHABET.index(token[-1])
+    assert last % 4 == 0
+    return bearer(token[:-1] + ALPHABET[last + 1])
 
 
 def sent(text: str) -> Callable[[Account], Metadata]:
@@ -82,10 +99,18 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
     "deep": (sent("Bearer " + base64.b64encode(b"[" * 3000).decode() + ".e30.e30"), INVALID),
     "cut": (lambda account: bearer(account.login.token[:-2]), INVALID),
     "expired": (token(exp=present() - 1), EXPIRED),
+    "good, from a clock that is ahead": (token(nbf=present() + 20, iat=present() + 20), GOOD),
     "not yet valid": (token(nbf=present() + 600), INVALID),
     "issued in the future": (token(iat=present() + 600), INVALID),
     "no exp": (token(exp=None), INVALID),
     "exp no number": (token(exp="tomorrow"), INVALID),
+    "exp as text": (by_hand(exp=str(present() + 600)), INVALID),
+    "iat as text": (by_hand(iat=str(present())), INVALID),
+    "nbf as text": (by_hand(nbf=str(present())), INVALID),
+    "padded": (lambda account: bearer(account.login.token + "="), INVALID),
+    "padded inside": (by_hand(padding=True), INVALID),
+    "odd characters": (lambda account: bearer(account.login.token + "!"), INVALID),
+    "signature spelled otherwise": (with_surplus_bits, INVALID),
     "exp without end": (
         lambda account: bearer(handmade(HEADER, claims(account.user_id, account.session_id, exp=1e999))),
         INVALID,
@@ -147,6 +172,7 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
 @pytest.mark.parametrize("kind", TOKENS)
 def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
     metadata, expected = TOKENS[kind]
+    empower(account, rpc)
     assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata(account)) == expected
 
 
@@ -166,6 +192,7 @@ def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -
         found = outcome(grpc_stub, rpc, harmless_request(rpc, account), sessions.pop())
         return None if found == WRONG_PASSWORD else found
 
+    empower(account, rpc)
     assert now() is None
     account.change("account_status", "suspended")
     assert now() == (Code.PERMISSION_DENIED, "ACCOUNT_SUSPENDED", "Account is suspended")
@@ -176,6 +203,18 @@ def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -
     assert now() is None
     account.delete()
     assert now() == GONE
+
+
+@pytest.mark.parametrize("rpc", PRIVATE)
+@pytest.mark.parametrize("role", Role)
+def test_the_role_that_the_contract_asks_for(grpc_stub: Stub, account: Account, rpc: str, role: Role) -> None:
+    account.change("roles", f'["{role}"]')
+    needed = role_for(rpc)
+    assert needed
+    message = f"User does not have required roles: {[each.value for each in needed.sufficient]}"
+    refused = (Code.PERMISSION_DENIED, "ROLE_REQUIRED", message)
+    expected = None if role in needed.sufficient else refused
+    assert outcome(grpc_stub, rpc, good_request(rpc, account), account.metadata) == expected
 
 
 def outcome(stub: Stub, rpc: str, request: Message, metadata: Metadata) -> tuple[grpc.StatusCode, str, str] | None:

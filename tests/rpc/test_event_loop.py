@@ -14,7 +14,7 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.rpc.conftest import Account, bearer
-from tests.rpc.requests import RPCS, good_request
+from tests.rpc.requests import RPCS, empower, good_request
 from tests.support.accounts import PASSWORD
 from tests.support.eventually import eventually
 from tests.support.http2 import started_calls
@@ -63,8 +63,10 @@ def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> No
         rounds: list[list[str]] = []
         for _ in range(ROUNDS):
             account = Account(stub, settings.sqlite_path)
+            empower(account, rpc)
+            request = good_request(rpc, account)
             slow.clear()
-            getattr(stub, rpc)(good_request(rpc, account), metadata=account.metadata)
+            getattr(stub, rpc)(request, metadata=account.metadata)
             rounds.append(slow.copy())
         assert [] in rounds, rounds
 

@@ -13,7 +13,7 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, RefreshTokenReques
 
 from killrvideo_grpc.server import CONTRACT
 from tests.rpc.conftest import Account, Stub, bearer
-from tests.rpc.requests import RPCS
+from tests.rpc.requests import RPCS, empower
 from tests.support.errors import read_failure
 
 Code = grpc.StatusCode
@@ -44,6 +44,7 @@ TEXT = st.text() | ODD | st.emails()
 VALUES: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: TEXT,
     FieldDescriptor.TYPE_BOOL: st.booleans(),
+    FieldDescriptor.TYPE_INT32: st.integers(-(2**31), 2**31 - 1),
 }
 # protobuf accepts no lone surrogates in a str; on the wire they are bytes that are not UTF-8.
 BYTES = (
@@ -76,7 +77,10 @@ def known(rpc: str) -> set[grpc.StatusCode]:
 def messages(rpc: str) -> st.SearchStrategy[Message]:
     """Makes requests of an RPC, with odd values in the fields that its contract names."""
     kind = message_factory.GetMessageClass(CONTRACT.methods_by_name[rpc].input_type)
-    fields = {field.name: VALUES[field.type] for field in kind.DESCRIPTOR.fields}
+    fields = {
+        field.name: st.lists(VALUES[field.type]) if field.is_repeated else VALUES[field.type]
+        for field in kind.DESCRIPTOR.fields
+    }
     return st.fixed_dictionaries({}, optional=fields).map(lambda values: kind(**values))
 
 
@@ -84,6 +88,7 @@ def messages(rpc: str) -> st.SearchStrategy[Message]:
 @given(data=st.data())
 @pytest.mark.parametrize("rpc", RPCS)
 def test_messages(grpc_stub: Stub, account: Account, rpc: str, data: st.DataObject) -> None:
+    empower(account, rpc)
     request = data.draw(messages(rpc))
     code = code_of(getattr(grpc_stub, rpc), request, metadata=account.metadata)
     assert code in known(rpc), f"{code} for {request!r:.500}"
@@ -112,6 +117,7 @@ def test_tokens(grpc_stub: Stub, token: str) -> None:
 @given(body=BYTES)
 @pytest.mark.parametrize("rpc", RPCS)
 def test_bytes(grpc_channel: grpc.Channel, account: Account, rpc: str, body: bytes) -> None:
+    empower(account, rpc)
     call: Any = grpc_channel.unary_unary(f"/{CONTRACT.full_name}/{rpc}")
     code = code_of(call, body, metadata=account.metadata)
     assert code in known(rpc)

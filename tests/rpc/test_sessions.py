@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import jwt
@@ -25,14 +25,17 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 
 from killrvideo_grpc.config import Settings
+from killrvideo_grpc.domain import account as domain
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.changes import Action, Change, Event, OpenSession
 from killrvideo_grpc.service.operators import Operators
 from tests.rpc.conftest import Account, Metadata, Stub, bearer, session_of
-from tests.support.accounts import PASSWORD, an_address
+from tests.support.accounts import PASSWORD, a_session, an_address, an_event
 from tests.support.errors import Failure, read_failure
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread
 from tests.support.settings import KEY
+from tests.support.stores import FlakyStore
 from tests.support.tokens import signed
 
 Code = grpc.StatusCode
@@ -157,6 +160,12 @@ def test_a_refresh_token_that_comes_back_later_ends_its_session(grpc_stub: Stub,
     assert events(account)[-1] == "refresh_token_reused"
 
 
+def test_a_replaced_refresh_token_works_for_half_a_minute(grpc_stub: Stub, account: Account) -> None:
+    following = refresh(grpc_stub, account.login.refresh_token)
+    account.execute("UPDATE sessions SET refreshed_date = refreshed_date - 25000 WHERE userid = ?", account.user_id)
+    assert refresh(grpc_stub, account.login.refresh_token).refresh_token == following.refresh_token
+
+
 def test_a_refresh_token_two_steps_behind_is_reused_at_once(grpc_stub: Stub, account: Account) -> None:
     second = refresh(grpc_stub, account.login.refresh_token)
     third = refresh(grpc_stub, second.refresh_token)
@@ -185,6 +194,20 @@ def test_an_access_token_outlives_no_session(grpc_stub: Stub, account: Account) 
     account.execute("UPDATE sessions SET created_date = created_date - ? WHERE userid = ?", almost, account.user_id)
     answer = refresh(grpc_stub, account.login.refresh_token)
     assert answer.expires_at.seconds == answer.refresh_expires_at.seconds
+    expires = jwt.decode(answer.token, options={"verify_signature": False})["exp"]
+    assert expires == answer.expires_at.seconds
+
+
+def test_the_next_login_removes_dead_sessions(account: Account, store: FlakyStore, loop: LoopThread) -> None:
+    found = loop.run(store.get(UUID(account.user_id)))
+    assert found
+    dead = a_session(found, credential_id="an older one")
+    loop.run(store.apply(found, OpenSession(dead)))
+    held = "SELECT session_id FROM sessions WHERE userid = ?"
+    assert (dead.session_id,) in account.execute(held, account.user_id)
+    login = account.log_in()
+    left = [session_id for (session_id,) in account.execute(held, account.user_id)]
+    assert sorted(left) == sorted([account.session_id, session_of(login.token)])
 
 
 def forged(account: Account) -> list[str]:
@@ -258,6 +281,32 @@ def test_a_new_password_needs_the_current_one(
 def test_a_new_password_keeps_the_rules_and_differs(grpc_stub: Stub, account: Account, new: str) -> None:
     failure = change_password(grpc_stub, account.metadata, PASSWORD, new)
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["newPassword"])
+
+
+def test_of_many_new_passwords_at_once_one_is_accepted(grpc_stub: Stub, account: Account) -> None:
+    """All of them have checked the password before the first one is replaced."""
+    news = [f"new password {number}" for number in range(4)]
+    with ThreadPoolExecutor(len(news)) as pool:
+        outcomes = list(pool.map(lambda new: change_password(grpc_stub, account.metadata, account.password, new), news))
+    (accepted,) = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, LoginResponse)]
+    refused = {outcome.reason for outcome in outcomes if isinstance(outcome, Failure)}
+    assert refused <= {"INVALID_CREDENTIALS", "SESSION_ENDED"}
+    account.password = news[accepted]
+    assert is_alive(grpc_stub, account.log_in())
+    assert is_alive(grpc_stub, outcomes[accepted])
+
+
+def test_a_refresh_that_races_with_a_deletion(
+    grpc_stub: Stub, account: Account, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply = store.apply
+
+    async def delete_first(found: domain.Account, change: Change, event: Event | None = None) -> domain.Account:
+        await store.delete(found, an_event(found, Action.DELETED))
+        return await apply(found, change, event)
+
+    monkeypatch.setattr(store, "apply", delete_first)
+    assert refresh(grpc_stub, account.login.refresh_token).reason == "REFRESH_TOKEN_INVALID"
 
 
 def test_a_login_that_races_with_a_new_password(grpc_stub: Stub, account: Account) -> None:

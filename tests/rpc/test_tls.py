@@ -1,5 +1,6 @@
 """TLS and mutual TLS. The key under tests/support/tls is for tests alone: it is public, and protects nothing."""
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from tests.support.settings import settings_in
 
 FILES = Path(__file__).parents[1] / "support" / "tls"
 CERTIFICATE, KEY = FILES / "certificate.pem", FILES / "key.pem"
+RENEWED = FILES / "renewed"
 
 
 @contextmanager
@@ -29,6 +31,22 @@ def code_of(channel: grpc.Channel) -> grpc.StatusCode:
     with channel, pytest.raises(grpc.RpcError) as caught:
         UserServiceStub(channel).GetMe(GetMeRequest(), timeout=5)
     return read_failure(caught.value).code
+
+
+def trusting(certificate: Path) -> grpc.ChannelCredentials:
+    return grpc.ssl_channel_credentials(certificate.read_bytes())
+
+
+def connected(target: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
+    """Returns a channel with a connection of its own."""
+    channel = grpc.secure_channel(target, credentials, [("grpc.use_local_subchannel_pool", 1)])
+    grpc.channel_ready_future(channel).result(10)
+    return channel
+
+
+def code_on(target: str, credentials: grpc.ChannelCredentials) -> grpc.StatusCode:
+    """Calls the service on a new connection."""
+    return code_of(grpc.secure_channel(target, credentials, [("grpc.use_local_subchannel_pool", 1)]))
 
 
 def test_tls(tmp_path: Path) -> None:
@@ -46,6 +64,40 @@ def test_mutual_tls(tmp_path: Path) -> None:
         assert code_of(grpc.secure_channel(target, known)) is grpc.StatusCode.UNAUTHENTICATED
         unknown = grpc.ssl_channel_credentials(authority)
         assert code_of(grpc.secure_channel(target, unknown)) is grpc.StatusCode.UNAVAILABLE
+
+
+def test_a_renewed_certificate_needs_no_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """While only one of the two files is replaced, the old pair stays in use."""
+    old, new = trusting(CERTIFICATE), trusting(RENEWED / "certificate.pem")
+    files = {"tls_cert_file": tmp_path / "certificate.pem", "tls_key_file": tmp_path / "key.pem"}
+    shutil.copy(CERTIFICATE, tmp_path)
+    shutil.copy(KEY, tmp_path)
+    with running_server(settings_in(tmp_path, **files)) as server:
+        target = f"localhost:{server.port}"
+        with connected(target, old) as connection:
+            shutil.copy(RENEWED / "certificate.pem", tmp_path)
+            assert code_on(target, old) is grpc.StatusCode.UNAUTHENTICATED
+            assert "certificate not reloaded" in capsys.readouterr().out
+            assert code_on(target, old) is grpc.StatusCode.UNAUTHENTICATED
+            assert "certificate not reloaded" not in capsys.readouterr().out
+            shutil.copy(RENEWED / "key.pem", tmp_path)
+            assert code_on(target, new) is grpc.StatusCode.UNAUTHENTICATED
+            assert code_on(target, old) is grpc.StatusCode.UNAVAILABLE
+            assert "certificate reloaded" in capsys.readouterr().out
+            assert code_of(connection) is grpc.StatusCode.UNAUTHENTICATED
+            (tmp_path / "key.pem").unlink()
+            assert code_on(target, new) is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_a_renewed_client_ca_needs_no_restart(tmp_path: Path) -> None:
+    authority = CERTIFICATE.read_bytes()
+    known = grpc.ssl_channel_credentials(authority, KEY.read_bytes(), authority)
+    ca = tmp_path / "ca.pem"
+    shutil.copy(RENEWED / "certificate.pem", ca)
+    with serving(tmp_path, tls_client_ca_file=ca) as target:
+        assert code_on(target, known) is grpc.StatusCode.UNAVAILABLE
+        shutil.copy(CERTIFICATE, ca)
+        assert code_on(target, known) is grpc.StatusCode.UNAUTHENTICATED
 
 
 def test_files_that_are_no_pair_are_refused(tmp_path: Path) -> None:

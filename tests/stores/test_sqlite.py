@@ -14,9 +14,9 @@ from threading import Event
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Rename
+from killrvideo_grpc.domain.changes import Action, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores import sqlite_changes, sqlite_writer
+from killrvideo_grpc.stores import sqlite_changes, sqlite_worker
 from killrvideo_grpc.stores.sqlite import SqliteStore
 from tests.support.accounts import HASH, an_account, an_event
 
@@ -59,6 +59,33 @@ class SlowWrite:
         task = asyncio.create_task(store._writer.write(self))
         assert await asyncio.to_thread(self._has_begun.wait, 10)
         return task
+
+
+async def test_what_was_deleted_is_in_no_file(path: Path, store: SqliteStore) -> None:
+    account = an_account(first_name="Plantedfirst")
+    await store.register(account, HASH, an_event(account))
+    assert b"Plantedfirst" in _files(path)
+    await store.delete(account, an_event(account, Action.DELETED))
+    assert b"Plantedfirst" not in _files(path)
+
+
+async def test_what_was_deleted_while_another_process_reads_is_in_no_file_after_a_sweep(
+    path: Path, store: SqliteStore
+) -> None:
+    account = an_account(first_name="Plantedfirst")
+    await store.register(account, HASH, an_event(account))
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM accounts").fetchall()
+        await store.delete(account, an_event(account, Action.DELETED))
+        assert await store.get(account.user_id) is None
+        assert b"Plantedfirst" in _files(path)
+    await store.sweep()
+    assert b"Plantedfirst" not in _files(path)
+
+
+def _files(path: Path) -> bytes:
+    return b"".join(file.read_bytes() for file in path.parent.iterdir())
 
 
 async def test_a_closed_store_answers_nothing_and_writes_nothing(path: Path) -> None:
@@ -134,12 +161,12 @@ async def test_a_write_that_waits_for_a_lock_is_given_up_with_its_caller(path: P
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
-        await asyncio.sleep(sqlite_writer.LOOK_SECONDS)  # it has begun to wait, or not: it makes no difference
+        await asyncio.sleep(sqlite_worker.LOOK_SECONDS)  # it has begun to wait, or not: it makes no difference
         waiting.cancel()
         await asyncio.wait([waiting])
         started = time.monotonic()
         await store.close()  # which waits for what runs
-        assert time.monotonic() - started < sqlite_writer.MAX_WAIT / 2
+        assert time.monotonic() - started < sqlite_worker.MAX_WAIT / 2
         holder.execute("ROLLBACK")
     assert _user_ids(path) == set()
 
@@ -200,7 +227,7 @@ async def test_a_read_that_finds_the_file_locked_waits_beside_the_loop(path: Pat
 async def test_a_lock_is_waited_for_in_vain(
     store: SqliteStore, holder: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_writer, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(sqlite_worker, "MAX_WAIT", 0.2)
     begun = time.monotonic()
     outcomes = await asyncio.gather(*(_register(store) for _ in range(8)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 8

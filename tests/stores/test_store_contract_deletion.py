@@ -8,11 +8,11 @@ import pytest
 
 from killrvideo_grpc.domain.account import Account, Credentials, normal_email
 from killrvideo_grpc.domain.changes import Action, Change, OpenSession, Rename
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, UserNotFound
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import Harness
 from tests.stores.test_store_contract import CHANGES
-from tests.support.accounts import HASH, a_session, an_account, an_address, an_event
+from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_address, an_event
 
 pytestmark = pytest.mark.anyio
 
@@ -41,6 +41,45 @@ async def test_nobody_deletes_an_account_twice(stores: list[AccountStore], accou
     assert [type(outcome) for outcome in outcomes if outcome] == [UserNotFound] * 3
     with pytest.raises(UserNotFound):
         await stores[0].delete(account, an_event(account, Action.DELETED), force=True)
+
+
+async def test_a_deletion_needs_the_current_password(store: AccountStore, account: Account) -> None:
+    """A check of the password that was current before counts no more, however long it took."""
+    changed = await store.apply(account, a_new_password(account))
+    event = an_event(account, Action.DELETED)
+    with pytest.raises(InvalidCredentials):
+        await store.delete(account, event)
+    found = await store.get(account.user_id)
+    assert found
+    assert found.sessions == changed.sessions
+    await store.delete(changed, event)
+    assert await store.get(account.user_id) is None
+
+
+@pytest.mark.parametrize("_", range(5))
+async def test_of_a_deletion_and_a_new_password_at_once_one_is_accepted(harness: Harness, _: int) -> None:
+    stores, account = [harness.open() for _ in range(4)], an_account()
+    await stores[0].register(account, HASH, an_event(account))
+    deletion, change = an_event(account, Action.DELETED), an_event(account, Action.PASSWORD_CHANGED)
+    deleted, changed = await asyncio.gather(
+        stores[1].delete(account, deletion),
+        stores[2].apply(account, a_new_password(account), change),
+        return_exceptions=True,
+    )
+    found = await stores[3].get(account.user_id)
+    for store in stores:
+        await store.close()
+    store = harness.open()
+    await store.sweep()
+    (latest, first) = (await store.events(account.user_id, 10)).items
+    await store.close()
+    assert first.action is Action.REGISTERED
+    if found:
+        assert (type(deleted), type(changed)) == (InvalidCredentials, Account)
+        assert latest.event_id == change.event_id
+    else:
+        assert (deleted, type(changed)) == (None, UserNotFound)
+        assert latest.event_id == deletion.event_id
 
 
 @pytest.mark.parametrize("change", CHANGES)

@@ -8,9 +8,11 @@ from uuid import uuid4
 import pytest
 
 from killrvideo_grpc.domain.account import Account, Credentials, Session
-from killrvideo_grpc.domain.changes import ChangePassword, EndSessions, OpenSession, RefreshSession, RenewHash
+from killrvideo_grpc.domain.changes import Action, EndSessions, OpenSession, RefreshSession, RenewHash
+from killrvideo_grpc.domain.errors import InvalidCredentials
 from killrvideo_grpc.domain.ports import AccountStore
-from tests.support.accounts import HASH, OTHER_HASH, a_session
+from tests.stores.harness import Harness
+from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_event
 
 pytestmark = pytest.mark.anyio
 
@@ -95,24 +97,25 @@ async def test_a_refresh_brings_no_session_back(stores: list[AccountStore], acco
 async def test_a_new_password_ends_all_sessions_but_its_own(
     store: AccountStore, account: Account, session: Session
 ) -> None:
-    change = _new_password(account)
+    change = a_new_password(account)
     changed = await store.apply(account, change)
     assert changed.credential_id == change.session.credential_id
     assert changed.sessions == _by_id(change.session)
-    assert session.session_id not in changed.dead_sessions
-    assert await store.find_credentials(account.email) == Credentials(changed, OTHER_HASH)
+    found = await store.find_credentials(account.email)
+    assert found
+    assert found.password_hash == OTHER_HASH
+    assert found.account.sessions == changed.sessions
 
 
 async def test_a_session_of_an_old_password_is_dead(store: AccountStore, account: Account) -> None:
     """A login that checked the old password just before it changed opens its session just after."""
-    change, late = _new_password(account), a_session(account)
+    change, late = a_new_password(account), a_session(account)
     await store.apply(account, change)
     changed = await store.apply(account, OpenSession(late))
     assert changed.sessions == _by_id(change.session)
     assert changed.dead_sessions == {late.session_id}
     revived = await store.apply(account, RefreshSession(late.session_id, 2, late.created_date))
     assert revived.sessions == _by_id(change.session)
-    assert await store.get(account.user_id) == revived
     new = a_session(changed)
     cleaned = await store.apply(account, OpenSession(new, removed=changed.dead_sessions))
     assert cleaned.sessions == _by_id(change.session, new)
@@ -120,7 +123,7 @@ async def test_a_session_of_an_old_password_is_dead(store: AccountStore, account
 
 
 async def test_no_login_outlives_a_new_password(stores: list[AccountStore], account: Account) -> None:
-    change, logins = _new_password(account), [OpenSession(a_session(account)) for _ in range(8)]
+    change, logins = a_new_password(account), [OpenSession(a_session(account)) for _ in range(8)]
     await asyncio.gather(
         *(stores[n % 3].apply(account, login) for n, login in enumerate(logins)), stores[3].apply(account, change)
     )
@@ -130,24 +133,56 @@ async def test_no_login_outlives_a_new_password(stores: list[AccountStore], acco
 
 
 async def test_an_old_hash_is_not_renewed_over_a_new_one(store: AccountStore, account: Account) -> None:
-    await store.apply(account, _new_password(account))
-    changed = await store.apply(account, RenewHash(account.credential_id, HASH))
-    assert await store.find_credentials(account.email) == Credentials(changed, OTHER_HASH)
-
-
-async def test_of_two_new_passwords_at_once_one_counts(stores: list[AccountStore], account: Account) -> None:
-    changes = [_new_password(account, password_hash) for password_hash in (OTHER_HASH, "$2b$06$another")]
-    await asyncio.gather(*(store.apply(account, change) for store, change in zip(stores, changes, strict=False)))
-    found = await stores[2].find_credentials(account.email)
+    await store.apply(account, a_new_password(account))
+    await store.apply(account, RenewHash(account.credential_id, HASH))
+    found = await store.find_credentials(account.email)
     assert found
-    winner = next(change for change in changes if change.session.credential_id == found.account.credential_id)
-    assert found.account.sessions == _by_id(winner.session)
-    assert found.password_hash == winner.password_hash
+    assert found.password_hash == OTHER_HASH
 
 
-def _new_password(account: Account, password_hash: str = OTHER_HASH) -> ChangePassword:
-    session = a_session(account, credential_id=uuid4().hex)
-    return ChangePassword(account.credential_id, password_hash, session)
+async def test_of_many_new_passwords_at_once_one_is_accepted(harness: Harness, account: Account) -> None:
+    stores = [harness.open() for _ in range(4)]
+    changes = [a_new_password(account, f"$2b$06$another{number}") for number in range(8)]
+    events = [an_event(account, Action.PASSWORD_CHANGED) for _ in changes]
+    outcomes = await asyncio.gather(
+        *(stores[n % 4].apply(account, change, events[n]) for n, change in enumerate(changes)), return_exceptions=True
+    )
+    assert [type(outcome) for outcome in outcomes].count(InvalidCredentials) == 7
+    (accepted,) = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Account)]
+    found = await stores[accepted % 4].find_credentials(account.email)
+    assert found
+    assert found.password_hash == changes[accepted].password_hash
+    assert found.account.sessions == _by_id(changes[accepted].session)
+    for store in stores:
+        await store.close()
+    text = harness.raw_text()
+    assert [str(event.event_id) in text for event in events] == [n == accepted for n in range(8)]
+    assert [change.password_hash in text for change in changes] == [n == accepted for n in range(8)]
+
+
+async def test_a_new_password_needs_the_current_one(store: AccountStore, account: Account) -> None:
+    """A check of the password that was current before counts no more, however long it took."""
+    accepted = a_new_password(account)
+    await store.apply(account, accepted)
+    late, event = a_new_password(account, "$2b$06$late"), an_event(account, Action.PASSWORD_CHANGED)
+    for _ in range(2):
+        with pytest.raises(InvalidCredentials):
+            await store.apply(account, late, event)
+    found = await store.find_credentials(account.email)
+    assert found
+    assert found.password_hash == OTHER_HASH
+    assert found.account.sessions == _by_id(accepted.session)
+    newest = a_new_password(found.account, "$2b$06$newest")
+    assert (await store.apply(found.account, newest)).sessions == _by_id(newest.session)
+
+
+async def test_a_password_can_be_changed_again_and_again(store: AccountStore, account: Account) -> None:
+    for number in range(5):
+        change = a_new_password(account, f"$2b$06$number{number}")
+        account = await store.apply(account, change)
+        found = await store.get_credentials(account.user_id)
+        assert found
+        assert found.password_hash == change.password_hash
 
 
 def _by_id(*sessions: Session) -> dict[str, Session]:

@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role, Session, now
-from killrvideo_grpc.domain.changes import Action, Event
+from killrvideo_grpc.domain.changes import Action, ChangePassword, Event
 
 PASSWORD = "correct horse"
 HASH = "$2b$04$abcdefghijklmnopqrstuuGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
@@ -44,6 +44,12 @@ def a_session(account: Account, **fields: Any) -> Session:
         user_agent="test agent",
     )
     return replace(session, **fields)
+
+
+def a_new_password(account: Account, password_hash: str = OTHER_HASH, **fields: Any) -> ChangePassword:
+    """Returns the change that replaces the account's password; the fields are those of the session that it opens."""
+    session = a_session(account, credential_id=uuid4().hex, **fields)
+    return ChangePassword(account.credential_id, password_hash, session)
 
 
 def an_event(account: Account | UUID, action: Action = Action.REGISTERED, **fields: Any) -> Event:

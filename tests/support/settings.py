@@ -4,7 +4,7 @@ from pathlib import Path
 
 from killrvideo_grpc.config import Settings
 
-KEY = "a key for tests, long enough for all HMACs, 0123456789 0123456789"
+KEY = "KEY-FOR-TESTS-q7Zp2Xv9Lm4Tn8Wc1Rb6Yd3Hs5Kf0JgAeUiOtNxPzQw-r2E8u6B4"
 ROUNDS = 4
 
 

@@ -1,36 +1,39 @@
 """The real SQLite store, with trouble on demand."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from threading import Event
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
+from killrvideo_grpc.domain.changes import Change, Event
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.sqlite import SqliteStore
 
 
 async def undisturbed() -> None:
-    """Does nothing before a read."""
+    """Does nothing before a read or a change."""
 
 
 class FlakyStore(SqliteStore):
     """Looks for credentials by e-mail only while `go_on` is set, and then fails with `error` if there is one.
 
     `waiting` is set once a call has come so far. Tests use both events from threads of their own, while the store runs
-    on a server's event loop. `reads` counts the accounts read by id, `on_read` is awaited before each.
+    on a server's event loop. `reads` counts the accounts read by id, `on_read` is awaited before each, and `on_change`
+    before each change.
     """
 
     on_read: Callable[[], Awaitable[None]]
+    on_change: Callable[[], Awaitable[None]]
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self.error: Exception | None = None
-        self.waiting, self.go_on = Event(), Event()
+        self.waiting, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
         self.reads = 0
-        self.on_read = undisturbed
+        self.on_read = self.on_change = undisturbed
 
     async def ping(self) -> None:
         if isinstance(self.error, StoreUnavailable):
@@ -50,3 +53,7 @@ class FlakyStore(SqliteStore):
         self.reads += 1
         await self.on_read()
         return await super().get(user_id)
+
+    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
+        await self.on_change()
+        return await super().apply(account, change, event)

@@ -10,6 +10,7 @@ from killrvideo_grpc.config import ConfigurationError, Settings, load_settings, 
 from tests.support.settings import KEY, settings_in
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
+TLS = Path(__file__).parents[1] / "support" / "tls"
 
 
 def test_the_example_names_every_setting_and_no_other() -> None:
@@ -43,6 +44,66 @@ def test_one_message_names_all_that_is_wrong_and_shows_no_value(
     assert all(name in str(caught.value) for name in wrong)
     assert "planted" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('SECRET_KEY="open\n', 1),
+        ("# fine\nSTORE=sqlite\n\nSECRET_KEY='open\nGRPC_PORT=1\n", 4),
+        ('PROJECT_NAME="open\nSECRET_KEY="planted"\n', 1),
+        ('PROJECT_NAME="swallows\nSECRET_KEY="\n', 1),
+        ('SOMETHING_ELSE="swallows\nexport SECRET_KEY=planted\n"\n', 1),
+        ("SECRET_KEY=planted\nexport secret_key\n", 2),
+        ("STORE=sqlite\nSECRET_KEY planted\n", 2),
+        ("STORE=sqlite\nSECRET_KEY:planted\n", 2),
+    ],
+)
+def test_a_broken_file_names_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, line: int) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(ConfigurationError, match=rf"\.env .*line {line}\b") as caught:
+        load_settings(Settings)
+    assert "planted" not in str(caught.value)
+
+
+def test_a_file_for_other_programs_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text(
+        '\ufeff# "\nCERTIFICATE="-----BEGIN\nabc=\n-----END"\nexport PROJECT_NAME="Mine" # it\'s\nexport PATH\n'
+    )
+    assert load_settings(Settings).project_name == "Mine"
+
+
+def test_a_file_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(ConfigurationError, match=r"\.env .*Is a directory"):
+        load_settings(Settings)
+    (tmp_path / ".env").rmdir()
+    (tmp_path / ".env").symlink_to("nowhere")
+    with pytest.raises(ConfigurationError, match=r"\.env .*No such file"):
+        load_settings(Settings)
+
+
+@pytest.mark.parametrize("path", [" ", "\t\n", ":memory:", " :memory: "])
+def test_a_store_is_a_file(tmp_path: Path, path: str) -> None:
+    with pytest.raises(ValidationError, match="path of a file"):
+        settings_in(tmp_path, sqlite_path=path)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "192.0.2.1", "2001:db8::1"])
+def test_passwords_cross_no_network_in_the_clear(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ValidationError, match="ALLOW_INSECURE=true"):
+        settings_in(tmp_path, grpc_host=host)
+    assert settings_in(tmp_path, grpc_host=host, allow_insecure=True).grpc_host == host.strip("[]")
+    tls = {"tls_cert_file": TLS / "certificate.pem", "tls_key_file": TLS / "key.pem"}
+    assert settings_in(tmp_path, grpc_host=host, **tls).grpc_host == host.strip("[]")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "127.1", "::1", "[::1]", "localhost"])
+def test_loopback_needs_no_tls(tmp_path: Path, host: str) -> None:
+    assert not settings_in(tmp_path, grpc_host=host).allow_insecure
 
 
 WEAK = ["k" * 31, "change-me-" * 5, "Your_Secret_Key_" * 3, "changethis" * 4, "insecure" * 8, " " * 40, "secret" * 6]

@@ -4,7 +4,7 @@ from typing import Any
 
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Event
-from killrvideo_grpc.stores.account_documents import PREFIX, document_id, shows_moderator
+from killrvideo_grpc.stores.account_documents import PREFIX, document_id, is_erased, shows_moderator
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from killrvideo_grpc.stores.email_claims import claim_id
 from killrvideo_grpc.stores.moderators import GUARD
@@ -39,8 +39,12 @@ class Held:
 
     def has_event(self, event: Event) -> bool:
         """Whether both tables of events have it, once."""
+        return self.recorded(event) == [1, 1]
+
+    def recorded(self, event: Event) -> list[int]:
+        """How often each of the two tables of events has it."""
         tables = [self._server.rows(KEYSPACE, table) for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY)]
-        return all([row["event_id"] for row in rows].count(str(event.event_id)) == 1 for rows in tables)
+        return [[row["event_id"] for row in rows].count(str(event.event_id)) for rows in tables]
 
     def counted(self) -> set[str]:
         """The user ids that the guard of the moderators counts."""
@@ -54,8 +58,9 @@ class Held:
         return {document["_id"].removeprefix(PREFIX) for document in accounts if shows_moderator(document)}
 
     def pending(self) -> list[str]:
-        """The ids of all documents that are marked as pending."""
-        return [found["_id"] for found in self._server.documents(KEYSPACE, ACCOUNTS) if found.get("pending")]
+        """The ids of all documents that are marked as pending, but for those of erased accounts."""
+        documents = self._server.documents(KEYSPACE, ACCOUNTS)
+        return [found["_id"] for found in documents if found.get("pending") and not is_erased(found)]
 
     def everything(self) -> str:
         """All documents and rows as one text."""

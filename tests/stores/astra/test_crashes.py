@@ -1,5 +1,6 @@
 """A crash after each single request of a call: what was answered stays, and the rest is whole or undone."""
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
 from uuid import uuid4
@@ -7,13 +8,14 @@ from uuid import uuid4
 import pytest
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, now
-from killrvideo_grpc.domain.changes import Action, AssignRole, ChangePassword, OpenSession, Rename, RevokeRole
+from killrvideo_grpc.domain.changes import Action, AssignRole, OpenSession, Rename, RevokeRole
+from killrvideo_grpc.domain.errors import InvalidCredentials
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repairs
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
 from tests.stores.astra.held import Held
-from tests.support.accounts import HASH, OTHER_HASH, a_session, an_account, an_event
+from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import DataApi
 
 pytestmark = [pytest.mark.anyio, losing_the_last_answer]
@@ -78,8 +80,8 @@ async def test_login(
 async def test_change_password(
     server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
-    session = a_session(account, credential_id=uuid4().hex)
-    change = ChangePassword(account.credential_id, OTHER_HASH, session)
+    change = a_new_password(account)
+    session = change.session
     event = an_event(account, Action.PASSWORD_CHANGED)
     answered = await crash(server, store, lambda: store.apply(account, change, event), steps, is_lost=is_lost)
     survivor = open_store()
@@ -90,6 +92,26 @@ async def test_change_password(
     assert found.account.sessions == ({session.session_id: session} if changed else account.sessions)
     await finished(survivor, held)
     assert held.has_event(event) == changed
+
+
+@crashing_within(3)
+async def test_a_new_password_that_comes_too_late(
+    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+) -> None:
+    accepted, event = a_new_password(account), an_event(account, Action.PASSWORD_CHANGED)
+    await store.apply(account, accepted, event)
+    late, late_event = a_new_password(account, "late"), an_event(account, Action.PASSWORD_CHANGED)
+    with suppress(InvalidCredentials):
+        assert not await crash(server, store, lambda: store.apply(account, late, late_event), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.find_credentials(account.email)
+    assert found
+    assert (found.password_hash, set(found.account.sessions)) == (OTHER_HASH, {accepted.session.session_id})
+    await finished(survivor, held)
+    assert (held.has_event(event), held.has_event(late_event)) == (True, False)
+    assert "late" not in held.everything()
+    document = held.existing(account)
+    assert (document["successors"], document["outbox"]) == ({}, {})
 
 
 @crashing_within(3)

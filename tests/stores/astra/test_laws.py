@@ -1,6 +1,7 @@
 """The laws of the account document (docs/astra.md), each where it can be broken. Crashes are in test_crashes.py."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -18,8 +19,8 @@ from killrvideo_grpc.domain.changes import (
     Rename,
     RenewHash,
 )
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
-from killrvideo_grpc.stores.account_documents import document_id, new_document
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, StoreUnavailable, UserNotFound
+from killrvideo_grpc.stores.account_documents import SETTLING, document_id, new_document
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
@@ -28,7 +29,7 @@ from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import cut_off
 from tests.stores.astra.held import Held
 from tests.stores.test_store_contract import CHANGES
-from tests.support.accounts import HASH, OTHER_HASH, a_session, an_account, an_event
+from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import Close, DataApi, ErrorAnswer, Garbage, HttpStatus, Truncate
 
 pytestmark = pytest.mark.anyio
@@ -141,7 +142,7 @@ async def test_nothing_deletes_a_claim(store: AstraStore, account: Account, held
     await store._background.finish()
     old, new = account.user_id, heir.user_id
     assert held.log(account.email) == [f"claim:{old}", f"release:{old}", f"claim:{new}"]
-    # A sweep may release an address once more, when others own it already.
+    # A sweep may release an address once more when others own it already.
     await store._claims.release(claim_id(account.email), old)
     assert await store.find_credentials(account.email) == Credentials(heir, HASH)
 
@@ -246,24 +247,56 @@ async def test_a_session_of_an_older_password_is_dead(store: AstraStore, account
     assert (dict(found.sessions), found.dead_sessions) == ({new.session_id: new}, frozenset({late.session_id}))
 
 
-async def test_a_new_password_removes_the_older_sessions(store: AstraStore, account: Account, held: Held) -> None:
-    new = a_session(account, credential_id=uuid4().hex)
-    await store.apply(account, OpenSession(a_session(account)))
-    await store.apply(account, ChangePassword(account.credential_id, OTHER_HASH, new))
-    assert held.existing(account)["sessions"].keys() == {new.session_id}
-
-
-async def test_a_hash_renewed_for_an_older_password_is_nobody_s(
+async def test_a_new_password_removes_the_older_ones_and_their_sessions(
     store: AstraStore, account: Account, held: Held
 ) -> None:
-    new = a_session(account, credential_id=uuid4().hex)
-    changed = await store.apply(account, ChangePassword(account.credential_id, OTHER_HASH, new))
+    await store.apply(account, OpenSession(a_session(account)))
+    await store.apply(account, first := a_new_password(account))
+    refused = a_new_password(account, "refused")
+    with pytest.raises(InvalidCredentials):
+        await store.apply(account, refused, an_event(account, Action.PASSWORD_CHANGED))
+    changed = replace(account, credential_id=first.session.credential_id)
+    await store.apply(changed, second := a_new_password(changed))
+    await store._background.finish()
+    document = held.existing(account)
+    assert document["credential"] == f"000000003:{second.session.credential_id}"
+    assert document["hashes"] == {second.session.credential_id: OTHER_HASH}
+    assert document["sessions"].keys() == {second.session.session_id}
+    assert (document["successors"], document["outbox"]) == ({}, {})
+
+
+async def test_a_hash_renewed_for_an_older_password_is_removed(store: AstraStore, account: Account, held: Held) -> None:
+    await store.apply(account, change := a_new_password(account))
+    await store._background.finish()
     await store.apply(account, RenewHash(account.credential_id, HASH))
-    assert await store.find_credentials(account.email) == Credentials(changed, OTHER_HASH)
-    # The next new password takes it along.
-    newest = a_session(account, credential_id=uuid4().hex)
-    await store.apply(account, ChangePassword(new.credential_id, HASH, newest))
-    assert held.existing(account)["hashes"] == {newest.credential_id: HASH}
+    await store._background.finish()
+    assert held.existing(account)["hashes"] == {change.session.credential_id: OTHER_HASH}
+
+
+async def test_clearing_up_late_brings_no_older_password_back(store: AstraStore, account: Account, held: Held) -> None:
+    images = []
+    for number in range(3):
+        change = a_new_password(account, f"$2b$04$number{number}")
+        account = await store.apply(account, change)
+        image = await store._api.find_document(document_id(account.user_id))
+        assert image
+        images.append(image)
+    for image in reversed(images):
+        await store._projections.project(image)
+    found = await store.get_credentials(account.user_id)
+    assert found
+    assert found.password_hash == "$2b$04$number2"
+    assert held.existing(account)["hashes"] == {account.credential_id: "$2b$04$number2"}
+
+
+async def test_a_renewed_hash_marks_its_account(
+    server: DataApi, store: AstraStore, account: Account, held: Held
+) -> None:
+    with cut_off(server, 1, is_lost=False):  # so that nobody clears the mark
+        await store.apply(account, RenewHash(account.credential_id, OTHER_HASH))
+        await store._background.finish()
+    assert held.existing(account)["pending"]
+    assert await store.sweep() == 1
 
 
 async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
@@ -312,7 +345,7 @@ PLANTED: list[Callable[[Account], Change]] = [
     lambda account: Rename("Planted", "Planted"),
     lambda account: OpenSession(a_session(account, user_agent="planted")),
     lambda account: RenewHash(account.credential_id, "planted"),
-    lambda account: ChangePassword("", "planted", a_session(account, user_agent="planted")),
+    lambda account: a_new_password(account, "planted", user_agent="planted"),
     *CHANGES[-3:],
 ]
 
@@ -336,7 +369,7 @@ async def test_what_is_written_to_a_deleted_account_is_erased(
     await writer._background.finish()
     if crashes:
         await survivor.sweep()
-    ignored = {"version": 0, "outbox": {}}
+    ignored = {"version": 0, "outbox": {}, "successors": {}}
     assert held.existing(account) | ignored == tombstone | ignored
     assert held.row(account) is None
     assert "planted" not in held.everything().lower()
@@ -345,16 +378,57 @@ async def test_what_is_written_to_a_deleted_account_is_erased(
 async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Account, held: Held) -> None:
     await store.apply(account, OpenSession(a_session(account)))
     await store.delete(account, event := an_event(account, Action.DELETED))
-    await store._background.finish()
+    await Repairs(store._api).sweep(now() + SETTLING + timedelta(seconds=1))
     tombstone = held.existing(account)
     assert tombstone.pop("version") > 1
     assert tombstone.pop("created_date")
+    (deletion,) = tombstone.pop("successors")[account.credential_id]
+    assert deletion.keys() == {"event", "at"}
+    assert deletion["event"] == str(event.event_id)
     assert tombstone == {
         "_id": document_id(account.user_id),
+        "credential": f"000000001:{account.credential_id}",
         "status": "deleted",
-        "deletions": [str(event.event_id)],
         **{field: {} for field in ("roles", "hashes", "sessions", "outbox")},
     }
+
+
+async def test_what_a_late_request_writes_after_a_deletion_is_erased(
+    store: AstraStore, account: Account, held: Held
+) -> None:
+    """Requests that were given up may still be carried out: here a row's, a refresh's and a claim's."""
+    row = {"userid": account.user_id, "email": account.email, "firstname": "Ann"}
+    claim = {"$push": {"log": f"claim:{account.user_id}"}}
+    husk = {"$max": {"sessions.late.generation": 2}}
+    await store.delete(account, an_event(account, Action.DELETED))
+    repairs = Repairs(store._api)
+    for minutes in (1, 4):
+        await store._api.insert_row(USERS, row)
+        await store._api.update_document(claim_id(account.email), claim, image="after")
+        await store._api.update_document(document_id(account.user_id), husk, image="after")
+        assert await repairs.sweep(now() + timedelta(minutes=minutes)) == 0
+        assert held.row(account) is None
+        assert held.existing(account)["sessions"] == {}
+        heir = an_account(account.email)
+        await store.register(heir, HASH, an_event(heir))
+        await store.delete(heir, an_event(heir, Action.DELETED))
+    assert held.existing(account)["pending"]
+    await repairs.sweep(now() + timedelta(minutes=6))
+    assert not held.existing(account).keys() & {"pending", "claim"}
+
+
+async def test_a_claim_that_a_deleted_account_has_again_is_freed_by_the_repair(
+    store: AstraStore, account: Account
+) -> None:
+    await store.delete(account, an_event(account, Action.DELETED))
+    await Repairs(store._api).sweep(now() + SETTLING + timedelta(seconds=1))
+    claim = {"$push": {"log": f"claim:{account.user_id}"}}
+    await store._api.update_document(claim_id(account.email), claim, image="after")
+    heir = an_account(account.email)
+    with pytest.raises(EmailAlreadyRegistered):
+        await store.register(heir, HASH, an_event(heir))
+    assert (await Repairs(store._api).repair()).claims == 1
+    await store.register(heir, HASH, an_event(heir))
 
 
 # 11. One condition a filter.
@@ -362,7 +436,7 @@ async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Ac
 
 async def test_every_filter_has_one_condition(server: DataApi, store: AstraStore, account: Account) -> None:
     for change in CHANGES:
-        await store.apply(account, change(account), an_event(account))
+        account = await store.apply(account, change(account), an_event(account))
     await store.get_many([account.user_id, uuid4()])
     await store.find_credentials(account.email)
     await store.delete(account, an_event(account, Action.DELETED))

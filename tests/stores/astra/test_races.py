@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,12 +22,18 @@ from killrvideo_grpc.domain.changes import (
     RevokeRole,
     SetStatus,
 )
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.errors import (
+    EmailAlreadyRegistered,
+    InvalidCredentials,
+    LastModerator,
+    StoreUnavailable,
+    UserNotFound,
+)
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.held import Held
-from tests.support.accounts import HASH, OTHER_HASH, a_session, an_account, an_address, an_event
+from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_address, an_event
 from tests.support.data_api import DataApi, ErrorAnswer, Hang, Request
 
 pytestmark = pytest.mark.anyio
@@ -133,24 +140,40 @@ async def test_rows_follow_the_last_of_many_changes(stores: list[AstraStore], ac
 async def test_changes_that_race_with_a_deletion_leave_nothing(
     stores: list[AstraStore], account: Account, held: Held
 ) -> None:
-    changes: list[Change] = [
-        Rename("Planted", "Planted"),
-        OpenSession(a_session(account, user_agent="planted")),
-        ChangePassword("", "planted", a_session(account, user_agent="planted", credential_id=uuid4().hex)),
-        SetStatus(AccountStatus.ACTIVE),
+    changes: list[Callable[[], Change]] = [
+        lambda: Rename("Planted", "Planted"),
+        lambda: OpenSession(a_session(account, user_agent="planted")),
+        lambda: a_new_password(account, "planted", user_agent="planted"),
+        lambda: SetStatus(AccountStatus.ACTIVE),
     ]
+    # Should a new password come before the deletion, the deletion would be refused.
+    await stores[0].apply(account, first := a_new_password(account))
+    current = replace(account, credential_id=first.session.credential_id)
 
     async def change(number: int) -> None:
-        with suppress(UserNotFound):
-            await stores[number % 4].apply(account, changes[number % len(changes)], an_event(account))
+        with suppress(UserNotFound, InvalidCredentials):
+            await stores[number % 4].apply(account, changes[number % len(changes)](), an_event(account))
 
-    deletion = stores[0].delete(account, an_event(account, Action.DELETED))
+    deletion = stores[0].delete(current, an_event(account, Action.DELETED))
     await asyncio.gather(*(change(number) for number in range(4)), deletion, *(change(number) for number in range(8)))
     await settled(stores)
     await stores[0].sweep()
     assert await stores[1].get(account.user_id) is None
     assert held.row(account) is None
     assert "planted" not in held.everything().lower()
+
+
+async def test_of_many_deletions_at_once_one_is_recorded(
+    stores: list[AstraStore], account: Account, held: Held
+) -> None:
+    events = [an_event(account, Action.DELETED) for _ in stores]
+    outcomes = await asyncio.gather(
+        *(store.delete(account, event) for store, event in zip(stores, events, strict=True)), return_exceptions=True
+    )
+    await settled(stores)
+    await stores[0].sweep()
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["UserNotFound"] * 3]
+    assert [sum(held.recorded(event)) for event in events] == [2 if outcome is None else 0 for outcome in outcomes]
 
 
 async def test_conflicts_are_tried_again(server: DataApi, store: AstraStore) -> None:
@@ -218,7 +241,8 @@ def is_count(request: Request) -> bool:
 
 def is_demotion(request: Request) -> bool:
     """Whether the request takes the role from an account."""
-    return request.command == "findOneAndUpdate" and "roles.moderator" in request.arguments["update"].get("$unset", ())
+    pushed = request.arguments.get("update", {}).get("$push", {})
+    return request.command == "findOneAndUpdate" and str(pushed.get("history")).endswith("-moderator")
 
 
 async def test_who_is_demoted_while_being_promoted_is_not_counted(
@@ -252,3 +276,21 @@ async def test_a_demotion_that_fails_is_counted_again(
         await stores[0].apply(moderators[0], RevokeRole(Role.MODERATOR))
     await settled(stores)
     assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in moderators}
+
+
+def is_guard(request: Request) -> bool:
+    """Whether the request concerns the guard of the moderators."""
+    return bool(request.arguments.get("filter") == {"_id": GUARD})
+
+
+@pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
+async def test_who_may_still_be_counted_stays_pending(
+    server: DataApi, stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any]
+) -> None:
+    demoted, *others = moderators
+    with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_guard, skip=1):
+        await demote(stores[0], demoted)
+        await settled(stores)
+    assert held.existing(demoted)["pending"]
+    await stores[1].sweep()
+    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in others}

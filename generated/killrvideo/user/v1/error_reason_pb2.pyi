@@ -51,7 +51,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 13
     """The server has more to do than it can. `google.rpc.RetryInfo` says when to try again."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 14
-    """The token's session has ended, by logout or by a new password. Log in again."""
+    """The token's session has ended: it was logged out of or ended, replaced by a newer one, grew too old, was opened with
+    a password that has changed since, or its refresh token was used twice. Log in again.
+    """
     ERROR_REASON_REFRESH_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """The refresh token is not one that this service issued, or its session has ended. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
@@ -60,6 +62,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The refresh token was replaced by a newer one and came too late. It may be stolen, so its session has ended."""
     ERROR_REASON_LAST_MODERATOR: _ErrorReason.ValueType  # 18
     """The call would leave no active moderator."""
+    ERROR_REASON_OWN_ACCOUNT: _ErrorReason.ValueType  # 19
+    """Moderators can't take the role of moderator from themselves, or change the status of their own account."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names the values of `google.rpc.ErrorInfo.reason` that this service sends, without the prefix `ERROR_REASON_`, in the
@@ -95,7 +99,9 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
 """The server has more to do than it can. `google.rpc.RetryInfo` says when to try again."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 14
-"""The token's session has ended, by logout or by a new password. Log in again."""
+"""The token's session has ended: it was logged out of or ended, replaced by a newer one, grew too old, was opened with
+a password that has changed since, or its refresh token was used twice. Log in again.
+"""
 ERROR_REASON_REFRESH_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """The refresh token is not one that this service issued, or its session has ended. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
@@ -104,4 +110,6 @@ ERROR_REASON_REFRESH_TOKEN_REUSED: ErrorReason.ValueType  # 17
 """The refresh token was replaced by a newer one and came too late. It may be stolen, so its session has ended."""
 ERROR_REASON_LAST_MODERATOR: ErrorReason.ValueType  # 18
 """The call would leave no active moderator."""
+ERROR_REASON_OWN_ACCOUNT: ErrorReason.ValueType  # 19
+"""Moderators can't take the role of moderator from themselves, or change the status of their own account."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -12,6 +12,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 PERSON_NAME_FIELD_NUMBER: _builtins.int
 EMAIL_ADDRESS_FIELD_NUMBER: _builtins.int
+REASON_FIELD_NUMBER: _builtins.int
 NEW_PASSWORD_FIELD_NUMBER: _builtins.int
 person_name: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """Holds a person's name: 1 to 50 characters after trimming white space, none of them a control character or an
@@ -22,6 +23,10 @@ email_address: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRul
 of every script and the full-width forms of `@ . + - _` are welcome. Refused first are the letters whose
 compatibility form (NFKC) would hold something that no address may; then comes local part, at sign, two labels or
 more of at most 63 characters. Megabytes of text are too long, and not looked at further: that would take a second.
+"""
+reason: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
+"""Holds the reason for what a moderator does: 1 to 500 characters after trimming white space, none of them a control
+character but for tabs and line breaks.
 """
 new_password: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """Holds a password that an account may have: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt reads no

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkillrvideo/user/v1/user.proto\x12\x12killrvideo.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdb\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\r\n\x05roles\x18\x05 \x03(\t\x12\x16\n\x0e\x61\x63\x63ount_status\x18\x06 \x01(\t\x12\x30\n\x0c\x63reated_date\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_login_date\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dkillrvideo/user/v1/user.proto\x12\x12killrvideo.user.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"y\n\rPublicProfile\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\x30\n\x0c\x63reated_date\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xdb\x01\n\x04User\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\x12\r\n\x05roles\x18\x05 \x03(\t\x12\x16\n\x0e\x61\x63\x63ount_status\x18\x06 \x01(\t\x12\x30\n\x0c\x63reated_date\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x0flast_login_date\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestampb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'killrvideo.user.v1.user_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_USER']._serialized_start=87
-  _globals['_USER']._serialized_end=306
+  _globals['_PUBLICPROFILE']._serialized_start=86
+  _globals['_PUBLICPROFILE']._serialized_end=207
+  _globals['_USER']._serialized_start=210
+  _globals['_USER']._serialized_end=429
 # @@protoc_insertion_point(module_scope)

@@ -20,8 +20,44 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class PublicProfile(_message.Message):
+    """Describes one account to everybody."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USER_ID_FIELD_NUMBER: _builtins.int
+    FIRST_NAME_FIELD_NUMBER: _builtins.int
+    LAST_NAME_FIELD_NUMBER: _builtins.int
+    CREATED_DATE_FIELD_NUMBER: _builtins.int
+    user_id: _builtins.str
+    """Identifies the account for ever: a UUID in its canonical text form."""
+    first_name: _builtins.str
+    """Holds the first name, 1 to 50 characters."""
+    last_name: _builtins.str
+    """Holds the last name, 1 to 50 characters."""
+    @_builtins.property
+    def created_date(self) -> _timestamp_pb2.Timestamp:
+        """Tells when the account was made, to the millisecond."""
+
+    def __init__(
+        self,
+        *,
+        user_id: _builtins.str = ...,
+        first_name: _builtins.str = ...,
+        last_name: _builtins.str = ...,
+        created_date: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_date", b"created_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["created_date", b"created_date", "first_name", b"first_name", "last_name", b"last_name", "user_id", b"user_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PublicProfile: _TypeAlias = PublicProfile  # noqa: Y015
+
+@_typing.final
 class User(_message.Message):
-    """Describes one account to its owner."""
+    """Describes one account to its owner and to moderators."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

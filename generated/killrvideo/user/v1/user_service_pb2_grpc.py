@@ -28,7 +28,7 @@ if _version_not_supported:
 
 class UserServiceStub:
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, and the account is read anew on each call.
+    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
@@ -92,11 +92,51 @@ class UserServiceStub:
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.SerializeToString,
                 response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeResponse.FromString,
                 _registered_method=True)
+        self.GetUser = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/GetUser',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.GetUserRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.PublicProfile.FromString,
+                _registered_method=True)
+        self.BatchGetUsers = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/BatchGetUsers',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.BatchGetUsersRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.BatchGetUsersResponse.FromString,
+                _registered_method=True)
+        self.SearchUsers = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/SearchUsers',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.SearchUsersRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.SearchUsersResponse.FromString,
+                _registered_method=True)
+        self.AssignRole = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/AssignRole',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.AssignRoleRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
+        self.RevokeRole = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/RevokeRole',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.RevokeRoleRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
+        self.SuspendUser = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/SuspendUser',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.SuspendUserRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
+        self.ReinstateUser = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/ReinstateUser',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ReinstateUserRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
+        self.ListAuditEvents = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/ListAuditEvents',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, and the account is read anew on each call.
+    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
@@ -214,6 +254,109 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetUser(self, request, context):
+        """Reads what everybody may know of an account.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
+        NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchGetUsers(self, request, context):
+        """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SearchUsers(self, request, context):
+        """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
+        or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+
+        Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
+        answer is an array of users, and the next page token is in the header `x-next-page-token`.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
+        the page token is not one of this query's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AssignRole(self, request, context):
+        """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+
+        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+        to 500 characters.
+        NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RevokeRole(self, request, context):
+        """Takes a role from an account. Does nothing where it lacks the role.
+
+        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+        to 500 characters.
+        NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
+        FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SuspendUser(self, request, context):
+        """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
+        it is suspended.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+        NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+        FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReinstateUser(self, request, context):
+        """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+        NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListAuditEvents(self, request, context):
+        """Lists what happened to one account, or to all of them, newest first.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
+        the page token is not one of this list's.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UserServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -267,6 +410,46 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.FromString,
                     response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeResponse.SerializeToString,
             ),
+            'GetUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUser,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.GetUserRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.PublicProfile.SerializeToString,
+            ),
+            'BatchGetUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchGetUsers,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.BatchGetUsersRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.BatchGetUsersResponse.SerializeToString,
+            ),
+            'SearchUsers': grpc.unary_unary_rpc_method_handler(
+                    servicer.SearchUsers,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.SearchUsersRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.SearchUsersResponse.SerializeToString,
+            ),
+            'AssignRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.AssignRole,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.AssignRoleRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'RevokeRole': grpc.unary_unary_rpc_method_handler(
+                    servicer.RevokeRole,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.RevokeRoleRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'SuspendUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendUser,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.SuspendUserRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'ReinstateUser': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReinstateUser,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ReinstateUserRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
+            'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListAuditEvents,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'killrvideo.user.v1.UserService', rpc_method_handlers)
@@ -277,7 +460,7 @@ def add_UserServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class UserService:
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, and the account is read anew on each call.
+    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
@@ -545,6 +728,222 @@ class UserService:
             '/killrvideo.user.v1.UserService/DeleteMe',
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.SerializeToString,
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/GetUser',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.GetUserRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__pb2.PublicProfile.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchGetUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/BatchGetUsers',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.BatchGetUsersRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.BatchGetUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchUsers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/SearchUsers',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.SearchUsersRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.SearchUsersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AssignRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/AssignRole',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.AssignRoleRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RevokeRole(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/RevokeRole',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.RevokeRoleRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/SuspendUser',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.SuspendUserRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReinstateUser(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/ReinstateUser',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ReinstateUserRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListAuditEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/ListAuditEvents',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

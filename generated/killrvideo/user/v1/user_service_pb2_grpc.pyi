@@ -29,7 +29,7 @@ GRPC_VERSION: str
 
 class UserServiceStub:
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, and the account is read anew on each call.
+    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
@@ -111,11 +111,82 @@ class UserServiceStub:
       UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
       FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
     """
+    GetUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.PublicProfile]
+    """Reads what everybody may know of an account.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
+    BatchGetUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]
+    """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+    """
+    SearchUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]
+    """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
+    or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+
+    Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
+    answer is an array of users, and the next page token is in the header `x-next-page-token`.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
+        the page token is not one of this query's.
+    """
+    AssignRole: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.AssignRoleRequest, _user_pb2.User]
+    """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+
+    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+        to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
+    RevokeRole: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RevokeRoleRequest, _user_pb2.User]
+    """Takes a role from an account. Does nothing where it lacks the role.
+
+    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+        to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+    """
+    SuspendUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SuspendUserRequest, _user_pb2.User]
+    """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
+    it is suspended.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+    """
+    ReinstateUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ReinstateUserRequest, _user_pb2.User]
+    """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+    """
+    ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListAuditEventsRequest, _user_service_pb2.ListAuditEventsResponse]
+    """Lists what happened to one account, or to all of them, newest first.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
+        the page token is not one of this list's.
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, and the account is read anew on each call.
+    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
@@ -194,10 +265,81 @@ class UserServiceAsyncStub(UserServiceStub):
       UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
       FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
     """
+    GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.PublicProfile]  # type: ignore[assignment]
+    """Reads what everybody may know of an account.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
+    BatchGetUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]  # type: ignore[assignment]
+    """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+    """
+    SearchUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]  # type: ignore[assignment]
+    """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
+    or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+
+    Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
+    answer is an array of users, and the next page token is in the header `x-next-page-token`.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
+        the page token is not one of this query's.
+    """
+    AssignRole: _aio.UnaryUnaryMultiCallable[_user_service_pb2.AssignRoleRequest, _user_pb2.User]  # type: ignore[assignment]
+    """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+
+    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+        to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
+    RevokeRole: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RevokeRoleRequest, _user_pb2.User]  # type: ignore[assignment]
+    """Takes a role from an account. Does nothing where it lacks the role.
+
+    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+        to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+    """
+    SuspendUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SuspendUserRequest, _user_pb2.User]  # type: ignore[assignment]
+    """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
+    it is suspended.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+    """
+    ReinstateUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ReinstateUserRequest, _user_pb2.User]  # type: ignore[assignment]
+    """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+    """
+    ListAuditEvents: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListAuditEventsRequest, _user_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
+    """Lists what happened to one account, or to all of them, newest first.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
+        the page token is not one of this list's.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, and the account is read anew on each call.
+    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
 
     Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
     RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
@@ -333,6 +475,125 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
           UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
           FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUser(
+        self,
+        request: _user_service_pb2.GetUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.PublicProfile, _abc.Awaitable[_user_pb2.PublicProfile]]:
+        """Reads what everybody may know of an account.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchGetUsers(
+        self,
+        request: _user_service_pb2.BatchGetUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.BatchGetUsersResponse, _abc.Awaitable[_user_service_pb2.BatchGetUsersResponse]]:
+        """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+        """
+
+    @_abc_1.abstractmethod
+    def SearchUsers(
+        self,
+        request: _user_service_pb2.SearchUsersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.SearchUsersResponse, _abc.Awaitable[_user_service_pb2.SearchUsersResponse]]:
+        """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
+        or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+
+        Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
+        answer is an array of users, and the next page token is in the header `x-next-page-token`.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
+            the page token is not one of this query's.
+        """
+
+    @_abc_1.abstractmethod
+    def AssignRole(
+        self,
+        request: _user_service_pb2.AssignRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
+        """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+
+        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+            to 500 characters.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        """
+
+    @_abc_1.abstractmethod
+    def RevokeRole(
+        self,
+        request: _user_service_pb2.RevokeRoleRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
+        """Takes a role from an account. Does nothing where it lacks the role.
+
+        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
+            to 500 characters.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+          FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
+          FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+        """
+
+    @_abc_1.abstractmethod
+    def SuspendUser(
+        self,
+        request: _user_service_pb2.SuspendUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
+        """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
+        it is suspended.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+          FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+          FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+        """
+
+    @_abc_1.abstractmethod
+    def ReinstateUser(
+        self,
+        request: _user_service_pb2.ReinstateUserRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
+        """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+          FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+        """
+
+    @_abc_1.abstractmethod
+    def ListAuditEvents(
+        self,
+        request: _user_service_pb2.ListAuditEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.ListAuditEventsResponse, _abc.Awaitable[_user_service_pb2.ListAuditEventsResponse]]:
+        """Lists what happened to one account, or to all of them, newest first.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
+            the page token is not one of this list's.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

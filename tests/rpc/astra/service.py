@@ -9,10 +9,12 @@ from typing import Any
 import grpc
 from killrvideo.user.v1 import user_service_pb2 as pb
 
+from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.service.operators import Operators
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
-from tests.rpc.requests import good_request
+from tests.rpc.requests import good_request, role_for
 from tests.support import data_api
 from tests.support.accounts import PASSWORD
 from tests.support.errors import Failure, read_failure
@@ -36,8 +38,18 @@ REQUESTS_OF = {
     "EndSession": [READ, CHANGE],
     "Logout": [READ, CHANGE],
     "ChangePassword": [READ, READ, CHANGE],
-    "DeleteMe": [READ, READ, CHANGE, CHANGE, CHANGE],  # account with its hashes; guard, account, claim
+    "GetUser": [READ],
+    "BatchGetUsers": [READ, "find"],
+    "SearchUsers": [READ, "find"],
+    "AssignRole": [READ, READ, CHANGE],
+    "RevokeRole": [READ, READ, CHANGE],
+    "SuspendUser": [READ, READ, CHANGE, CHANGE, CHANGE, READ],  # guard, account; guard again, account again
+    "ReinstateUser": [READ, READ, CHANGE],
+    "ListAuditEvents": [READ, READ],
+    # account with its hashes; guard, account; claim, claim, account
+    "DeleteMe": [READ, READ, CHANGE, CHANGE, READ, CHANGE, CHANGE],
 }
+UNTIL_DONE = {"DeleteMe": 4, "SuspendUser": 4}  # of these; a sweep makes up for the others
 
 
 @dataclass(frozen=True)
@@ -62,6 +74,11 @@ class Service:
         account = Account(self.stub, database=Path())
         self.settle()
         return account
+
+    def empower(self, account: Account, rpc: str) -> None:
+        """Gives the account the role that an RPC asks for."""
+        self.loop.run(Operators(self.store, "tests").assign_role(account.email, role_for(rpc) or Role.VIEWER))
+        self.settle()
 
     def recover(self) -> None:
         """Ends all trouble, and returns when calls are answered again and nothing is left to do."""
@@ -102,11 +119,18 @@ def start_calls(rpcs: list[str], account: Account) -> list[Any]:
     ]
 
 
-def effective_request(rpc: str, account: Account) -> Any:
-    """Returns a request that changes something, where the RPC can."""
+def effective_request(service: Service, rpc: str, account: Account) -> Any:
+    """Returns a request that changes something, where the RPC can. Lets the account make it."""
+    service.empower(account, rpc)
+    request = good_request(rpc, account)
     if rpc == "EndSession":
-        return pb.EndSessionRequest(session_id=account.session_id)
-    return good_request(rpc, account)
+        request.session_id = account.session_id
+    if rpc == "RevokeRole":
+        request.role = "viewer"
+    if rpc == "ReinstateUser":
+        account.stub.SuspendUser(good_request("SuspendUser", account), metadata=account.metadata)
+    service.settle()
+    return request
 
 
 def registration(email: str) -> pb.RegisterRequest:
@@ -120,4 +144,4 @@ def is_call(request: data_api.Request) -> bool:
 
 def events(server: data_api.DataApi, table: str, user_id: str) -> list[str]:
     """Returns what happened to an account, according to a table, in the order of the alphabet."""
-    return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row["account"] == user_id)
+    return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)

@@ -1,4 +1,4 @@
-"""The one thread that writes to the file, so that nothing that may wait runs on the event loop."""
+"""A thread with a connection of its own, so that nothing that may wait or take long runs on the event loop."""
 
 import asyncio
 import contextvars
@@ -13,6 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, transaction, unavailable
 
 MAX_WAIT = 5.0  # seconds that a call waits for locks of other processes, its time in our queue included
+LOOK_STEPS = 100_000  # of SQLite's virtual machine, some milliseconds, between two looks in a long read
 LOOK_SECONDS = 0.05  # between two looks, while it waits for a lock, at whether anybody still wants the write
 
 P = ParamSpec("P")
@@ -27,8 +28,13 @@ class _Job:
     give_up_at: float = field(default_factory=lambda: time.monotonic() + MAX_WAIT)
     is_abandoned: bool = False
 
+    @property
+    def is_over(self) -> bool:
+        """Says whether it's time to give up."""
+        return self.is_abandoned or time.monotonic() >= self.give_up_at
 
-class Writer:
+
+class Worker:
     """Runs work on its connection, one after the other in the order of the calls.
 
     Work whose caller is cancelled while it waits, in the queue or for a lock, never runs; once begun, it runs to its
@@ -60,13 +66,29 @@ class Writer:
         return await self._queue(transact)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs work that only reads, where it can wait for a lock."""
+        """Runs work that only reads, where it can wait for a lock, and be interrupted when nobody wants it any more."""
 
         def query(job: _Job) -> T:
             self._wait_at_most(job, MAX_WAIT)
-            return work(self._connection, *args, **kwargs)
+            self._connection.set_progress_handler(lambda: job.is_over, LOOK_STEPS)
+            try:
+                return work(self._connection, *args, **kwargs)
+            finally:
+                self._connection.set_progress_handler(None, 0)
 
         return await self._queue(query)
+
+    async def truncate_log(self) -> None:
+        """Empties the write-ahead log, which shows what was deleted until its space is used again.
+
+        Leaves it as it is where another process reads at the same time.
+        """
+
+        def truncate(job: _Job) -> None:
+            self._wait_at_most(job, LOOK_SECONDS)
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+        await self._queue(truncate)
 
     async def close(self) -> None:
         """Waits for the work that has begun, refuses what still waits, and closes the connection."""

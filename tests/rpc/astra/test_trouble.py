@@ -1,15 +1,14 @@
 """The service on a Data API that fails: what callers see, and what a sweep makes up for."""
 
-from collections.abc import Iterator
-
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
-from tests.rpc.astra_service import (
+from tests.rpc.astra.service import (
     CHANGE,
     REQUESTS_OF,
     UNAVAILABLE,
+    UNTIL_DONE,
     Service,
     attempt,
     call,
@@ -17,7 +16,6 @@ from tests.rpc.astra_service import (
     events,
     is_call,
     registration,
-    service_on_stand_in,
     start_calls,
 )
 from tests.rpc.conftest import Account, bearer
@@ -30,36 +28,13 @@ from tests.support.keyspaces import KEYSPACE
 ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST")]
 
 
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_on_stand_in(tmp_path_factory.mktemp("astra")) as service:
-        yield service
-
-
-@pytest.fixture
-def service(started: Service) -> Iterator[Service]:
-    yield started
-    started.recover()
-
-
-@pytest.fixture
-def server(service: Service) -> data_api.DataApi:
-    return service.data_api
-
-
-@pytest.fixture
-def account(service: Service) -> Account:
-    return service.new_account()
-
-
 @pytest.mark.parametrize("fault", [Close(), HttpStatus(401), HttpStatus(429), HttpStatus(503)], ids=repr)
 @pytest.mark.parametrize("rpc", RPCS)
 def test_trouble_with_any_request_is_unavailable(
-    server: data_api.DataApi, account: Account, rpc: str, fault: data_api.faults.Kind
+    service: Service, server: data_api.DataApi, account: Account, rpc: str, fault: data_api.faults.Kind
 ) -> None:
-    request = effective_request(rpc, account)
-    # Trouble with the last request of DeleteMe is none: the account is gone, and a sweep frees its address.
-    for step in range(len(REQUESTS_OF[rpc]) - (rpc == "DeleteMe")):
+    request = effective_request(service, rpc, account)
+    for step in range(UNTIL_DONE.get(rpc, len(REQUESTS_OF[rpc]))):
         with server.fail(fault, skip=step, where=is_call):
             failure = attempt(lambda: call(rpc, account, request))
         assert failure, f"goes well without request {step}"
@@ -97,7 +72,7 @@ def test_a_registration_stands_without_its_row(
 def test_a_deletion_stands_without_the_release_of_its_address(
     service: Service, server: data_api.DataApi, account: Account
 ) -> None:
-    with server.fail(HttpStatus(500), skip=len(REQUESTS_OF["DeleteMe"]) - 1, where=is_call):
+    with server.fail(HttpStatus(500), skip=UNTIL_DONE["DeleteMe"], where=is_call):
         call("DeleteMe", account)
         service.settle()
     failure = attempt(lambda: call("GetMe", account))
@@ -128,6 +103,7 @@ def test_calls_that_fail_do_not_hurry_health(server: data_api.DataApi, account: 
 
 
 def test_hanging_calls_end_in_time(server: data_api.DataApi, account: Account) -> None:
+    assert account.other
     server.fail(Hang())
     codes = [made.code() for made in start_calls(RPCS, account)]
     assert dict(zip(RPCS, codes, strict=True)) == dict.fromkeys(RPCS, UNAVAILABLE)

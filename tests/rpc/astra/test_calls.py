@@ -1,16 +1,19 @@
 """The service on a Data API: how many requests each RPC makes, and what follows its answer."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
-from tests.rpc.astra_service import (
+from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.changes import OpenSession
+from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
+from tests.rpc.astra.service import (
     READ,
     REQUESTS_OF,
     Service,
@@ -20,61 +23,60 @@ from tests.rpc.astra_service import (
     events,
     is_call,
     registration,
-    service_on_stand_in,
 )
-from tests.rpc.conftest import Account, bearer
+from tests.rpc.conftest import Account, bearer, session_of
 from tests.rpc.requests import RPCS
 from tests.support import data_api
-from tests.support.accounts import an_address
+from tests.support.accounts import a_session, an_address
 from tests.support.data_api import Hang
 from tests.support.keyspaces import KEYSPACE
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_on_stand_in(tmp_path_factory.mktemp("astra")) as service:
-        yield service
-
-
-@pytest.fixture
-def service(started: Service) -> Iterator[Service]:
-    yield started
-    started.recover()
-
-
-@pytest.fixture
-def server(service: Service) -> data_api.DataApi:
-    return service.data_api
-
-
-@pytest.fixture
-def account(service: Service) -> Account:
-    return service.new_account()
 
 
 def made_by(service: Service, call: Callable[[], object]) -> list[str]:
     """Returns what the call asks of `accounts`. What is done after the answer waits meanwhile, at the first row."""
     with service.data_api.fail(Hang(), name=USERS):
-        service.data_api.forget_requests()
-        call()
-        made = [request.command for request in service.data_api.requests if is_call(request)]
+        made = asked_by(service, call)
     service.settle()
     return made
 
 
+def asked_by(service: Service, call: Callable[[], object]) -> list[str]:
+    """Returns what is asked of `accounts` until the call is answered."""
+    service.data_api.forget_requests()
+    call()
+    return [request.command for request in service.data_api.requests if is_call(request)]
+
+
 @pytest.mark.parametrize("rpc", RPCS)
 def test_requests_of_each_rpc(service: Service, account: Account, rpc: str) -> None:
-    request, asked = effective_request(rpc, account), REQUESTS_OF[rpc]
-    if rpc != "DeleteMe":
-        assert made_by(service, lambda: call(rpc, account, request)) == asked
-        return
+    request = effective_request(service, rpc, account)
+    # One leaves nothing for after its answer, the other reads rows.
+    asked = asked_by if rpc in ("DeleteMe", "SearchUsers") else made_by
+    assert asked(service, lambda: call(rpc, account, request)) == REQUESTS_OF[rpc]
 
-    def delete() -> None:
-        call(rpc, account, request)
-        service.data_api.wait_for(name=USERS)
 
-    # After the answer, what is left of the account is read before its row is deleted.
-    assert made_by(service, delete) == [*asked, READ]
+@pytest.mark.parametrize("is_moderator", [False, True], ids=["viewer", "moderator"])
+def test_all_requests_of_a_deletion(service: Service, account: Account, is_moderator: bool) -> None:
+    operators, other = Operators(service.store, "tester"), service.new_account()
+    for moderator in (account, other) if is_moderator else ():
+        service.loop.run(operators.assign_role(moderator.email, Role.MODERATOR))
+    service.settle()
+    service.data_api.forget_requests()
+    call("DeleteMe", account)
+    assert [_place(request) for request in service.data_api.requests if _place(request) != "-"] == [
+        *("account", "account", "guard", "account"),
+        *(["guard", "account"] if is_moderator else []),
+        *(USERS, "email", "email", ACCOUNT_EVENTS, EVENTS_BY_DAY, "account"),
+    ]
+    if is_moderator:
+        service.loop.run(operators.revoke_role(other.email, Role.MODERATOR, force=True))
+
+
+def _place(request: data_api.Request) -> str:
+    """Returns the table, or the kind of document; "-" for what health asks."""
+    if request.name != ACCOUNTS:
+        return str(request.name)
+    return str(request.arguments["filter"]["_id"]).partition(":")[0]
 
 
 def test_calls_that_change_nothing_ask_less(service: Service, account: Account) -> None:
@@ -118,3 +120,19 @@ def test_row_and_events_follow_the_answer(service: Service, server: data_api.Dat
     assert row() == {}
     for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
         assert events(server, table, account.user_id) == ["deleted", "registered"]
+
+
+def test_the_next_login_removes_dead_sessions(service: Service, server: data_api.DataApi, account: Account) -> None:
+    def held() -> set[str]:
+        document = server.document(KEYSPACE, ACCOUNTS, f"account:{account.user_id}")
+        return set((document or {})["sessions"])
+
+    found = service.loop.run(service.store.get(UUID(account.user_id)))
+    assert found
+    dead = a_session(found, credential_id="an older one")
+    with server.fail(Hang(), name=USERS):  # what follows a change would remove it too
+        service.loop.run(service.store.apply(found, OpenSession(dead)))
+        assert dead.session_id in held()
+        login = account.log_in()
+        assert held() == {account.session_id, session_of(login.token)}
+    service.settle()

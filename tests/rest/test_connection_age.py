@@ -1,0 +1,35 @@
+"""Envoy's connections to the workers, which reach their age."""
+
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import monotonic
+
+import httpx
+
+from tests.rest.conftest import registered, web
+
+
+def test_no_call_fails_when_a_connection_reaches_its_age(tmp_path: Path) -> None:
+    """About once a second on each of two workers, under reads and writes."""
+    with (
+        web(tmp_path, WORKERS="2", MAX_CONNECTION_AGE_SECONDS="1") as edge,
+        httpx.Client(base_url=edge.url, timeout=20, trust_env=False) as client,
+    ):
+        account = registered(client)
+        end = monotonic() + 6
+
+        def call(number: int) -> Counter[int]:
+            codes: Counter[int] = Counter()
+            while monotonic() < end:
+                if number % 2:
+                    answer = client.get("/api/v1/users/me", headers=account.bearer)
+                else:
+                    answer = client.put("/api/v1/users/me", headers=account.bearer, json={"firstName": "Bea"})
+                codes[answer.status_code] += 1
+            return codes
+
+        with ThreadPoolExecutor(4) as pool:
+            codes = sum(pool.map(call, range(4)), Counter())
+    assert set(codes) == {200}
+    assert codes[200] > 100

@@ -1,0 +1,31 @@
+"""The service on a stand-in for the Data API, one for each module of tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.rpc.astra.service import Service, service_on_stand_in
+from tests.rpc.conftest import Account
+from tests.support import data_api
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with service_on_stand_in(tmp_path_factory.mktemp("astra")) as service:
+        yield service
+
+
+@pytest.fixture
+def service(started: Service) -> Iterator[Service]:
+    yield started
+    started.recover()
+
+
+@pytest.fixture
+def server(service: Service) -> data_api.DataApi:
+    return service.data_api
+
+
+@pytest.fixture
+def account(service: Service) -> Account:
+    return service.new_account()

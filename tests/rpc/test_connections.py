@@ -1,0 +1,91 @@
+"""Connections: how old they get, what becomes of their streams, and clients that ping too often."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.errors import ErrorCodes
+from h2.events import ConnectionTerminated, Event
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
+
+from killrvideo_grpc import listening
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.servers import running_server
+from tests.support.settings import settings_in
+
+Code = grpc.StatusCode
+SERVING = health_pb2.HealthCheckResponse.SERVING
+
+
+def test_a_connection_ends_at_its_age_and_no_call_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Streams of health and reflection end after the last calls. The channel connects again by itself."""
+    monkeypatch.setattr(listening, "LAST_CALLS_SECONDS", 1)
+    settings = settings_in(tmp_path, max_connection_age_seconds=1)
+    with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
+        stub, email = UserServiceStub(channel), an_address()
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        seen = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(seen).status == SERVING
+        questions: SimpleQueue[Any] = SimpleQueue()
+        questions.put(reflection_pb2.ServerReflectionRequest(list_services=""))
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        answers = reflection.ServerReflectionInfo(iter(questions.get, None), timeout=60)
+        assert next(answers).list_services_response
+
+        stub.Register(RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee"))
+        token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
+        started, calls = time.monotonic(), 0
+        while seen.is_active() or answers.is_active():
+            stub.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),), timeout=10)
+            calls += 1
+            assert time.monotonic() - started < 20
+        questions.put(None)
+        assert (seen.code(), answers.code()) == (Code.UNAVAILABLE, Code.UNAVAILABLE)
+        assert calls > 50
+        again = health.Watch(health_pb2.HealthCheckRequest(), timeout=60)
+        assert next(again).status == SERVING
+        again.cancel()
+    log = capsys.readouterr().out
+    assert "] bug" not in log
+    assert all(f"/{method} " in log for method in ("ServerReflectionInfo", "Watch"))  # logged once they have ended
+
+
+def test_a_connection_may_last_for_ever(tmp_path: Path) -> None:
+    names = [name for name, _ in listening.connection_options(settings_in(tmp_path, max_connection_age_seconds=0))]
+    assert not any("age" in name for name in names)
+
+
+def test_a_client_that_keeps_pinging_is_sent_away(tmp_path: Path) -> None:
+    with running_server(settings_in(tmp_path)) as server:
+        for event in pings(server.port):
+            if isinstance(event, ConnectionTerminated):
+                assert event.error_code == ErrorCodes.ENHANCE_YOUR_CALM
+                assert event.additional_data == b"too_many_pings"
+                return
+    pytest.fail("the connection is still there")
+
+
+def pings(port: int) -> Iterator[Event]:
+    """Sends 20 pings, one after the other's answer, and yields what the server sends."""
+    http2 = H2Connection(H2Configuration(client_side=True))
+    http2.initiate_connection()
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        for number in range(20):
+            http2.ping(number.to_bytes(8, "big"))
+            connection.sendall(http2.data_to_send())
+            received = connection.recv(65536)
+            if not received:
+                return
+            yield from http2.receive_data(received)

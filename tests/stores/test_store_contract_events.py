@@ -1,0 +1,166 @@
+"""What every AccountStore promises of the audit trail."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account, AccountStatus, Role, now
+from killrvideo_grpc.domain.changes import (
+    Action,
+    AssignRole,
+    Change,
+    EndSessions,
+    Event,
+    OpenSession,
+    RevokeRole,
+    SetStatus,
+)
+from killrvideo_grpc.domain.ports import AccountStore
+from tests.stores.harness import Harness
+from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
+
+pytestmark = pytest.mark.anyio
+
+
+async def events(store: AccountStore, user_id: UUID | None, size: int = 20) -> list[Event]:
+    found, start = list[Event](), ""
+    while True:
+        page = await store.events(user_id, size, start)
+        assert len(page.items) <= size
+        found += page.items
+        if not (start := page.next):
+            return found
+
+
+async def test_the_events_of_an_account_are_complete_at_once(store: AccountStore) -> None:
+    account = an_account()
+    await store.register(account, HASH, first := an_event(account, after="viewer", request_id="r-1"))
+    assert await events(store, account.user_id) == [first]
+    second = an_event(account, Action.SUSPENDED, reason="because", actor="cli:ann")
+    await store.apply(account, SetStatus(AccountStatus.SUSPENDED), second)
+    latest, *others = await events(store, account.user_id)
+    assert others == [first]
+    assert (latest.event_id, latest.at, latest.actor, latest.reason) == (
+        *(second.event_id, second.at, second.actor),
+        "because",
+    )
+    assert (latest.before, latest.after) == ("active", "suspended")
+
+
+CHANGES: list[tuple[Callable[[Account], Change], str, str]] = [
+    (lambda account: AssignRole(Role.CREATOR), "viewer", "viewer,creator"),
+    (lambda account: RevokeRole(Role.VIEWER), "viewer", ""),
+    (lambda account: SetStatus(AccountStatus.SUSPENDED), "active", "suspended"),
+    (a_new_password, "", ""),
+]
+
+
+@pytest.mark.parametrize(("change", "before", "after"), CHANGES)
+async def test_an_event_tells_what_was_before_and_after(
+    store: AccountStore, account: Account, change: Callable[[Account], Change], before: str, after: str
+) -> None:
+    await store.apply(account, change(account), event := an_event(account, Action.ROLE_ASSIGNED))
+    latest = (await events(store, account.user_id))[0]
+    assert (latest.event_id, latest.before, latest.after) == (event.event_id, before, after)
+
+
+async def test_an_event_tells_which_sessions_ended(store: AccountStore, account: Account) -> None:
+    sessions = [a_session(account) for _ in range(2)]
+    for session in sessions:
+        account = await store.apply(account, OpenSession(session))
+    ids = [session.session_id for session in sessions]
+    await store.apply(account, EndSessions(frozenset({ids[0]})), an_event(account, Action.SESSIONS_ENDED))
+    # Read before the first one ended.
+    await store.apply(account, EndSessions(frozenset(ids)), an_event(account, Action.SESSIONS_ENDED))
+    assert [event.before for event in await events(store, account.user_id)][:2] == [ids[1], ids[0]]
+
+
+@pytest.mark.parametrize(
+    ("change", "undo"),
+    [
+        (AssignRole(Role.CREATOR), RevokeRole(Role.CREATOR)),
+        (SetStatus(AccountStatus.SUSPENDED), SetStatus(AccountStatus.ACTIVE)),
+    ],
+)
+async def test_of_many_equal_changes_at_once_one_is_recorded(
+    harness: Harness, account: Account, change: Change, undo: Change
+) -> None:
+    stores = [harness.open() for _ in range(4)]
+    for wanted in (change, undo):
+        outcomes = await asyncio.gather(
+            *(store.apply(account, wanted, an_event(account, Action.ROLE_ASSIGNED)) for store in stores * 2)
+        )
+        assert len({(outcome.roles, outcome.status) for outcome in outcomes}) == 1
+    for store in stores:
+        await store.close()
+    store = harness.open()
+    await store.sweep()
+    recorded = [event.action for event in await events(store, account.user_id)]
+    assert recorded == [Action.ROLE_ASSIGNED, Action.ROLE_ASSIGNED, Action.REGISTERED]
+    await store.close()
+
+
+async def test_concurrent_changes_tell_what_each_of_them_changed(harness: Harness, account: Account) -> None:
+    stores = [harness.open() for _ in range(2)]
+    await asyncio.gather(
+        stores[0].apply(account, AssignRole(Role.CREATOR), an_event(account, Action.ROLE_ASSIGNED)),
+        stores[1].apply(account, SetStatus(AccountStatus.SUSPENDED), an_event(account, Action.SUSPENDED)),
+    )
+    # Read before it became a creator.
+    await stores[0].apply(account, RevokeRole(Role.VIEWER), an_event(account, Action.ROLE_REVOKED))
+    for store in stores:
+        await store.close()
+    store = harness.open()
+    latest = (await events(store, account.user_id))[0]
+    assert (latest.before, latest.after) == ("viewer,creator", "creator")
+    await store.close()
+
+
+@pytest.mark.parametrize("size", [1, 3, 50, 100])
+async def test_pages_are_newest_first_and_complete(harness: Harness, size: int) -> None:
+    writer, account, at = harness.open(), an_account(), now()
+    await writer.register(account, HASH, an_event(account, at=at - timedelta(days=40)))
+    # Four a moment, so that pages end between events of one moment too.
+    made = [an_event(account, Action.ROLE_ASSIGNED, at=at - timedelta(hours=number // 4)) for number in range(60)]
+    for number, event in enumerate(made):
+        await writer.apply(account, (AssignRole if number % 2 == 0 else RevokeRole)(Role.CREATOR), event)
+    await writer.close()
+    store = harness.open()
+    await store.sweep()
+    for user_id in (account.user_id, None):
+        found = [event for event in await events(store, user_id, size) if event.account == account.user_id]
+        assert [event.at for event in found] == sorted((event.at for event in found), reverse=True)
+        assert len(found) == 61
+        assert {event.event_id for event in found} >= {event.event_id for event in made}
+    await store.close()
+
+
+async def test_pages_stay_as_they_are_when_newer_events_come(store: AccountStore, account: Account) -> None:
+    at = now()
+    for number in range(6):
+        change = AssignRole(Role.CREATOR) if number % 2 == 0 else RevokeRole(Role.CREATOR)
+        event = an_event(account, Action.ROLE_ASSIGNED, at=at + timedelta(seconds=number))
+        await store.apply(account, change, event)
+    before = await events(store, account.user_id)
+    page = await store.events(account.user_id, 3)
+    newer = an_event(account, Action.SUSPENDED, at=at + timedelta(seconds=60))
+    await store.apply(account, SetStatus(AccountStatus.SUSPENDED), newer)
+    rest = await store.events(account.user_id, 50, page.next)
+    assert [*page.items, *rest.items] == before
+
+
+async def test_the_events_of_a_deleted_account_stay(harness: Harness) -> None:
+    store, account = harness.open(), an_account(first_name="Plantedname")
+    await store.register(account, HASH, an_event(account))
+    await store.delete(account, an_event(account, Action.DELETED))
+    assert [event.action for event in await events(store, account.user_id)] == [Action.DELETED, Action.REGISTERED]
+    assert "Plantedname" not in repr(await events(store, account.user_id))
+    assert account.email not in repr(await events(store, account.user_id))
+    await store.close()
+
+
+async def test_an_unknown_account_has_no_events(store: AccountStore) -> None:
+    assert await events(store, an_account().user_id) == []

@@ -1,0 +1,154 @@
+"""What every AccountStore promises of searches."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.changes import Action, Rename
+from killrvideo_grpc.domain.errors import UserNotFound
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.domain.search import Query
+from tests.stores.harness import Harness
+from tests.support.accounts import HASH, an_account, an_event
+
+pytestmark = pytest.mark.anyio
+
+
+async def registered(store: AccountStore, email: str, first_name: str = "Ann", last_name: str = "Lee") -> Account:
+    account = an_account(email, first_name=first_name, last_name=last_name)
+    await store.register(account, HASH, an_event(account))
+    return account
+
+
+async def settled(harness: Harness, *stores: AccountStore) -> AccountStore:
+    """Closes stores, which finishes their work in the background, and opens another one."""
+    for store in stores:
+        await store.close()
+    store = harness.open()
+    await store.sweep()
+    return store
+
+
+async def walk(store: AccountStore, text: str, size: int = 20) -> AsyncIterator[Account]:
+    start = ""
+    while True:
+        page = await store.search(Query.parse(text), size, start)
+        assert len(page.items) <= size
+        for account in page.items:
+            yield account
+        if not (start := page.next):
+            return
+
+
+async def found(store: AccountStore, text: str, size: int = 20) -> list[UUID]:
+    return [account.user_id async for account in walk(store, text, size)]
+
+
+@pytest.fixture
+def mark() -> str:
+    """A word that only this test's accounts have."""
+    return f"m{uuid4().hex[:12]}"
+
+
+async def test_every_word_of_the_query_begins_a_word_of_the_account(harness: Harness, mark: str) -> None:
+    writer = harness.open()
+    bob = await registered(writer, f"Bob.Smith-{mark}@Mail.Example.org", "Robért", "Van den Bérg")
+    zoe = await registered(writer, f"{mark}+zoe@other.org", "Zoë", "\uff33\uff2d\uff29\uff34\uff28")
+    store = await settled(harness, writer)
+    both = [bob, zoe]
+    expected: dict[str, list[Account]] = {
+        mark: both,
+        f"{mark} smith": both,
+        f"{mark} SMI bob": [bob],
+        f"bob.smith-{mark}@mail.example.org": [bob],
+        f"  bob.smith-{mark}@ma\u3000 ": [bob],
+        f"{mark}@mail.exa": [bob],
+        f"{mark} mail.ex": [bob],
+        f"{mark} ROBERT berg": [bob],
+        f"{mark} \uff56\uff41\uff4e Bé": [bob],
+        f"{mark} zoe": [zoe],
+        f"{mark} obert": [],
+        f"{mark} robert zoe": [],
+        f"{mark} @mail": [],
+        f"{mark} robertx": [],
+        f"{mark}x": [],
+        f"{mark} %": [],
+    }
+    assert {text: set(await found(store, text)) for text in expected} == {
+        text: {account.user_id for account in accounts} for text, accounts in expected.items()
+    }
+    await store.close()
+
+
+async def test_words_longer_than_what_is_indexed_are_compared_to_their_end(harness: Harness) -> None:
+    writer, long = harness.open(), uuid4().hex * 2
+    first, second = [await registered(writer, f"{long}{end}@example.org") for end in ("one", "two")]
+    store = await settled(harness, writer)
+    assert set(await found(store, long)) == {first.user_id, second.user_id}
+    assert await found(store, f"{long}tw") == [second.user_id]
+    await store.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 100])
+async def test_a_walk_gives_everybody_once(harness: Harness, mark: str, size: int) -> None:
+    writer = harness.open()
+    accounts = [await registered(writer, f"{mark}.{number}@example.org") for number in range(60)]
+    store = await settled(harness, writer)
+    ids = await found(store, mark, size)
+    assert len(ids) == len(set(ids))
+    assert set(ids) == {account.user_id for account in accounts}
+    await store.close()
+
+
+async def test_a_walk_gives_everybody_once_whatever_is_registered_meanwhile(harness: Harness, mark: str) -> None:
+    writer = harness.open()
+    there = {(await registered(writer, f"{mark}.{number}@example.org")).user_id for number in range(40)}
+    store, ids = await settled(harness, writer), list[UUID]()
+    async for account in walk(store, mark, 7):
+        ids.append(account.user_id)
+        if len(ids) % 5 == 0:
+            new = await registered(store, f"{mark}.late{len(ids)}@example.org")
+            await store.delete(new, an_event(new, Action.DELETED))
+            await registered(store, f"{mark}.later{len(ids)}@example.org")
+    assert len(ids) == len(set(ids))
+    assert there <= set(ids)
+    await store.close()
+
+
+async def test_an_empty_query_gives_everybody(harness: Harness, account: Account) -> None:
+    writer = harness.open()
+    others = {(await registered(writer, f"{uuid4().hex}@example.org")).user_id for _ in range(30)}
+    store = await settled(harness, writer)
+    ids = await found(store, " ", 100)
+    assert len(ids) == len(set(ids))
+    assert others | {account.user_id} <= set(ids)
+    await store.close()
+
+
+async def test_results_are_what_the_accounts_are_now(harness: Harness, mark: str) -> None:
+    writer = harness.open()
+    renamed = await registered(writer, f"{mark}.a@example.org", "Before")
+    deleted = await registered(writer, f"{mark}.b@example.org")
+    store = await settled(harness, writer)
+    await store.apply(renamed, Rename("After", None))
+    assert await found(store, f"{mark} before") == []
+    await store.delete(deleted, an_event(deleted, Action.DELETED))
+    with suppress(UserNotFound):
+        await store.apply(deleted, Rename("Planted", None))
+    expected = [replace(renamed, first_name="After")]
+    assert [account async for account in walk(store, mark)] == expected
+    later = await settled(harness, store)
+    assert [account async for account in walk(later, f"{mark} aft")] == expected
+    await later.close()
+
+
+async def test_a_search_can_be_given_up(store: AccountStore, account: Account) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await store.search(Query.parse(""), 20)
+    assert await store.get(account.user_id) == account

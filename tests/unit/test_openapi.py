@@ -1,0 +1,70 @@
+"""generated/openapi.json against the contract: every RPC is there, with its path, its method and its statuses."""
+
+import json
+from typing import Any
+
+import pytest
+from google.api import annotations_pb2
+from google.protobuf.descriptor import MethodDescriptor
+from killrvideo.user.v1 import access_pb2
+
+from deploy.edge.render import GENERATED
+from killrvideo_grpc.server import CONTRACT
+
+Operation = dict[str, Any]
+
+ANY_CALL = {400, 408, 413, 429, 431, 500, 503, 504}
+TOKEN = {401, 403, 404}
+BODY = {415, 422}
+# Besides ANY_CALL. An RPC that is missing here fails the tests.
+STATUSES: dict[str, set[int]] = {
+    "Register": {201} | BODY,
+    "Login": {200, 401} | BODY,
+    "RefreshToken": {200, 401, 403} | BODY,
+    "GetMe": {200} | TOKEN,
+    "UpdateMe": {200} | TOKEN | BODY,
+    "ListSessions": {200} | TOKEN,
+    "EndSession": {200, 422} | TOKEN,
+    "Logout": {200} | TOKEN | BODY,
+    "ChangePassword": {200} | TOKEN | BODY,
+    "DeleteMe": {200} | TOKEN | BODY,
+}
+every_rpc = pytest.mark.parametrize("rpc", [method.name for method in CONTRACT.methods])
+
+
+def operations() -> dict[tuple[str, str], Operation]:
+    """Returns what the document describes, by path and method."""
+    paths: dict[str, dict[str, Operation]] = json.loads((GENERATED / "openapi.json").read_text())["paths"]
+    return {(path, verb): operation for path, verbs in paths.items() for verb, operation in verbs.items()}
+
+
+def places(method: MethodDescriptor) -> set[tuple[str, str]]:
+    """Returns the paths and methods that the contract gives an RPC."""
+    rule = method.GetOptions().Extensions[annotations_pb2.http]
+    bindings = [(str(binding.WhichOneof("pattern")), binding) for binding in (rule, *rule.additional_bindings)]
+    return {(getattr(binding, verb), verb) for verb, binding in bindings}
+
+
+@every_rpc
+def test_every_rpc_is_described_where_it_is_served(rpc: str) -> None:
+    method = CONTRACT.methods_by_name[rpc]
+    described = {place: operation for place, operation in operations().items() if operation["operationId"] == rpc}
+    assert described.keys() == places(method)
+    is_public = method.GetOptions().Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
+    has_body = bool(method.GetOptions().Extensions[annotations_pb2.http].body)
+    for operation in described.values():
+        assert operation["security"] == ([] if is_public else [{"bearer": []}])
+        assert ("requestBody" in operation) == has_body
+
+
+@every_rpc
+def test_every_rpc_is_described_with_its_statuses(rpc: str) -> None:
+    described = [operation for operation in operations().values() if operation["operationId"] == rpc]
+    assert described
+    for operation in described:
+        assert {int(status) for status in operation["responses"]} == STATUSES[rpc] | ANY_CALL
+
+
+def test_nothing_else_is_described() -> None:
+    served = {place for method in CONTRACT.methods for place in places(method)}
+    assert operations().keys() == served | {("/", "get")}

@@ -1,0 +1,65 @@
+import base64
+import secrets
+import string
+from collections.abc import Callable
+
+import pytest
+
+from killrvideo_grpc.signing_keys import check_signing_key
+
+KNOWN = [
+    "a-string-secret-at-least-256-bits-long",
+    "a-valid-string-secret-that-is-at-least-512-bits-long-which-is-very-long",
+    "your-256-bit-secret-your-256-bit-secret",
+    "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+    "3cfa76ef14937c1c0ea519f8fc057a80fcd04a7420f8e8bcd0a7567c272e007b",
+    "404E635266556A586E3272357538782F413F4428472B4B6250645367566B5970",
+    "413F4428472B4B6250655368566D5970337336763979244226452948404D6351",
+    "357538782F413F4428472B4B6250655368566D59703373367639792442264529",
+    "======================BezKoder=Spring===========================",
+    "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow",
+]
+GUESSED = [
+    "1234567890" * 4,
+    "0" * 63 + "1",
+    "0123456789abcdef" * 4,
+    "deadbeef" * 8,
+    "112233445566778899001122334455667788",
+    "1111111122222222333333334444444455555555",
+    "abcdefghijklmnopqrstuvwxyz0123456789",
+    "qwertyuiopasdfghjklzxcvbnmqwertyuiop",
+    "passwordpasswordpasswordpassword12",
+    "ä" * 40,
+    "1q2w3e4r5t6y7u8i9o0pzaxscdvfbgnhmj",
+    "1q2w3e4r5t6y7u8i9o0p" * 3,
+]
+RANDOM: dict[str, Callable[[], str]] = {
+    "openssl rand -hex 32": lambda: secrets.token_hex(32),
+    "openssl rand -hex 16": lambda: secrets.token_hex(16),
+    "openssl rand -hex 64": lambda: secrets.token_hex(64),
+    "openssl rand -base64 24": lambda: base64.b64encode(secrets.token_bytes(24)).decode(),
+    "openssl rand -base64 32": lambda: base64.b64encode(secrets.token_bytes(32)).decode(),
+    "openssl rand -base64 64": lambda: base64.b64encode(secrets.token_bytes(64)).decode(),
+    "secrets.token_urlsafe()": secrets.token_urlsafe,
+    "secrets.token_urlsafe(24)": lambda: secrets.token_urlsafe(24),
+    "digits": lambda: "".join(secrets.choice(string.digits) for _ in range(40)),
+}
+
+
+@pytest.mark.parametrize("key", KNOWN)
+def test_keys_that_everybody_knows(key: str) -> None:
+    with pytest.raises(ValueError, match="is an example's"):
+        check_signing_key(key)
+
+
+@pytest.mark.parametrize("key", GUESSED)
+def test_keys_that_can_be_guessed(key: str) -> None:
+    with pytest.raises(ValueError, match="can be guessed"):
+        check_signing_key(key)
+
+
+@pytest.mark.parametrize("source", RANDOM)
+def test_random_keys_always_pass(source: str) -> None:
+    for _ in range(100):
+        check_signing_key(RANDOM[source]())
