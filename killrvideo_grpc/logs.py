@@ -17,10 +17,14 @@ import structlog
 QUIET = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
 
 
-class _StandardError(io.TextIOBase):
-    """Standard error, written once per turn of the event loop, and at once where no loop runs.
+WRITE_SECONDS = 0.01
 
-    A system call for each line would be slow under load. A full disk or a closed pipe loses lines but fails no call.
+
+class _StandardError(io.TextIOBase):
+    """Standard error, written a hundred times a second at most, and at once where no event loop runs.
+
+    A system call for each line would be slow under load. A full disk or a closed pipe loses lines but fails no call. A
+    process that is killed loses those of the last moment.
     """
 
     def __init__(self) -> None:
@@ -36,7 +40,7 @@ class _StandardError(io.TextIOBase):
             self._write_lines()
         else:
             if is_first:
-                loop.call_soon(self._write_lines)
+                loop.call_later(WRITE_SECONDS, self._write_lines)
         return len(text)
 
     def _write_lines(self) -> None:

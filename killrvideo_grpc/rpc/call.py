@@ -15,28 +15,28 @@ MAX_USER_AGENT_LENGTH = 200
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 
-class Slot(Protocol):
-    """A call's place among those that may work at once."""
+class Admission(Protocol):
+    """The calls that work, of which there may only be so many at once."""
 
-    def take(self) -> None:
-        """Takes it. Raises Overloaded when there is none."""
+    def take(self, call: "Call") -> None:
+        """Lets a call work. Raises Overloaded when there are too many."""
 
-    def release(self) -> None:
-        """Gives it up, if it is taken."""
+    def release(self, call: "Call") -> None:
+        """Gives up the place of a call, if it has one."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Call:
     """What the interceptors learn of a call as it passes through them.
 
-    `metadata` is the caller's, read once. `request_id` is set by logging, `slot` by admission, `caller` by access (not
-    for public RPCs), and `request` by validation.
+    `metadata` is the caller's, read once. `request_id` is set by logging, `admission` by admission (where it counts
+    the call), `caller` by access (not for public RPCs), and `request` by validation.
     """
 
     context: Context
     metadata: tuple[tuple[str, str | bytes], ...]
     request_id: str = ""
-    slot: Slot | None = None
+    admission: Admission | None = None
     caller: Caller | None = None
     request: Any = None
 

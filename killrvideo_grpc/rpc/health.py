@@ -50,6 +50,10 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
             context.set_code(grpc.StatusCode.NOT_FOUND)
         return Status(status=status)
 
+    async def List(self, request: Any, context: Context) -> Any:  # noqa: N802 # the RPC's name
+        statuses = {name: Status(status=status) for name, status in self._statuses.items()}
+        return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined] # the stubs are older
+
     async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 # the RPC's name
         told = None
         while not (told and self._is_over):

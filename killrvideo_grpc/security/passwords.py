@@ -34,6 +34,7 @@ class BcryptHasher:
     def __init__(self, rounds: int, threads: int) -> None:
         self._rounds = rounds
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
+        self._free_threads = asyncio.Semaphore(threads)
         self._most = threads + MAX_WAITING
         self._under_way = 0
         # What unknown accounts are checked against: it looks like a hash, and no password is known to give it.
@@ -64,8 +65,12 @@ class BcryptHasher:
             raise Overloaded
         self._under_way += 1
         try:
-            # When the caller is cancelled while this waits for a thread, asyncio takes it out of the queue.
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            # The executor's own queue would keep the work of callers who have gone for its threads to throw away, with
+            # the GIL held at the lowest priority while the event loop waits for it.
+            await self._free_threads.acquire()
+            hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+            hashing.add_done_callback(lambda _: self._free_threads.release())
+            return await asyncio.shield(hashing)  # its thread is taken until it ends, whether the caller stays or not
         finally:
             self._under_way -= 1
 

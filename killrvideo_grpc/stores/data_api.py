@@ -83,6 +83,7 @@ class DataApi:
         self._is_away = False
         # httpx gets no limit, because a cancelled request can keep its place in httpx's count for ever.
         self._places = asyncio.Semaphore(MAX_REQUESTS)
+        self._ping_place = asyncio.Semaphore(1)  # its own: a store that has much to do is not a store that is down
         self._http = HttpPool()
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
@@ -177,7 +178,8 @@ class DataApi:
         Raises StoreUnavailable only.
         """
         try:
-            await self.ask("ping", lambda: self._accounts.find_one({"_id": "-"}))
+            async with self.within("ping"):
+                await self._send("ping", lambda: self._accounts.find_one({"_id": "-"}), self._ping_place)
         except Exception as error:
             self._is_away = True
             raise StoreUnavailable from error
@@ -232,8 +234,8 @@ class DataApi:
                     if tries == 0:
                         raise
 
-    async def _send(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
-        async with self._places:
+    async def _send(self, name: str, request: Callable[[], Awaitable[T]], places: asyncio.Semaphore | None = None) -> T:
+        async with places or self._places:
             try:
                 with translated(name):
                     return await request()

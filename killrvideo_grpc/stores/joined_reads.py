@@ -10,6 +10,7 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 MAX_KEYS = 100  # a Data API takes no more in one `$in`, and answers them in one page
 UNDER_WAY = 2  # enough to keep the server busy; more would only make the requests smaller
 PAUSE_SECONDS = 0.003  # for look-ups to gather while there are many
+RETURN_SECONDS = 0.05  # within which callers who were answered and have more to ask are back
 
 Document = dict[str, Any]
 Found = Mapping[str, Document]
@@ -33,6 +34,7 @@ class JoinedReads:
         self._requests: dict[Request, Batch] = {}
         self._pause: asyncio.TimerHandle | None = None
         self._last_answered = 0  # keys in the last request that ended
+        self._last_answer = 0.0  # when that was
 
     async def get(self, key: str) -> Document | None:
         """Reads one document in about `max_wait` seconds; None if there is none. Raises what `fetch` raises."""
@@ -61,11 +63,13 @@ class JoinedReads:
             return  # when a request ends, it comes back here
         # Callers that were just answered come back one by one. If the first of them took a request for itself, most
         # requests would be nearly empty; so each waits a little to grow as large as the others.
-        due = max(self._last_answered, *(len(batch) for batch in self._requests.values()), 0)
+        loop = asyncio.get_running_loop()
+        returning = self._last_answered if loop.time() - self._last_answer < RETURN_SECONDS else 0
+        due = max(returning, *(len(batch) for batch in self._requests.values()), 0)
         if len(self._waiting) >= min(due, MAX_KEYS):
             self._send()
         elif self._pause is None:
-            self._pause = asyncio.get_running_loop().call_later(PAUSE_SECONDS, self._send)
+            self._pause = loop.call_later(PAUSE_SECONDS, self._send)
 
     def _send(self) -> None:
         if self._pause:
@@ -99,5 +103,5 @@ class JoinedReads:
                     look_up.set_exception(failure)
                 else:
                     look_up.set_result(found.get(key))
-        self._last_answered = len(batch)
+        self._last_answered, self._last_answer = len(batch), asyncio.get_running_loop().time()
         self._send_or_gather()

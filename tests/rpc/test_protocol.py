@@ -3,6 +3,7 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from uuid import UUID
 
 import grpc
 import pytest
@@ -28,8 +29,15 @@ def raw(channel: grpc.Channel, path: str, body: bytes, metadata: Metadata | None
 
 @pytest.mark.parametrize("path", [f"{SERVICE}/Nothing", "/nobody.Service/GetMe", f"{SERVICE}/getme", "/"])
 def test_an_unknown_method(grpc_channel: grpc.Channel, path: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert raw(grpc_channel, path, b"").code is Code.UNIMPLEMENTED
-    assert "code=UNIMPLEMENTED" in capsys.readouterr().out
+    failure = raw(grpc_channel, path, b"", (("x-request-id", "of-this-call"),))
+    assert (failure.code, failure.message, failure.request_id) == (
+        Code.UNIMPLEMENTED,
+        "Method not found!",
+        "of-this-call",
+    )
+    line = eventually(lambda: capsys.readouterr().out)
+    assert "code=UNIMPLEMENTED" in line
+    assert "request_id=of-this-call" in line
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"not protobuf at all" * 100])
@@ -44,8 +52,11 @@ def test_access_is_checked_before_bytes(grpc_channel: grpc.Channel) -> None:
     assert raw(grpc_channel, f"{SERVICE}/UpdateMe", b"\xff").code is Code.UNAUTHENTICATED
 
 
-def test_a_message_over_the_limit(grpc_channel: grpc.Channel) -> None:
+def test_a_message_over_the_limit(grpc_channel: grpc.Channel, capsys: pytest.CaptureFixture[str]) -> None:
     assert raw(grpc_channel, f"{SERVICE}/Register", b"\0" * (5 << 20)).code is Code.RESOURCE_EXHAUSTED
+    line = eventually(lambda: capsys.readouterr().out)
+    assert "/Register" in line
+    assert "code=RESOURCE_EXHAUSTED" in line
 
 
 def test_a_call_without_a_message(grpc_channel: grpc.Channel, account: Account) -> None:
@@ -163,7 +174,7 @@ def test_an_odd_request_id_is_replaced(grpc_stub: Stub, request_id: str) -> None
     made = read_failure(caught.value).request_id
     assert made
     assert made != request_id
-    assert len(made) == 36
+    assert (str(UUID(made)), UUID(made).version) == (made, 4)
 
 
 def test_many_callers_at_once(grpc_stub: Stub, account: Account) -> None:

@@ -65,6 +65,13 @@ def test_health_knows_both_names(channel: grpc.Channel) -> None:
     assert read_failure(caught.value).code is Code.NOT_FOUND
 
 
+def test_health_lists_both_names(channel: grpc.Channel) -> None:
+    stub: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthListRequest()  # type: ignore[attr-defined] # the stubs are older
+    answer = stub.List(request, timeout=10)
+    assert {name: status.status for name, status in answer.statuses.items()} == {"": SERVING, SERVICE: SERVING}
+
+
 def test_health_follows_the_store_and_liveness_does_not(channel: grpc.Channel, store: FlakyStore) -> None:
     seen = watch(channel, SERVICE)
     assert next(seen) == SERVING

@@ -125,8 +125,19 @@ async def test_those_that_come_back_one_by_one_leave_together(database: Database
     assert sum(len(request) for request in database.requests) == 400
 
 
+async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(40))))
+    await asyncio.sleep(2 * joined_reads.RETURN_SECONDS)
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    async with asyncio.timeout(10):
+        assert await reads.get("lone") is None
+    assert database.requests[-1] == {"lone"}
+
+
 async def test_a_pause_is_only_that(database: Database, reads: JoinedReads) -> None:
-    """After a request for many, a lone look-up waits for others that never come, and no longer than the pause."""
+    """Right after a request for many, a lone look-up waits for others that never come, and no longer than the pause."""
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()

@@ -8,13 +8,14 @@ from killrvideo_grpc.rpc.interceptors.chain import Handler
 
 
 class AdmissionInterceptor:
-    """Lets `most` calls work at once. A call gives its slot up while it waits for its message: that costs only memory.
+    """Lets `most` calls work at once. A call gives its place up while it waits for its message: that costs only memory.
 
     Methods of the services `unlimited` are never refused: whether the process is alive must be known under load too.
     """
 
     def __init__(self, most: int, unlimited: frozenset[str]) -> None:
-        self._free = most
+        self._most = most
+        self._working: set[Call] = set()
         self._unlimited = unlimited
 
     def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
@@ -22,38 +23,21 @@ class AdmissionInterceptor:
             return proceed
 
         async def admitted(call: Call) -> Any:
-            call.slot = slot = _Slot(self)
-            slot.take()
+            call.admission = self
+            self.take(call)
             try:
                 return await proceed(call)
             finally:
-                slot.release()
+                self.release(call)
 
         return admitted
 
-    def take(self) -> None:
-        """Takes a slot. Raises Overloaded when there is none."""
-        if self._free <= 0:
+    def take(self, call: Call) -> None:
+        """Lets a call work. Raises Overloaded when there are too many."""
+        if len(self._working) >= self._most:
             raise Overloaded
-        self._free -= 1
+        self._working.add(call)
 
-    def release(self) -> None:
-        """Gives a slot back."""
-        self._free += 1
-
-
-class _Slot:
-    """The slot of one call, which it may or may not hold."""
-
-    def __init__(self, admission: AdmissionInterceptor) -> None:
-        self._admission = admission
-        self._is_held = False
-
-    def take(self) -> None:
-        self._admission.take()
-        self._is_held = True
-
-    def release(self) -> None:
-        if self._is_held:
-            self._is_held = False
-            self._admission.release()
+    def release(self, call: Call) -> None:
+        """Gives up the place of a call, if it has one."""
+        self._working.discard(call)

@@ -1,15 +1,12 @@
 """Runs all interceptors as one gRPC interceptor that wraps each method once, not once a call."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import grpc
-import structlog
 from grpc import aio
 
 from killrvideo_grpc.rpc.call import Call, Context, Next, current_call
-
-_log = structlog.get_logger("killrvideo_grpc.calls")
 
 Handler = Any  # grpc.RpcMethodHandler, which is generic in grpcio's stubs and a plain class at run time
 
@@ -38,15 +35,13 @@ class InterceptorChain(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Returns the wrapped handler; for a method that doesn't exist, lets grpcio answer UNIMPLEMENTED."""
+        """Returns the wrapped handler; for a method that doesn't exist, one that answers UNIMPLEMENTED."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             handler = await continuation(handler_call_details)
             if handler is None:
-                # A path meant for REST may have a secret behind a question mark.
-                _log.info("call", method=ascii(method.partition("?")[0][:200]), code="UNIMPLEMENTED")
-                return None
+                return self._unimplemented(method)
             wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
 
@@ -55,14 +50,30 @@ class InterceptorChain(aio.ServerInterceptor):
         for interceptor in reversed(self._interceptors):
             proceed = interceptor.wrap(method, handler, proceed)
 
-        async def run(messages: object, context: Context) -> Any:
-            call = Call(context, tuple(context.invocation_metadata() or ()))
-            current_call.set(call)
-            return await proceed(call)
-
         if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(run, None, handler.response_serializer)
-        return grpc.stream_unary_rpc_method_handler(run, None, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(_runner(proceed), None, handler.response_serializer)
+        return grpc.stream_unary_rpc_method_handler(_runner(proceed), None, handler.response_serializer)
+
+    def _unimplemented(self, method: str) -> Handler:
+        """Passes the outermost interceptor only, which logs the call."""
+        # A path meant for REST may have a secret behind a question mark.
+        name = ascii(method.partition("?")[0][:200])
+        return grpc.stream_unary_rpc_method_handler(_runner(self._interceptors[0].wrap(name, None, _refuse)))
+
+
+def _runner(proceed: Next) -> Callable[[object, Context], Awaitable[Any]]:
+    async def run(messages: object, context: Context) -> Any:
+        call = Call(context, tuple(context.invocation_metadata() or ()))
+        current_call.set(call)
+        return await proceed(call)
+
+    return run
+
+
+async def _refuse(call: Call) -> NoReturn:
+    # abort replaces what was set before, so the request id has to go along.
+    trailing = tuple(call.context.trailing_metadata())
+    await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", trailing)
 
 
 def _innermost(handler: Handler) -> Next:

@@ -5,7 +5,6 @@ import random
 import re
 import time
 from typing import Any
-from uuid import UUID
 
 import structlog
 from structlog.contextvars import bind_contextvars
@@ -56,8 +55,11 @@ def _request_id(call: Call) -> str:
 
 
 def _new_id() -> str:
-    # Unlike uuid4(), this asks the operating system for nothing. An id has to be unique, not hard to guess.
-    return str(UUID(int=random.getrandbits(128), version=4))
+    # A UUID as uuid4() makes them, but it asks the operating system for nothing, makes no object and takes a third of
+    # the time. An id has to be unique, not hard to guess.
+    bits = random.getrandbits(128)
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[bits & 3]}{text[17:20]}-{text[20:]}"
 
 
 def _final_code(context: Context, cancelled: bool) -> str:

@@ -1,15 +1,19 @@
 """Reads the request, and enforces the shape rules of the contract: all violations at once, by their JSON paths."""
 
+import asyncio
 from collections.abc import Iterable
 from typing import Any
 
+import grpc
 import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Violation
 from killrvideo_grpc.rpc.arrivals import Arrivals
-from killrvideo_grpc.rpc.call import Call, Next
+from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
+
+REFUSAL_SECONDS = 0.05  # for grpcio to cancel a call whose message it refused; it takes far less
 
 
 class ValidationInterceptor:
@@ -28,7 +32,11 @@ class ValidationInterceptor:
         deserialize = handler.request_deserializer
 
         async def validated(call: Call) -> Any:
-            call.request = self._check(await self._receive(call), deserialize)
+            message = await self._receive(call)
+            if message is None:
+                await _raise_if_too_large(call.context)
+                raise InvalidRequest([Violation("", "is missing: this method takes one message")])
+            call.request = self._check(message, deserialize)
             return await proceed(call)
 
         async def streamed(call: Call) -> Any:
@@ -42,16 +50,14 @@ class ValidationInterceptor:
         return streamed if handler.request_streaming else validated
 
     async def _receive(self, call: Call) -> bytes | None:
-        if call.slot is None:
+        if call.admission is None:
             return await self._arrivals.next(call.context)
-        call.slot.release()
+        call.admission.release(call)
         message = await self._arrivals.next(call.context)
-        call.slot.take()
+        call.admission.take(call)
         return message
 
-    def _check(self, request: bytes | None, deserialize: Any) -> Message:
-        if request is None:
-            raise InvalidRequest([Violation("", "is missing: this method takes one message")])
+    def _check(self, request: bytes, deserialize: Any) -> Message:
         try:
             message: Message = deserialize(request)
         except DecodeError:
@@ -62,6 +68,15 @@ class ValidationInterceptor:
         if violations:
             raise InvalidRequest([_to_violation(violation.proto, message.DESCRIPTOR) for violation in violations])
         return message
+
+
+async def _raise_if_too_large(context: Context) -> None:
+    """Raises CancelledError if grpcio refused the call's message, which looks as if none had come."""
+    try:
+        await asyncio.sleep(REFUSAL_SECONDS)
+    except asyncio.CancelledError:
+        context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)  # the caller knows already; this is for the log
+        raise
 
 
 def _to_violation(violation: Any, descriptor: Any) -> Violation:

@@ -147,6 +147,18 @@ async def test_look_ups_that_wait_behind_requests_that_hang_wait_no_longer(
     assert time.monotonic() - started < 0.5
 
 
+async def test_a_ping_waits_for_no_other_request(server: data_api.DataApi, store: AstraStore) -> None:
+    with server.fail(Hang(), times=MAX_REQUESTS):
+        calls = [asyncio.create_task(store.get_credentials(uuid4())) for _ in range(2 * MAX_REQUESTS)]
+        await asyncio.to_thread(server.wait_until, lambda: len(server.requests) == MAX_REQUESTS)
+        async with asyncio.timeout(2):
+            await store.ping()
+        assert not any(call.done() for call in calls)
+        for call in calls:
+            call.cancel()
+        await asyncio.wait(calls)
+
+
 async def test_a_thousand_cancelled_calls_leak_no_connection(
     server: data_api.DataApi, store: AstraStore, account: Account
 ) -> None:
