@@ -83,6 +83,29 @@ local function is_taken(method, kind, encoding, has_body)
   return kind == "application/json" or (kind == "" and not has_body)
 end
 
+-- Turns a path that is short for another one into that. It needs no body: then the reason is the path itself.
+local function expand(handle, body, path, rewrite)
+  local headers = handle:headers()
+  if string.find(body:getBytes(0, body:length()), "^%s*{?%s*}?%s*$") then
+    local written = '{"reason":"POST ' .. path .. '"}'
+    body:setBytes(written)
+    headers:replace("content-length", tostring(#written))
+    headers:replace("content-type", "application/json")
+  end
+  headers:replace(":path", (string.gsub(path, "/[^/]*$", rewrite)))
+end
+
+-- Takes the list out of an answer of which REST gets only that. Page tokens have none of the characters of JSON.
+local function unwrap(handle, list)
+  local body, headers = handle:body(true), handle:headers()
+  local text = body:getBytes(0, body:length())
+  local items, token = string.match(text, '^{"' .. list .. '":(%[.*%]),"nextPageToken":"([%w_.-]*)"}$')
+  if items == nil then error("not a list: " .. list) end
+  body:setBytes(items)
+  headers:replace("content-length", tostring(#items))
+  if token ~= "" then headers:replace("x-next-page-token", token) end
+end
+
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
   set_request_id(handle, headers)
@@ -122,8 +145,10 @@ function envoy_on_request(handle)
 
   -- A call begins once its body is there. The transcoder would let one of any size through, if it comes in small enough
   -- pieces, and have a thread of the service wait for it. Here Envoy answers 413 when its buffer is full.
-  local body = handle:body()
+  local rewrite = route:get("rewrite")
+  local body = handle:body(rewrite ~= nil)
   if not is_taken(method, kind, encoding, body ~= nil and body:length() > 0) then return refuse(handle, "415") end
+  if rewrite then expand(handle, body, path, rewrite) end
   -- The service would read trailers as gRPC's, and the transcoder takes half a JSON for a whole one before them.
   if handle:trailers() then return refuse(handle, "400") end
 end
@@ -216,6 +241,8 @@ function envoy_on_response(handle)
   end
   if status == "200" then
     headers:replace(":status", success)
+    if route:get("list") then unwrap(handle, route:get("list")) end
+    headers = handle:headers()  -- body() may have yielded
   else
     local body = handle:body(true)
     local text = edge["refused"] and "" or body:getBytes(0, body:length())

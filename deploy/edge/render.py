@@ -20,9 +20,11 @@ SERVICE = "killrvideo.user.v1.UserService"
 # What browsers of people at work on KillrVideo come from. Elsewhere nobody is let in unless named.
 DEVELOPMENT_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 
-# Statuses that are not 200 when all went well, and RPCs that take a query string: the one line that a new RPC may need.
+# What a new RPC may need a line of: statuses that are not 200 when all went well; answers of which REST gets only the
+# list, and the token of the next page in a header; and how the ends of paths are rewritten that are short for others.
 SUCCESS = {"Register": "201"}
-QUERIES: frozenset[str] = frozenset()
+LISTS = {"SearchUsers": "users"}
+SHORT = {"/assign-moderator": "/roles/moderator:assign", "/revoke-moderator": "/roles/moderator:revoke"}
 
 # A worker may have died, which any other can answer for. A write is sent again only if it can't have arrived.
 RETRIES = {"num_retries": 3, "retry_back_off": {"base_interval": "0.025s"}, "host_selection_retry_max_attempts": 5}
@@ -131,6 +133,18 @@ def methods() -> list[descriptor_pb2.MethodDescriptorProto]:
     return [method for file in files for service in file.service for method in service.method]
 
 
+def takes_query(rpc: str) -> bool:
+    """Says whether an RPC has fields that REST callers give in the query: those of a GET that are not in the path."""
+    (method,) = (method for method in methods() if method.name == rpc)
+    path = method.options.Extensions[annotations_pb2.http].get
+    return bool(path) and any(f"{{{field.name}}}" not in path for field in _message(method.input_type).field)
+
+
+def _message(name: str) -> descriptor_pb2.DescriptorProto:
+    files = descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file
+    return next(message for file in files for message in file.message_type if f".{file.package}.{message.name}" == name)
+
+
 def rest_paths() -> dict[str, dict[str, str]]:
     """Returns the contract's REST side: for each path template, the RPC that each HTTP method calls."""
     paths: dict[str, dict[str, str]] = {}
@@ -156,7 +170,10 @@ def _rest_routes() -> Iterator[dict[str, Any]]:
         # filters to answer: preflight with CORS, all others with 405.
         allow = ", ".join(sorted(rpcs))
         for verb, rpc in rpcs.items():
-            metadata = {"allow": allow, "success": SUCCESS.get(rpc, "200"), "query": rpc in QUERIES}
+            metadata = {"allow": allow, "success": SUCCESS.get(rpc, "200"), "query": takes_query(rpc)}
+            metadata |= {"list": LISTS[rpc]} if rpc in LISTS else {}
+            full = next((full for end, full in SHORT.items() if path.endswith(end)), None)
+            metadata |= {"rewrite": full} if full else {}
             match = {"safe_regex": {"regex": pattern}, "headers": [_header(":method", verb)]}
             yield _route(match, metadata, _retries(rpc))
         yield _route({"safe_regex": {"regex": pattern}}, {"allow": allow})

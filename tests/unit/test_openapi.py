@@ -28,6 +28,14 @@ STATUSES: dict[str, set[int]] = {
     "Logout": {200} | TOKEN | BODY,
     "ChangePassword": {200} | TOKEN | BODY,
     "DeleteMe": {200} | TOKEN | BODY,
+    "GetUser": {200, 404, 422},
+    "BatchGetUsers": {200} | TOKEN | BODY,
+    "SearchUsers": {200, 422} | TOKEN,
+    "AssignRole": {200} | TOKEN | BODY,
+    "RevokeRole": {200} | TOKEN | BODY,
+    "SuspendUser": {200} | TOKEN | BODY,
+    "ReinstateUser": {200} | TOKEN | BODY,
+    "ListAuditEvents": {200, 422} | TOKEN,
 }
 every_rpc = pytest.mark.parametrize("rpc", [method.name for method in CONTRACT.methods])
 
@@ -48,8 +56,9 @@ def places(method: MethodDescriptor) -> set[tuple[str, str]]:
 @every_rpc
 def test_every_rpc_is_described_where_it_is_served(rpc: str) -> None:
     method = CONTRACT.methods_by_name[rpc]
-    described = {place: operation for place, operation in operations().items() if operation["operationId"] == rpc}
+    described = {place: operation for place, operation in operations().items() if place in places(method)}
     assert described.keys() == places(method)
+    assert rpc in {operation["operationId"] for operation in described.values()}
     is_public = method.GetOptions().Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
     has_body = bool(method.GetOptions().Extensions[annotations_pb2.http].body)
     for operation in described.values():
@@ -59,12 +68,28 @@ def test_every_rpc_is_described_where_it_is_served(rpc: str) -> None:
 
 @every_rpc
 def test_every_rpc_is_described_with_its_statuses(rpc: str) -> None:
-    described = [operation for operation in operations().values() if operation["operationId"] == rpc]
-    assert described
-    for operation in described:
+    for place in places(CONTRACT.methods_by_name[rpc]):
+        operation = operations()[place]
         assert {int(status) for status in operation["responses"]} == STATUSES[rpc] | ANY_CALL
 
 
 def test_nothing_else_is_described() -> None:
     served = {place for method in CONTRACT.methods for place in places(method)}
     assert operations().keys() == served | {("/", "get")}
+    names = [operation["operationId"] for operation in operations().values()]
+    assert len(names) == len(set(names))
+
+
+def test_a_search_is_described_as_the_array_that_it_answers_with() -> None:
+    search = operations()["/api/v1/moderation/users", "get"]
+    assert [(parameter["name"], parameter["in"]) for parameter in search["parameters"]] == [
+        ("q", "query"),
+        ("pageSize", "query"),
+        ("pageToken", "query"),
+    ]
+    answer = search["responses"]["200"]
+    assert answer["content"]["application/json"]["schema"] == {
+        "type": "array",
+        "items": {"$ref": "#/components/schemas/User"},
+    }
+    assert "X-Next-Page-Token" in answer["headers"]

@@ -13,6 +13,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 PERSON_NAME_FIELD_NUMBER: _builtins.int
 EMAIL_ADDRESS_FIELD_NUMBER: _builtins.int
 REASON_FIELD_NUMBER: _builtins.int
+ROLE_FIELD_NUMBER: _builtins.int
 NEW_PASSWORD_FIELD_NUMBER: _builtins.int
 person_name: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """Holds a person's name: 1 to 50 characters after trimming white space, none of them a control character or an
@@ -28,6 +29,8 @@ reason: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _bu
 """Holds the reason for what a moderator does: 1 to 500 characters after trimming white space, none of them a control
 character but for tabs and line breaks.
 """
+role: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
+"""Holds the name of a role."""
 new_password: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """Holds a password that an account may have: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt reads no
 more, and nothing is cut in silence), not all white space, no NUL.
