@@ -7,8 +7,18 @@ from uuid import uuid4
 
 import pytest
 
-from killrvideo_grpc.domain.account import Account, Credentials, Role, now
-from killrvideo_grpc.domain.changes import Action, AssignRole, OpenSession, Rename, RevokeRole
+from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, now
+from killrvideo_grpc.domain.changes import (
+    Action,
+    AssignRole,
+    Change,
+    EndSessions,
+    OpenSession,
+    Rename,
+    RevokeRole,
+    SetStatus,
+    has_effect,
+)
 from killrvideo_grpc.domain.errors import InvalidCredentials
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repairs
@@ -182,6 +192,68 @@ async def test_promote_and_demote(
     for moderator in (account, other):
         await survivor.apply(moderator, RevokeRole(Role.MODERATOR, force=True))
     await survivor._background.finish()
+
+
+CHANGES: list[tuple[Change, Change, str, str]] = [
+    (AssignRole(Role.CREATOR), RevokeRole(Role.CREATOR), "viewer", "viewer,creator"),
+    (RevokeRole(Role.VIEWER), AssignRole(Role.VIEWER), "viewer", ""),
+    (SetStatus(AccountStatus.SUSPENDED), SetStatus(AccountStatus.ACTIVE), "active", "suspended"),
+]
+
+
+@crashing_within(8)
+@pytest.mark.parametrize(("change", "undo", "before", "after"), CHANGES)
+async def test_what_moderators_change(
+    server: DataApi,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    held: Held,
+    steps: int,
+    is_lost: bool,
+    change: Change,
+    undo: Change,
+    before: str,
+    after: str,
+) -> None:
+    event = an_event(account, Action.ROLE_ASSIGNED)
+    answered = await crash(server, store, lambda: store.apply(account, change, event), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.get(account.user_id)
+    assert found
+    happened = not has_effect(change, found)
+    assert happened or not answered
+    # At once, and after the work is finished.
+    for _ in range(2):
+        told = [each for each in (await survivor.events(account.user_id, 10)).items if each.event_id == event.event_id]
+        assert [(each.before, each.after) for each in told] == ([(before, after)] if happened else [])
+        await finished(survivor, held)
+    assert held.has_event(event) == happened
+    # What the dead process did half is no obstacle.
+    await survivor.apply(account, change, an_event(account, Action.ROLE_ASSIGNED))
+    undone = await survivor.apply(account, undo, an_event(account, Action.ROLE_ASSIGNED))
+    assert not has_effect(undo, undone)
+    await survivor._background.finish()
+    assert len((await survivor.events(account.user_id, 10)).items) == 3
+
+
+@crashing_within(5)
+async def test_the_end_of_a_session(
+    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+) -> None:
+    change, event = EndSessions(frozenset(account.sessions)), an_event(account, Action.SESSIONS_ENDED)
+    answered = await crash(server, store, lambda: store.apply(account, change, event), steps, is_lost=is_lost)
+    survivor = open_store()
+    found = await survivor.get(account.user_id)
+    assert found
+    assert not found.sessions or not answered
+    await finished(survivor, held)
+    assert held.has_event(event) == (not found.sessions)
+    again = an_event(account, Action.SESSIONS_ENDED)
+    await survivor.apply(account, change, again)
+    await survivor._background.finish()
+    assert held.has_event(again) == bool(found.sessions)
+    assert held.existing(account)["sessions"] == held.existing(account)["ended"] == {}
 
 
 async def finished(survivor: AstraStore, held: Held) -> None:
