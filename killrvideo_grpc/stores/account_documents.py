@@ -20,36 +20,19 @@ A deleted account keeps its status, dates, and the successor that deleted it; `p
 """
 
 from dataclasses import replace
-from datetime import datetime, timedelta
-from typing import Any, assert_never
+from typing import Any
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials, Session
 from killrvideo_grpc.domain.changes import (
     Action,
-    AssignRole,
-    Change,
-    ChangePassword,
-    EndSessions,
     Event,
-    OpenSession,
-    RefreshSession,
-    Rename,
-    RenewHash,
-    RevokeRole,
-    SetStatus,
 )
 from killrvideo_grpc.stores import histories, successions
-from killrvideo_grpc.stores.data_api import Document, Update
+from killrvideo_grpc.stores.data_api import Document
 from killrvideo_grpc.stores.email_claims import claim_id
 
 PREFIX = "account:"
-DELETED = "deleted"
-ERASED: Document = {"status": DELETED, "roles": {}, "hashes": {}, "sessions": {}}
-ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date", "renewed", "history", "ended")
-# A request that was given up, by us or by the Data API, may still be carried out. For so long after a deletion, each
-# sweep erases again what such a request has written.
-SETTLING = timedelta(minutes=5)
 
 
 def document_id(user_id: UUID) -> str:
@@ -74,8 +57,8 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
         "roles": {role.value: True for role in account.roles},
         "credential": successions.start(account.credential_id),
         "hashes": {account.credential_id: password_hash},
-        "sessions": {session.session_id: _session_entry(session) for session in account.sessions.values()},
-        "outbox": {str(event.event_id): _event_entry(event, "other")},
+        "sessions": {session.session_id: session_entry(session) for session in account.sessions.values()},
+        "outbox": {str(event.event_id): event_entry(event, "other")},
         "created_date": account.created_date,
         "version": 1,
         "pending": True,
@@ -153,143 +136,29 @@ def read_outbox(document: Document) -> list[Event]:
     return events
 
 
-def update_for(change: Change, event: Event | None) -> Update:
-    """Returns the update that applies a change, and its event, in one atomic step.
-
-    It marks the document `pending` when the row or the events change. Refreshing and ending sessions changes neither,
-    and as the most frequent changes they should cost no projection. Renewing a hash changes neither too; but if it
-    races with the deletion of the account and we crash, the mark lets a sweep find the hash in the deleted account.
-    """
-    event_id = str(event.event_id) if event else None
-    update = _update_for(change, event_id)
-    update["$inc"] = {"version": 1}
-    if event:
-        update.setdefault("$set", {})[f"outbox.{event_id}"] = _event_entry(event, _kind(change), _replacement(change))
-    if is_projected(change, event):
-        update.setdefault("$set", {})["pending"] = True
-    return update
-
-
-def _kind(change: Change) -> str:
-    """Returns by what it is known whether an event's change had an effect, see `read_outbox`."""
-    match change:
-        case AssignRole() | RevokeRole() | SetStatus():
-            return "state"
-        case EndSessions():
-            return "end"
-        case ChangePassword():
-            return "succession"
-        case _:
-            return "other"
-
-
-def _replacement(change: Change) -> str | None:
-    return change.session.credential_id if isinstance(change, ChangePassword) else None
-
-
-def is_projected(change: Change, event: Event | None) -> bool:
-    """Says whether the row or the tables of events have to follow a change, or its hash may have to be removed."""
-    return event is not None or not isinstance(change, RefreshSession | EndSessions)
-
-
-def came_first(change: Change, document: Document) -> bool:
-    """Says whether a new password was the first to replace the previous one. The document is as the change left it."""
-    if not isinstance(change, ChangePassword):
-        return True
-    return successions.read(document).has_reached(change.session.credential_id)
-
-
-def deletion(account: Account, event: Event) -> Update:
-    """Returns the update that deletes an account, unless its password has changed since it was read.
-
-    From then on the account is missing; `clearing` erases what the document still holds.
-    """
-    entry = _event_entry(event, "succession")
-    return {
-        "$push": {f"successors.{account.credential_id}": successions.end(str(event.event_id), event.at)},
-        "$set": {f"outbox.{event.event_id}": entry, "pending": True},
-        "$inc": {"version": 1},
-    }
-
-
-def clearing(document: Document, at: datetime) -> Update:
-    """Returns the update that takes from a document what it no longer needs, once all that derives from it is written.
-
-    That is the mark `pending`, its outbox, and what belongs to passwords that are not the current one; of a deleted
-    account, everything that must not stay. What came after the document was read is left as it is.
-    """
-    succession = successions.read(document)
-    obsolete = {f"outbox.{event_id}" for event_id in document.get("outbox") or ()}
-    obsolete |= {f"successors.{replaced}" for replaced in document.get("successors") or ()}
-    update: Update = {"$max": {"credential": succession.start}} if document.get("successors") else {}
-    if succession.deletion:
-        obsolete |= set(ERASED_FIELDS)
-        obsolete.remove(f"successors.{succession.credential}")  # which says that the account was deleted
-        if at - succession.deletion.at > SETTLING:
-            obsolete |= {"pending", "claim"}
-        update["$set"] = ERASED
-    else:
-        account = read_account(document)
-        credentials = {*successions.mentioned(document), *_replacements(document)} - {succession.credential}
-        obsolete |= {"pending", "renewed", *(f"hashes.{credential}" for credential in credentials)}
-        ended = set(document.get("ended") or ())
-        obsolete |= {f"ended.{session_id}" for session_id in ended}
-        obsolete |= {f"sessions.{session_id}" for session_id in ended.union(account.dead_sessions if account else ())}
-    return update | {"$unset": dict.fromkeys(sorted(obsolete), "")}
-
-
-def _replacements(document: Document) -> set[str]:
-    """Returns the passwords that have tried to replace another one, and one whose hash was renewed."""
-    entries = (document.get("outbox") or {}).values()
-    renewed = {document["renewed"]} if "renewed" in document else set()
-    return renewed.union(entry["credential"] for entry in entries if entry["credential"])
-
-
-def _update_for(change: Change, event_id: str | None) -> Update:
-    update: Update
-    match change:
-        case Rename(first_name, last_name):
-            names = {"firstname": first_name, "lastname": last_name}
-            update = {"$set": {field: name for field, name in names.items() if name is not None}}
-        case OpenSession(session, removed):
-            entry = {f"sessions.{session.session_id}": _session_entry(session)}
-            update = {"$set": entry | {"last_login_date": session.created_date}} | _without_sessions(removed)
-        case RefreshSession(session_id, generation, at):
-            path = f"sessions.{session_id}"
-            update = {"$max": {f"{path}.generation": generation, f"{path}.refreshed": at}}
-        case EndSessions(session_ids):
-            update = _ended_sessions(session_ids, event_id)
-        case RenewHash(credential_id, password_hash):
-            update = {"$set": {f"hashes.{credential_id}": password_hash, "renewed": credential_id}}
-        case ChangePassword(previous, password_hash, session):
-            credential = session.credential_id
-            added = {f"hashes.{credential}": password_hash, f"sessions.{session.session_id}": _session_entry(session)}
-            successor = successions.new_password(credential, event_id)
-            update = {"$push": {f"successors.{previous}": successor}, "$set": added}
-        case AssignRole() | RevokeRole() | SetStatus():
-            update = {"$push": {"history": histories.entry(event_id, change)}}
-        case _:
-            assert_never(change)
-    return update
-
-
-def _ended_sessions(session_ids: frozenset[str], event_id: str | None) -> Update:
-    if event_id is None or not session_ids:
-        return _without_sessions(session_ids)
-    return {"$push": {f"ended.{session_id}": event_id for session_id in session_ids}}
-
-
-def _without_sessions(session_ids: frozenset[str]) -> Update:
-    return {"$unset": {f"sessions.{session_id}": "" for session_id in session_ids}} if session_ids else {}
-
-
-def _session_entry(session: Session) -> Document:
+def session_entry(session: Session) -> Document:
+    """Returns a session as documents hold it."""
     return {
         "credential": session.credential_id,
         "generation": session.generation,
         "created": session.created_date,
         "refreshed": session.refreshed_date,
         "user_agent": session.user_agent,
+    }
+
+
+def event_entry(event: Event, kind: str, credential_id: str | None = None) -> Document:
+    """Returns an event as the outbox holds it. `kind` says by what it is known whether its change had an effect."""
+    return {
+        "kind": kind,
+        "credential": credential_id,
+        "action": event.action.value,
+        "actor": event.actor,
+        "reason": event.reason,
+        "request_id": event.request_id,
+        "before": event.before,
+        "after": event.after,
+        "at": event.at,
     }
 
 
@@ -302,20 +171,6 @@ def _read_session(session_id: str, entry: Document) -> Session:
         refreshed_date=entry["refreshed"],
         user_agent=entry.get("user_agent", ""),
     )
-
-
-def _event_entry(event: Event, kind: str, credential_id: str | None = None) -> dict[str, Any]:
-    return {
-        "kind": kind,
-        "credential": credential_id,
-        "action": event.action.value,
-        "actor": event.actor,
-        "reason": event.reason,
-        "request_id": event.request_id,
-        "before": event.before,
-        "after": event.after,
-        "at": event.at,
-    }
 
 
 def _read_event(user_id: UUID, event_id: str, entry: dict[str, Any]) -> Event:

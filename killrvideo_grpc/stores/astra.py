@@ -23,16 +23,8 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import successions
-from killrvideo_grpc.stores.account_documents import (
-    came_first,
-    deletion,
-    document_id,
-    is_projected,
-    new_document,
-    read_account,
-    read_credentials,
-    update_for,
-)
+from killrvideo_grpc.stores.account_documents import document_id, new_document, read_account, read_credentials
+from killrvideo_grpc.stores.account_updates import came_first, deletion, is_projected, update_for
 from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background

@@ -2,7 +2,7 @@
 
 They are the account's row in `users`, its events in `account_events` and `events_by_day`, and, for a deleted account,
 the release of its address. A document is `pending` until all of that is done, and a deleted account for some minutes
-more (`account_documents.SETTLING`).
+more (`account_updates.SETTLING`).
 """
 
 from datetime import datetime
@@ -12,12 +12,12 @@ from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.changes import Event
 from killrvideo_grpc.domain.search import prefixes
 from killrvideo_grpc.stores.account_documents import (
-    clearing,
     is_deleted,
     is_erased,
     read_outbox,
     user_id_of,
 )
+from killrvideo_grpc.stores.account_updates import clearing
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, Row
 from killrvideo_grpc.stores.email_claims import EmailClaims
 from killrvideo_grpc.stores.histories import read_state

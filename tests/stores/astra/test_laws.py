@@ -20,7 +20,8 @@ from killrvideo_grpc.domain.changes import (
     RenewHash,
 )
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, StoreUnavailable, UserNotFound
-from killrvideo_grpc.stores.account_documents import SETTLING, document_id, new_document
+from killrvideo_grpc.stores.account_documents import document_id, new_document
+from killrvideo_grpc.stores.account_updates import SETTLING
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
