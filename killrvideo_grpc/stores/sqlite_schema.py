@@ -90,7 +90,7 @@ def migrate(connection: sqlite3.Connection, seconds: float) -> None:
     Raises UnusableStore.
     """
     with transaction(connection, "BEGIN"):
-        if _version(connection) == len(MIGRATIONS):
+        if _version(connection) == len(MIGRATIONS) and _journal_mode(connection) == "wal":
             return
     _use_write_ahead_log(connection, time.monotonic() + seconds)
     connection.create_function("search_terms", 3, _search_terms)
@@ -117,6 +117,11 @@ def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
             time.sleep(0.01)
         else:
             return
+
+
+def _journal_mode(connection: sqlite3.Connection) -> str:
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    return str(mode)
 
 
 def _version(connection: sqlite3.Connection) -> int:

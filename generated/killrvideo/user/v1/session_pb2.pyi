@@ -45,7 +45,9 @@ class Session(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the session ends unless its refresh token is used before."""
+        """Tells when the session ends unless its refresh token is used before. From a certain age on (90 days unless configured
+        otherwise) it ends in any case.
+        """
 
     def __init__(
         self,

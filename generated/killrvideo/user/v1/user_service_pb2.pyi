@@ -137,11 +137,13 @@ class LoginResponse(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the token expires, to the second."""
+        """Tells when the token expires, to the second: after 30 minutes unless configured otherwise, and with its session."""
 
     @_builtins.property
     def refresh_expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the session ends unless its refresh token is used before."""
+        """Tells when the session ends unless its refresh token is used before. From a certain age on (90 days unless configured
+        otherwise) it ends in any case.
+        """
 
     def __init__(
         self,
