@@ -1,4 +1,4 @@
-"""The Python in docs/calling.md, run against the service."""
+"""The Python in the README and in docs/calling.md, run against the service."""
 
 import re
 from pathlib import Path
@@ -9,15 +9,30 @@ import pytest
 
 from tests.rpc.conftest import Account
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+
+
+def run(file: str, replaced: dict[str, str] | None = None) -> dict[str, Any]:
+    """Runs the Python of a document, and returns the names that it defines."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.DOTALL)
+    for old, new in (replaced or {}).items():
+        assert old in code
+        code = code.replace(old, new)
+    names: dict[str, Any] = {}
+    exec(compile(code, file, "exec"), names)
+    return names
 
 
 @pytest.fixture
 def example() -> dict[str, Any]:
-    (code,) = re.findall(r"```python\n(.*?)```", (DOCS / "calling.md").read_text(), re.DOTALL)
-    names: dict[str, Any] = {}
-    exec(compile(code, "docs/calling.md", "exec"), names)
-    return names
+    return run("docs/calling.md")
+
+
+def test_a_first_call(account: Account, grpc_addr: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(
+        "README.md", {"127.0.0.1:50051": grpc_addr, "ann@example.org": account.email, "correct horse": account.password}
+    )
+    assert "Hello Ann, you are viewer." in capsys.readouterr().out.splitlines()
 
 
 def test_names_of_more_authors_than_a_call_takes(example: dict[str, Any], account: Account, grpc_addr: str) -> None:
