@@ -16,8 +16,7 @@ ServiceError
 ├── AccountSuspended
 ├── NoRolesAssigned
 ├── RoleRequired
-├── OwnRole                    moderators must not give up their own role
-├── OwnStatus                  nor change their own status
+├── OwnAccount                 a moderator acts on their own role or status
 ├── LastModerator
 ├── StoreUnavailable           the database is down or refuses
 ├── Overloaded                 more calls than the server can handle
@@ -28,6 +27,7 @@ UnusableStore is not one of them: it prevents a start, and no caller ever sees i
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from killrvideo_grpc.domain.account import Role
 
@@ -112,12 +112,12 @@ class RoleRequired(ServiceError):
         self.role = role
 
 
-class OwnRole(ServiceError):
-    """A moderator would lose the role of moderator by their own hand."""
+class OwnAccount(ServiceError):
+    """A moderator acts on the own role of moderator, or on the own status."""
 
-
-class OwnStatus(ServiceError):
-    """A moderator would change the status of their own account."""
+    def __init__(self, subject: Literal["role", "status"]) -> None:
+        super().__init__(subject)
+        self.subject = subject
 
 
 class LastModerator(ServiceError):

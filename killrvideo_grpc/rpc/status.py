@@ -31,6 +31,10 @@ class Row:
     retry: bool = False
 
 
+OWN_ACTS = {
+    "role": "take the role of moderator from themselves",
+    "status": "change the status of their own account",
+}
 INTERNAL = Row(Code.INTERNAL, "An unexpected internal server error occurred.")
 
 TABLE: Mapping[type[errors.ServiceError], Row] = {
@@ -49,12 +53,7 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
     errors.RefreshTokenInvalid: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_INVALID"),
     errors.RefreshTokenExpired: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
     errors.RefreshTokenReused: Row(Code.UNAUTHENTICATED, "Please log in again", "REFRESH_TOKEN_REUSED"),
-    errors.OwnRole: Row(
-        Code.FAILED_PRECONDITION, "Moderators can't take the role of moderator from themselves", "OWN_ACCOUNT"
-    ),
-    errors.OwnStatus: Row(
-        Code.FAILED_PRECONDITION, "Moderators can't change the status of their own account", "OWN_ACCOUNT"
-    ),
+    errors.OwnAccount: Row(Code.FAILED_PRECONDITION, "Moderators can't {act}", "OWN_ACCOUNT"),
     errors.LastModerator: Row(Code.FAILED_PRECONDITION, "There must be a moderator", "LAST_MODERATOR"),
     errors.StoreUnavailable: Row(
         Code.UNAVAILABLE, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", retry=True
@@ -78,6 +77,8 @@ def to_status(error: BaseException) -> status_pb2.Status:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = RETRY_AFTER_SECONDS
         status.details.append(_packed(retry))
+    if isinstance(error, errors.OwnAccount):
+        status.message = row.message.format(act=OWN_ACTS[error.subject])
     if isinstance(error, errors.RoleRequired):
         status.message = row.message.format(roles=[role.value for role in error.role.sufficient])
     if isinstance(error, errors.InvalidRequest):

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
 from killrvideo_grpc.domain.changes import Action, AssignRole, Change, Event, RevokeRole, SetStatus, has_effect
-from killrvideo_grpc.domain.errors import OwnRole, OwnStatus, UserNotFound
+from killrvideo_grpc.domain.errors import OwnAccount, UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens
 from killrvideo_grpc.service.callers import Caller, Origin
 from killrvideo_grpc.service.directory import DEFAULT_PAGE_SIZE
@@ -26,17 +26,17 @@ class Moderation:
         return await self._change(caller, user_id, AssignRole(role), Action.ROLE_ASSIGNED, reason, origin)
 
     async def revoke_role(self, caller: Caller, user_id: UUID, role: Role, reason: str, origin: Origin) -> Account:
-        """Removes a role. Raises OwnRole for the caller's own role of moderator."""
+        """Removes a role. Raises OwnAccount for the caller's own role of moderator."""
         if role is Role.MODERATOR and user_id == caller.account.user_id:
-            raise OwnRole
+            raise OwnAccount("role")
         return await self._change(caller, user_id, RevokeRole(role), Action.ROLE_REVOKED, reason, origin)
 
     async def suspend(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
-        """Suspends an account until it is reinstated. Raises OwnStatus."""
+        """Suspends an account until it is reinstated. Raises OwnAccount."""
         return await self._set_status(caller, user_id, AccountStatus.SUSPENDED, Action.SUSPENDED, reason, origin)
 
     async def reinstate(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
-        """Lifts a suspension. Sessions that have not ended work again. Raises OwnStatus."""
+        """Lifts a suspension. Sessions that have not ended work again. Raises OwnAccount."""
         return await self._set_status(caller, user_id, AccountStatus.ACTIVE, Action.REINSTATED, reason, origin)
 
     async def events(self, user_id: UUID | None, size: int, token: str) -> tuple[Sequence[Event], str]:
@@ -50,7 +50,7 @@ class Moderation:
         self, caller: Caller, user_id: UUID, status: AccountStatus, action: Action, reason: str, origin: Origin
     ) -> Account:
         if user_id == caller.account.user_id:
-            raise OwnStatus
+            raise OwnAccount("status")
         return await self._change(caller, user_id, SetStatus(status), action, reason, origin)
 
     async def _change(
