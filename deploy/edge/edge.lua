@@ -86,7 +86,8 @@ end
 -- Turns a path that is short for another one into that. It needs no body: then the reason is the path itself.
 local function expand(handle, body, path, rewrite)
   local headers = handle:headers()
-  if string.find(body:getBytes(0, body:length()), "^%s*{?%s*}?%s*$") then
+  local text = body:getBytes(0, body:length())
+  if string.find(text, "^%s*$") or string.find(text, "^%s*{%s*}%s*$") then
     local written = '{"reason":"POST ' .. path .. '"}'
     body:setBytes(written)
     headers:replace("content-length", tostring(#written))

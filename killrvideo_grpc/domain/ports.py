@@ -147,7 +147,7 @@ class RefreshTokens(Protocol):
 
 
 class PageTokens(Protocol):
-    """Turns a store's positions into tokens that callers can hold but neither read nor make."""
+    """Turns a store's positions into tokens that callers can hold but not make."""
 
     def issue(self, position: str, scope: str) -> str:
         """Returns the token of a position in the list that `scope` names; empty for an empty position."""

@@ -19,7 +19,10 @@ class Query:
     @classmethod
     def parse(cls, text: str) -> "Query":
         """Reads what a person typed: words between white space."""
-        return cls(tuple(sorted(set(fold(text).split()))))
+        words = fold(text).split()
+        if not words and text.strip():
+            words = [""]  # nothing but accents, which begin no word
+        return cls(tuple(sorted(set(words))))
 
     @property
     def terms(self) -> list[str]:

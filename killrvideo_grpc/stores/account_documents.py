@@ -12,7 +12,7 @@ hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
 ended            {session id: [event id, …]}: sessions that are about to be removed
 outbox           {event id: event}: events not yet written to their tables
-pending          true while the row, or a table of events, may lack something
+pending          true while the row, a table of events, or the clearing of this document is still to be done
 version          counts the changes
 created_date, last_login_date
 
@@ -120,14 +120,14 @@ def read_outbox(document: Document) -> list[Event]:
     """Returns the events that are still to be written to their tables: those of changes that had an effect."""
     user_id, entries = user_id_of(document), document.get("outbox") or {}
     followed, effects = successions.read(document).events, histories.read_state(document).effects
-    ended, events = histories.ended_by(document), list[Event]()
+    ended, deletion, events = histories.ended_by(document), successions.read(document).deletion, list[Event]()
     for event_id, entry in entries.items():
         event = _read_event(user_id, event_id, entry)
         match entry["kind"]:
             case "state" if event_id in effects:
                 before, after = effects[event_id]
                 events.append(replace(event, before=before, after=after))
-            case "end" if event_id in ended:
+            case "end" if event_id in ended and not (deletion and event.at > deletion.at):
                 events.append(replace(event, before=",".join(ended[event_id])))
             case "succession" if event_id in followed:
                 events.append(event)

@@ -32,9 +32,7 @@ SETTLING = timedelta(minutes=5)
 def update_for(change: Change, event: Event | None) -> Update:
     """Returns the update that applies a change, and its event, in one atomic step.
 
-    It marks the document `pending` when the row or the events change. Refreshing and ending sessions changes neither,
-    and as the most frequent changes they should cost no projection. Renewing a hash changes neither too; but if it
-    races with the deletion of the account and we crash, the mark lets a sweep find the hash in the deleted account.
+    It marks the document `pending`, but for the most frequent change: refreshing a session leaves nothing to do.
     """
     event_id = str(event.event_id) if event else None
     update = _update_for(change, event_id)
@@ -64,8 +62,8 @@ def _replacement(change: Change) -> str | None:
 
 
 def is_projected(change: Change, event: Event | None) -> bool:
-    """Says whether the row or the tables of events have to follow a change, or its hash may have to be removed."""
-    return event is not None or not isinstance(change, RefreshSession | EndSessions)
+    """Says whether a change leaves something to do: the row or events to be written, or the document to be cleared."""
+    return event is not None or not isinstance(change, RefreshSession)
 
 
 def came_first(change: Change, document: Document) -> bool:
@@ -82,7 +80,10 @@ def deletion(account: Account, event: Event) -> Update:
     """
     entry = event_entry(event, "succession")
     return {
-        "$push": {f"successors.{account.credential_id}": successions.end(str(event.event_id), event.at)},
+        "$push": {
+            f"successors.{account.credential_id}": successions.end(str(event.event_id), event.at),
+            "history": histories.end_entry(str(event.event_id)),
+        },
         "$set": {f"outbox.{event.event_id}": entry, "pending": True},
         "$inc": {"version": 1},
     }
@@ -129,12 +130,12 @@ def _update_for(change: Change, event_id: str | None) -> Update:
             update = {"$set": {field: name for field, name in names.items() if name is not None}}
         case OpenSession(session, removed):
             entry = {f"sessions.{session.session_id}": session_entry(session)}
-            update = {"$set": entry | {"last_login_date": session.created_date}} | _without_sessions(removed)
+            update = {"$set": entry | {"last_login_date": session.created_date}} | _ended(removed, None)
         case RefreshSession(session_id, generation, at):
             path = f"sessions.{session_id}"
             update = {"$max": {f"{path}.generation": generation, f"{path}.refreshed": at}}
         case EndSessions(session_ids):
-            update = _ended_sessions(session_ids, event_id)
+            update = _ended(session_ids, event_id)
         case RenewHash(credential_id, password_hash):
             update = {"$set": {f"hashes.{credential_id}": password_hash, "renewed": credential_id}}
         case ChangePassword(previous, password_hash, session):
@@ -149,11 +150,7 @@ def _update_for(change: Change, event_id: str | None) -> Update:
     return update
 
 
-def _ended_sessions(session_ids: frozenset[str], event_id: str | None) -> Update:
-    if event_id is None or not session_ids:
-        return _without_sessions(session_ids)
-    return {"$push": {f"ended.{session_id}": event_id for session_id in session_ids}}
-
-
-def _without_sessions(session_ids: frozenset[str]) -> Update:
-    return {"$unset": {f"sessions.{session_id}": "" for session_id in session_ids}} if session_ids else {}
+def _ended(session_ids: frozenset[str], event_id: str | None) -> Update:
+    """Ends sessions. They are removed when the document is cleared: until then it shows what has ended them."""
+    entry = event_id or histories.NO_EVENT
+    return {"$push": {f"ended.{session_id}": entry for session_id in session_ids}} if session_ids else {}

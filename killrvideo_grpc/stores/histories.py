@@ -2,9 +2,10 @@
 
 roles     {role: true}, and
 status    as they were at the registration
-history   what was done to them since, in order: `<event id> +creator`, `<event id> -viewer`, `<event id> suspended`
+history   what was done to them since, in order: `<event id> +creator`, `<event id> -viewer`, `<event id> suspended`,
+          `<event id> deleted`
 sessions  {session id: …}, and
-ended     {session id: [event id, …]}: who ended a session; the first one did
+ended     {session id: [event id or `-`, …]}: what ended a session; the first one did
 
 An update can't tell whether it changes anything, but it can append to a list, and whoever reads the list sees it.
 """
@@ -14,9 +15,11 @@ from typing import Any
 
 from killrvideo_grpc.domain.account import AccountStatus, Role, read_roles, read_status
 from killrvideo_grpc.domain.changes import AssignRole, RevokeRole, SetStatus, role_names
+from killrvideo_grpc.stores import successions
 
 Document = dict[str, Any]
 NO_EVENT = "-"
+DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +46,18 @@ def entry(event_id: str | None, change: AssignRole | RevokeRole | SetStatus) -> 
 def read_state(document: Document) -> State:
     """Follows the history."""
     roles, status = read_roles(document.get("roles") or ()), read_status(document.get("status"))
+    deletion = successions.read(document).deletion
     effects: dict[str, tuple[str, str]] = {}
+    seen: set[str] = set()
     for item in document.get("history") or ():
         event_id, what = item.split(" ", 1)
+        if deletion and event_id == deletion.event_id:
+            break  # nothing changes a deleted account
+        if event_id in seen:
+            continue  # the answer was lost, and the request repeated
+        seen |= {event_id} - {NO_EVENT}
+        if what == DELETED:
+            continue  # a deletion that was refused
         if what[0] in "+-":
             role = read_roles([what[1:]])
             following = roles | role if what[0] == "+" else roles - role
@@ -56,6 +68,11 @@ def read_state(document: Document) -> State:
             effects[event_id] = (status.value, following_status.value)
             status = following_status
     return State(roles, status, effects)
+
+
+def end_entry(event_id: str) -> str:
+    """Returns what the deletion of the account appends to the history."""
+    return f"{event_id} {DELETED}"
 
 
 def ended_by(document: Document) -> dict[str, list[str]]:

@@ -6,6 +6,7 @@
 Accounts and guard are separate documents, so one of them is always written first. A new moderator's account is written
 before the guard, and a leaving one's after it: whatever crashes in between, the guard counts nobody who is not a
 moderator. One whom it does not count yet is added by `schema check --repair`; until then, more is refused than need be.
+Before a moderator leaves, at least one other that the guard counts must also be one according to their account.
 """
 
 from uuid import UUID
@@ -32,16 +33,29 @@ class Moderators:
     async def let_go(self, account: Account, *, force: bool) -> bool:
         """Stops counting an account that is about to be demoted, suspended or deleted; returns if it was a moderator.
 
-        Raises LastModerator, unless `force` is set, when it is one and the guard counts no other; it is counted again
-        before that.
+        Raises LastModerator, unless `force` is set, when it is one and there is no other; it is counted again before
+        that.
         """
         before = await self._discount(account.user_id)
         # `before` alone won't do: a moderator may not be counted yet, and a repeated request sees its own work.
         was_moderator = account.is_active_moderator or str(account.user_id) in before
-        if was_moderator and not force and not before - {str(account.user_id)}:
+        if was_moderator and not force and not await self._has_moderator(before - {str(account.user_id)}):
             await self.settle(account.user_id, counts=True)
             raise LastModerator
         return was_moderator
+
+    async def _has_moderator(self, user_ids: set[str]) -> bool:
+        """Says whether one of those that the guard counts is a moderator indeed.
+
+        It may count somebody who is none: who was demoted while being promoted, or whose promotion was carried out by
+        the Data API after it had been given up.
+        """
+        keys = [document_id(UUID(user_id)) for user_id in sorted(user_ids)]
+        for start in range(0, len(keys), 100):
+            found = await self._api.find_documents(keys[start : start + 100])
+            if any(map(shows_moderator, found.values())):
+                return True
+        return False
 
     async def settle(self, user_id: UUID, *, counts: bool | None = None) -> None:
         """Counts the account if it is an active moderator, and stops counting it if it is none.

@@ -108,10 +108,10 @@ def find_events(connection: sqlite3.Connection, question: tuple[UUID | None, int
         conditions, values = ["account = ?"], [str(user_id)]
     if start:
         at, event_id = start.split(":")
-        conditions.append("(at, event_id) < (?, ?)")
-        values += [int(at), event_id]
+        conditions.append("at <= ? AND (at < ? OR event_id > ?)")
+        values += [int(at), int(at), event_id]
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
-    statement = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY at DESC, event_id DESC LIMIT ?"
+    statement = f"SELECT {', '.join(EVENT_COLUMNS)} FROM events {where} ORDER BY at DESC, event_id LIMIT ?"
     rows = connection.execute(statement, [*values, size + 1]).fetchall()
     return Page(
         [_event(row) for row in rows[:size]], ":".join(map(str, rows[size - 1][:2])) if len(rows) > size else ""

@@ -150,7 +150,7 @@ def test_a_deleted_account_leaves_nothing_personal_and_no_secret_is_ever_kept(
 
 
 def events(keyspace: Connection, table: str, user_id: str) -> list[str]:
-    return sorted(row["action"] for row in held(keyspace)[table] if row["account"] == user_id)
+    return sorted(row["action"] for row in held(keyspace)[table] if row.get("account") == user_id)
 
 
 def test_schema_commands(tmp_path: Path, keyspace: Connection) -> None:

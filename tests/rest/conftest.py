@@ -3,10 +3,11 @@
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -105,6 +106,12 @@ def registered(client: httpx.Client) -> Account:
     assert made.status_code == 201, made.text
     token = client.post(f"{USERS}/login", json={"email": email, "password": PASSWORD}).json()["token"]
     return Account(email, made.json()["userId"], token)
+
+
+def promote(edge: Edge, account: Account) -> None:
+    """Makes the account a moderator."""
+    with closing(sqlite3.connect(edge.database)) as connection, connection:
+        connection.execute("UPDATE accounts SET roles = '[\"moderator\"]' WHERE userid = ?", (account.user_id,))
 
 
 def registration(email: str) -> dict[str, str]:

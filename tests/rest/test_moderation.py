@@ -1,12 +1,11 @@
 """Other people's accounts over REST: profiles, search, roles, suspension and the audit trail, through a real Envoy."""
 
-import sqlite3
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.rest.conftest import JSON, USERS, Account, Edge, problem, registered, registration
+from tests.rest.conftest import JSON, USERS, Account, Edge, problem, promote, registered, registration
 from tests.support.accounts import PASSWORD, an_address
 
 MODERATION = "/api/v1/moderation"
@@ -17,9 +16,7 @@ BROWSER = JSON | {"origin": "http://localhost:5173", "cookie": "theme=dark"}
 @pytest.fixture
 def moderator(client: httpx.Client, edge: Edge) -> Account:
     account = registered(client)
-    with sqlite3.connect(edge.database) as connection:
-        connection.execute("UPDATE accounts SET roles = '[\"moderator\"]' WHERE userid = ?", (account.user_id,))
-    connection.close()
+    promote(edge, account)
     return account
 
 

@@ -17,7 +17,14 @@ PREFLIGHT = ("origin: http://localhost:5173", "access-control-request-method: GE
 
 
 def test_unknown_paths(client: httpx.Client) -> None:
-    for path in ("/nothing", "/api/v1/users", f"{USERS}/me/", f"{USERS}/ME", "/api/v2/users/me", "/killrvideo.user.v1"):
+    for path in (
+        "/nothing",
+        "/api/v1/users",
+        f"{USERS}/me/",
+        f"{USERS}/me/ME",
+        "/api/v2/users/me",
+        "/killrvideo.user.v1",
+    ):
         problem(client.get(path), 404, detail=NOTHING)
 
 

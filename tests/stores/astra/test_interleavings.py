@@ -1,0 +1,135 @@
+"""Changes that meet at one moment, held apart at a request each, so that every run has the same order."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account, AccountStatus, Role
+from killrvideo_grpc.domain.changes import Action, AssignRole, EndSessions, OpenSession, RevokeRole, SetStatus
+from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, UserNotFound
+from killrvideo_grpc.stores.account_documents import document_id
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.moderators import GUARD
+from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.crashes import cut_off
+from tests.stores.astra.held import Held
+from tests.support.accounts import HASH, a_session, an_account, an_event
+from tests.support.data_api import DataApi, Hang, Request
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def account(store: AstraStore) -> Account:
+    """A registered account, at rest."""
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    await store._background.finish()
+    return account
+
+
+def is_count_of(account: Account) -> Callable[[Request], bool]:
+    def matches(request: Request) -> bool:
+        arguments: dict[str, Any] = request.arguments
+        counted = arguments.get("update", {}).get("$set", {})
+        return arguments.get("filter") == {"_id": GUARD} and f"ids.{account.user_id}" in counted
+
+    return matches
+
+
+async def test_a_repeated_request_brings_nothing_back_that_was_undone(open_store: OpenStore, account: Account) -> None:
+    store, other = open_store(), open_store()
+    assigned, revoked = an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.ROLE_REVOKED)
+    await store.apply(account, AssignRole(Role.CREATOR), assigned)
+    await other.apply(account, RevokeRole(Role.CREATOR), revoked)
+    # The answer to the first request was lost, and it is sent once more.
+    entry = f"{assigned.event_id} +creator"
+    await store._api.update_document(document_id(account.user_id), {"$push": {"history": entry}}, image="after")
+    final = await other.get(account.user_id)
+    assert final
+    assert final.roles == {Role.VIEWER}
+    told = {event.event_id: (event.before, event.after) for event in (await other.events(account.user_id, 9)).items}
+    assert told[assigned.event_id] == ("viewer", "viewer,creator")
+    assert told[revoked.event_id] == ("viewer,creator", "viewer")
+
+
+async def test_a_promotion_that_is_counted_late_lets_no_last_moderator_go(
+    server: DataApi, open_store: OpenStore, account: Account, held: Held
+) -> None:
+    store, other = open_store(), open_store()
+    last = an_account()
+    await other.register(last, HASH, an_event(last))
+    last = await other.apply(last, AssignRole(Role.MODERATOR))
+    counting = server.fail(Hang(), times=1, where=is_count_of(account))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await store.apply(account, AssignRole(Role.MODERATOR))
+    promoted = await other.get(account.user_id)
+    assert promoted
+    await other.apply(promoted, RevokeRole(Role.MODERATOR))
+    counting.clear()  # now it is carried out
+    await asyncio.to_thread(server.wait_until, lambda: str(account.user_id) in held.counted())
+    with pytest.raises(LastModerator):
+        await other.delete(last, an_event(last, Action.DELETED))
+    with pytest.raises(LastModerator):
+        await other.apply(last, SetStatus(AccountStatus.SUSPENDED))
+    assert held.moderators() == {str(last.user_id)}
+    assert str(last.user_id) in held.counted()
+    await other.apply(last, RevokeRole(Role.MODERATOR, force=True))
+
+
+async def test_changes_that_come_after_a_deletion_are_not_recorded(
+    server: DataApi, open_store: OpenStore, account: Account, held: Held
+) -> None:
+    deleter, second, third = open_store(), open_store(), open_store()
+    events = [an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.SUSPENDED)]
+    slow = server.fail(Hang(), command="deleteOne", times=1)
+    deleting = asyncio.create_task(deleter.delete(account, deletion := an_event(account, Action.DELETED)))
+    await asyncio.to_thread(server.wait_for, command="deleteOne")
+    server.forget_requests()
+    slower = server.fail(Hang(), command="deleteOne", times=1)
+    changing = asyncio.create_task(second.apply(account, AssignRole(Role.CREATOR), events[0]))
+    await asyncio.to_thread(server.wait_for, command="deleteOne")
+    with pytest.raises(UserNotFound):
+        await third.apply(account, SetStatus(AccountStatus.SUSPENDED), events[1])
+    slower.clear()
+    slow.clear()
+    with pytest.raises(UserNotFound):
+        await changing
+    await deleting
+    for store in (deleter, second, third):
+        await store._background.finish()
+    assert held.has_event(deletion)
+    assert not any(held.has_event(event) for event in events)
+
+
+async def test_a_change_that_comes_after_a_deletion_is_not_recorded_by_a_sweep(
+    server: DataApi, open_store: OpenStore, account: Account, held: Held
+) -> None:
+    deleter, writer, survivor = open_store(), open_store(), open_store()
+    deletion, event = an_event(account, Action.DELETED), an_event(account, Action.ROLE_ASSIGNED)
+    with cut_off(server, 2, is_lost=False):
+        await deleter.delete(account, deletion)
+    with cut_off(server, 1, is_lost=False), pytest.raises((UserNotFound, StoreUnavailable)):
+        await writer.apply(account, AssignRole(Role.CREATOR), event)
+    await survivor.sweep()
+    assert (held.has_event(deletion), held.has_event(event)) == (True, False)
+
+
+async def test_a_logout_is_recorded_though_a_login_made_room_for_itself(
+    server: DataApi, open_store: OpenStore, account: Account, held: Held
+) -> None:
+    store, other = open_store(), open_store()
+    session, event = a_session(account), an_event(account, Action.SESSIONS_ENDED)
+    account = await store.apply(account, OpenSession(session))
+    await store._background.finish()
+    with cut_off(server, 1, is_lost=False):
+        await store.apply(account, EndSessions(frozenset({session.session_id})), event)
+        await store._background.finish()
+    # It read the account before the logout, and the session was the oldest.
+    await other.apply(account, OpenSession(a_session(account), frozenset({session.session_id})))
+    await other._background.finish()
+    await other.sweep()
+    assert held.has_event(event)
