@@ -7,10 +7,12 @@ BIN := $(VENV)/bin
 SETUP := $(VENV)/.complete-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 T ?= tests
 
-.PHONY: help setup run web test test-astra check bench format generate lock clean
+.PHONY: help setup run web test coverage test-astra lint check bench format generate lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^(##@|[a-z-]+:.*## )' $(MAKEFILE_LIST) | sed -E 's/^##@ (.*)/\n\1/; s/^([a-z-]+):.*## /  \1\t/' | expand -t 14
+
+##@ Run it
 
 setup: $(SETUP) ## make .venv with everything, from the lock file
 
@@ -28,8 +30,14 @@ run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./dat
 web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
 	@exec $(BIN)/python -m deploy.edge.web
 
+##@ Test it
+
 test: $(SETUP) ## run all tests, or some: make test T=tests/rpc
 	$(BIN)/python -m pytest $(T)
+
+coverage: $(SETUP) ## run what tests the package in this process, and fail below the floor in pyproject.toml
+	$(BIN)/python -m coverage run -m pytest tests/unit tests/stores tests/rpc
+	$(BIN)/python -m coverage report
 
 test-astra: $(SETUP) ## run the store and end-to-end suites against a real Data API, named by TEST_DATA_API_*
 	@for name in TEST_DATA_API_URL TEST_DATA_API_USERNAME TEST_DATA_API_PASSWORD; do \
@@ -38,11 +46,18 @@ test-astra: $(SETUP) ## run the store and end-to-end suites against a real Data 
 		"make and drop keyspaces, as docs/astra.md says."; exit 1; }
 	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract*.py tests/process/test_end_to_end*.py
 
-check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what the contract gives
+bench: $(SETUP) ## measure the service; PART=storm measures one part, PART=--help lists them
+	$(BIN)/python -m tests.bench $(PART)
+
+##@ Change it
+
+lint: $(SETUP) ## lint, types, layering: the quick part of check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint ## lint, contract and edge; and that generated/ is what the contract gives
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint generated/api.binpb --path killrvideo
 	.ci/breaking
@@ -50,9 +65,6 @@ check: $(SETUP) ## lint, types, layering, contract; and that generated/ is what 
 	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
 	$(MAKE) generate
 	@test -z "$$(git status --porcelain generated)" || { git status --short generated; echo "generated/ is not what protos/ give: run make generate and commit it"; exit 1; }
-
-bench: $(SETUP) ## measure the service; PART=storm measures one part, PART=--help lists them
-	$(BIN)/python -m tests.bench $(PART)
 
 format: $(SETUP) ## format Python and proto files
 	$(BIN)/ruff check --fix-only --quiet .
@@ -71,4 +83,4 @@ lock: ## renew both lock files (needs uv)
 		-c requirements.lock -o requirements-dev.lock
 
 clean: ## remove .venv and caches; accounts in ./data stay
-	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
