@@ -7,6 +7,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import grpc
 import pytest
@@ -57,7 +58,7 @@ class Spans:
 
 def _id(span: ReadableSpan) -> int:
     assert span.context
-    return span.context.span_id
+    return int(span.context.span_id)
 
 
 def trace_of(span: ReadableSpan) -> str:
@@ -65,13 +66,19 @@ def trace_of(span: ReadableSpan) -> str:
     return f"{span.context.trace_id:032x}"
 
 
+def call(channel: Any, path: str) -> None:
+    channel.unary_unary(path)(b"")
+
+
 @contextmanager
 def traced(folder: Path) -> Iterator[tuple[Stub, Spans, grpc.Channel]]:
     spans = Spans()
     telemetry = Telemetry(traces=spans.traces)
-    with running_server(settings_in(folder), telemetry=telemetry) as server:
-        with grpc.insecure_channel(server.target) as channel:
-            yield Stub(channel), spans, channel
+    with (
+        running_server(settings_in(folder), telemetry=telemetry) as server,
+        grpc.insecure_channel(server.target) as channel,
+    ):
+        yield Stub(channel), spans, channel
 
 
 def test_a_login_is_a_tree(tmp_path: Path) -> None:
@@ -116,17 +123,19 @@ def test_it_goes_on_to_the_data_api(tmp_path: Path) -> None:
             sent.append(request.headers.get("traceparent"))  # type: ignore[attr-defined]
 
         api._http.client.event_hooks["request"].append(record)
-        with running_server(settings_in(tmp_path), AstraStore(api), telemetry=telemetry) as server:
-            with grpc.insecure_channel(server.target) as channel:
-                stub = Stub(channel)
-                stub.Register(
-                    pb.RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"),
-                    metadata=(("traceparent", TRACEPARENT),),
-                )
-                below = spans.below(spans.of_call("Register"))
-                account = Account(stub, tmp_path)
-                stub.GetMe(pb.GetMeRequest(), metadata=account.metadata)
-                assert spans.below(spans.of_call("GetMe")) == ["store: look up"]
+        with (
+            running_server(settings_in(tmp_path), AstraStore(api), telemetry=telemetry) as server,
+            grpc.insecure_channel(server.target) as channel,
+        ):
+            stub = Stub(channel)
+            stub.Register(
+                pb.RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"),
+                metadata=(("traceparent", TRACEPARENT),),
+            )
+            below = spans.below(spans.of_call("Register"))
+            account = Account(stub, tmp_path)
+            stub.GetMe(pb.GetMeRequest(), metadata=account.metadata)
+            assert spans.below(spans.of_call("GetMe")) == ["store: look up"]
     assert below.count("store: insert document") == 2
     inserts = [span for span in spans.all() if span.name == "store: insert document" and trace_of(span) == TRACE]
     assert {f"00-{TRACE}-{_id(span):016x}-01" for span in inserts} <= set(sent)
@@ -145,13 +154,13 @@ def test_nothing_of_a_caller_is_in_a_span(tmp_path: Path) -> None:
             stub.Login(pb.LoginRequest(email=f"{PLANTED}@example.org", password=PLANTED))
         with pytest.raises(grpc.RpcError):
             stub.GetUser(pb.GetUserRequest(user_id=PLANTED))
+        taken = pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B")
         with pytest.raises(grpc.RpcError):
-            taken = pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B")
             stub.Register(taken)
         for path in UNWATCHED_METHODS[1:]:
             with pytest.raises(grpc.RpcError):
-                channel.unary_unary(path)(b"")
-        channel.unary_unary(UNWATCHED_METHODS[0])(b"")
+                call(channel, path)
+        call(channel, UNWATCHED_METHODS[0])
         spans.of_call("GetUser")
         exported = "".join(span.to_json() for span in spans.all())
     assert "EmailAlreadyRegistered" in exported
