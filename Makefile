@@ -79,7 +79,7 @@ lock: ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --upgrade --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
-		--no-emit-find-links --upgrade --custom-compile-command "make lock" pyproject.toml --group dev \
+		--no-emit-find-links --upgrade --custom-compile-command "make lock" pyproject.toml --group dev --extra otel \
 		-c requirements.lock -o requirements-dev.lock
 
 clean: ## remove .venv and caches; accounts in ./data stay

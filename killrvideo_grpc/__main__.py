@@ -85,6 +85,10 @@ def serve_command(supervised: bool) -> None:
 
     It listens on GRPC_HOST and GRPC_PORT. Any other host than loopback needs TLS_CERT_FILE and TLS_KEY_FILE, which may
     be replaced while the service runs, or ALLOW_INSECURE=true in a private network.
+
+    METRICS_PORT adds metrics for Prometheus, on that port and for further workers on those after it. They have no TLS,
+    so they stay on 127.0.0.1 where GRPC_HOST is not loopback, unless ALLOW_INSECURE=true.
+    OTEL_EXPORTER_OTLP_ENDPOINT sends traces to a collector; that needs: pip install 'killrvideo-grpc[otel]'.
     """
     with _clear_errors():
         settings = _settings()
@@ -305,11 +309,13 @@ def _print_roles(account: Account) -> None:
 def _welcome(settings: Settings, ports: list[int]) -> str:
     addresses = ", ".join(map(settings.address, ports))
     key = "SECRET_KEY" if settings.secret_key else settings.secret_key_path
+    urls = settings.metrics_urls()
+    metrics = f"\n  metrics {', '.join(urls)}" if urls else ""
     call = "grpcurl" if settings.tls_cert_file else "grpcurl -plaintext"
     service = f"{settings.address(ports[0])} killrvideo.user.v1.UserService"
     return f"""{settings.project_name} user service on {addresses}
   store  {settings.store}, {_place(settings)}
-  key    {key}
+  key    {key}{metrics}
 
 Make an account, log in, and see yourself (`make setup` puts grpcurl into .venv/bin):
   {call} -d '{{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}}' \\

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     tls_client_ca_file: Annotated[Path | None, Field(validate_default=True)] = None
     allow_insecure: Annotated[bool, Field(validate_default=True)] = False
 
+    metrics_port: Annotated[int | None, Field(ge=1, le=MAX_PORT)] = None
+    otel_exporter_otlp_endpoint: Annotated[Text | None, Field(pattern=r"^https?://[^\s@?#]+$")] = None
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
 
@@ -147,10 +150,34 @@ class Settings(BaseSettings):
             )
         return allowed
 
+    @field_validator("metrics_port")
+    @classmethod
+    def _ports_of_their_own(cls, first: int | None, info: ValidationInfo) -> int | None:
+        workers, grpc_port = info.data.get("workers", 1), info.data.get("grpc_port", 0)
+        if first is None:
+            return None
+        if first + workers - 1 > MAX_PORT:
+            raise ValueError(f"takes a port for each of WORKERS from there on, which would end above {MAX_PORT}")
+        if grpc_port and abs(first - grpc_port) < workers:
+            raise ValueError("takes a port for each of WORKERS from there on, and GRPC_PORT takes the same ones")
+        return first
+
     def address(self, port: int) -> str:
         """Returns host and port as gRPC and people write them: an IPv6 host in brackets."""
         host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
         return f"{host}:{port}"
+
+    def metrics_urls(self) -> list[str]:
+        """Returns where the metrics of each worker are, if anywhere."""
+        if self.metrics_port is None:
+            return []
+        host = f"[{self.metrics_host}]" if ":" in self.metrics_host else self.metrics_host
+        return [f"http://{host}:{self.metrics_port + worker}/metrics" for worker in range(self.workers)]
+
+    @property
+    def metrics_host(self) -> str:
+        """Where metrics are: on GRPC_HOST, unless that would take them, which have no TLS, out of this machine."""
+        return self.grpc_host if self.allow_insecure or _is_loopback(self.grpc_host) else "127.0.0.1"
 
     @property
     def secret_key_path(self) -> Path:

@@ -17,6 +17,7 @@ from killrvideo_grpc.config import Settings, signing_key
 from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.listening import connection_options, listen
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.rpc.access import access_table
 from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.health import HealthServicer, StoreHealth
@@ -39,6 +40,7 @@ from killrvideo_grpc.service.people import People
 from killrvideo_grpc.service.sessions import Lifetimes, Sessions
 from killrvideo_grpc.service.sweeper import Sweeper
 from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.telemetry import UNWATCHED, Telemetry
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api import DataApi
@@ -62,19 +64,19 @@ class UseCases:
     passwords: BcryptHasher
 
 
-async def open_store(settings: Settings) -> AccountStore:
+async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> AccountStore:
     """Opens the store that the settings name, ready for use.
 
     Raises UnusableStore, and StoreUnavailable where waiting may help.
     """
     if settings.store == "sqlite":
-        return SqliteStore(settings.sqlite_path)
+        return SqliteStore(settings.sqlite_path, observer)
     # Imported here, because importing astrapy takes a quarter of the time to start.
     from killrvideo_grpc.stores import astra_schema
     from killrvideo_grpc.stores.astra import AstraStore
 
     async with AsyncExitStack() as stack:
-        api = open_data_api(settings)
+        api = open_data_api(settings, observer)
         stack.push_async_callback(api.close)
         missing = [difference.text for difference in await astra_schema.check(api)]
         if missing:
@@ -84,7 +86,7 @@ async def open_store(settings: Settings) -> AccountStore:
         return AstraStore(api)
 
 
-def open_data_api(settings: Settings) -> "DataApi":
+def open_data_api(settings: Settings, observer: Observer = UNOBSERVED) -> "DataApi":
     """Returns a client of the Data API that the settings name. Nothing is sent yet."""
     from killrvideo_grpc.stores.data_api import Connection, DataApi
 
@@ -98,10 +100,15 @@ def open_data_api(settings: Settings) -> "DataApi":
         password=password.get_secret_value() if password else None,
         max_wait=settings.astra_db_timeout_seconds,
     )
-    return DataApi(connection)
+    return DataApi(connection, observer)
 
 
-def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None) -> UseCases:
+def build_use_cases(
+    settings: Settings,
+    store: AccountStore,
+    passwords: BcryptHasher | None = None,
+    observer: Observer = UNOBSERVED,
+) -> UseCases:
     """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
     key = signing_key(settings)
     access_tokens = JwtAccessTokens(
@@ -113,7 +120,7 @@ def build_use_cases(settings: Settings, store: AccountStore, passwords: BcryptHa
     lifetimes = Lifetimes(
         idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
     )
-    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads=_cores())
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads=_cores(), observer=observer)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes)
     page_tokens = JwtPageTokens(key)
     return UseCases(
@@ -131,20 +138,25 @@ def build_interceptors(
     arrivals: Arrivals,
     max_concurrent_rpcs: int,
     on_store_trouble: Callable[[], None] = lambda: None,
+    telemetry: Telemetry = UNWATCHED,
 ) -> InterceptorChain:
     """Lists what every call passes through, outermost first. Raises UndeclaredAccess."""
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     requests = [message_factory.GetMessageClass(method.input_type)() for method in CONTRACT.methods]
     return InterceptorChain(
         [
-            LoggingInterceptor(),  # first: every call has its line and its id, however it ends
-            ErrorsInterceptor(on_store_trouble),  # inside logging, which reads the code; around all that can fail
+            *telemetry.interceptors,  # around logging, whose line has the trace's id
+            LoggingInterceptor(),  # around all that decides: every call has its line and its id, however it ends
+        ],
+        [
+            # Inside logging, which reads the code; around all that can fail.
+            ErrorsInterceptor(on_store_trouble, telemetry.observer),
             AdmissionInterceptor(max_concurrent_rpcs, frozenset({HEALTH.full_name})),  # before any work
             AccessInterceptor(
                 table, use_cases.authenticator.authenticate
             ),  # before validation: strangers learn no shapes
             ValidationInterceptor(arrivals, warm_up=requests),  # last: the servicer sees only what the contract allows
-        ]
+        ],
     )
 
 
@@ -154,15 +166,23 @@ class UserServer:
     Must be created inside a running event loop. Raises CannotListen, and what `build_use_cases` raises.
     """
 
-    def __init__(self, settings: Settings, store: AccountStore, arrival_seconds: float = ARRIVAL_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        store: AccountStore,
+        arrival_seconds: float = ARRIVAL_SECONDS,
+        telemetry: Telemetry = UNWATCHED,
+    ) -> None:
+        self._settings = settings
         self._store = store
-        self._use_cases = build_use_cases(settings, store)
+        self._telemetry = telemetry
+        self._use_cases = build_use_cases(settings, store, observer=telemetry.observer)
         self._health_servicer = HealthServicer()
         self._health = StoreHealth(self._health_servicer, CONTRACT.full_name, store)
-        self._sweeper = Sweeper(store)
+        self._sweeper = Sweeper(store, telemetry.observer.swept)
         self._arrivals = Arrivals(arrival_seconds, abort)
         chain = build_interceptors(
-            self._use_cases, self._arrivals, settings.max_concurrent_rpcs, self._health.look_soon
+            self._use_cases, self._arrivals, settings.max_concurrent_rpcs, self._health.look_soon, telemetry
         )
         self._server = aio.server(
             interceptors=[chain],
@@ -188,18 +208,23 @@ class UserServer:
 
     @classmethod
     async def started(
-        cls, settings: Settings, store: AccountStore, arrival_seconds: float = ARRIVAL_SECONDS
+        cls,
+        settings: Settings,
+        store: AccountStore,
+        arrival_seconds: float = ARRIVAL_SECONDS,
+        telemetry: Telemetry = UNWATCHED,
     ) -> "UserServer":
         """Returns a server that answers. It closes the store in the end, or if it can't be created."""
         async with AsyncExitStack() as stack:
             stack.push_async_callback(store.close)
-            server = cls(settings, store, arrival_seconds)
+            server = cls(settings, store, arrival_seconds, telemetry)
             await server.start()
             stack.pop_all()
             return server
 
     async def start(self) -> None:
         """Starts to answer."""
+        self._telemetry.start(self._settings)
         await self._health.start()
         self._sweeper.start()
         await self._server.start()
@@ -222,6 +247,7 @@ class UserServer:
         await self._store.close()
         await stopping
         self._use_cases.passwords.close()
+        await self._telemetry.stop()
 
 
 def _cores() -> int:

@@ -15,6 +15,7 @@ from killrvideo_grpc.listening import free_ports
 from killrvideo_grpc.server import UserServer, open_store
 from killrvideo_grpc.signals import stop_event
 from killrvideo_grpc.supervisor import supervise
+from killrvideo_grpc.telemetry import UNWATCHED, Telemetry, open_telemetry
 
 WAIT_SECONDS = 1.0  # between two attempts to open a store that does not answer
 
@@ -47,7 +48,8 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     if supervised:
         # The pipe closes when the supervisor ends, whatever ends it, so no worker is left behind.
         _set_at_end_of_input(stopping)
-    store = await _wait_for_store(settings, stopping)
+    telemetry = open_telemetry(settings) if settings.workers == 1 else UNWATCHED
+    store = await _wait_for_store(settings, stopping, telemetry)
     if store is None:
         return
     if settings.workers > 1:
@@ -56,7 +58,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
         signing_key(settings)
         await supervise(settings, free_ports(settings), announce, stopping)
         return
-    server = await UserServer.started(settings, store)
+    server = await UserServer.started(settings, store, telemetry=telemetry)
     _return_memory()
     announce([server.port])
     await stopping.wait()
@@ -67,12 +69,12 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     _log.info("stopped")
 
 
-async def _wait_for_store(settings: Settings, stopping: asyncio.Event) -> AccountStore | None:
+async def _wait_for_store(settings: Settings, stopping: asyncio.Event, telemetry: Telemetry) -> AccountStore | None:
     """Opens the store as soon as it answers; returns None when the service is stopped before that."""
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         while not stopped.done():
-            opening = asyncio.ensure_future(open_store(settings))
+            opening = asyncio.ensure_future(open_store(settings, telemetry.observer))
             await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 opening.cancel()

@@ -32,7 +32,7 @@ async def supervise(
 
     Raises WorkerFailed when one can't start.
     """
-    workers = [_Worker(port) for port in ports]
+    workers = [_Worker(port, _variables(settings, worker)) for worker, port in enumerate(ports)]
     stopped: asyncio.Future[Any] = asyncio.create_task(stopping.wait())
     running: list[asyncio.Future[Any]] = [asyncio.create_task(worker.keep_running()) for worker in workers]
     serving: asyncio.Future[Any] = asyncio.gather(*(worker.is_serving.wait() for worker in workers))
@@ -64,9 +64,15 @@ async def end(process: Process, patience: float) -> None:
         await process.wait()
 
 
+def _variables(settings: Settings, worker: int) -> dict[str, str]:
+    """Returns what differs between workers beside their ports: each answers for itself when it is asked for metrics."""
+    return {"METRICS_PORT": str(settings.metrics_port + worker)} if settings.metrics_port else {}
+
+
 class _Worker:
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, variables: dict[str, str]) -> None:
         self._port = port
+        self._variables = variables
         self._starting: asyncio.Task[Process] | None = None
         self.is_serving = asyncio.Event()
 
@@ -88,7 +94,7 @@ class _Worker:
         return await asyncio.create_subprocess_exec(
             # -P: don't import modules from the folder in which the service happens to be started.
             *(sys.executable, "-P", "-m", "killrvideo_grpc", "serve", "--supervised"),
-            env=os.environ | {"WORKERS": "1", "GRPC_PORT": str(self._port)},
+            env=os.environ | {"WORKERS": "1", "GRPC_PORT": str(self._port)} | self._variables,
             stdin=PIPE,
             stdout=PIPE,
             start_new_session=True,  # Ctrl-C is for the supervisor, which ends its workers in order

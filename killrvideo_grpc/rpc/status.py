@@ -67,7 +67,7 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
 
 def to_status(error: BaseException) -> status_pb2.Status:
     """Describes an error to the caller. What is not in the table is a bug, and is described as nothing more."""
-    row = next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
+    row = _row(error)
     status = status_pb2.Status(code=row.code.value[0], message=row.message)
     if row.reason is not None:
         # Value() raises on a reason that the contract lacks.
@@ -85,6 +85,15 @@ def to_status(error: BaseException) -> status_pb2.Status:
         status.message = _summary(error)
         status.details.append(_packed(_bad_request(error)))
     return status
+
+
+def reason_of(error: BaseException) -> str | None:
+    """Returns the reason that callers are given for an error, if it has one."""
+    return _row(error).reason
+
+
+def _row(error: BaseException) -> Row:
+    return next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
 
 
 def _summary(error: errors.InvalidRequest) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 import bcrypt
 
 from killrvideo_grpc.domain.errors import Overloaded
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 
 MAX_BYTES = 72  # bcrypt reads no more
 ALPHABET = string.ascii_letters + string.digits + "./"  # of hashes
@@ -31,8 +32,9 @@ class BcryptHasher:
     event loop leaves. bcrypt releases the GIL while it works.
     """
 
-    def __init__(self, rounds: int, threads: int) -> None:
+    def __init__(self, rounds: int, threads: int, observer: Observer = UNOBSERVED) -> None:
         self._rounds = rounds
+        self._observer = observer
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
         self._free_threads = asyncio.Semaphore(threads)
         self._most = threads + MAX_WAITING
@@ -67,10 +69,14 @@ class BcryptHasher:
         try:
             # The executor's own queue would keep the work of callers who have gone for its threads to throw away, with
             # the GIL held at the lowest priority while the event loop waits for it.
-            await self._free_threads.acquire()
-            hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            hashing.add_done_callback(lambda _: self._free_threads.release())
-            return await asyncio.shield(hashing)  # its thread is taken until it ends, whether the caller stays or not
+            with self._observer.waits_for_hash():
+                await self._free_threads.acquire()
+            with self._observer.hashes():
+                hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
+                hashing.add_done_callback(lambda _: self._free_threads.release())
+                return await asyncio.shield(
+                    hashing
+                )  # its thread is taken until it ends, whether the caller stays or not
         finally:
             self._under_way -= 1
 

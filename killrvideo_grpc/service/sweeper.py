@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 
 from killrvideo_grpc.domain.errors import ServiceError, UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
@@ -14,10 +15,14 @@ _log = logging.getLogger("killrvideo_grpc.sweeper")
 
 
 class Sweeper:
-    """Sweeps the store about once a minute, in the background. The store logs what it does and what fails."""
+    """Sweeps the store about once a minute, in the background. The store logs what it does and what fails.
 
-    def __init__(self, store: AccountStore) -> None:
+    Tells `on_swept` how many unfinished accounts each sweep found, or None for one that failed.
+    """
+
+    def __init__(self, store: AccountStore, on_swept: Callable[[int | None], None] = lambda _: None) -> None:
         self._store = store
+        self._on_swept = on_swept
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -33,10 +38,12 @@ class Sweeper:
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(random.uniform(MIN_SECONDS, MAX_SECONDS))  # noqa: S311 # spreads load, hides nothing
+            found: int | None = None
             try:
-                await self._store.sweep()
+                found = await self._store.sweep()
             except (ServiceError, UnusableStore):
                 pass  # the store has logged it, and the next one may succeed
             except Exception as error:
                 # A bug must not end all further sweeps. Its text may quote what is stored.
                 _log.error("sweep failed: %s", type(error).__qualname__)
+            self._on_swept(found)

@@ -16,6 +16,7 @@ from astrapy.api_options import APIOptions, SerdesOptions, TimeoutOptions
 from astrapy.authentication import StaticTokenProvider, TokenProvider, UsernamePasswordTokenProvider
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.stores.data_api_errors import Conflict, raise_time_out, translated
 from killrvideo_grpc.stores.http_pool import HttpPool
 
@@ -77,14 +78,15 @@ class DataApi:
     as often as there is time.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, observer: Observer = UNOBSERVED) -> None:
+        self.observer = observer
         self.database = connection.open()
         self.max_wait = connection.max_wait
         self._is_away = False
         # httpx gets no limit, because a cancelled request can keep its place in httpx's count for ever.
         self._places = asyncio.Semaphore(MAX_REQUESTS)
         self._ping_place = asyncio.Semaphore(1)  # its own: a store that has much to do is not a store that is down
-        self._http = HttpPool()
+        self._http = HttpPool(observer.headers)
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
         for holder in (self.database, self._accounts, *self.tables.values()):
@@ -192,6 +194,7 @@ class DataApi:
             async with asyncio.timeout(self.max_wait if seconds is None else seconds):
                 yield
         except TimeoutError:
+            self.observer.timed_out(name)
             raise_time_out(name)
 
     def fail_if_away(self) -> None:
@@ -237,7 +240,7 @@ class DataApi:
     async def _send(self, name: str, request: Callable[[], Awaitable[T]], places: asyncio.Semaphore | None = None) -> T:
         async with places or self._places:
             try:
-                with translated(name):
+                with self.observer.asks_store(name), translated(name):
                     return await request()
             except asyncio.CancelledError:
                 self._http.drop_lost()

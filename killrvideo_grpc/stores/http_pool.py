@@ -5,6 +5,7 @@ in the pool, open, and is never used again. Without this, each such moment would
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -14,11 +15,17 @@ KEEP_ALIVE_SECONDS = 50.0
 
 
 class HttpPool:
-    """One client for all requests of a process. It opens as many connections as there are requests at once."""
+    """One client for all requests of a process. It opens as many connections as there are requests at once.
 
-    def __init__(self) -> None:
+    Each request gets the further headers that `headers` returns at that moment.
+    """
+
+    def __init__(self, headers: Callable[[], Mapping[str, str]]) -> None:
+        async def add_headers(request: httpx.Request) -> None:
+            request.headers.update(headers())
+
         self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS))
-        self.client = httpx.AsyncClient(transport=self._transport)
+        self.client = httpx.AsyncClient(transport=self._transport, event_hooks={"request": [add_headers]})
         self._closing: set[asyncio.Task[None]] = set()
 
     def drop_lost(self) -> None:

@@ -6,6 +6,7 @@ from contextvars import Context
 from typing import Any, TypeAlias
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 
 MAX_KEYS = 100  # a Data API takes no more in one `$in`, and answers them in one page
 UNDER_WAY = 2  # enough to keep the server busy; more would only make the requests smaller
@@ -26,8 +27,9 @@ class JoinedReads:
     it began. A lone one leaves at once.
     """
 
-    def __init__(self, fetch: Fetch, max_wait: float) -> None:
+    def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
         self._fetch = fetch
+        self._observer = observer
         self._max_wait = max_wait
         self._waiting: Batch = {}
         self._since: dict[str, float] = {}  # by key, when the first of those who wait for it came
@@ -43,7 +45,8 @@ class JoinedReads:
         self._since.setdefault(key, loop.time())
         self._waiting.setdefault(key, []).append(look_up)
         self._send_or_gather()
-        return await look_up
+        with self._observer.looks_up():
+            return await look_up
 
     def close(self) -> None:
         """Fails all look-ups that wait, and those whose requests are under way."""
@@ -83,6 +86,7 @@ class JoinedReads:
             if look_ups:  # otherwise all of them were cancelled
                 batch[key] = look_ups
         if batch:
+            self._observer.joined(sum(map(len, batch.values())))
             # What the oldest look-up has left. But the others should not fail with it, so no less than half of it all.
             seconds = max(oldest + self._max_wait - now, self._max_wait / 2)
             # The request belongs to no call, so it is not logged as one's.

@@ -13,6 +13,7 @@ from killrvideo_grpc.domain.changes import Change, Event
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.stores import sqlite_changes, sqlite_rows
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite_schema import migrate
@@ -33,7 +34,8 @@ class SqliteStore:
     Raises UnusableStore when the file can't be opened, is not ours, or is too new.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, observer: Observer = UNOBSERVED) -> None:
+        self._observer = observer
         try:
             self._file = DatabaseFile(path)
             with ExitStack() as stack:
@@ -46,8 +48,8 @@ class SqliteStore:
                 stack.pop_all()  # nothing failed: `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        self._writer = Worker(self._file, connection)
-        self._searcher = Worker(self._file, searching)
+        self._writer = Worker(self._file, connection, observer)
+        self._searcher = Worker(self._file, searching, observer)
 
     async def register(self, account: Account, password_hash: str, event: Event) -> None:
         await self._writer.write(sqlite_changes.register, account, password_hash, event)
@@ -100,7 +102,8 @@ class SqliteStore:
 
     async def _read(self, query: Callable[[sqlite3.Connection, K], T], key: K) -> T:
         try:
-            return query(self._reader, key)
+            with self._observer.asks_store(query.__name__):
+                return query(self._reader, key)
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise unavailable(error) from None

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, transaction, unavailable
 
 MAX_WAIT = 5.0  # seconds that a call waits for locks of other processes, its time in our queue included
@@ -41,8 +42,9 @@ class Worker:
     end. All methods that run work raise StoreUnavailable for any trouble with the file.
     """
 
-    def __init__(self, file: DatabaseFile, connection: sqlite3.Connection) -> None:
+    def __init__(self, file: DatabaseFile, connection: sqlite3.Connection, observer: Observer = UNOBSERVED) -> None:
         self._file = file
+        self._observer = observer
         self._connection = connection
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
         self._is_closed = False
@@ -63,7 +65,8 @@ class Worker:
                     if not is_busy(error) or time.monotonic() >= job.give_up_at:
                         raise
 
-        return await self._queue(transact)
+        with self._observer.asks_store(work.__name__):
+            return await self._queue(transact)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Runs work that only reads, where it can wait for a lock, and be interrupted when nobody wants it any more."""
@@ -76,7 +79,8 @@ class Worker:
             finally:
                 self._connection.set_progress_handler(None, 0)
 
-        return await self._queue(query)
+        with self._observer.asks_store(work.__name__):
+            return await self._queue(query)
 
     async def truncate_log(self) -> None:
         """Empties the write-ahead log, which shows what was deleted until its space is used again.

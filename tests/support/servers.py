@@ -8,6 +8,7 @@ from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.server import ARRIVAL_SECONDS, UserServer, open_store
 from killrvideo_grpc.serving import new_event_loop
+from killrvideo_grpc.telemetry import Telemetry, open_telemetry
 from tests.support.loops import LoopThread, NewLoop, loop_thread
 
 
@@ -42,11 +43,14 @@ def running_server(
     store: AccountStore | None = None,
     arrival_seconds: float = ARRIVAL_SECONDS,
     new_loop: NewLoop = new_event_loop,
+    telemetry: Telemetry | None = None,
 ) -> Iterator[RunningServer]:
     """Starts the service as it is composed, on the store of the settings unless given one, and stops it in the end."""
+    watching = telemetry or open_telemetry(settings)
 
     async def start() -> UserServer:
-        return await UserServer.started(settings, store or await open_store(settings), arrival_seconds)
+        opened = store or await open_store(settings, watching.observer)
+        return await UserServer.started(settings, opened, arrival_seconds, watching)
 
     with loop_thread(new_loop) as loop:
         server = RunningServer(loop, loop.run(start()))

@@ -160,6 +160,40 @@ def test_an_ipv6_host_is_in_brackets(tmp_path: Path, host: str) -> None:
     assert settings_in(tmp_path, grpc_host=host).address(50051) == "[::1]:50051"
 
 
+@pytest.mark.parametrize(
+    ("host", "allowed", "expected"),
+    [
+        ("127.0.0.1", False, "127.0.0.1"),
+        ("::1", False, "::1"),
+        ("0.0.0.0", True, "0.0.0.0"),
+        ("0.0.0.0", False, "127.0.0.1"),
+    ],
+)
+def test_metrics_leave_the_machine_only_where_that_is_allowed(
+    tmp_path: Path, host: str, allowed: bool, expected: str
+) -> None:
+    tls = {"tls_cert_file": TLS / "certificate.pem", "tls_key_file": TLS / "key.pem"}
+    settings = settings_in(tmp_path, grpc_host=host, metrics_port=9464, allow_insecure=allowed, **tls)
+    assert settings.metrics_host == expected
+
+
+def test_each_worker_has_a_port_for_its_metrics(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, grpc_host="::1", metrics_port=9464, workers=2)
+    assert settings.metrics_urls() == ["http://[::1]:9464/metrics", "http://[::1]:9465/metrics"]
+    with pytest.raises(ValidationError, match="end above 65535"):
+        settings_in(tmp_path, metrics_port=65535, workers=2)
+    for port in (50051, 50052, 50050):
+        with pytest.raises(ValidationError, match="GRPC_PORT takes the same"):
+            settings_in(tmp_path, grpc_port=50051, metrics_port=port, workers=2)
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4317", "http://user:planted@collector:4318"])
+def test_a_collector_is_a_url_without_a_password(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        settings_in(tmp_path, otel_exporter_otlp_endpoint=endpoint)
+    assert "planted" not in str(caught.value)
+
+
 def test_ports_of_all_workers_are_ports(tmp_path: Path) -> None:
     assert settings_in(tmp_path, grpc_port=65535, workers=1).workers == 1
     with pytest.raises(ValidationError, match="end above 65535"):

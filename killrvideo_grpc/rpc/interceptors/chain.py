@@ -15,19 +15,23 @@ class Interceptor(Protocol):
     """One step of the chain."""
 
     def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
-        """Returns `proceed` with this step around it, for the method with this path (`/package.Service/Method`)."""
+        """Returns `proceed` with this step around it, for the method with this path (`/package.Service/Method`).
+
+        Without a handler the method doesn't exist, and its name is the caller's.
+        """
 
 
 class InterceptorChain(aio.ServerInterceptor):
-    """The interceptors in their order, the outermost first.
+    """The interceptors in their order, the outermost first. Those that only observe see calls of unknown methods too.
 
     Towards grpcio every method takes a stream of bytes, from which validation reads the one message. If grpcio read it,
     it would wait for ever for a message that doesn't come, answer undecodable bytes with the text of an exception, and
     do both before any check of access.
     """
 
-    def __init__(self, interceptors: Sequence[Interceptor]) -> None:
-        self._interceptors = interceptors
+    def __init__(self, observing: Sequence[Interceptor], deciding: Sequence[Interceptor] = ()) -> None:
+        self._observing = observing
+        self._interceptors = [*observing, *deciding]
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -55,10 +59,12 @@ class InterceptorChain(aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(_runner(proceed), None, handler.response_serializer)
 
     def _unimplemented(self, method: str) -> Handler:
-        """Passes the outermost interceptor only, which logs the call."""
         # A path meant for REST may have a secret behind a question mark.
         name = ascii(method.partition("?")[0][:200])
-        return grpc.stream_unary_rpc_method_handler(_runner(self._interceptors[0].wrap(name, None, _refuse)))
+        proceed: Next = _refuse
+        for interceptor in reversed(self._observing):
+            proceed = interceptor.wrap(name, None, proceed)
+        return grpc.stream_unary_rpc_method_handler(_runner(proceed))
 
 
 def _runner(proceed: Next) -> Callable[[object, Context], Awaitable[Any]]:

@@ -10,9 +10,10 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
+from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.rpc.status import to_status
+from killrvideo_grpc.rpc.status import reason_of, to_status
 
 _log = structlog.get_logger("killrvideo_grpc.errors")
 
@@ -23,8 +24,9 @@ class ErrorsInterceptor:
     Calls `on_store_trouble` when the store could not answer.
     """
 
-    def __init__(self, on_store_trouble: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, on_store_trouble: Callable[[], None] = lambda: None, observer: Observer = UNOBSERVED) -> None:
         self._on_store_trouble = on_store_trouble
+        self._observer = observer
 
     def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
         async def answered(call: Call) -> Any:
@@ -43,6 +45,8 @@ class ErrorsInterceptor:
                 self._on_store_trouble()
             elif not isinstance(failure, ServiceError):
                 _log_bug(failure)
+            if reason := reason_of(failure):
+                self._observer.refused(method, reason)
             return await abort(call.context, failure)
 
         return answered

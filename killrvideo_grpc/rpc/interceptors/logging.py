@@ -42,7 +42,7 @@ class LoggingInterceptor:
                 raise
             finally:
                 duration = round((time.perf_counter() - started) * 1000, 3)
-                log("call", method=method, code=_final_code(call.context, cancelled), duration_ms=duration)
+                log("call", method=method, code=final_code(call.context, cancelled), duration_ms=duration)
 
         return logged
 
@@ -62,7 +62,8 @@ def _new_id() -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[bits & 3]}{text[17:20]}-{text[20:]}"
 
 
-def _final_code(context: Context, cancelled: bool) -> str:
+def final_code(context: Context, cancelled: bool) -> str:
+    """Returns the name of the code that a call has ended in."""
     code = context.code()
     if cancelled and not code:
         return "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "CANCELLED"

@@ -1,0 +1,66 @@
+"""What watches the service: metrics and traces, where the settings ask for them. Neither is imported otherwise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from killrvideo_grpc.config import ConfigurationError, Settings
+from killrvideo_grpc.observer import UNOBSERVED, Observer, Observers
+from killrvideo_grpc.rpc.interceptors.chain import Interceptor
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.metrics import Metrics
+    from killrvideo_grpc.traces import Traces
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """Metrics and traces, or neither."""
+
+    metrics: "Metrics | None" = None
+    traces: "Traces | None" = None
+
+    @property
+    def observer(self) -> Observer:
+        """What everything that is observed is given."""
+        observers: list[Observer] = [observer for observer in (self.traces, self.metrics) if observer]
+        return (observers or [UNOBSERVED])[0] if len(observers) < 2 else Observers(observers)
+
+    @property
+    def interceptors(self) -> Sequence[Interceptor]:
+        """What goes around every call: traces first, so that nothing of a call is outside of its span."""
+        return [interceptor for interceptor in (self.traces, self.metrics) if interceptor]
+
+    def start(self, settings: Settings) -> None:
+        """Starts to answer scrapes. Raises CannotListen."""
+        if self.metrics:
+            self.metrics.start(settings)
+
+    async def stop(self) -> None:
+        """Ends both; traces that wait are sent."""
+        if self.metrics:
+            await self.metrics.stop()
+        if self.traces:
+            await self.traces.stop()
+
+
+UNWATCHED = Telemetry()
+
+
+def open_telemetry(settings: Settings) -> Telemetry:
+    """Returns what the settings ask for. Raises ConfigurationError when traces need what is not installed."""
+    metrics, traces = None, None
+    if settings.metrics_port:
+        from killrvideo_grpc.metrics import Metrics
+
+        metrics = Metrics(settings.store)
+    if settings.otel_exporter_otlp_endpoint:
+        try:
+            from killrvideo_grpc.traces import Traces, otlp_processor
+        except ModuleNotFoundError:
+            raise ConfigurationError(
+                "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed."
+                " Install it with: pip install 'killrvideo-grpc[otel]'"
+            ) from None
+        traces = Traces(otlp_processor(settings.otel_exporter_otlp_endpoint))
+    return Telemetry(metrics, traces)
