@@ -76,7 +76,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
             async with _envoy(edge) as envoy:
                 ended = [asyncio.create_task(process.wait()) for process in (service, envoy)]
                 if await _first(_answers(_url(edge)), stopped, *ended):
-                    print(_welcome(edge), flush=True)
+                    print(_welcome(edge, settings.metrics_urls()), flush=True)
                     await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
                 if service.returncode is None:
                     await _stop(edge, service, _drain_seconds(settings))
@@ -222,11 +222,12 @@ def _url(edge: Edge) -> str:
     return f"http://[{host}]:{edge.port}" if ":" in host else f"http://{host}:{edge.port}"
 
 
-def _welcome(edge: Edge) -> str:
+def _welcome(edge: Edge, metrics: list[str]) -> str:
     post = f"curl -sS {_url(edge)}/api/v1/users"
     json = "-H 'content-type: application/json'"
     workers = ", ".join(str(port) for _, port in edge.workers)
-    return f"""{edge.project_name} user service: REST, gRPC and gRPC-Web on {_url(edge)} (workers on {workers})
+    listed = f"(workers on {workers})" + (f"\n  metrics {', '.join(metrics)}" if metrics else "")
+    return f"""{edge.project_name} user service: REST, gRPC and gRPC-Web on {_url(edge)} {listed}
 
 Make an account, log in, and see yourself:
   {post}/register {json} \\

@@ -65,7 +65,7 @@ class Worker:
                     if not is_busy(error) or time.monotonic() >= job.give_up_at:
                         raise
 
-        with self._observer.asks_store(work.__name__):
+        with self._observer.asks_store(_kind(work)):
             return await self._queue(transact)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -79,7 +79,7 @@ class Worker:
             finally:
                 self._connection.set_progress_handler(None, 0)
 
-        with self._observer.asks_store(work.__name__):
+        with self._observer.asks_store(_kind(work)):
             return await self._queue(query)
 
     async def truncate_log(self) -> None:
@@ -131,6 +131,10 @@ class Worker:
         """Sets how long SQLite waits for a lock: so long, or for what is left of the job's time."""
         left = min(seconds, max(0.0, job.give_up_at - time.monotonic()))
         self._connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
+
+
+def _kind(work: Callable[..., object]) -> str:
+    return getattr(work, "__name__", type(work).__name__)
 
 
 def _closed() -> OSError:

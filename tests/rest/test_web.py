@@ -66,6 +66,17 @@ def test_hosts_may_be_names(tmp_path: Path) -> None:
         assert httpx.get(f"{edge.url}{USERS}/me").status_code == 401
 
 
+def test_it_shows_where_the_metrics_are(tmp_path: Path) -> None:
+    port = free_port()
+    with web_process(tmp_path, HTTP_PORT="0", METRICS_PORT=str(port)) as process:
+        assert process.stdout
+        assert "REST" in process.stdout.readline()
+        assert process.stdout.readline() == f"  metrics http://127.0.0.1:{port}/metrics\n"
+        assert 'method="GetMe"' in httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
 def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     store = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": nowhere, "ASTRA_DB_APPLICATION_TOKEN": "x"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import grpc
 import pytest
-import yaml
+import yaml  # type: ignore[import-untyped]
 from killrvideo.user.v1 import user_service_pb2 as pb
 from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 
