@@ -64,7 +64,9 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
     service.data_api.forget_requests()
     call("DeleteMe", account)
     assert [_place(request) for request in service.data_api.requests if _place(request) != "-"] == [
-        *("account", "account", "guard", "account"),
+        *("account", "account", "guard"),
+        *(["account"] if is_moderator else []),  # whether another one that the guard counts is a moderator indeed
+        "account",
         *(["guard", "account"] if is_moderator else []),
         *(USERS, "email", "email", ACCOUNT_EVENTS, EVENTS_BY_DAY, "account"),
     ]
@@ -76,7 +78,8 @@ def _place(request: data_api.Request) -> str:
     """Returns the table, or the kind of document; "-" for what health asks."""
     if request.name != ACCOUNTS:
         return str(request.name)
-    return str(request.arguments["filter"]["_id"]).partition(":")[0]
+    key = request.arguments["filter"]["_id"]
+    return str(key["$in"][0] if isinstance(key, dict) else key).partition(":")[0]
 
 
 def test_calls_that_change_nothing_ask_less(service: Service, account: Account) -> None:

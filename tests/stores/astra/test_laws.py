@@ -303,6 +303,7 @@ async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
     session, next_one = a_session(account), a_session(account)
     await store.apply(account, OpenSession(session))
     await store.apply(account, EndSessions(frozenset({session.session_id})))
+    await store._background.finish()
     found = await store.apply(account, RefreshSession(session.session_id, 2, now()))
     assert (dict(found.sessions), found.dead_sessions) == ({}, frozenset({session.session_id}))
     await store.apply(account, OpenSession(next_one, removed=found.dead_sessions))
