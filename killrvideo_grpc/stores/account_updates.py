@@ -73,6 +73,12 @@ def came_first(change: Change, document: Document) -> bool:
     return successions.read(document).has_reached(change.session.credential_id)
 
 
+def ends_any(change: EndSessions, document: Document) -> bool:
+    """Says whether one of the sessions was of the current password. A new password had ended the others before."""
+    credential, sessions = successions.read(document).credential, document.get("sessions") or {}
+    return any(sessions.get(session_id, {}).get("credential") == credential for session_id in change.session_ids)
+
+
 def deletion(account: Account, event: Event) -> Update:
     """Returns the update that deletes an account, unless its password has changed since it was read.
 

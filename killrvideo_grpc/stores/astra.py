@@ -9,6 +9,7 @@ from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, 
 from killrvideo_grpc.domain.changes import (
     AssignRole,
     Change,
+    EndSessions,
     Event,
     RevokeRole,
     SetStatus,
@@ -24,7 +25,7 @@ from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import document_id, new_document, read_account, read_credentials
-from killrvideo_grpc.stores.account_updates import came_first, deletion, is_projected, update_for
+from killrvideo_grpc.stores.account_updates import came_first, deletion, ends_any, is_projected, update_for
 from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background
@@ -103,7 +104,8 @@ class AstraStore:
                     changed, document = await self._change(user_id, change, event)
         # As long as the guard may count one who is no moderator, the account stays pending, for a sweep to find it.
         if is_settled and is_projected(change, event):
-            self._project(document)
+            came_late = event and isinstance(change, EndSessions) and not ends_any(change, document)
+            self._project(document, ineffective=event.event_id if event and came_late else None)
         return changed
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
@@ -177,5 +179,5 @@ class AstraStore:
             return False
         return True
 
-    def _project(self, document: Document) -> None:
-        self._background.start("project", lambda: self._projections.project(document))
+    def _project(self, document: Document, ineffective: UUID | None = None) -> None:
+        self._background.start("project", lambda: self._projections.project(document, ineffective=ineffective))

@@ -15,7 +15,7 @@ from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import cut_off
 from tests.stores.astra.held import Held
-from tests.support.accounts import HASH, a_session, an_account, an_event
+from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import DataApi, Hang, Request
 
 pytestmark = pytest.mark.anyio
@@ -116,6 +116,22 @@ async def test_a_change_that_comes_after_a_deletion_is_not_recorded_by_a_sweep(
         await writer.apply(account, AssignRole(Role.CREATOR), event)
     await survivor.sweep()
     assert (held.has_event(deletion), held.has_event(event)) == (True, False)
+
+
+async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_recorded(
+    server: DataApi, open_store: OpenStore, account: Account, held: Held
+) -> None:
+    store, other = open_store(), open_store()
+    session = a_session(account)
+    account = await store.apply(account, OpenSession(session))
+    await store._background.finish()
+    changed, event = an_event(account, Action.PASSWORD_CHANGED), an_event(account, Action.SESSIONS_ENDED)
+    with cut_off(server, 1, is_lost=False):
+        await store.apply(account, a_new_password(account), changed)
+        await store._background.finish()
+    await other.apply(account, EndSessions(frozenset({session.session_id})), event)
+    await other._background.finish()
+    assert (held.has_event(changed), held.has_event(event)) == (True, False)
 
 
 async def test_a_logout_is_recorded_though_a_login_made_room_for_itself(
