@@ -111,7 +111,8 @@ class Repairs:
         if str(user_id) in counted and not shows_moderator(document):
             await self._moderators.settle(user_id, counts=False)
             repaired.moderators += 1
-        if document.get("pending"):
+        # A crash between clearing the mark and setting it again for a newer change leaves an outbox without a mark.
+        if document.get("pending") or document.get("outbox"):
             await self._projections.project(document, at=at)
             repaired.finished += not is_erased(document)
 
