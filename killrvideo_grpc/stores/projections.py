@@ -5,7 +5,10 @@ the release of its address. A document is `pending` until all of that is done, a
 more (`account_updates.SETTLING`).
 """
 
+import asyncio
+from collections.abc import Coroutine
 from datetime import datetime
+from typing import Any, TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import now
@@ -24,6 +27,8 @@ from killrvideo_grpc.stores.histories import read_state
 
 # The partition of events_by_day that lists the days: a row for each day that may have events.
 DAYS = "days"
+T = TypeVar("T")
+
 ROUNDS = 5  # an account that changes faster than we write stays pending, and the sweep takes it up
 
 
@@ -44,14 +49,17 @@ class Projections:
         """
         for _ in range(ROUNDS):
             await self._write(document, ineffective)
-            update = clearing(document, at or now())
-            before = await self._api.update_document(document["_id"], update, image="before")
-            if before is None or before["version"] == document["version"]:
+            newer = await _to_its_end(self._clear(document, at or now()))
+            if newer is None:
                 return
-            after = await self._api.update_document(document["_id"], {"$set": {"pending": True}}, image="after")
-            if after is None:
-                return
-            document = after
+            document = newer
+
+    async def _clear(self, document: Document, at: datetime) -> Document | None:
+        """Clears the document; if it has changed meanwhile, marks it again and returns it as it is now."""
+        before = await self._api.update_document(document["_id"], clearing(document, at), image="before")
+        if before is None or before["version"] == document["version"]:
+            return None
+        return await self._api.update_document(document["_id"], {"$set": {"pending": True}}, image="after")
 
     async def _write(self, document: Document, ineffective: UUID | None) -> None:
         user_id, events = user_id_of(document), read_outbox(document)
@@ -76,6 +84,16 @@ class Projections:
             row = {"day": DAYS, "at": midnight, "event_id": UUID(int=0), "action": day}
             await self._api.insert_row(EVENTS_BY_DAY, row)
             self._listed_days.add(day)
+
+
+async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
+    """Awaits work that must not stop half way, even when the caller is cancelled, as at the end of the process."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
 
 
 def _row(document: Document) -> Row:
