@@ -12,7 +12,8 @@ hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
 ended            {session id: [event id, …]}: sessions that are about to be removed
 outbox           {event id: event}: events not yet written to their tables
-pending          true while the row, a table of events, or the clearing of this document is still to be done
+pending          a mark, while the row, a table of events, or the clearing of this document is still to be done; each
+                 change sets a new one, so that whoever has projected a document removes exactly the mark they read
 version          counts the changes
 created_date, last_login_date
 
@@ -21,7 +22,7 @@ A deleted account keeps its status, dates, and the successor that deleted it; `p
 
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from killrvideo_grpc.domain.account import Account, Credentials, Session
 from killrvideo_grpc.domain.changes import (
@@ -61,8 +62,13 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
         "outbox": {str(event.event_id): event_entry(event, "other")},
         "created_date": account.created_date,
         "version": 1,
-        "pending": True,
+        "pending": new_mark(),
     }
+
+
+def new_mark() -> str:
+    """Returns a value for `pending` that no change has used before."""
+    return uuid4().hex
 
 
 def is_deleted(document: Document) -> bool:

@@ -18,7 +18,7 @@ from killrvideo_grpc.domain.changes import (
     SetStatus,
 )
 from killrvideo_grpc.stores import histories, successions
-from killrvideo_grpc.stores.account_documents import event_entry, read_account, session_entry
+from killrvideo_grpc.stores.account_documents import event_entry, new_mark, read_account, session_entry
 from killrvideo_grpc.stores.data_api import Document, Update
 
 DELETED = "deleted"
@@ -32,7 +32,8 @@ SETTLING = timedelta(minutes=5)
 def update_for(change: Change, event: Event | None) -> Update:
     """Returns the update that applies a change, and its event, in one atomic step.
 
-    It marks the document `pending`, but for the most frequent change: refreshing a session leaves nothing to do.
+    It also gives the document a new mark `pending`, except for the most frequent change: refreshing a session leaves
+    nothing to do afterwards.
     """
     event_id = str(event.event_id) if event else None
     update = _update_for(change, event_id)
@@ -40,7 +41,7 @@ def update_for(change: Change, event: Event | None) -> Update:
     if event:
         update.setdefault("$set", {})[f"outbox.{event_id}"] = event_entry(event, _kind(change), _replacement(change))
     if is_projected(change, event):
-        update.setdefault("$set", {})["pending"] = True
+        update.setdefault("$set", {})["pending"] = new_mark()
     return update
 
 
@@ -90,7 +91,7 @@ def deletion(account: Account, event: Event) -> Update:
             f"successors.{account.credential_id}": successions.end(str(event.event_id), event.at),
             "history": histories.end_entry(str(event.event_id)),
         },
-        "$set": {f"outbox.{event.event_id}": entry, "pending": True},
+        "$set": {f"outbox.{event.event_id}": entry, "pending": new_mark()},
         "$inc": {"version": 1},
     }
 
@@ -98,8 +99,9 @@ def deletion(account: Account, event: Event) -> Update:
 def clearing(document: Document, at: datetime) -> Update:
     """Returns the update that takes from a document what it no longer needs, once all that derives from it is written.
 
-    That is the mark `pending`, its outbox, and what belongs to passwords that are not the current one; of a deleted
-    account, everything that must not stay. What came after the document was read is left as it is.
+    That is its outbox, ended sessions, and what belongs to passwords that are not the current one; for a deleted
+    account, everything that must not stay. What was added after the document was read stays. So does the mark
+    `pending`, which may only go if nothing was added: see `with_mark`.
     """
     succession = successions.read(document)
     obsolete = {f"outbox.{event_id}" for event_id in document.get("outbox") or ()}
@@ -108,17 +110,28 @@ def clearing(document: Document, at: datetime) -> Update:
     if succession.deletion:
         obsolete |= set(ERASED_FIELDS)
         obsolete.remove(f"successors.{succession.credential}")  # which says that the account was deleted
-        if at - succession.deletion.at > SETTLING:
-            obsolete |= {"pending", "claim"}
+        if has_settled(document, at):
+            obsolete.add("claim")
         update["$set"] = ERASED
     else:
         account = read_account(document)
         credentials = {*successions.mentioned(document), *_replacements(document)} - {succession.credential}
-        obsolete |= {"pending", "renewed", *(f"hashes.{credential}" for credential in credentials)}
+        obsolete |= {"renewed", *(f"hashes.{credential}" for credential in credentials)}
         ended = set(document.get("ended") or ())
         obsolete |= {f"ended.{session_id}" for session_id in ended}
         obsolete |= {f"sessions.{session_id}" for session_id in ended.union(account.dead_sessions if account else ())}
     return update | {"$unset": dict.fromkeys(sorted(obsolete), "")}
+
+
+def with_mark(update: Update) -> Update:
+    """Returns a clearing that also removes the mark `pending`. Send it only to the document that has the same mark."""
+    return update | {"$unset": {**update["$unset"], "pending": ""}}
+
+
+def has_settled(document: Document, at: datetime) -> bool:
+    """Says whether the document needs no further sweep once it is cleared. A deleted account does for some minutes."""
+    deletion = successions.read(document).deletion
+    return deletion is None or at - deletion.at > SETTLING
 
 
 def _replacements(document: Document) -> set[str]:

@@ -113,7 +113,7 @@ class AstraStore:
         async with self._api.within("delete"):
             async with self._letting_go(account, force=force):
                 document = await self._api.update_document(
-                    document_id(user_id), deletion(account, event), image="after"
+                    document_id(user_id), lambda: deletion(account, event), image="after"
                 )
                 if document is None:
                     raise UserNotFound
@@ -145,8 +145,9 @@ class AstraStore:
 
     async def _change(self, user_id: UUID, change: Change, event: Event | None) -> tuple[Account, Document]:
         """Applies a change; returns the account as it is afterwards, and its document."""
-        update = update_for(change, event)
-        document = await self._api.update_document(document_id(user_id), update, image="after")
+        document = await self._api.update_document(
+            document_id(user_id), lambda: update_for(change, event), image="after"
+        )
         changed = read_account(document)
         if document is None:
             raise UserNotFound

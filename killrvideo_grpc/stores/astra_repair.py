@@ -8,11 +8,11 @@ import structlog
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.stores.account_documents import PREFIX, is_deleted, is_erased, shows_moderator, user_id_of
-from killrvideo_grpc.stores.data_api import DataApi, Document
+from killrvideo_grpc.stores.data_api import USERS, DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from killrvideo_grpc.stores.email_claims import CLAIM_PREFIX, EmailClaims, owner_of
 from killrvideo_grpc.stores.moderators import Moderators
-from killrvideo_grpc.stores.projections import Projections
+from killrvideo_grpc.stores.projections import Projections, is_projected_in
 
 # A registration takes seconds. What is younger than this may be one under way.
 ORPHAN_AGE = timedelta(hours=1)
@@ -24,7 +24,7 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 class Repaired:
     """How many accounts were repaired, and how.
 
-    `orphans` were deleted: accounts that never came to own their address. `finished` lacked a row or events.
+    `orphans` were deleted: accounts that never came to own their address. `finished` lacked events or a current row.
     `moderators` were not counted as such, or were and should not have been. `claims` are addresses that were freed,
     since the account that owned them does not exist.
     """
@@ -50,7 +50,7 @@ class Repairs:
         Accounts that were deleted in the last minutes are erased once more, and don't count.
         """
         repaired = Repaired()
-        async for page in self._api.document_pages({"pending": True}):
+        async for page in self._api.document_pages({"pending": {"$exists": True}}):
             await self._finish(page, repaired, at or now())
         if repaired.finished or repaired.orphans:
             _log.info("swept", count=repaired.finished, orphans=repaired.orphans)
@@ -66,9 +66,23 @@ class Repairs:
             accounts = [document for document in page if str(document["_id"]).startswith(PREFIX)]
             claims = [document for document in page if str(document["_id"]).startswith(CLAIM_PREFIX)]
             await self._finish(accounts, repaired, at or now())
+            await self._rewrite_rows(accounts, repaired)
             await self._count_moderators(accounts, repaired)
             await self._free_claims(claims, repaired)
         return repaired
+
+    async def _rewrite_rows(self, page: list[Document], repaired: Repaired) -> None:
+        # Whoever writes an older state of an account over a newer one notices and writes the newer one, but may crash
+        # in between. Sweeps don't look for that, because it takes a comparison of every row with its account.
+        documents = {user_id_of(document): document for document in page if not document.get("pending")}
+        if not documents:
+            return
+        rows, _ = await self._api.row_page(USERS, {"userid": {"$in": list(documents)}})
+        found = {row["userid"]: row for row in rows}
+        for user_id, document in documents.items():
+            if not is_projected_in(found.get(user_id), document):
+                await self._projections.project(document)
+                repaired.finished += 1
 
     async def _count_moderators(self, page: list[Document], repaired: Repaired) -> None:
         # Not a sweep's work: while a moderator is being demoted, the guard does not count them for a moment. To count
@@ -111,8 +125,7 @@ class Repairs:
         if str(user_id) in counted and not shows_moderator(document):
             await self._moderators.settle(user_id, counts=False)
             repaired.moderators += 1
-        # A crash between clearing the mark and setting it again for a newer change leaves an outbox without a mark.
-        if document.get("pending") or document.get("outbox"):
+        if document.get("pending"):
             await self._projections.project(document, at=at)
             repaired.finished += not is_erased(document)
 

@@ -35,6 +35,7 @@ MAX_REQUESTS = 16
 CONFLICT_PAUSE_SECONDS = 0.03
 # A hash leaves the database only where a password is checked.
 _WITHOUT_HASHES = {"hashes": False}
+_ID_AND_VERSION = {"_id": True, "version": True}  # `_id` alone would answer the whole document
 
 
 @dataclass(frozen=True)
@@ -131,19 +132,41 @@ class DataApi:
         await self._call("insert document", lambda: self._accounts.insert_one(document))
 
     async def update_document(
-        self, key: str, update: Update, *, image: Literal["before", "after"], upsert: bool = False
+        self,
+        key: str,
+        update: Update | Callable[[], Update],
+        *,
+        image: Literal["before", "after"],
+        upsert: bool = False,
     ) -> Document | None:
         """Updates a document, in one atomic step, and returns it as it was `before` or is `after`, without hashes.
 
         Returns None when there is no such document, or was none before an upsert. After a lost answer the update is
-        applied a second time: the caller takes care that this does no harm.
+        applied a second time: the caller takes care that this does no harm. An update that must not be sent twice as
+        it is, comes as a function that makes it.
         """
         return await self._call(
             "update document",
             lambda: self._accounts.find_one_and_update(
-                {"_id": key}, update, projection=_WITHOUT_HASHES, return_document=image, upsert=upsert
+                {"_id": key},
+                update() if callable(update) else update,
+                projection=_WITHOUT_HASHES,
+                return_document=image,
+                upsert=upsert,
             ),
         )
+
+    async def update_marked(self, mark: str, update: Update) -> bool:
+        """Updates the document whose `pending` is this mark, in one atomic step; returns False when none has it.
+
+        This is how an update says "if nothing has changed since", as a filter takes one condition only. After a lost
+        answer it may return False though the update was applied.
+        """
+        found = await self._call(
+            "update marked document",
+            lambda: self._accounts.find_one_and_update({"pending": mark}, update, projection=_ID_AND_VERSION),
+        )
+        return found is not None
 
     async def delete_document(self, key: str) -> None:
         """Deletes a document, if it exists."""

@@ -5,10 +5,7 @@ the release of its address. A document is `pending` until all of that is done, a
 more (`account_updates.SETTLING`).
 """
 
-import asyncio
-from collections.abc import Coroutine
 from datetime import datetime
-from typing import Any, TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import now
@@ -20,15 +17,13 @@ from killrvideo_grpc.stores.account_documents import (
     read_outbox,
     user_id_of,
 )
-from killrvideo_grpc.stores.account_updates import clearing
+from killrvideo_grpc.stores.account_updates import clearing, has_settled, with_mark
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, Row
 from killrvideo_grpc.stores.email_claims import EmailClaims
 from killrvideo_grpc.stores.histories import read_state
 
 # The partition of events_by_day that lists the days: a row for each day that may have events.
 DAYS = "days"
-T = TypeVar("T")
-
 ROUNDS = 5  # an account that changes faster than we write stays pending, and the sweep takes it up
 
 
@@ -43,23 +38,24 @@ class Projections:
     async def project(self, document: Document, *, ineffective: UUID | None = None, at: datetime | None = None) -> None:
         """Writes what derives from the document, which was read a moment ago, and clears it of what it no longer needs.
 
-        If the account changed meanwhile, somebody may have written our older state over a newer one, so the mark is set
-        again and the work is repeated with the account as it is then. `ineffective` is the id of an event whose change
-        came too late to have an effect, and `at` is the present unless given.
+        If the account has changed meanwhile, this may have written an older state over a newer one, so the work is
+        repeated with the account as it is then. `ineffective` is the id of an event whose change came too late to have
+        an effect, and `at` is the present unless given.
         """
         for _ in range(ROUNDS):
             await self._write(document, ineffective)
-            newer = await _to_its_end(self._clear(document, at or now()))
+            newer = await self._clear(document, at or now())
             if newer is None:
                 return
             document = newer
 
     async def _clear(self, document: Document, at: datetime) -> Document | None:
-        """Clears the document; if it has changed meanwhile, marks it again and returns it as it is now."""
-        before = await self._api.update_document(document["_id"], clearing(document, at), image="before")
-        if before is None or before["version"] == document["version"]:
+        """Clears the document. If it has changed since it was read, leaves its mark and returns it as it is now."""
+        update, mark = clearing(document, at), document.get("pending")
+        if mark and has_settled(document, at) and await self._api.update_marked(mark, with_mark(update)):
             return None
-        return await self._api.update_document(document["_id"], {"$set": {"pending": True}}, image="after")
+        after = await self._api.update_document(document["_id"], update, image="after")
+        return None if after is None or after["version"] == document["version"] else after
 
     async def _write(self, document: Document, ineffective: UUID | None) -> None:
         user_id, events = user_id_of(document), read_outbox(document)
@@ -86,14 +82,12 @@ class Projections:
             self._listed_days.add(day)
 
 
-async def _to_its_end(work: Coroutine[Any, Any, T]) -> T:
-    """Awaits work that must not stop half way, even when the caller is cancelled, as at the end of the process."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait([task])
-        raise
+def is_projected_in(row: Row | None, document: Document) -> bool:
+    """Says whether this is the row that the document should have; None: it has none."""
+    if is_deleted(document) or row is None:
+        return is_deleted(document) and row is None
+    due = _row(document)
+    return all(row[name] == due[name] for name in ("email", "firstname", "lastname", "account_status"))
 
 
 def _row(document: Document) -> Row:

@@ -173,7 +173,7 @@ def test_schema_commands(tmp_path: Path, keyspace: Connection) -> None:
     repair()  # what is unfinished now is no matter of this test
     assert row()["firstname"] == "Ann"
     # A moderator who is not counted, whose row is older than the account; and a registration that never ended.
-    change_document(keyspace, user_id, {"$set": {"pending": True, "firstname": "Bea", "roles.moderator": True}})
+    change_document(keyspace, user_id, {"$set": {"pending": "crashed", "firstname": "Bea", "roles.moderator": True}})
     orphan = an_account(created_date=now() - timedelta(hours=2))
     insert_document(keyspace, new_document(orphan, HASH, an_event(orphan)))
     assert repair() == "Repaired: 1 unfinished accounts, 1 moderators. Removed: 1 orphans. Freed: 0 addresses.\n"

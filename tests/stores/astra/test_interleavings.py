@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
-from killrvideo_grpc.domain.changes import Action, AssignRole, EndSessions, OpenSession, RevokeRole, SetStatus
+from killrvideo_grpc.domain.changes import Action, AssignRole, EndSessions, OpenSession, Rename, RevokeRole, SetStatus
 from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, UserNotFound
 from killrvideo_grpc.stores.account_documents import document_id
 from killrvideo_grpc.stores.astra import AstraStore
@@ -37,6 +37,32 @@ def is_count_of(account: Account) -> Callable[[Request], bool]:
         return arguments.get("filter") == {"_id": GUARD} and f"ids.{account.user_id}" in counted
 
     return matches
+
+
+def is_clearing(request: Request) -> bool:
+    arguments: dict[str, Any] = request.arguments
+    return request.command == "findOneAndUpdate" and "$inc" not in arguments["update"]
+
+
+async def test_a_change_made_while_an_older_one_is_cleared_keeps_its_mark(
+    server: DataApi, open_store: OpenStore, account: Account, held: Held
+) -> None:
+    writer, other, survivor = open_store(), open_store(), open_store()
+    first, second = an_event(account), an_event(account, Action.ROLE_ASSIGNED)
+    server.forget_requests()
+    clearing = server.fail(Hang(), times=1, where=is_clearing)
+    await writer.apply(account, Rename("Bea", None), first)
+    await asyncio.to_thread(server.wait_until, lambda: any(map(is_clearing, server.requests)))
+    with cut_off(server, 1, is_lost=False):
+        await other.apply(account, AssignRole(Role.CREATOR), second)
+        await other._background.finish()
+    # Now both have crashed: the other one after its change, the writer right after it cleared its own.
+    with cut_off(server, 0, is_lost=False):
+        clearing.clear()
+        await writer._background.finish()
+    await survivor.sweep()
+    assert (held.has_event(first), held.has_event(second)) == (True, True)
+    assert held.pending() == []
 
 
 async def test_a_repeated_request_brings_nothing_back_that_was_undone(open_store: OpenStore, account: Account) -> None:

@@ -198,6 +198,36 @@ async def test_an_older_image_never_stays_over_a_newer_one(store: AstraStore, ac
     assert held.pending() == []
 
 
+async def test_the_repair_rewrites_an_older_image_whose_process_crashed(
+    server: DataApi, store: AstraStore, account: Account, held: Held
+) -> None:
+    older = await store._api.find_document(document_id(account.user_id))
+    assert older
+    await store.apply(account, Rename("Bea", None))
+    await store._background.finish()
+    with cut_off(server, 1, is_lost=False), pytest.raises(StoreUnavailable):
+        await store._projections.project(older)
+    assert (held.row(account) or {})["firstname"] == account.first_name
+    assert await Repairs(store._api).repair() == Repaired(finished=1)
+    assert (held.row(account) or {})["firstname"] == "Bea"
+    assert await Repairs(store._api).repair() == Repaired()
+
+
+async def test_the_repair_deletes_the_row_of_a_deleted_account(store: AstraStore, account: Account, held: Held) -> None:
+    row = held.row(account)
+    assert row
+    document = await store._api.find_document(document_id(account.user_id))
+    assert document
+    await store.delete(account, an_event(account, Action.DELETED))
+    repairs = Repairs(store._api)
+    await repairs.repair(now() + 2 * SETTLING)
+    # As a request that was given up long ago, and is carried out only now.
+    await store._projections._write(document, None)
+    assert held.row(account)
+    assert await repairs.repair() == Repaired(finished=1)
+    assert held.row(account) is None
+
+
 async def test_an_event_that_comes_while_others_are_written_stays(
     server: DataApi, store: AstraStore, account: Account, held: Held
 ) -> None:
@@ -369,7 +399,8 @@ async def test_what_is_written_to_a_deleted_account_is_erased(
     await writer._background.finish()
     if crashes:
         await survivor.sweep()
-    ignored = {"version": 0, "outbox": {}, "successors": {}}
+    ignored = {"version": 0, "outbox": {}, "successors": {}, "pending": "another mark"}
+    assert held.existing(account)["pending"]
     assert held.existing(account) | ignored == tombstone | ignored
     assert held.row(account) is None
     assert "planted" not in held.everything().lower()
