@@ -19,6 +19,7 @@ from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, Unusa
 from killrvideo_grpc.listening import CannotListen
 from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
+from killrvideo_grpc.security.signing_keys import UnusableKey
 from killrvideo_grpc.server import open_data_api, open_store
 from killrvideo_grpc.service.operators import Operators
 from killrvideo_grpc.serving import serve
@@ -252,7 +253,7 @@ def _clear_errors() -> Iterator[None]:
     """Turns what the person at the keyboard can fix into one clear message and exit code 1."""
     try:
         yield
-    except (ConfigurationError, CannotListen, UndeclaredAccess) as error:
+    except (ConfigurationError, UnusableKey, CannotListen, UndeclaredAccess) as error:
         raise click.ClickException(str(error)) from None
     except UnusableStore as error:
         raise click.ClickException(f"The store can't be used: {error}.") from None

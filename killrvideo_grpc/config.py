@@ -4,7 +4,6 @@ import io
 import ipaddress
 import os
 import re
-import secrets
 import socket
 import ssl
 from pathlib import Path
@@ -14,7 +13,7 @@ from dotenv.parser import Binding, parse_stream
 from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from killrvideo_grpc.signing_keys import MIN_KEY_BYTES, check_signing_key
+from killrvideo_grpc.security.signing_keys import check_signing_key, kept_signing_key
 
 ENV_FILE = ".env"
 MAX_PORT = 65535
@@ -181,8 +180,12 @@ class Settings(BaseSettings):
 
     @property
     def secret_key_path(self) -> Path:
-        """Where the key lies that is made when none is set."""
+        """The file that keeps the key that is made when none is set."""
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
+
+    def signing_key(self) -> str:
+        """Returns SECRET_KEY or, when it is not set, the kept key. Raises UnusableKey."""
+        return self.secret_key.get_secret_value() if self.secret_key else kept_signing_key(self.secret_key_path)
 
 
 def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
@@ -263,45 +266,3 @@ def _name_in(line: str) -> str:
 def _line_of(binding: Binding) -> int:
     before = binding.original.string[: -len(binding.original.string.lstrip())]
     return binding.original.line + before.count("\n")
-
-
-def signing_key(settings: Settings) -> str:
-    """Returns SECRET_KEY or, when it is not set, the key kept beside the database; makes that one the first time.
-
-    Raises ConfigurationError when the kept key can't be read, made, or is too short.
-    """
-    if settings.secret_key is not None:
-        return settings.secret_key.get_secret_value()
-    path = settings.secret_key_path
-    try:
-        if not path.exists():
-            _keep_new_key(path)
-        key = path.read_text().strip()
-        is_open = path.stat().st_mode & 0o077
-    except (OSError, UnicodeDecodeError) as error:
-        cause = error.strerror if isinstance(error, OSError) else "not text"
-        raise ConfigurationError(f"The key in {path} can't be read or made: {cause}. Set SECRET_KEY instead.") from None
-    if len(key.encode()) < MIN_KEY_BYTES:
-        raise ConfigurationError(
-            f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one."
-        )
-    if is_open:
-        raise ConfigurationError(f"The key in {path} can be read by others. Close it to them: chmod 600 {path}")
-    return key
-
-
-def _keep_new_key(path: Path) -> None:
-    # Written whole under another name, then linked: of several processes one wins, and none reads half a key.
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        os.link(draft, path)
-    except FileExistsError:
-        pass
-    finally:
-        draft.unlink()

@@ -13,7 +13,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
-from killrvideo_grpc.config import Settings, signing_key
+from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.listening import connection_options, listen
@@ -109,8 +109,8 @@ def build_use_cases(
     passwords: BcryptHasher | None = None,
     observer: Observer = UNOBSERVED,
 ) -> UseCases:
-    """Builds the use cases. Raises ConfigurationError when there is no usable signing key."""
-    key = signing_key(settings)
+    """Builds the use cases. Raises UnusableKey."""
+    key = settings.signing_key()
     access_tokens = JwtAccessTokens(
         key,
         settings.algorithm,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from killrvideo_grpc.config import Settings, signing_key
+from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.listening import free_ports
@@ -55,7 +55,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     if settings.workers > 1:
         # Problems with the store, the key or the host are reported here, once, and not by every worker.
         await store.close()
-        signing_key(settings)
+        settings.signing_key()
         await supervise(settings, free_ports(settings), announce, stopping)
         return
     server = await UserServer.started(settings, store, telemetry=telemetry)

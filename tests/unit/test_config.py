@@ -6,7 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from deploy.edge.web import WebSettings
-from killrvideo_grpc.config import ConfigurationError, Settings, load_settings, signing_key
+from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
+from killrvideo_grpc.security.signing_keys import UnusableKey
 from tests.support.settings import KEY, settings_in
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -133,9 +134,9 @@ def test_no_repr_shows_the_key(tmp_path: Path) -> None:
 
 def test_a_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, secret_key=None)
-    key = signing_key(settings)
+    key = settings.signing_key()
     assert len(key) == 64
-    assert signing_key(settings) == key
+    assert settings.signing_key() == key
     assert stat.S_IMODE(settings.secret_key_path.stat().st_mode) == 0o600
     assert list(tmp_path.iterdir()) == [settings.secret_key_path]
 
@@ -143,16 +144,16 @@ def test_a_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
 def test_a_kept_key_that_is_cut_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, secret_key=None)
     settings.secret_key_path.write_text("cut")
-    with pytest.raises(ConfigurationError, match="shorter than 32 bytes"):
-        signing_key(settings)
+    with pytest.raises(UnusableKey, match="shorter than 32 bytes"):
+        settings.signing_key()
 
 
 def test_a_kept_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, secret_key=None)
-    signing_key(settings)
+    settings.signing_key()
     settings.secret_key_path.chmod(0o640)
-    with pytest.raises(ConfigurationError, match="chmod 600"):
-        signing_key(settings)
+    with pytest.raises(UnusableKey, match="chmod 600"):
+        settings.signing_key()
 
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])

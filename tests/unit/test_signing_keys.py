@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from killrvideo_grpc.signing_keys import check_signing_key
+from killrvideo_grpc.security.signing_keys import check_signing_key
 
 KNOWN = [
     "a-string-secret-at-least-256-bits-long",

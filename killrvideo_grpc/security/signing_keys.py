@@ -1,6 +1,9 @@
-"""What may be a signing key: a secret that nobody knows and nobody guesses."""
+"""The key that tokens are signed with: what may be one, and the file that keeps the one made when none is set."""
 
+import os
+import secrets
 from itertools import pairwise
+from pathlib import Path
 
 MIN_KEY_BYTES = 32
 ADVICE = "make one with: openssl rand -hex 32"
@@ -25,6 +28,10 @@ PLACEHOLDERS = (
 MIN_GUESSES = 10**19
 RANDOM_KEY_CHARACTERS = 43  # 32 bytes as base64; as hexadecimal digits they are 64
 MAX_ESTIMATED = 72  # characters; estimating takes time that grows with their square
+
+
+class UnusableKey(Exception):
+    """The key that is kept in a file can't be used. The text is for the operator, and shows no key."""
 
 
 def check_signing_key(key: str) -> None:
@@ -55,3 +62,40 @@ def _guesses(key: str) -> int:
     from zxcvbn_rs_py import zxcvbn
 
     return zxcvbn(key[:MAX_ESTIMATED]).guesses
+
+
+def kept_signing_key(path: Path) -> str:
+    """Returns the key kept in a file; makes a random one, readable by its owner only, where there is no such file.
+
+    Raises UnusableKey when the file can't be read or made, can be read by others, or holds too short a key.
+    """
+    try:
+        if not path.exists():
+            _keep_new_key(path)
+        key = path.read_text().strip()
+        is_open = path.stat().st_mode & 0o077
+    except (OSError, UnicodeDecodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "not text"
+        raise UnusableKey(f"The key in {path} can't be read or made: {cause}. Set SECRET_KEY instead.") from None
+    if len(key.encode()) < MIN_KEY_BYTES:
+        raise UnusableKey(f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one.")
+    if is_open:
+        raise UnusableKey(f"The key in {path} can be read by others. Make it private: chmod 600 {path}")
+    return key
+
+
+def _keep_new_key(path: Path) -> None:
+    # Written whole under another name, then linked: of several processes one wins, and none reads half a key.
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
