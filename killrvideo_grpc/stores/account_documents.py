@@ -2,7 +2,7 @@
 
 _id              account:<user id>
 email            as typed; firstname, lastname
-roles, status    as they were at the registration, and
+roles, status    as they were before
 history          what has changed them since: see histories.py
 claim            id of the claim on its e-mail address
 credential       the current password, and

@@ -18,7 +18,7 @@ from killrvideo_grpc.domain.changes import (
     SetStatus,
 )
 from killrvideo_grpc.stores import histories, successions
-from killrvideo_grpc.stores.account_documents import event_entry, new_mark, read_account, session_entry
+from killrvideo_grpc.stores.account_documents import event_entry, is_deleted, new_mark, read_account, session_entry
 from killrvideo_grpc.stores.data_api import Document, Update
 
 DELETED = "deleted"
@@ -123,9 +123,14 @@ def clearing(document: Document, at: datetime) -> Update:
     return update | {"$unset": dict.fromkeys(sorted(obsolete), "")}
 
 
-def with_mark(update: Update) -> Update:
-    """Returns a clearing that also removes the mark `pending`. Send it only to the document that has the same mark."""
-    return update | {"$unset": {**update["$unset"], "pending": ""}}
+def with_mark(update: Update, document: Document) -> Update:
+    """Returns a clearing that also removes the mark `pending` and shortens a full history.
+
+    It may only reach the document as it was read, so it needs the mark as its filter.
+    """
+    whole = update | {"$unset": {**update["$unset"], "pending": ""}}
+    fields = {} if is_deleted(document) else histories.shortened(document)
+    return whole | {"$set": {**update.get("$set", {}), **fields}} if fields else whole
 
 
 def has_settled(document: Document, at: datetime) -> bool:

@@ -1,8 +1,8 @@
 """Which changes of a document had an effect: of equal changes that are made at once, one has, and only it is recorded.
 
 roles     {role: true}, and
-status    as they were at the registration
-history   what was done to them since, in order: `<event id> +creator`, `<event id> -viewer`, `<event id> suspended`,
+status    as they were before `history`
+history   what has changed them since, in order: `<event id> +creator`, `<event id> -viewer`, `<event id> suspended`,
           `<event id> deleted`
 sessions  {session id: …}, and
 ended     {session id: [event id or `-`, …]}: what ended a session; the first one did
@@ -20,6 +20,9 @@ from killrvideo_grpc.stores import successions
 Document = dict[str, Any]
 NO_EVENT = "-"
 DELETED = "deleted"
+# A Data API takes 1,000 entries in a list. A history longer than FULL is cut to its last KEPT entries, which are enough
+# to recognise a request that is repeated after a lost answer.
+FULL, KEPT = 200, 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,20 @@ def read_state(document: Document) -> State:
             effects[event_id] = (status.value, following_status.value)
             status = following_status
     return State(roles, status, effects)
+
+
+def shortened(document: Document) -> Document:
+    """Returns the fields to set so that `roles` and `status` take in all but the last entries of a full history.
+
+    Empty if it is not full. Whatever the older entries say must have been written to the tables of events.
+    """
+    history = document.get("history") or []
+    if len(history) <= FULL:
+        return {}
+    state = read_state(document | {"history": history[:-KEPT]})
+    unknown = set(document["roles"]) - {role.value for role in Role}  # of a newer version, say
+    roles = unknown | {role.value for role in state.roles}
+    return {"roles": dict.fromkeys(sorted(roles), True), "status": state.status.value, "history": history[-KEPT:]}
 
 
 def end_entry(event_id: str) -> str:

@@ -52,7 +52,7 @@ class Projections:
     async def _clear(self, document: Document, at: datetime) -> Document | None:
         """Clears the document. If it has changed since it was read, leaves its mark and returns it as it is now."""
         update, mark = clearing(document, at), document.get("pending")
-        if mark and has_settled(document, at) and await self._api.update_marked(mark, with_mark(update)):
+        if mark and has_settled(document, at) and await self._api.update_marked(mark, with_mark(update, document)):
             return None
         after = await self._api.update_document(document["_id"], update, image="after")
         return None if after is None or after["version"] == document["version"] else after

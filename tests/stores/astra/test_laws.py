@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from killrvideo_grpc.domain.account import Account, Credentials, now
+from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, now
 from killrvideo_grpc.domain.changes import (
     Action,
     Change,
@@ -18,6 +18,7 @@ from killrvideo_grpc.domain.changes import (
     RefreshSession,
     Rename,
     RenewHash,
+    SetStatus,
 )
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, StoreUnavailable, UserNotFound
 from killrvideo_grpc.stores.account_documents import document_id, new_document
@@ -178,6 +179,26 @@ async def test_a_change_is_one_update_with_its_event(
     ]
     assert update["$inc"] == {"version": 1}
     assert {"pending", f"outbox.{event.event_id}"} <= update["$set"].keys()
+
+
+async def test_a_full_history_is_shortened_and_means_the_same(store: AstraStore, account: Account, held: Held) -> None:
+    key = document_id(account.user_id)
+    entries = [f"{uuid4()} {what}" for _ in range(83) for what in ("+creator", "suspended", "-creator", "active")]
+    entries[240] = f"{uuid4()} +creator"  # the last of the older ones that is not undone
+    await store._api.update_document(key, {"$set": {"history": entries[:241], "roles.newer": True}}, image="after")
+    before = await store.get(account.user_id)
+    assert before
+    event = an_event(account, Action.SUSPENDED)
+    await store.apply(before, SetStatus(AccountStatus.SUSPENDED), event)
+    await store._background.finish()
+    document = held.existing(account)
+    assert document["history"] == [*entries[142:241], f"{event.event_id} suspended"]
+    assert document["roles"]["newer"]
+    assert held.has_event(event)
+    after = await store.get(account.user_id)
+    assert after
+    assert (after.roles, after.status) == (before.roles, AccountStatus.SUSPENDED)
+    assert Role.CREATOR in after.roles
 
 
 async def test_a_refresh_costs_no_projection(server: DataApi, store: AstraStore, account: Account) -> None:
