@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import time
 from collections.abc import Awaitable, Callable
 from itertools import takewhile
 
@@ -29,11 +30,10 @@ class Arrivals:
 
     async def next(self, context: Context) -> bytes | None:
         """Returns the next message of a call, not deserialized; None: there are no more."""
-        loop = asyncio.get_running_loop()
         if self._watcher is None:
             # Without the context of the call that happens to be the first.
-            self._watcher = asyncio.create_task(self._watch(loop), context=contextvars.Context())
-        self._due[context] = loop.time() + self._seconds
+            self._watcher = asyncio.create_task(self._watch(), context=contextvars.Context())
+        self._due[context] = time.monotonic() + self._seconds
         try:
             message = await context.read()
         finally:
@@ -47,10 +47,10 @@ class Arrivals:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
 
-    async def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+    async def _watch(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            await self._end(list(takewhile(lambda context: self._due[context] <= loop.time(), self._due)))
+            await self._end(list(takewhile(lambda context: self._due[context] <= time.monotonic(), self._due)))
 
     async def _end(self, contexts: list[Context]) -> None:
         for context in contexts:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from killrvideo_grpc.service.callers import Caller, Origin
@@ -29,12 +29,12 @@ class Admission(Protocol):
 class Call:
     """What the interceptors learn of a call as it passes through them.
 
-    `metadata` is the caller's, read once. `request_id` is set by logging, `admission` by admission (where it counts
-    the call), `caller` by access (not for public RPCs), and `request` by validation.
+    `metadata` is the caller's. `context` is set where the chain begins, `request_id` by logging, `admission` by
+    admission (where it counts the call), `caller` by access (not for public RPCs), and `request` by validation.
     """
 
-    context: Context
     metadata: tuple[tuple[str, str | bytes], ...]
+    context: Context = field(init=False)
     request_id: str = ""
     admission: Admission | None = None
     caller: Caller | None = None

@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -165,15 +165,38 @@ def to_millis(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
+class _Sessions(Mapping[str, Session]):
+    """Makes sessions from their rows when they are asked for: most calls only ask whether theirs is there."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Mapping[str, Row]) -> None:
+        self._rows = rows
+
+    def __contains__(self, session_id: object) -> bool:
+        return session_id in self._rows
+
+    def __getitem__(self, session_id: str) -> Session:
+        _, credential_id, generation, created, refreshed, user_agent, *_ = self._rows[session_id]
+        return Session(
+            session_id, credential_id, generation, _to_datetime(created), _to_datetime(refreshed), user_agent
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
 def _account(user_id: UUID, rows: list[Row]) -> Account:
     _, email, first_name, last_name, roles, status, created, last_login, credential = rows[0][_USERID:]
-    sessions: dict[str, Session] = {}
+    sessions: dict[str, Row] = {}
     dead_sessions: list[str] = []
-    for session_id, opened_with, generation, opened, refreshed, user_agent, *_ in rows:
+    for row in rows:
+        session_id, opened_with = row[:2]
         if opened_with == credential:
-            sessions[session_id] = Session(
-                session_id, opened_with, generation, _to_datetime(opened), _to_datetime(refreshed), user_agent
-            )
+            sessions[session_id] = row
         elif session_id is not None:
             dead_sessions.append(session_id)
     return Account(
@@ -186,7 +209,7 @@ def _account(user_id: UUID, rows: list[Row]) -> Account:
         created_date=_to_datetime(created),
         last_login_date=None if last_login is None else _to_datetime(last_login),
         credential_id=credential,
-        sessions=sessions,
+        sessions=_Sessions(sessions),
         dead_sessions=frozenset(dead_sessions),
     )
 

@@ -40,6 +40,8 @@ class InterceptorChain(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Returns the wrapped handler; for a method that doesn't exist, one that answers UNIMPLEMENTED."""
+        # The handler runs in the same task. Its context would make the metadata anew, from C.
+        current_call.set(Call(tuple(handler_call_details.invocation_metadata)))
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
         if wrapped is None:
@@ -69,8 +71,8 @@ class InterceptorChain(aio.ServerInterceptor):
 
 def _runner(proceed: Next) -> Callable[[object, Context], Awaitable[Any]]:
     async def run(messages: object, context: Context) -> Any:
-        call = Call(context, tuple(context.invocation_metadata() or ()))
-        current_call.set(call)
+        call = current_call.get()
+        call.context = context
         return await proceed(call)
 
     return run
@@ -86,7 +88,8 @@ def _innermost(handler: Handler) -> Next:
     """Calls the servicer's method. Methods that stream answer through the context, and return nothing."""
     behavior = handler.unary_unary or handler.unary_stream or handler.stream_stream
 
-    async def answer(call: Call) -> Any:
-        return await behavior(call.request, call.context)
+    def answer(call: Call) -> Awaitable[Any]:
+        response: Awaitable[Any] = behavior(call.request, call.context)
+        return response
 
     return answer
