@@ -20,8 +20,8 @@ from killrvideo_grpc.stores import successions
 Document = dict[str, Any]
 NO_EVENT = "-"
 DELETED = "deleted"
-# A Data API takes 1,000 entries in a list. A history longer than FULL is cut to its last KEPT entries, which are enough
-# to recognise a request that is repeated after a lost answer.
+# Every call reads the whole document. A history longer than FULL is therefore cut to its last KEPT entries, which are
+# enough to recognise a request that is repeated after a lost answer.
 FULL, KEPT = 200, 100
 
 
