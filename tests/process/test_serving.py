@@ -120,8 +120,7 @@ def test_what_was_answered_survives_kills(tmp_path: Path) -> None:
             goal = len(answered) + kill_after
             for caller in callers:
                 caller.start()
-            while len(answered) < goal:
-                callers[0].join(0.001)
+            eventually(lambda: len(answered) >= goal)  # noqa: B023 # called at once
             service.process.kill()
             for caller in callers:
                 caller.join()

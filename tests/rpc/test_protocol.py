@@ -90,8 +90,7 @@ def test_nothing_is_hashed_for_a_caller_who_is_gone(
     grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)  # by now the server has heard of the cancellation
     store.go_on.set()
     # Until the call has its line in the log, which is the last thing that it does.
-    while "/Login" not in capsys.readouterr().out:
-        grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
+    eventually(lambda: "/Login" in capsys.readouterr().out)
     assert len(hasher.costs) == before
 
 
