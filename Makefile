@@ -89,4 +89,4 @@ lock: ## renew both lock files (needs uv)
 		-c requirements.lock -o requirements-dev.lock
 
 clean: ## remove .venv and caches; accounts in ./data stay
-	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*
