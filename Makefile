@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 # Named after the version, so that another PYTHON makes the environment anew.
 SETUP := $(VENV)/.complete-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 T ?= tests
+# Tests run in so many processes, by files, in their order: the long ones come first. Most wait more than they work, so
+# more of them than cores pay off.
+JOBS ?= 4
+PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: help setup run web test coverage test-astra lint check bench format generate lock clean
 
@@ -33,10 +37,12 @@ web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; 
 ##@ Test it
 
 test: $(SETUP) ## run all tests, or some: make test T=tests/rpc
-	$(BIN)/python -m pytest $(T)
+	$(BIN)/python -m $(PYTEST) $(T)
 
 coverage: $(SETUP) ## run what tests the package in this process, and fail below the floor in pyproject.toml
-	$(BIN)/python -m coverage run -m pytest tests/unit tests/stores tests/rpc
+	$(BIN)/python -m coverage erase
+	$(BIN)/python -m coverage run -m $(PYTEST) tests/unit tests/stores tests/rpc
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 test-astra: $(SETUP) ## run the store and end-to-end suites against a real Data API, named by TEST_DATA_API_*
@@ -83,4 +89,4 @@ lock: ## renew both lock files (needs uv)
 		-c requirements.lock -o requirements-dev.lock
 
 clean: ## remove .venv and caches; accounts in ./data stay
-	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage*

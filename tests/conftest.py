@@ -4,8 +4,17 @@ import io
 import sys
 from typing import TextIO, cast
 
+import hypothesis
 import pytest
 import structlog
+
+# A busy machine makes any example slow, and the servers that examples go to are shared.
+hypothesis.settings.register_profile(
+    "shared machine",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
+)
+hypothesis.settings.load_profile("shared machine")
 
 
 class _Captured(io.TextIOBase):

@@ -5,7 +5,9 @@ in the pool, open, and is never used again. Without this, each such moment would
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import httpx
@@ -24,7 +26,8 @@ class HttpPool:
         async def add_headers(request: httpx.Request) -> None:
             request.headers.update(headers())
 
-        self._transport = httpx.AsyncHTTPTransport(limits=httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS))
+        limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE_SECONDS)
+        self._transport = httpx.AsyncHTTPTransport(verify=_trusted(), limits=limits)
         self.client = httpx.AsyncClient(transport=self._transport, event_hooks={"request": [add_headers]})
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -44,3 +47,9 @@ class HttpPool:
         await self.client.aclose()
         if self._closing:
             await asyncio.wait(self._closing)
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    """Returns the authorities that are trusted. To read them takes longer than all else that opens a store."""
+    return httpx.create_ssl_context()

@@ -42,11 +42,12 @@ class Member:
 
 @dataclass
 class Service:
-    """Two processes on one store, and the settings of both."""
+    """Two processes on one store, the settings of both, and the only moderator once there is one."""
 
     stubs: list[UserServiceStub]
     folder: Path
     settings: dict[str, str]
+    moderator: Member | None = None
 
     def join(self) -> Member:
         email = an_address()
@@ -72,18 +73,30 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def moderators(service: Service) -> Iterator[list[Member]]:
-    """Two accounts, the only moderators."""
-    members = [service.join() for _ in range(2)]
-    for member in members:
-        assert service.roles("assign", member) == 0
-    yield members
-    for member in members:
-        service.roles("revoke", member, "--force")
+    """Two accounts, the only moderators: the one that the test before has left, and one that it appoints."""
+    if service.moderator is None:
+        service.moderator = service.join()
+        assert service.roles("assign", service.moderator) == 0
+    ann, bob = service.moderator, service.join()
+    appoint(service.stubs[0], ann, bob)
+    yield [ann, bob]
+    service.moderator, *others = [one for one in (ann, bob) if is_moderator(service.stubs[0], one)]
+    for other in others:
+        revoke(service.stubs[0], service.moderator, other)
 
 
 def trail(stub: UserServiceStub, moderator: Member, user_id: str = "") -> list[AuditEvent]:
     request = ListAuditEventsRequest(user_id=user_id, page_size=100)
     return list(stub.ListAuditEvents(request, metadata=bearer(moderator.login)).events)
+
+
+def is_moderator(stub: UserServiceStub, member: Member) -> bool:
+    return outcome(lambda: trail(stub, member)) == "OK"
+
+
+def appoint(stub: UserServiceStub, actor: Member, other: Member) -> object:
+    request = AssignRoleRequest(user_id=other.user_id, role="moderator", reason="because")
+    return stub.AssignRole(request, metadata=bearer(actor.login))
 
 
 def revoke(stub: UserServiceStub, actor: Member, other: Member) -> object:
@@ -116,13 +129,11 @@ def test_of_two_moderators_who_demote_each_other_one_is_left(
     for stub in service.stubs:
         assert outcome(lambda: trail(stub, winner)) == "OK"  # noqa: B023 # called at once
         assert outcome(lambda: trail(stub, loser)) in ("ROLE_REQUIRED", "ACCOUNT_SUSPENDED")  # noqa: B023
-    # Whoever is left can't go by any way but force.
     assert (
         outcome(lambda: service.stubs[1].DeleteMe(DeleteMeRequest(password=PASSWORD), metadata=bearer(winner.login)))
         == "LAST_MODERATOR"
     )
-    assert service.roles("revoke", winner) == 1
-    assert outcome(lambda: trail(service.stubs[0], winner)) == "OK"
+    assert is_moderator(service.stubs[0], winner)
     recorded = {event.action for member in moderators for event in trail(service.stubs[0], winner, member.user_id)}
     assert recorded == {"registered", "role_assigned", "role_revoked" if demote is revoke else "suspended"}
 
@@ -130,7 +141,7 @@ def test_of_two_moderators_who_demote_each_other_one_is_left(
 def test_what_one_process_changes_counts_in_the_other_at_once(service: Service, moderators: list[Member]) -> None:
     (here, there), (ann, _) = service.stubs, moderators
     member, metadata = service.join(), bearer(moderators[0].login)
-    here.AssignRole(AssignRoleRequest(user_id=member.user_id, role="moderator", reason="r"), metadata=metadata)
+    appoint(here, ann, member)
     assert outcome(lambda: trail(there, member)) == "OK"
     revoke(here, ann, member)
     assert outcome(lambda: trail(there, member)) == "ROLE_REQUIRED"
@@ -178,3 +189,15 @@ def test_the_command_line_is_in_the_trail(service: Service, moderators: list[Mem
     assert (latest.action, latest.before, latest.after) == ("role_revoked", "viewer,moderator", "viewer")
     assert latest.actor.startswith("cli:")
     assert len(latest.actor) > 4
+
+
+def test_the_command_line_takes_the_role_from_the_last_moderator_by_force_alone(
+    service: Service, moderators: list[Member]
+) -> None:
+    ann, bob = moderators
+    revoke(service.stubs[0], ann, bob)
+    assert service.roles("revoke", ann) == 1
+    assert is_moderator(service.stubs[0], ann)
+    assert service.roles("revoke", ann, "--force") == 0
+    assert not is_moderator(service.stubs[0], ann)
+    assert service.roles("assign", ann) == 0

@@ -99,10 +99,11 @@ def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path)
     assert query(tmp_path, "SELECT count(*) FROM accounts") == [(1,)]
 
 
-def test_what_was_answered_survives_kills(tmp_path: Path) -> None:
-    """20 rounds of registering until kill -9, at random times."""
-    random, answered = Random(20), []
-    for _ in range(20):
+@pytest.mark.parametrize("seed", [20, 21])
+def test_what_was_answered_survives_kills(tmp_path: Path, seed: int) -> None:
+    """10 rounds of registering until kill -9, at random times."""
+    random, answered = Random(seed), []
+    for _ in range(10):
         with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
             stub = UserServiceStub(channel)
             kill_after = random.randrange(1, 40)
@@ -120,8 +121,7 @@ def test_what_was_answered_survives_kills(tmp_path: Path) -> None:
             goal = len(answered) + kill_after
             for caller in callers:
                 caller.start()
-            while len(answered) < goal:
-                callers[0].join(0.001)
+            eventually(lambda: len(answered) >= goal)  # noqa: B023 # called at once
             service.process.kill()
             for caller in callers:
                 caller.join()
@@ -131,7 +131,7 @@ def test_what_was_answered_survives_kills(tmp_path: Path) -> None:
         for email in answered:
             token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
             assert stub.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
-    assert len(answered) >= 20
+    assert len(answered) >= 10
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -15,6 +15,9 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
+from tests.support.eventually import eventually
+from tests.support.metrics import Scraped
+from tests.support.ports import free_port
 from tests.support.process import Service, children, running, wait_for_end
 
 CALLS = 3000
@@ -69,13 +72,19 @@ def test_no_call_fails_for_clients_that_check_health(tmp_path: Path) -> None:
 
 
 def test_hashes_under_way_are_answered(tmp_path: Path) -> None:
+    metrics = free_port()
     with (
-        running(tmp_path, BCRYPT_ROUNDS="11", DRAIN_SECONDS="0.5") as service,
+        running(tmp_path, BCRYPT_ROUNDS="9", METRICS_PORT=str(metrics), GRACE_PERIOD_SECONDS="60") as service,
         grpc.insecure_channel(service.target) as channel,
     ):
         stub, email = UserServiceStub(channel), an_address()
         stub.Register(registration(email))
-        logins = [stub.Login.future(LoginRequest(email=email, password=PASSWORD), timeout=30) for _ in range(6)]
+        logins = [stub.Login.future(LoginRequest(email=email, password=PASSWORD), timeout=60) for _ in range(6)]
+
+        def under_way_or_answered() -> float:
+            return Scraped(metrics).value("calls_in_flight", method="Login") + sum(login.done() for login in logins)
+
+        eventually(lambda: under_way_or_answered() >= len(logins))
         assert service.stop() == 0
         assert [login.code() for login in logins] == [grpc.StatusCode.OK] * 6
 

@@ -11,6 +11,7 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, Regi
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import COMMAND, children, environment, running, wait_for_end
 
@@ -64,8 +65,7 @@ def starting(folder: Path) -> "tuple[subprocess.Popen[str], list[int]]":
         text=True,
         start_new_session=True,
     )
-    while len(children(process.pid)) < 2:
-        assert process.poll() is None
+    eventually(lambda: len(children(process.pid)) == 2)
     return process, children(process.pid)
 
 

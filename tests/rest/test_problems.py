@@ -7,7 +7,7 @@ from threading import Event
 
 import httpx
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.rest.conftest import JSON, USERS, Account, Edge, problem, raw
@@ -219,7 +219,7 @@ def test_a_text_of_the_client_is_never_a_part_of_the_problem(client: httpx.Clien
         assert answer.json()["status"] == answer.status_code
 
 
-fuzzed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+fuzzed = settings(max_examples=150)
 # Not "#": Envoy refuses a fragment before any filter, and in gRPC where the request says that it is gRPC, a GET too.
 VISIBLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#")
 BODIES = st.dictionaries(st.text(), st.text() | st.integers() | st.none()).map(lambda body: json.dumps(body).encode())

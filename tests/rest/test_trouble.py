@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
 from tempfile import NamedTemporaryFile
-from threading import Event
+from threading import Event, Semaphore
 from typing import Any
 
 import grpc
@@ -52,25 +52,36 @@ def workers_of(edge: Edge) -> list[int]:
 def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.Signals) -> None:
     """Killed, it costs no read. Told to end, it costs no write either."""
     with httpx.Client(base_url=pair.url, timeout=30) as client:
-        account = registered(client)
-        seen = Event()
+        account, answered, replaced = registered(client), Semaphore(0), Event()
 
-        def call(turn: int) -> int:
-            if turn == 200:
-                seen.set()
-            if turn % 2 and number is signal.SIGTERM:
-                return client.put(f"{USERS}/me", json={"firstName": "Bea"}, headers=account.bearer).status_code
-            return client.get(f"{USERS}/me", headers=account.bearer).status_code
+        def calls(writes: bool) -> Counter[int]:
+            codes: Counter[int] = Counter()
+            while not replaced.is_set():
+                if writes:
+                    answer = client.put(f"{USERS}/me", json={"firstName": "Bea"}, headers=account.bearer)
+                else:
+                    answer = client.get(f"{USERS}/me", headers=account.bearer)
+                codes[answer.status_code] += 1
+                answered.release()
+            return codes
 
         with ThreadPoolExecutor(8) as callers:
-            calls = callers.map(call, range(2000))
-            assert seen.wait(30)
-            victim = workers_of(pair)[0]
-            os.kill(victim, number)
-            codes = Counter(calls)
-        assert codes == {200: 2000}
-        while victim in workers_of(pair) or len(workers_of(pair)) < 2:
-            client.get("/")
+            writing = [number is signal.SIGTERM and caller % 2 == 1 for caller in range(8)]
+            calling = [callers.submit(calls, writes) for writes in writing]
+            try:
+                wait_for(answered, 200)
+                victim = workers_of(pair)[0]
+                os.kill(victim, number)
+                eventually(lambda: victim not in (workers := workers_of(pair)) and len(workers) == 2)
+                wait_for(answered, 400)
+            finally:
+                replaced.set()
+            assert {code for ended in calling for code in ended.result(60)} == {200}
+
+
+def wait_for(answered: Semaphore, count: int) -> None:
+    for _ in range(count):
+        assert answered.acquire(timeout=30)
 
 
 def test_a_worker_that_is_frozen_costs_no_read_and_no_write_more_than_its_patience(pair: Edge) -> None:
@@ -204,8 +215,7 @@ def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore]) -
 def test_a_service_that_is_down(tmp_path: Path) -> None:
     port = free_port()
     with envoy(port, free_port()), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        while ready(client) == 0:
-            pass
+        eventually(lambda: ready(client))
         answer = client.get(f"{USERS}/me")
         problem(answer, 503, detail="The service is unavailable. Try again in a moment.")
         assert answer.headers["retry-after"] == "1"

@@ -9,13 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from threading import Event
 
 import httpx
 import pytest
 
 from tests.rest.conftest import ROOT, USERS, Edge, command_of, registration, web
 from tests.support.accounts import an_address
+from tests.support.eventually import eventually
+from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import children, environment, wait_for_end
 
@@ -90,9 +91,11 @@ def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path) -> None:
 
 
 def test_calls_under_way_end_before_it_does(tmp_path: Path) -> None:
-    with web(tmp_path, drain_seconds="1", BCRYPT_ROUNDS="12") as edge, ThreadPoolExecutor() as pool:
+    metrics = free_port()
+    settings = {"BCRYPT_ROUNDS": "10", "METRICS_PORT": str(metrics)}
+    with web(tmp_path, drain_seconds="1", **settings) as edge, ThreadPoolExecutor() as pool:
         call = pool.submit(httpx.post, f"{edge.url}{USERS}/register", json=registration(an_address()), timeout=30)
-        Event().wait(0.1)  # less than a hash takes
+        eventually(lambda: call.done() or Scraped(metrics).value("calls_in_flight", method="Register"))
         edge.process.send_signal(signal.SIGTERM)
         assert call.result().status_code == 201
 

@@ -7,7 +7,7 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, RefreshTokenRequest, RegisterRequest
 
@@ -53,7 +53,7 @@ BYTES = (
     | st.builds(lambda text: b"\x0a" + bytes([len(text)]) + text, st.binary(max_size=100))
 )
 
-hostile = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+hostile = settings(max_examples=60)
 
 # What the contract knows of an RPC, whatever is sent, besides OK and INVALID_ARGUMENT.
 CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "DeleteMe"}

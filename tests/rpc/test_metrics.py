@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import httpx
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
-from prometheus_client.parser import text_string_to_metric_families
 
 from killrvideo_grpc.config import Settings
 from killrvideo_grpc.metrics import Metrics
@@ -26,31 +24,13 @@ from tests.support import data_api
 from tests.support.accounts import PASSWORD
 from tests.support.eventually import eventually
 from tests.support.keyspaces import prepared_stand_in
+from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import running
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 
 PLANTED = "planted"
-
-
-class Scraped:
-    """What one scrape answered."""
-
-    def __init__(self, port: int) -> None:
-        answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False)
-        answer.raise_for_status()
-        self.text = answer.text
-        families = text_string_to_metric_families(answer.text)
-        self.samples = [sample for family in families for sample in family.samples]
-
-    def value(self, name: str, **labels: str) -> float:
-        """Returns the sum of all samples with this name and these labels."""
-        return sum(
-            sample.value
-            for sample in self.samples
-            if sample.name == f"killrvideo_{name}" and labels.items() <= sample.labels.items()
-        )
 
 
 @contextmanager
@@ -99,7 +79,7 @@ def test_calls_are_counted_by_method_and_code(tmp_path: Path) -> None:
 
 def test_what_is_under_way_is_seen(tmp_path: Path) -> None:
     """40 logins at a high cost: most of them wait for a thread."""
-    settings = settings_in(tmp_path, metrics_port=free_port(), bcrypt_rounds=12)
+    settings = settings_in(tmp_path, metrics_port=free_port(), bcrypt_rounds=10)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         logins = [Stub(channel).Login.future(pb.LoginRequest(email="a@b.org", password="x")) for _ in range(40)]
         eventually(lambda: scrape(settings).value("hash_queue_length") > 20)

@@ -203,7 +203,7 @@ def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
 
 def test_too_many_logins_are_refused_and_other_calls_are_not(tmp_path: Path) -> None:
     with (
-        running_server(settings_in(tmp_path, bcrypt_rounds=9)) as server,
+        running_server(settings_in(tmp_path, bcrypt_rounds=8)) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = user_service_pb2_grpc.UserServiceStub(channel)

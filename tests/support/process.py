@@ -52,7 +52,7 @@ class Service:
     def stop(self) -> int:
         """Ends the service as an operator does, and returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(60)
 
 
 @contextmanager

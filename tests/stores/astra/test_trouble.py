@@ -119,10 +119,14 @@ async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
     server: data_api.DataApi, impatient: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
     call = CALLS.get(name, ping)
-    started = time.monotonic()
-    with server.fail(fault), pytest.raises(StoreUnavailable, match=r"time-out|^$"):
-        await call(impatient, account)
-    assert time.monotonic() - started < 0.4  # all requests of the call together
+
+    async def seconds() -> float:
+        started = time.monotonic()
+        with server.fail(fault), pytest.raises(StoreUnavailable, match=r"time-out|^$"):
+            await call(impatient, account)
+        return time.monotonic() - started
+
+    await one_of_five_takes_less_than(0.4, seconds)  # all requests of the call together
     await impatient.ping()
     await impatient.get(account.user_id)  # and it goes on when the server does
 
@@ -140,11 +144,22 @@ async def test_a_cancelled_call_ends_at_once(
 async def test_look_ups_that_wait_behind_requests_that_hang_wait_no_longer(
     server: data_api.DataApi, impatient: AstraStore
 ) -> None:
-    started = time.monotonic()
-    with server.fail(Hang()):
-        outcomes = await asyncio.gather(*(impatient.get(uuid4()) for _ in range(300)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
-    assert time.monotonic() - started < 0.5
+    async def seconds() -> float:
+        started = time.monotonic()
+        with server.fail(Hang()):
+            outcomes = await asyncio.gather(*(impatient.get(uuid4()) for _ in range(300)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
+        return time.monotonic() - started
+
+    await one_of_five_takes_less_than(0.5, seconds)
+
+
+async def one_of_five_takes_less_than(most: float, seconds: Callable[[], Awaitable[float]]) -> None:
+    """A busy machine can hold up any of them."""
+    took: list[float] = []
+    while len(took) < 5 and not any(each < most for each in took):
+        took.append(await seconds())
+    assert min(took) < most
 
 
 async def test_a_ping_waits_for_no_other_request(server: data_api.DataApi, store: AstraStore) -> None:
