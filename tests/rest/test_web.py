@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,13 +16,13 @@ import pytest
 from tests.rest.conftest import ROOT, USERS, Edge, command_of, registration, web
 from tests.support.accounts import an_address
 from tests.support.ports import free_port
-from tests.support.process import children, environment, wait_for_end
+from tests.support.process import COMMAND, children, environment, wait_for_end
 
 
 @contextmanager
 def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(
-        [sys.executable, "-m", "deploy.edge.web"],
+        [COMMAND, "edge", "web"],
         cwd=ROOT,
         env=environment(folder, DRAIN_SECONDS="0", **changes),
         stdout=subprocess.PIPE,
