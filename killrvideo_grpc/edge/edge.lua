@@ -23,7 +23,8 @@ local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set("edge", key, value)
 end
 
--- Envoy writes the body, or makes it a gRPC status if the content type says gRPC. envoy_on_response mends the latter.
+-- Envoy writes the problem (local_replies.py). If the content type says gRPC it writes a gRPC status, and
+-- envoy_on_response writes the problem.
 local function refuse(handle, status, headers)
   headers = headers or {}
   headers[":status"] = status

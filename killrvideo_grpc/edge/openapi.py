@@ -11,9 +11,10 @@ import re
 import sys
 
 from google.api import annotations_pb2
+from google.protobuf.descriptor import MethodDescriptor
 from killrvideo.user.v1 import access_pb2, error_reason_pb2
 
-from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORT, SUCCESS, methods, rest_paths, takes_query
+from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORT, SUCCESS, rest_paths, takes_query
 from killrvideo_grpc.edge.schemas import Contract, Json, is_required, properties, property_of, reference
 from killrvideo_grpc.error_table import REFUSALS, TABLE
 
@@ -41,7 +42,7 @@ def document(descriptors: bytes) -> Json:
     contract, schemas = Contract(descriptors), {"Problem": _problem_schema()}
     paths: dict[str, Json] = {"/": _welcome()}
     for path, rpcs in sorted(rest_paths().items()):
-        paths[path] = {verb.lower(): _operation(contract, method.name, path, schemas) for verb, method in rpcs.items()}
+        paths[path] = {verb.lower(): _operation(contract, method, path, schemas) for verb, method in rpcs.items()}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,12 +59,12 @@ def document(descriptors: bytes) -> Json:
     }
 
 
-def _operation(contract: Contract, rpc: str, path: str, schemas: dict[str, Json]) -> Json:
-    method, variables = contract.methods[rpc], VARIABLE.findall(path)
+def _operation(contract: Contract, method: MethodDescriptor, path: str, schemas: dict[str, Json]) -> Json:
+    rpc, options, variables = method.name, method.GetOptions(), VARIABLE.findall(path)
     short = next((end for end in SHORT if path.endswith(end)), None)
-    is_public = method.options.Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
-    has_body = bool(method.options.Extensions[annotations_pb2.http].body)
-    has_query = any(takes_query(known) for known in methods() if known.name == rpc)
+    is_public = options.Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
+    has_body = bool(options.Extensions[annotations_pb2.http].body)
+    has_query = takes_query(method)
     summary, _, errors = contract.comments[f".{SERVICE}.{rpc}"].partition("Errors include:")
     statuses = {*ANY_CALL, *(WITH_BODY if has_body else ()), *(() if is_public else WITH_TOKEN)}
     statuses |= {STATUSES[reason] for reason in REASON.findall(errors)}
@@ -76,24 +77,32 @@ def _operation(contract: Contract, rpc: str, path: str, schemas: dict[str, Json]
         "responses": {str(SUCCESS.get(rpc, 200)): _success(contract, rpc, schemas)}
         | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)},
     }
-    fields = {field.name: field for field in contract.messages[method.input_type].field}
-    parameters = [(name, "path", fields[name]) for name in variables]
-    if has_query:
-        parameters += [(field.json_name, "query", field) for field in fields.values() if field.name not in variables]
-    if parameters:
-        operation["parameters"] = [
-            {
-                "name": name,
-                "in": place,
-                "required": place == "path",
-                "description": contract.comments[f"{method.input_type}.{field.name}"],
-                "schema": property_of(contract, field, schemas),
-            }
-            for name, place, field in parameters
-        ]
+    if variables or has_query:
+        operation["parameters"] = _parameters(contract, rpc, variables, schemas, has_query=has_query)
     if has_body:
-        operation["requestBody"] = _request_body(contract, method.input_type, variables, schemas, is_short=bool(short))
+        request = contract.methods[rpc].input_type
+        operation["requestBody"] = _request_body(contract, request, variables, schemas, is_short=bool(short))
     return operation
+
+
+def _parameters(
+    contract: Contract, rpc: str, variables: list[str], schemas: dict[str, Json], *, has_query: bool
+) -> list[Json]:
+    request = contract.methods[rpc].input_type
+    fields = {field.name: field for field in contract.messages[request].field}
+    found = [(name, "path", fields[name]) for name in variables]
+    if has_query:
+        found += [(field.json_name, "query", field) for field in fields.values() if field.name not in variables]
+    return [
+        {
+            "name": name,
+            "in": place,
+            "required": place == "path",
+            "description": contract.comments[f"{request}.{field.name}"],
+            "schema": property_of(contract, field, schemas),
+        }
+        for name, place, field in found
+    ]
 
 
 def _camel(end: str) -> str:

