@@ -10,6 +10,9 @@ T ?= tests
 # more of them than cores pay off.
 JOBS ?= 4
 PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# In the package, for the edge to serve it.
+OPENAPI := generated/killrvideo/user/v1/openapi.json
+GENERATED := generated deploy/envoy.yaml
 
 .PHONY: help setup run web test coverage test-astra lint check bench format generate lock clean
 
@@ -32,7 +35,7 @@ run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./dat
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/killrvideo-grpc serve
 
 web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
-	@exec $(BIN)/python -m deploy.edge.web
+	@exec $(BIN)/killrvideo-grpc edge web
 
 ##@ Test it
 
@@ -63,23 +66,26 @@ lint: $(SETUP) ## lint, types, layering: the quick part of check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-check: lint ## lint, contract and edge; and that generated/ is what the contract gives
+check: lint ## lint, contract and edge; and that generated files are up to date
 	$(BIN)/buf format --diff --exit-code protos
 	$(BIN)/buf lint generated/api.binpb --path killrvideo
 	.ci/breaking
-	$(BIN)/python -m deploy.edge.render --workers 3 --origin 'https://killrvideo\.example' >$(VENV)/envoy.yaml
-	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
 	$(MAKE) generate
-	@test -z "$$(git status --porcelain generated)" || { git status --short generated; echo "generated/ is not what protos/ give: run make generate and commit it"; exit 1; }
+	@test -z "$$(git status --porcelain $(GENERATED))" || { git status --short $(GENERATED); echo "These are not up to date: run make generate and commit them"; exit 1; }
+	$(BIN)/envoy --mode validate --log-level error -c deploy/envoy.yaml
+	$(BIN)/killrvideo-grpc edge config --workers 3 --origin 'https://killrvideo\.example' >$(VENV)/envoy.yaml
+	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
 
 format: $(SETUP) ## format Python and proto files
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 	$(BIN)/buf format -w protos
 
-generate: $(SETUP) ## make generated/ from protos/
+generate: $(SETUP) ## make generated/ and deploy/envoy.yaml from protos/ and killrvideo_grpc/edge/
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python protos/generate.py
-	$(BIN)/python -m deploy.edge.openapi
+	$(BIN)/python -m killrvideo_grpc.edge.openapi <generated/api.binpb >$(VENV)/openapi.json
+	mv $(VENV)/openapi.json $(OPENAPI)
+	$(BIN)/killrvideo-grpc edge config --host 0.0.0.0 --service-host service >deploy/envoy.yaml
 
 lock: ## renew both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \

@@ -1,1 +1,1 @@
-"""What runs around the service."""
+"""Configuration and containers. A package only so that mypy and ruff check is_healthy.py."""

@@ -16,6 +16,7 @@ import click
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, UnusableStore, UserNotFound
+from killrvideo_grpc.edge.commands import edge
 from killrvideo_grpc.listening import CannotListen
 from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
@@ -192,6 +193,9 @@ def check_schema(repair: bool) -> None:
                 )
 
     _run(work())
+
+
+main.add_command(edge)
 
 
 @main.group()

@@ -1,4 +1,4 @@
-"""Every error that a call can end in. Errors carry data; `rpc/status.py` has their texts.
+"""Every error that a call can end in. Errors carry data; `error_table.py` has their texts.
 
 ServiceError
 ├── InvalidRequest             the request breaks shape rules

@@ -26,7 +26,7 @@ def measure_rest(options: Options) -> Result:
     Without h2load both sides are gRPC, since our own clients speak nothing else.
     """
     with tempfile.TemporaryDirectory() as folder:
-        web = running(module("deploy.edge.web"), Path(folder), HTTP_PORT="0", DRAIN_SECONDS="0")
+        web = running(module("killrvideo_grpc", "edge", "web"), Path(folder), HTTP_PORT="0", DRAIN_SECONDS="0")
         with web as server:
             edge, worker = server.ports
             (account,) = register(f"127.0.0.1:{worker}")

@@ -5,7 +5,6 @@ import signal
 import socket
 import sqlite3
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ import httpx
 import pytest
 
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.process import environment
+from tests.support.process import COMMAND, environment
 
 ROOT = Path(__file__).parents[2]
 USERS = "/api/v1/users"
@@ -47,7 +46,7 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
     log = folder / "web.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deploy.edge.web"],
+            [COMMAND, "edge", "web"],
             cwd=ROOT,
             env=environment(folder, HTTP_PORT="0", DRAIN_SECONDS=drain_seconds, **changes),
             stdout=subprocess.PIPE,

@@ -92,6 +92,20 @@ def test_bad_tokens(client: httpx.Client, authorization: str | None, code: str, 
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
+def test_the_headers_between_edge_and_service_are_their_own(client: httpx.Client, account: Account) -> None:
+    given = {
+        "x-problem": '{"planted":1}',
+        "x-problem-status": "200",
+        "x-problem-wanted": "planted",
+        "retry-after": "99",
+    }
+    refused = client.get(f"{USERS}/me", headers=given)
+    problem(refused, 401, "NOT_AUTHENTICATED", "Not authenticated")
+    for answer in (refused, client.get(f"{USERS}/me", headers=account.bearer | given)):
+        assert not given.keys() & answer.headers.keys()
+        assert "planted" not in answer.text
+
+
 def test_an_account_that_is_gone(client: httpx.Client) -> None:
     token = signed(claims("11111111-1111-4111-8111-111111111111", "x"))
     answer = client.get(f"{USERS}/me", headers={"authorization": f"Bearer {token}"})

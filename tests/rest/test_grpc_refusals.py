@@ -72,6 +72,16 @@ def test_a_late_message(connection: Http2, fields: Fields) -> None:
     assert status_of(connection.answer(connection.open("POST", GET_ME, GRPC + fields))[0]) == LATE
 
 
+@pytest.mark.parametrize("fields", [[("x-problem-wanted", "true")], [("x-problem", "{}"), ("x-problem-status", "200")]])
+def test_problems_are_for_rest(connection: Http2, fields: Fields) -> None:
+    """The edge drops the header with which it asks the service for them, whoever sends it."""
+    headers, _, trailers = connection.answer(connection.send("POST", GET_ME, GRPC + fields, NO_MESSAGE))
+    answered = headers | trailers
+    assert (answered["grpc-status"], answered["grpc-message"]) == ("16", "Not authenticated")
+    assert "grpc-status-details-bin" in answered
+    assert not [name for name in answered if name.startswith("x-problem")]
+
+
 def test_trailers(connection: Http2) -> None:
     assert status_of(connection.answer(connection.send("POST", GET_ME, GRPC, NO_MESSAGE, [("x", "y")]))[0]) == INVALID
 

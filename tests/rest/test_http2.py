@@ -1,6 +1,7 @@
 """REST over HTTP/2, which can say what HTTP/1 can't: trailers, and headers that only a parser behind Envoy minds."""
 
 import json
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 import httpx
@@ -11,6 +12,7 @@ from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, Stream
 
 from tests.rest.conftest import USERS, Account, Edge, registered, registration
 from tests.support.accounts import an_address
+from tests.support.eventually import eventually
 
 Fields = list[tuple[str, str]]
 SERVICE = "/killrvideo.user.v1.UserService"
@@ -28,6 +30,7 @@ class Http2:
         )
         self._connection = H2Connection(options)
         self._connection.initiate_connection()
+        self._seen: defaultdict[int | None, list[Event]] = defaultdict(list)  # by stream
 
     def open(self, method: str, path: str, fields: Fields, *, is_whole: bool = False) -> int:
         """Sends the headers of a request and returns its stream."""
@@ -54,11 +57,12 @@ class Http2:
 
     def answer(self, stream: int) -> tuple[dict[str, str], bytes, dict[str, str]]:
         """Waits for the answer on a stream: its headers, its body, its trailers."""
-        seen: list[Event] = []
+        seen = self._seen[stream]
         while not any(isinstance(event, StreamEnded | StreamReset) for event in seen):
             data = self._socket.recv(65_536)
             assert data, "the connection has ended"
-            seen += [event for event in self._connection.receive_data(data) if getattr(event, "stream_id", 0) == stream]
+            for event in self._connection.receive_data(data):
+                self._seen[getattr(event, "stream_id", 0)].append(event)
             self._socket.sendall(self._connection.data_to_send())
         body = b"".join(event.data for event in seen if isinstance(event, DataReceived) and event.data)
         return _fields(seen, ResponseReceived), body, _fields(seen, TrailersReceived)
@@ -134,6 +138,21 @@ def test_a_call_begins_once_its_message_is_there(
     connection.close()  # which a call that has begun shows in the log, as one that was cancelled
     assert client.get(f"{USERS}/me").status_code == 401
     assert edge.log.read_text().count(f"{SERVICE}/Login") == begun
+
+
+def test_the_largest_answer_is_given_a_hundred_times_a_second(edge: Edge, client: httpx.Client) -> None:
+    """Envoy holds a copy for each caller who doesn't read it."""
+    statuses: set[str] = set()
+    for _ in range(5):
+        connection = Http2(edge)
+        streams = [connection.send("HEAD", "/openapi.json", []) for _ in range(100)]  # as many as a connection may have
+        for stream in streams:
+            headers, _, _ = connection.answer(stream)
+            statuses.add(headers[":status"])
+            assert headers.get("retry-after") == ("1" if headers[":status"] == "429" else None)
+        connection.close()
+    assert statuses == {"200", "429"}
+    eventually(lambda: client.get("/openapi.json").status_code == 200)
 
 
 def test_a_malformed_header_ends_its_own_request_only(edge: Edge, client: httpx.Client) -> None:

@@ -20,10 +20,10 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from deploy.edge.render import Edge as EdgeSettings
-from deploy.edge.render import render
-from deploy.edge.web import DRAIN_SECONDS
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
+from killrvideo_grpc.edge.render import Edge as EdgeSettings
+from killrvideo_grpc.edge.render import render
+from killrvideo_grpc.edge.web import DRAIN_SECONDS
 from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure

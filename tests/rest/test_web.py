@@ -3,7 +3,6 @@
 import json
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -18,13 +17,13 @@ from tests.support.accounts import an_address
 from tests.support.eventually import eventually
 from tests.support.metrics import Scraped
 from tests.support.ports import free_port
-from tests.support.process import children, environment, wait_for_end
+from tests.support.process import COMMAND, children, environment, wait_for_end
 
 
 @contextmanager
 def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]"]:
     with subprocess.Popen(
-        [sys.executable, "-m", "deploy.edge.web"],
+        [COMMAND, "edge", "web"],
         cwd=ROOT,
         env=environment(folder, DRAIN_SECONDS="0", **changes),
         stdout=subprocess.PIPE,

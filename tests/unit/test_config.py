@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from deploy.edge.web import WebSettings
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
+from killrvideo_grpc.edge.web import WebSettings
 from killrvideo_grpc.security.signing_keys import UnusableKey
 from tests.support.settings import KEY, settings_in
 

@@ -1,6 +1,7 @@
-"""generated/openapi.json against the contract: every RPC is there, with its path, its method and its statuses."""
+"""The OpenAPI document against the contract: every RPC is there, with its path, its method and its statuses."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,10 +9,13 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from killrvideo.user.v1 import access_pb2
 
-from deploy.edge.render import GENERATED
+from killrvideo_grpc.edge.contract import OPENAPI
+from killrvideo_grpc.edge.openapi import document
 from killrvideo_grpc.server import CONTRACT
 
 Operation = dict[str, Any]
+
+GENERATED = Path(__file__).parents[2] / "generated"
 
 ANY_CALL = {400, 408, 413, 429, 431, 500, 503, 504}
 TOKEN = {401, 403, 404}
@@ -42,7 +46,7 @@ every_rpc = pytest.mark.parametrize("rpc", [method.name for method in CONTRACT.m
 
 def operations() -> dict[tuple[str, str], Operation]:
     """Returns what the document describes, by path and method."""
-    paths: dict[str, dict[str, Operation]] = json.loads((GENERATED / "openapi.json").read_text())["paths"]
+    paths: dict[str, dict[str, Operation]] = json.loads(OPENAPI.read_text())["paths"]
     return {(path, verb): operation for path, verbs in paths.items() for verb, operation in verbs.items()}
 
 
@@ -71,6 +75,10 @@ def test_every_rpc_is_described_with_its_statuses(rpc: str) -> None:
     for place in places(CONTRACT.methods_by_name[rpc]):
         operation = operations()[place]
         assert {int(status) for status in operation["responses"]} == STATUSES[rpc] | ANY_CALL
+
+
+def test_it_is_what_the_contract_gives() -> None:
+    assert document((GENERATED / "api.binpb").read_bytes()) == json.loads(OPENAPI.read_text())
 
 
 def test_nothing_else_is_described() -> None:

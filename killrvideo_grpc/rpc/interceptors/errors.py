@@ -2,18 +2,20 @@
 
 import asyncio
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+import grpc
 import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
+from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem_headers
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.rpc.status import reason_of, to_status
+from killrvideo_grpc.rpc.status import to_status
 
 _log = structlog.get_logger("killrvideo_grpc.errors")
 
@@ -45,7 +47,7 @@ class ErrorsInterceptor:
                 self._on_store_trouble()
             elif not isinstance(failure, ServiceError):
                 _log_bug(failure)
-            if reason := reason_of(failure):
+            if reason := answer_to(failure).row.reason:
                 self._observer.refused(method, reason)
             return await abort(call.context, failure)
 
@@ -53,11 +55,19 @@ class ErrorsInterceptor:
 
 
 async def abort(context: Context, error: BaseException) -> NoReturn:
-    """Ends a call with the status for `error`, keeping the trailing metadata set so far. Always raises AbortError."""
-    status = rpc_status.to_status(to_status(error))
+    """Ends a call with the status for `error`, keeping the trailing metadata set so far. Always raises AbortError.
+
+    The edge asks for a problem document, which it hands on to REST callers. Then it replaces gRPC's details, so that
+    even 50 violations fit into metadata.
+    """
+    answer = answer_to(error)
+    if any(key == PROBLEM_WANTED for key, _ in context.invocation_metadata() or ()):
+        described: Iterable[tuple[str, str | bytes]] = problem_headers(answer)
+    else:
+        described = rpc_status.to_status(to_status(answer)).trailing_metadata
     # abort replaces what was set before, so the request id has to go along.
-    trailing = (*context.trailing_metadata(), *status.trailing_metadata)
-    await context.abort(status.code, status.details, trailing)
+    trailing = (*context.trailing_metadata(), *described)
+    await context.abort(grpc.StatusCode[answer.row.code], answer.message, trailing)
 
 
 def _is_cancelled() -> bool:

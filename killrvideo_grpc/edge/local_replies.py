@@ -1,0 +1,69 @@
+"""What Envoy answers by itself, in the words of the error table: problems to REST callers, statuses to gRPC callers."""
+
+from typing import Any
+
+from google.rpc import code_pb2
+
+from killrvideo_grpc.edge.routes import GRPC, GRPC_WEB, IS_POST, header_matches
+from killrvideo_grpc.error_table import REFUSALS
+
+Json = dict[str, Any]
+
+
+def local_replies() -> Json:
+    """Returns Envoy's `local_reply_config`. The first mapper that matches counts."""
+    is_rest = header_matches("content-type", GRPC) | {"invert_match": True, "treat_missing_header_as_empty": True}
+    # A request that fails in its first bytes has no path to name. The empty reference means the request itself.
+    has_path = _header({"name": ":path", "present_match": True})
+    problems = [
+        {
+            "filter": _all(_header(is_rest), _status_is(status), *more),
+            "body_format_override": _problem(status, instance),
+        }
+        for status in REFUSALS
+        for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
+    ]
+    return {"mappers": [*map(_grpc_status, REFUSALS), *problems]}
+
+
+def _grpc_status(status: int) -> Json:
+    """Left alone, Envoy would answer most gRPC calls with UNKNOWN or INTERNAL."""
+    refusal = REFUSALS[status]
+    is_grpc = _header(header_matches("content-type", GRPC))
+    is_web = _all(_header(IS_POST), _header(header_matches("content-type", GRPC_WEB)))
+    # The transcoder makes REST calls look like gRPC. They are told apart by the path that edge.lua has noted.
+    path = {"filter": "edge", "path": [{"key": "path"}], "value": {"null_match": {}}}
+    was_grpc = {"metadata_filter": {"matcher": path, "match_if_key_not_found": True}}
+    headers = {
+        "grpc-status": str(code_pb2.Code.Value(refusal.code)),
+        "grpc-message": refusal.grpc_message or refusal.detail,
+    }
+    return {
+        "filter": _all({"or_filter": {"filters": [is_grpc, is_web]}}, was_grpc, _status_is(status)),
+        # Envoy knows gRPC, but not gRPC-Web, and would answer that with the HTTP status and a text.
+        "status_code": 200,
+        "headers_to_add": [
+            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+            for key, value in headers.items()
+        ],
+        "body_format_override": {"text_format_source": {"inline_string": ""}},
+    }
+
+
+def _problem(status: int, instance: str) -> Json:
+    refusal = REFUSALS[status]
+    members = {"type": "about:blank", "title": refusal.title, "status": status, "detail": refusal.detail}
+    return {"json_format": members | {"instance": instance}, "content_type": "application/problem+json"}
+
+
+def _all(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}
+
+
+def _header(matcher: Json) -> Json:
+    return {"header_filter": {"header": matcher}}
+
+
+def _status_is(status: int) -> Json:
+    comparison = {"op": "EQ", "value": {"default_value": status, "runtime_key": "edge.status"}}
+    return {"status_code_filter": {"comparison": comparison}}

@@ -1,0 +1,85 @@
+"""Renders Envoy's configuration from the contract and the error table."""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from textwrap import indent
+from typing import Any
+
+from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem, refusal_problem
+from killrvideo_grpc.domain.errors import InvalidRequest, Violation
+from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
+from killrvideo_grpc.edge.local_replies import local_replies
+from killrvideo_grpc.edge.routes import routes
+from killrvideo_grpc.error_table import REFUSALS, RETRY_SECONDS, TABLE
+
+HERE = Path(__file__).parent
+# Envoy's transcoder refuses JSON that doesn't fit a message, in words that name the field. edge.lua puts the name here.
+FIELD = "FIELD"
+MISFITS = {
+    "WRONG_TYPE": Violation(FIELD, "has the wrong type"),
+    "IN_PATH": Violation(FIELD, "differs from the one in the path"),
+    "WRONG_FORM": Violation("", "has another form than this call takes"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The place of one Envoy. `workers` are host and port of each; `origins` are regular expressions (RE2).
+
+    `admin` is a Unix socket for Envoy's admin interface, which only Envoy's own user can reach.
+    """
+
+    port: int
+    workers: Sequence[tuple[str, int]]
+    host: str = "127.0.0.1"
+    project_name: str = "KillrVideo"
+    origins: Sequence[str] = ()
+    admin: Path | None = None
+
+
+def render(edge: Edge) -> str:
+    """Returns Envoy's configuration, which needs no other file."""
+    template = Template((HERE / "envoy.yaml").read_text())
+    return template.substitute(
+        admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
+        host=json.dumps(edge.host),
+        port=edge.port,
+        lua=indent(lua(), " " * 26).lstrip(),
+        problem_wanted=PROBLEM_WANTED,
+        descriptors=base64.b64encode(descriptor_set()).decode(),
+        service=SERVICE,
+        origins=_lines({"safe_regex": {"regex": origin}} for origin in edge.origins),
+        workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
+        routes=_lines(routes(edge.project_name)),
+        local_replies=_lines(local_replies()["mappers"]),
+    )
+
+
+def _lines(values: Iterable[Any]) -> str:
+    """Returns a list in JSON, which YAML takes, with a line for each of its items."""
+    items = [json.dumps(value) for value in values]
+    return "[" + ",".join(f"\n{' ' * 30}{item}" for item in items) + "]"
+
+
+def _socket(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def lua() -> str:
+    """Returns edge.lua behind the problem documents that it answers with."""
+    documents = ",\n".join(f'  ["{status}"] = {_quoted(refusal_problem(status))}' for status in REFUSALS)
+    misfits = [
+        f"local {name} = {_quoted(problem(answer_to(InvalidRequest([violation]))))}"
+        for name, violation in MISFITS.items()
+    ]
+    numbers = f'local RETRY_SECONDS, MISFIT_STATUS = "{RETRY_SECONDS}", "{TABLE[InvalidRequest].status}"'
+    constants = (numbers, f"local PROBLEMS = {{\n{documents},\n}}", *misfits)
+    return "\n".join((*constants, (HERE / "edge.lua").read_text()))
+
+
+def _quoted(text: str) -> str:
+    return f"[=[{text}]=]"

@@ -1,0 +1,133 @@
+"""JSON Schema for the contract's messages, with their comments and what it can express of their rules."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from buf.validate import validate_pb2
+from google.api import field_behavior_pb2
+from google.protobuf import descriptor_pb2
+from killrvideo.user.v1 import string_rules_pb2
+
+from killrvideo_grpc.edge.contract import SERVICE
+
+Json = dict[str, Any]
+
+TIMESTAMP = ".google.protobuf.Timestamp"
+SCALARS = {
+    descriptor_pb2.FieldDescriptorProto.TYPE_STRING: "string",
+    descriptor_pb2.FieldDescriptorProto.TYPE_BOOL: "boolean",
+    descriptor_pb2.FieldDescriptorProto.TYPE_INT32: "integer",
+}
+# What JSON Schema can express of the rules that fields share. The descriptions say the rest.
+SHARED_RULES: dict[Any, Json] = {
+    string_rules_pb2.person_name: {"minLength": 1, "pattern": r"\S"},
+    string_rules_pb2.email_address: {"minLength": 1, "format": "idn-email"},
+    string_rules_pb2.new_password: {"minLength": 8, "maxLength": 72, "pattern": r"\S"},
+    string_rules_pb2.role: {"enum": ["viewer", "creator", "moderator"]},
+    string_rules_pb2.reason: {"minLength": 1, "pattern": r"\S"},
+}
+
+
+class Contract:
+    """The contract with its comments, which generated code lacks. Full names begin with a dot, as in descriptors.
+
+    `descriptors` is a serialized FileDescriptorSet with source information: generated/api.binpb.
+    """
+
+    def __init__(self, descriptors: bytes) -> None:
+        files = descriptor_pb2.FileDescriptorSet.FromString(descriptors).file
+        self.messages = {f".{file.package}.{message.name}": message for file in files for message in file.message_type}
+        self.methods: dict[str, descriptor_pb2.MethodDescriptorProto] = {}
+        self.comments: dict[str, str] = {}
+        for file in files:
+            for service in file.service:
+                if f"{file.package}.{service.name}" == SERVICE:
+                    self.methods = {method.name: method for method in service.method}
+            self.comments |= dict(_comments(file))
+
+
+def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, str]]:
+    """Yields each message, field, service and method (`.package.Message.field`) with its comment."""
+    for location in file.source_code_info.location:
+        comment = " ".join(line.strip() for line in location.leading_comments.strip().splitlines())
+        match list(location.path):
+            case [4, message]:
+                yield f".{file.package}.{file.message_type[message].name}", comment
+            case [4, message, 2, field]:
+                owner = file.message_type[message]
+                yield f".{file.package}.{owner.name}.{owner.field[field].name}", comment
+            case [6, service]:
+                yield f".{file.package}.{file.service[service].name}", comment
+            case [6, service, 2, method]:
+                yield (
+                    f".{file.package}.{file.service[service].name}.{file.service[service].method[method].name}",
+                    comment,
+                )
+
+
+def properties(
+    contract: Contract, name: str, fields: Iterable[descriptor_pb2.FieldDescriptorProto], schemas: dict[str, Json]
+) -> Json:
+    """Returns the schemas of some fields of the message with this full name. Adds to `schemas` what they refer to."""
+    return {
+        field.json_name: property_of(contract, field, schemas)
+        | {"description": contract.comments[f"{name}.{field.name}"]}
+        for field in fields
+    }
+
+
+def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
+    """Returns a reference to the schema of the message with this full name, which it adds to `schemas`."""
+    short = name.rpartition(".")[2]
+    if short not in schemas:
+        message = contract.messages[name]
+        schemas[short] = {
+            "type": "object",
+            "description": contract.comments[name],
+            "properties": properties(contract, name, message.field, schemas),
+        }
+        is_request = name in {method.input_type for method in contract.methods.values()}
+        required = [field.json_name for field in message.field if (is_required if is_request else _is_printed)(field)]
+        schemas[short] |= {"required": required} if required else {}
+    return {"$ref": f"#/components/schemas/{short}"}
+
+
+def property_of(contract: Contract, field: descriptor_pb2.FieldDescriptorProto, schemas: dict[str, Json]) -> Json:
+    """Returns the schema of one field."""
+    if field.type_name == TIMESTAMP:
+        kind: Json = {"type": "string", "format": "date-time"}
+    elif field.type_name:
+        kind = reference(contract, field.type_name, schemas)
+    else:
+        name = SCALARS[field.type]
+        # In the JSON mapping, null means that the field is missing.
+        kind = {"type": [name, "null"] if field.proto3_optional else name} | _rules(field)
+    if field.label != field.LABEL_REPEATED:
+        return kind
+    rules = field.options.Extensions[validate_pb2.field].repeated
+    limits = {"minItems": rules.min_items} if rules.min_items else {}
+    return {"type": "array", "items": kind} | limits | ({"maxItems": rules.max_items} if rules.max_items else {})
+
+
+def _rules(field: descriptor_pb2.FieldDescriptorProto) -> Json:
+    rules = field.options.Extensions[validate_pb2.field]
+    text = rules.repeated.items.string if field.label == field.LABEL_REPEATED else rules.string
+    found: Json = {"minLength": 1} if rules.required else {}
+    for rule, schema in SHARED_RULES.items():
+        found |= schema if text.Extensions[rule] else {}
+    found |= {"format": "uuid"} if text.uuid and not rules.ignore else {}
+    found |= {"maxLength": text.max_len} if text.max_len else {}
+    if rules.HasField("int32"):
+        found |= {"minimum": rules.int32.gte, "maximum": rules.int32.lte}
+    return found
+
+
+def is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:
+    """Says whether requests must have the field."""
+    behaviors: Iterable[int] = field.options.Extensions[field_behavior_pb2.field_behavior]
+    return field_behavior_pb2.REQUIRED in behaviors
+
+
+def _is_printed(field: descriptor_pb2.FieldDescriptorProto) -> bool:
+    """Says whether every response has the field: scalars and lists are there even when they are empty."""
+    return field.label == field.LABEL_REPEATED or not (field.type_name or field.proto3_optional)

@@ -1,0 +1,138 @@
+"""The one table of errors: what callers see of each, over gRPC and over REST.
+
+The service's answers, Envoy's own answers, the Lua that runs in Envoy and the OpenAPI document are all made from it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from killrvideo_grpc.domain import errors
+
+RETRY_SECONDS = 1
+
+Code = Literal[
+    "ALREADY_EXISTS",
+    "DEADLINE_EXCEEDED",
+    "FAILED_PRECONDITION",
+    "INTERNAL",
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "UNAUTHENTICATED",
+    "UNAVAILABLE",
+    "UNIMPLEMENTED",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What callers see of one kind of error that the service answers with.
+
+    The error's data replaces the braces in `message`. Over REST, `status` is the HTTP status, `message` the problem's
+    `detail` and `reason` its `code`. `retry_seconds` says when trying again may help.
+    """
+
+    code: Code
+    status: int
+    message: str
+    reason: str | None = None
+    retry_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What Envoy answers by itself with one HTTP status. It has no reason.
+
+    `title` is also that of the service's problems with this status. `detail` is the message over gRPC too, unless
+    `grpc_message` is given.
+    """
+
+    title: str
+    code: Code
+    detail: str
+    grpc_message: str | None = None
+
+
+OWN_ACTS = {
+    "role": "take the role of moderator from themselves",
+    "status": "change the status of their own account",
+}
+
+INTERNAL = Row("INTERNAL", 500, "An unexpected internal server error occurred.")
+
+TABLE: Mapping[type[errors.ServiceError], Row] = {
+    errors.InvalidRequest: Row("INVALID_ARGUMENT", 422, "The request is invalid", "VALIDATION_FAILED"),
+    errors.EmailAlreadyRegistered: Row("ALREADY_EXISTS", 400, "Email already registered", "EMAIL_ALREADY_REGISTERED"),
+    errors.InvalidCredentials: Row("UNAUTHENTICATED", 401, "Incorrect email or password", "INVALID_CREDENTIALS"),
+    errors.NotAuthenticated: Row("UNAUTHENTICATED", 401, "Not authenticated", "NOT_AUTHENTICATED"),
+    errors.TokenExpired: Row("UNAUTHENTICATED", 401, "Token has expired", "TOKEN_EXPIRED"),
+    errors.TokenInvalid: Row("UNAUTHENTICATED", 401, "Could not validate credentials", "TOKEN_INVALID"),
+    errors.TokenSubjectInvalid: Row("UNAUTHENTICATED", 401, "Invalid token subject", "TOKEN_SUBJECT_INVALID"),
+    errors.SessionEnded: Row("UNAUTHENTICATED", 401, "Session has ended", "SESSION_ENDED"),
+    errors.RefreshTokenInvalid: Row("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_INVALID"),
+    errors.RefreshTokenExpired: Row("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
+    errors.RefreshTokenReused: Row("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_REUSED"),
+    errors.UserNotFound: Row("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
+    errors.AccountSuspended: Row("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
+    errors.NoRolesAssigned: Row("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
+    errors.RoleRequired: Row("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
+    errors.OwnAccount: Row("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
+    errors.LastModerator: Row("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
+    errors.StoreUnavailable: Row(
+        "UNAVAILABLE", 503, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", RETRY_SECONDS
+    ),
+    errors.Overloaded: Row(
+        "RESOURCE_EXHAUSTED", 429, "The service is overloaded. Try again in a moment.", "OVERLOADED", RETRY_SECONDS
+    ),
+    errors.DeadlineExceeded: Row("DEADLINE_EXCEEDED", 504, "This took too long. Try again in a moment."),
+}
+
+REFUSALS: Mapping[int, Refusal] = {
+    400: Refusal(
+        "Bad Request",
+        "INVALID_ARGUMENT",
+        "The request is not one that this call takes: check its JSON, its path and its query.",
+        "The request is not one that this call takes.",
+    ),
+    401: Refusal("Unauthorized", "UNAUTHENTICATED", TABLE[errors.NotAuthenticated].message),
+    403: Refusal("Forbidden", "PERMISSION_DENIED", "This is not allowed."),
+    404: Refusal("Not Found", "UNIMPLEMENTED", "There is nothing at this path."),
+    405: Refusal(
+        "Method Not Allowed",
+        "UNIMPLEMENTED",
+        "This path does not take this method. The Allow header has those that it takes.",
+    ),
+    408: Refusal("Request Timeout", "DEADLINE_EXCEEDED", "The request did not arrive in time."),
+    413: Refusal(
+        "Content Too Large",
+        "RESOURCE_EXHAUSTED",
+        "The body is larger than 64 KiB.",
+        "The message is larger than 64 KiB.",
+    ),
+    415: Refusal(
+        "Unsupported Media Type",
+        "INVALID_ARGUMENT",
+        "The body must be JSON, not compressed, with the content type application/json.",
+    ),
+    422: Refusal("Unprocessable Content", "INVALID_ARGUMENT", "The request is invalid."),
+    426: Refusal("Upgrade Required", "UNIMPLEMENTED", "Unsupported protocol."),
+    429: Refusal("Too Many Requests", "RESOURCE_EXHAUSTED", TABLE[errors.Overloaded].message),
+    431: Refusal(
+        "Request Header Fields Too Large",
+        "RESOURCE_EXHAUSTED",
+        "The headers are larger than 16 KiB, or more than 100.",
+        "The metadata are larger than 63 KiB.",
+    ),
+    500: Refusal("Internal Server Error", "INTERNAL", INTERNAL.message),
+    501: Refusal(
+        "Not Implemented",
+        "UNIMPLEMENTED",
+        "This is not implemented.",
+        "This compression is not known. Those that are: gzip, deflate.",
+    ),
+    502: Refusal("Bad Gateway", "UNAVAILABLE", "The service's answer is not valid."),
+    503: Refusal("Service Unavailable", "UNAVAILABLE", "The service is unavailable. Try again in a moment."),
+    504: Refusal("Gateway Timeout", "DEADLINE_EXCEEDED", TABLE[errors.DeadlineExceeded].message),
+}

@@ -1,0 +1,96 @@
+"""The error table, and what is made of it: gRPC statuses and problem documents."""
+
+import inspect
+import json
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+from killrvideo.user.v1.error_reason_pb2 import ErrorReason
+
+from killrvideo_grpc.answers import PROBLEM, answer_to, problem, problem_headers, refusal_problem
+from killrvideo_grpc.domain import errors
+from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.error_table import INTERNAL, REFUSALS, TABLE
+from killrvideo_grpc.rpc.status import to_status
+
+MANY = errors.InvalidRequest([errors.Violation(f"userIds[{number}]", "must be a UUID " * 4) for number in range(1000)])
+
+
+def status_of(error: Exception) -> status_pb2.Status:
+    return to_status(answer_to(error))
+
+
+def test_every_domain_error_has_a_row() -> None:
+    kinds = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ServiceError)}
+    assert set(TABLE) == kinds - {errors.ServiceError}
+
+
+def test_every_row_names_a_code_of_grpc_and_a_status_that_has_a_title() -> None:
+    for row in (*TABLE.values(), INTERNAL):
+        assert row.code in grpc.StatusCode.__members__
+        assert row.status in REFUSALS
+    assert {refusal.code for refusal in REFUSALS.values()} <= grpc.StatusCode.__members__.keys()
+
+
+def test_every_reason_of_the_contract_is_used_once() -> None:
+    reasons = [f"ERROR_REASON_{row.reason}" for row in TABLE.values() if row.reason]
+    assert sorted(reasons) == sorted(set(ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"})
+
+
+@pytest.mark.parametrize("error", [ValueError("planted"), errors.ServiceError("planted"), KeyError("planted")])
+def test_what_is_not_in_the_table_is_a_bug_and_says_nothing(error: Exception) -> None:
+    status = status_of(error)
+    assert status.code == grpc.StatusCode.INTERNAL.value[0]
+    assert status.message == "An unexpected internal server error occurred."
+    assert not status.details
+    assert problem(answer_to(error)) == refusal_problem(500)
+
+
+def test_a_kind_of_an_error_has_the_row_of_that_error() -> None:
+    class Refused(errors.StoreUnavailable):
+        pass
+
+    assert status_of(Refused("planted")) == status_of(errors.StoreUnavailable())
+
+
+def test_a_missing_role_names_those_that_would_do() -> None:
+    assert status_of(errors.RoleRequired(Role.CREATOR)).message == (
+        "User does not have required roles: ['creator', 'moderator']"
+    )
+
+
+def test_any_number_of_violations_fits_into_metadata() -> None:
+    status = status_of(MANY)
+    assert status.ByteSize() < 7000
+    bad_request = error_details_pb2.BadRequest()
+    assert any(detail.Unpack(bad_request) for detail in status.details)
+    assert bad_request.field_violations
+    headers = problem_headers(answer_to(MANY))
+    assert sum(len(name) + len(value) for name, value in headers) < 7000
+    assert len(json.loads(dict(headers)[PROBLEM])["errors"]) == 50
+
+
+def test_a_problem_is_ascii_and_has_what_the_error_says() -> None:
+    violation = errors.Violation("firstName", 'must be "é"\r\n')
+    headers = dict(problem_headers(answer_to(errors.InvalidRequest([violation]))))
+    assert headers.keys() == {"x-problem", "x-problem-status"}
+    assert headers["x-problem-status"] == "422"
+    assert headers["x-problem"].isascii()
+    assert headers["x-problem"].isprintable()
+    assert json.loads(headers["x-problem"]) == {
+        "type": "about:blank",
+        "title": "Unprocessable Content",
+        "status": 422,
+        "detail": '1 field is invalid: firstName must be "é"\r\n',
+        "code": "VALIDATION_FAILED",
+        "errors": [{"field": "firstName", "description": 'must be "é"\r\n'}],
+    }
+
+
+@pytest.mark.parametrize("kind", [kind for kind, row in TABLE.items() if row.retry_seconds or row.status == 401])
+def test_a_problem_comes_with_the_headers_of_its_status(kind: type[errors.ServiceError]) -> None:
+    row = TABLE[kind]
+    headers = dict(problem_headers(answer_to(kind())))
+    assert headers.get("www-authenticate") == ("Bearer" if row.status == 401 else None)
+    assert headers.get("retry-after") == (str(row.retry_seconds) if row.retry_seconds else None)
