@@ -1,4 +1,4 @@
-"""What only the SQLite store promises of its file: who can read it, what is on disk, and what trouble ends in."""
+"""What only the SQLite store promises of its file: who can read it, what is on disk, and how it fails."""
 
 import asyncio
 import sqlite3
@@ -118,7 +118,7 @@ def test_a_folder_is_refused(path: Path) -> None:
 
 @pytest.fixture
 def broken_file(path: Path) -> Path:
-    """A file that opens, for its first page is whole."""
+    """A corrupt file that can still be opened, because its first page is intact."""
     asyncio.run(SqliteStore(path).close())
     path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8 * 4096)
     return path
@@ -191,7 +191,7 @@ FULL_DISK = FRAME.format(
 """,
     mend_it="    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))",
 )
-# What a read-only file system answers, for root too.
+# As on a read-only file system, but for root too.
 READ_ONLY = FRAME.format(
     break_it="    store._writer._connection.execute('PRAGMA query_only = ON')",
     mend_it="    store._writer._connection.execute('PRAGMA query_only = OFF')",
