@@ -72,7 +72,7 @@ def free_ports(settings: Settings) -> list[int]:
 def _cannot_listen(settings: Settings, error: Exception) -> CannotListen:
     cause = getattr(error, "strerror", None) or "the address can't be used"
     address = settings.address(settings.grpc_port)
-    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free one.")
+    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free address.")
 
 
 def _bound(settings: Settings) -> Iterator[socket.socket]:

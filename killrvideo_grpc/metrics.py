@@ -108,7 +108,7 @@ class Metrics(Observer):
             self._server, _ = start_http_server(port, host, self._registry)
         except OSError as error:
             raise CannotListen(
-                f"Can't listen on {host}:{port} for metrics: {error.strerror}. Set METRICS_PORT to a free one."
+                f"Can't listen on {host}:{port} for metrics: {error.strerror}. Set METRICS_PORT to a free port."
             ) from None
         self._measuring = asyncio.create_task(self._measure_lag())
 

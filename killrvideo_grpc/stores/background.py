@@ -22,7 +22,7 @@ class Background:
     def start(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
         """Schedules the job, or leaves it to the sweep if too many jobs are already waiting."""
         if len(self._tasks) >= MAX_WAITING:
-            _log.warning("left to the sweep", job=name, cause="too many wait")
+            _log.warning("left to the sweep", job=name, cause="too many jobs are waiting")
             return
         task = asyncio.create_task(self._run(name, job))
         self._tasks.add(task)

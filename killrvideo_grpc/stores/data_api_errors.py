@@ -21,7 +21,7 @@ class RequestRefused(UnusableStore):
     """The Data API rejected a request as invalid, with this `code`: a bug in this service, or a changed schema."""
 
     def __init__(self, code: str | None) -> None:
-        super().__init__(f"the Data API refuses a request ({code}); see what differs: killrvideo-grpc schema check")
+        super().__init__(f"the Data API rejected a request ({code}); see what differs: killrvideo-grpc schema check")
         self.code = code
 
 

@@ -21,7 +21,7 @@ class DatabaseFile:
         self._path = path
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "it is no file")
+            raise OSError(errno.EINVAL, "not a regular file")
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
         self._identity = self._look()
 

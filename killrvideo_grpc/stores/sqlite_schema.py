@@ -129,7 +129,7 @@ def _version(connection: sqlite3.Connection) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and tables:
-        raise UnusableStore("the file is a database of another program; set SQLITE_PATH to another one")
+        raise UnusableStore("the file is a database of another program; set SQLITE_PATH to another file")
     if version > len(MIGRATIONS):
         raise UnusableStore(
             f"the file's schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "

@@ -112,7 +112,7 @@ def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
 
 def test_a_folder_is_refused(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(UnusableStore, match="it is no file"):
+    with pytest.raises(UnusableStore, match="not a regular file"):
         SqliteStore(path)
 
 
