@@ -1,13 +1,13 @@
-# `make` alone lists what there is. Everything runs from .venv, which `make setup` makes from the lock file.
+# `make` lists the targets. Everything runs from .venv, which `make setup` creates from the lock file.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Named after the version, so that another PYTHON makes the environment anew.
+# Contains the version, so that a different PYTHON rebuilds the environment.
 SETUP := $(VENV)/.complete-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 T ?= tests
-# Tests run in so many processes, by files, in their order: the long ones come first. Most wait more than they work, so
-# more of them than cores pay off.
+# Number of test processes. Each runs whole files, in the given order, which has the slow ones first. More processes than
+# cores pay off, because most tests wait more than they compute.
 JOBS ?= 4
 PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # In the package, for the edge to serve it.
@@ -21,9 +21,9 @@ help: ## list the targets
 
 ##@ Run it
 
-setup: $(SETUP) ## make .venv with everything, from the lock file
+setup: $(SETUP) ## create .venv with all dependencies, from the lock file
 
-# --no-index: what the lock file does not name is not installed, not even to build.
+# --no-index: install nothing that is not in the lock file, not even to build the package.
 $(SETUP): requirements-dev.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
@@ -31,7 +31,7 @@ $(SETUP): requirements-dev.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	@touch $@
 
-run: $(SETUP) ## start the service on 127.0.0.1:50051 with its accounts in ./data
+run: $(SETUP) ## start the service on 127.0.0.1:50051, with accounts in ./data
 	@PATH="$(CURDIR)/$(BIN):$$PATH" exec $(BIN)/killrvideo-grpc serve
 
 web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
@@ -42,25 +42,25 @@ web: $(SETUP) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; 
 test: $(SETUP) ## run all tests, or some: make test T=tests/rpc
 	$(BIN)/python -m $(PYTEST) $(T)
 
-coverage: $(SETUP) ## run what tests the package in this process, and fail below the floor in pyproject.toml
+coverage: $(SETUP) ## run the in-process tests; fail if coverage is below the floor in pyproject.toml
 	$(BIN)/python -m coverage erase
 	$(BIN)/python -m coverage run -m $(PYTEST) tests/unit tests/stores tests/rpc
 	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
-test-astra: $(SETUP) ## run the store and end-to-end suites against a real Data API, named by TEST_DATA_API_*
+test-astra: $(SETUP) ## run the store and end-to-end suites against the real Data API at TEST_DATA_API_URL
 	@for name in TEST_DATA_API_URL TEST_DATA_API_USERNAME TEST_DATA_API_PASSWORD; do \
 		printenv $$name >/dev/null || missing="$$missing $$name"; done; \
-		test -z "$$missing" || { echo "Not set:$$missing. They name a self-hosted Data API on Apache Cassandra that may" \
-		"make and drop keyspaces, as docs/astra.md says."; exit 1; }
+		test -z "$$missing" || { echo "Not set:$$missing. They must give a self-hosted Data API on Apache Cassandra and a user" \
+		"who may create and drop keyspaces; see docs/astra.md."; exit 1; }
 	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract*.py tests/process/test_end_to_end*.py
 
-bench: $(SETUP) ## measure the service; PART=storm measures one part, PART=--help lists them
+bench: $(SETUP) ## run the benchmarks; PART=storm runs one part, PART=--help lists them
 	$(BIN)/python -m tests.bench $(PART)
 
 ##@ Change it
 
-lint: $(SETUP) ## lint, types, layering: the quick part of check
+lint: $(SETUP) ## check style, types and layering: the quick part of check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -87,7 +87,7 @@ generate: $(SETUP) ## make generated/ and deploy/envoy.yaml from protos/ and kil
 	mv $(VENV)/openapi.json $(OPENAPI)
 	$(BIN)/killrvideo-grpc edge config --host 0.0.0.0 --service-host service >deploy/envoy.yaml
 
-lock: ## renew both lock files (needs uv)
+lock: ## update both lock files (needs uv)
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--no-emit-find-links --upgrade --custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \

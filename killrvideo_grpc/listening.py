@@ -1,4 +1,4 @@
-"""The address that the service listens on, its connections and certificates, and the ports of its workers."""
+"""The address that the service listens on, its connection settings and certificates, and its workers' ports."""
 
 import socket
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from grpc import aio
 
 from killrvideo_grpc.config import Settings, check_tls
 
-# For the calls under way on a connection that has reached its age; the longest ones wait in a full queue of passwords.
+# Grace period for calls on a connection that has reached its maximum age. The slowest wait in a full hashing queue.
 LAST_CALLS_SECONDS = 30
-# Clients with gRPC's usual keepalive of a minute or more are left alone, whether they have calls or not. One that pings
-# more often than this is told so, and loses its connection at its third ping.
+# Allows the usual gRPC keepalive of a minute or more, with or without calls. A client that pings more often than this
+# gets GOAWAY (too_many_pings) at its third such ping.
 MIN_PING_SECONDS = 30
 
 _log = structlog.get_logger("killrvideo_grpc.listening")
 
 
 class CannotListen(Exception):
-    """The service can't listen on its address. The text says which, and what to do."""
+    """The service can't listen on its address. The message says which address, and what to do."""
 
 
 def listen(server: aio.Server, settings: Settings) -> int:
@@ -32,18 +32,18 @@ def listen(server: aio.Server, settings: Settings) -> int:
     address = settings.address(settings.grpc_port)
     credentials = _credentials(settings)
     try:
-        # Tried first, because grpcio doesn't say why it can't bind, and prints lines of its own.
+        # Try with plain sockets first: if grpcio can't bind, it doesn't report why and prints lines of its own.
         for probe in _bound(settings):
             probe.close()
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except (OSError, RuntimeError, UnicodeError) as error:  # UnicodeError: the host is no name
+    except (OSError, RuntimeError, UnicodeError) as error:  # UnicodeError: not a valid host name
         raise _cannot_listen(settings, error) from None
 
 
 def connection_options(settings: Settings) -> list[tuple[str, int]]:
-    """Returns grpcio's options for the port and its connections."""
+    """Returns the grpcio options for the port and its connections."""
     options = [
-        # A taken port must be an error: with SO_REUSEPORT two services would share it in silence.
+        # With SO_REUSEPORT, two services could silently share a port; a port that is taken must be an error.
         ("grpc.so_reuseport", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
         ("grpc.http2.max_ping_strikes", 2),
@@ -58,10 +58,10 @@ def connection_options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def free_ports(settings: Settings) -> list[int]:
-    """Returns a port for each worker: consecutive ones from GRPC_PORT on, or free ones for 0. Raises CannotListen."""
+    """Returns a port per worker: consecutive from GRPC_PORT, or any free ones if that is 0. Raises CannotListen."""
     if settings.grpc_port:
         return [settings.grpc_port + worker for worker in range(settings.workers)]
-    with ExitStack() as held:  # held together, so that they differ
+    with ExitStack() as held:  # all bound at the same time, so that they differ
         try:
             holders = [held.enter_context(next(_bound(settings))) for _ in range(settings.workers)]
             return [holder.getsockname()[1] for holder in holders]
@@ -72,11 +72,11 @@ def free_ports(settings: Settings) -> list[int]:
 def _cannot_listen(settings: Settings, error: Exception) -> CannotListen:
     cause = getattr(error, "strerror", None) or "the address can't be used"
     address = settings.address(settings.grpc_port)
-    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free one.")
+    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free address.")
 
 
 def _bound(settings: Settings) -> Iterator[socket.socket]:
-    """Yields a socket for each address of the host."""
+    """Yields a bound socket for each address of the host."""
     for family, kind, protocol, _, address in socket.getaddrinfo(
         settings.grpc_host, settings.grpc_port, type=socket.SOCK_STREAM
     ):
@@ -102,7 +102,7 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 class _TlsFiles:
-    """Certificate, key and CA of clients, which may be replaced while the service runs."""
+    """The certificate, its key and the client CA. The files may be replaced while the service runs."""
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         self._certificate, self._key, self._client_ca = certificate, key, client_ca
@@ -114,10 +114,10 @@ class _TlsFiles:
         return grpc.ssl_server_certificate_configuration([pair], client_ca)
 
     def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Returns what new connections are to use from now on, or None for what they have used so far.
+        """Returns the certificates for new connections if the files have changed, otherwise None.
 
-        grpcio calls this before each handshake, on threads of its own. While only some of the files are replaced, or
-        when they are no good, the old ones stay in use.
+        grpcio calls this before each handshake, on its own threads. The old certificates stay in use while only some
+        of the files have been replaced, or if the new ones are invalid.
         """
         versions = self._look()
         if versions == self._versions:
@@ -126,7 +126,7 @@ class _TlsFiles:
             check_tls(self._certificate, self._key, self._client_ca)
             changed = self.read()
         except (OSError, ValueError) as error:
-            self._versions = versions  # said once, not for each connection
+            self._versions = versions  # log this once, not for each connection
             _log.error("certificate not reloaded", cause=str(error))
             return None
         if self._look() != versions:  # replaced while they were read

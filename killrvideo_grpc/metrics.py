@@ -1,6 +1,6 @@
-"""Metrics for Prometheus, on a port of their own. docs/operations.md says what each of them means.
+"""Metrics for Prometheus, on a port of their own. docs/operations.md explains each of them.
 
-No label holds what a caller chose: methods are those that exist, and all the others are one.
+No label has a value that a caller can choose: all methods that don't exist share the label `unknown`.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ from killrvideo_grpc.rpc.call import Call, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.logging import final_code
 
-UNKNOWN = "unknown"  # the method of all calls of methods that don't exist
+UNKNOWN = "unknown"  # the label of all methods that don't exist
 LAG_SECONDS = 0.25  # between two measurements
 CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STORE_BUCKETS = (0.00001, 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
 LOOK_UP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
-# By name, because to import the store's own errors is to import astrapy, which takes a quarter of the start.
+# By name, because importing the store's errors would import astrapy, which takes a quarter of the start-up time.
 OUTCOMES = {
-    "AlreadyExists": "ok",  # an answer like any other
+    "AlreadyExists": "ok",  # an expected answer
     "CancelledError": "abandoned",
     "Conflict": "conflict",
     "CredentialsRefused": "unavailable",
@@ -50,10 +50,10 @@ OUTCOMES = {
 
 
 class Metrics(Observer):
-    """Counts what it observes. An interceptor too, which counts the calls."""
+    """Counts and times what it observes. Also an interceptor, which counts the calls."""
 
     def __init__(self, store: str) -> None:
-        disable_created_metrics()  # type: ignore[no-untyped-call] # the time at which each series began, which would be a third of the page
+        disable_created_metrics()  # type: ignore[no-untyped-call] # creation times would make up a third of the page
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
@@ -61,22 +61,22 @@ class Metrics(Observer):
         build = Gauge("killrvideo_build_info", "Always 1; the labels say what runs.", labels, registry=registry)
         build.labels(version("killrvideo-grpc"), platform.python_version(), store).set(1)
         self._calls = Counter("killrvideo_calls", "Calls that have ended.", ["method", "code"], registry=registry)
-        self._durations = _histogram(registry, "call_duration", "From a call to its answer.", CALL_BUCKETS, "method")
+        self._durations = _histogram(registry, "call_duration", "Duration of calls.", CALL_BUCKETS, "method")
         self._in_flight = Gauge(
-            "killrvideo_calls_in_flight", "Calls under way, watches of health included.", ["method"], registry=registry
+            "killrvideo_calls_in_flight", "Calls in flight, including Health.Watch.", ["method"], registry=registry
         )
         self._refusals = Counter(
             "killrvideo_refusals",
-            "Calls that ended in an error of the contract, by its reason.",
+            "Calls that ended in an error of the contract, by reason.",
             ["method", "reason"],
             registry=registry,
         )
         self._hash_queue = Gauge(
-            "killrvideo_hash_queue_length", "Passwords that wait for a thread to hash them.", registry=registry
+            "killrvideo_hash_queue_length", "Passwords waiting for a hashing thread.", registry=registry
         )
         self._hash_waits = _histogram(registry, "hash_wait", "How long a password waited for a thread.", CALL_BUCKETS)
         self._hashes = _histogram(registry, "hash_duration", "How long hashing took.", CALL_BUCKETS)
-        self._lags = _histogram(registry, "loop_lag", "How late the event loop was to come back.", LAG_BUCKETS)
+        self._lags = _histogram(registry, "loop_lag", "How late the event loop resumed a coroutine.", LAG_BUCKETS)
         self._requests = Histogram(
             "killrvideo_store_request_duration_seconds",
             "Requests to the store.",
@@ -85,11 +85,11 @@ class Metrics(Observer):
             registry=registry,
         )
         self._time_outs = Counter(
-            "killrvideo_store_timeouts", "Requests to the store that took too long.", ["kind"], registry=registry
+            "killrvideo_store_timeouts", "Requests to the store that timed out.", ["kind"], registry=registry
         )
         self._look_ups = Histogram(
             "killrvideo_joined_look_ups",
-            "Look-ups of accounts that shared one request to the Data API.",
+            "Account look-ups per request to the Data API.",
             buckets=LOOK_UP_BUCKETS,
             registry=registry,
         )
@@ -102,18 +102,18 @@ class Metrics(Observer):
         self._measuring: asyncio.Task[None] | None = None
 
     def start(self, settings: Settings) -> None:
-        """Starts to answer scrapes, on a thread. Raises CannotListen."""
+        """Starts answering scrapes, on a thread. Raises CannotListen."""
         host, port = settings.metrics_host, settings.metrics_port or 0
         try:
             self._server, _ = start_http_server(port, host, self._registry)
         except OSError as error:
             raise CannotListen(
-                f"Can't listen on {host}:{port} for metrics: {error.strerror}. Set METRICS_PORT to a free one."
+                f"Can't listen on {host}:{port} for metrics: {error.strerror}. Set METRICS_PORT to a free port."
             ) from None
         self._measuring = asyncio.create_task(self._measure_lag())
 
     async def stop(self) -> None:
-        """Stops to answer scrapes."""
+        """Stops answering scrapes."""
         if self._measuring is not None:
             self._measuring.cancel()
             await asyncio.wait([self._measuring])
@@ -126,7 +126,7 @@ class Metrics(Observer):
         if handler is not None and not method.startswith("/killrvideo."):
             name = method.removeprefix("/")
         duration, in_flight = self._durations.labels(name), self._in_flight.labels(name)
-        # INTERNAL from the start: Prometheus sees no increase in a series that begins with its first bug.
+        # Created up front: Prometheus would see no increase in a series that first appears with the value 1.
         by_code = {"INTERNAL": self._calls.labels(name, "INTERNAL")}
 
         async def counted(call: Call) -> Any:
@@ -186,7 +186,7 @@ def _histogram(
 
 
 class _Timed:
-    """Observes how long something takes. A class, as a generator would cost several times as much."""
+    """Observes how long its body takes. A class, because a generator would cost several times as much."""
 
     __slots__ = ("_histogram", "_started")
 
@@ -203,7 +203,7 @@ class _Timed:
 
 
 class _Waiting(_Timed):
-    """Also counts those that wait."""
+    """Also keeps the number of those waiting in a gauge."""
 
     __slots__ = ("_queue",)
 
@@ -223,7 +223,7 @@ class _Waiting(_Timed):
 
 
 class _Request(_Timed):
-    """Knows its outcome only in the end."""
+    """Has the outcome as a label, which is known only at the end."""
 
     __slots__ = ("_kind",)
 

@@ -1,4 +1,4 @@
-"""What those who watch the service are told. `metrics.py` and `traces.py` have observers that listen."""
+"""Hooks through which the service reports what it does. `metrics.py` and `traces.py` implement them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -7,46 +7,46 @@ _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
 class Observer:
-    """Hears nothing. Whoever listens overrides what it needs; all of it is called on the event loop.
+    """Does nothing. Subclasses override the hooks that they need. All hooks are called on the event loop.
 
-    Names, kinds, methods and reasons are ours, never a caller's.
+    Kinds, methods and reasons come from fixed sets of this service, never from a caller.
     """
 
     def waits_for_hash(self) -> AbstractContextManager[None]:
-        """Goes around the wait for a thread that hashes."""
+        """Wraps the wait for a hashing thread."""
         return _NOTHING
 
     def hashes(self) -> AbstractContextManager[None]:
-        """Goes around the hashing itself."""
+        """Wraps the hashing itself."""
         return _NOTHING
 
     def asks_store(self, kind: str) -> AbstractContextManager[None]:
-        """Goes around one request to the store."""
+        """Wraps one request to the store."""
         return _NOTHING
 
     def looks_up(self) -> AbstractContextManager[None]:
-        """Goes around a look-up that shares its request with others, and the wait for that request."""
+        """Wraps a look-up that may share its request with others, from its start to its answer."""
         return _NOTHING
 
     def headers(self) -> Mapping[str, str]:
-        """Returns headers for the request to the store that is under way."""
+        """Returns headers to add to the current request to the store."""
         return {}
 
     def timed_out(self, kind: str) -> None:
-        """Hears that a request to the store, with its repetitions, took too long."""
+        """Called when a request to the store, retries included, timed out."""
 
     def joined(self, look_ups: int) -> None:
-        """Hears how many look-ups share a request that leaves."""
+        """Called when a shared request is sent, with the number of its look-ups."""
 
     def swept(self, found: int | None) -> None:
-        """Hears how many unfinished accounts a sweep found; None: it failed."""
+        """Called after a sweep, with the number of unfinished accounts it found, or None if it failed."""
 
     def refused(self, method: str, reason: str) -> None:
-        """Hears the reason with which a call was refused, as the error table has it."""
+        """Called when a call ends in an error of the contract, with its reason from the error table."""
 
 
 class Observers(Observer):
-    """Passes everything on to several observers."""
+    """Forwards to several observers."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers

@@ -1,6 +1,6 @@
 """Keeps WORKERS processes of the service running, each on its own port.
 
-They don't share a port, because Envoy spreads calls over ports: its one connection to a shared port would reach only
+Each has its own port so that Envoy can balance calls between them: its one connection to a shared port would reach only
 one worker.
 """
 
@@ -15,22 +15,22 @@ import structlog
 
 from killrvideo_grpc.config import Settings
 
-RESTART_SECONDS = 1.0  # from the death of a worker to its successor
-KILL_SECONDS = 5.0  # that a worker may take to end beyond its drain and grace periods
+RESTART_SECONDS = 1.0  # between the death of a worker and its restart
+KILL_SECONDS = 5.0  # that a worker may take to end, after its drain and grace periods
 
 _log = structlog.get_logger("killrvideo_grpc.supervisor")
 
 
 class WorkerFailed(Exception):
-    """A worker ended before it could serve. It has said why on standard error."""
+    """A worker ended before it could serve. It has written the reason to standard error."""
 
 
 async def supervise(
     settings: Settings, ports: list[int], announce: Callable[[list[int]], None], stopping: asyncio.Event
 ) -> None:
-    """Runs a worker on each port until `stopping` is set, then ends them in order. Calls `announce` once all serve.
+    """Runs a worker on each port until `stopping` is set, then shuts them down gracefully.
 
-    Raises WorkerFailed when one can't start.
+    Calls `announce` with the ports once all workers serve. Raises WorkerFailed if one can't start.
     """
     workers = [_Worker(port, _variables(settings, worker)) for worker, port in enumerate(ports)]
     stopped: asyncio.Future[Any] = asyncio.create_task(stopping.wait())
@@ -53,7 +53,7 @@ async def supervise(
 
 
 async def end(process: Process, patience: float) -> None:
-    """Closes the process's standard input, which asks it to end, and kills it when it takes longer than `patience`."""
+    """Asks the process to end by closing its standard input. Kills it if it takes longer than `patience` seconds."""
     if process.stdin:
         process.stdin.close()
     try:
@@ -65,7 +65,7 @@ async def end(process: Process, patience: float) -> None:
 
 
 def _variables(settings: Settings, worker: int) -> dict[str, str]:
-    """Returns what differs between workers beside their ports: each answers for itself when it is asked for metrics."""
+    """Returns a worker's own environment variables: each serves metrics on its own port."""
     return {"METRICS_PORT": str(settings.metrics_port + worker)} if settings.metrics_port else {}
 
 
@@ -77,10 +77,10 @@ class _Worker:
         self.is_serving = asyncio.Event()
 
     async def keep_running(self) -> None:
-        """Starts the process, again whenever it dies. Raises WorkerFailed if it dies before it ever served."""
+        """Starts the process, and restarts it when it dies. Raises WorkerFailed if it dies before it ever served."""
         while True:
             self._starting = asyncio.create_task(self._start())
-            # Shielded, so that a process that is being started when this is cancelled can still be ended.
+            # Shielded, so that `end` can still end a process that was being started when this task was cancelled.
             process = await asyncio.shield(self._starting)
             if process.stdout and await process.stdout.readline():
                 self.is_serving.set()
@@ -92,12 +92,12 @@ class _Worker:
 
     async def _start(self) -> Process:
         return await asyncio.create_subprocess_exec(
-            # -P: don't import modules from the folder in which the service happens to be started.
+            # -P: don't import modules from the current directory.
             *(sys.executable, "-P", "-m", "killrvideo_grpc", "serve", "--supervised"),
             env=os.environ | {"WORKERS": "1", "GRPC_PORT": str(self._port)} | self._variables,
             stdin=PIPE,
             stdout=PIPE,
-            start_new_session=True,  # Ctrl-C is for the supervisor, which ends its workers in order
+            start_new_session=True,  # so that Ctrl-C reaches only the supervisor, which then ends its workers
         )
 
     async def end(self, patience: float) -> None:

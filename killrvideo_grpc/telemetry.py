@@ -1,4 +1,4 @@
-"""What watches the service: metrics and traces, where the settings ask for them. Neither is imported otherwise."""
+"""Metrics and traces, if the settings enable them. Otherwise neither is imported."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """Metrics and traces, or neither."""
+    """Metrics and traces; each is None if it is disabled."""
 
     metrics: "Metrics | None" = None
     traces: "Traces | None" = None
 
     @property
     def observer(self) -> Observer:
-        """What everything that is observed is given."""
+        """The observer to pass to everything that reports to one."""
         observers: list[Observer] = [observer for observer in (self.traces, self.metrics) if observer]
         return (observers or [UNOBSERVED])[0] if len(observers) < 2 else Observers(observers)
 
     @property
     def interceptors(self) -> Sequence[Interceptor]:
-        """What goes around every call: traces first, so that nothing of a call is outside of its span."""
+        """The interceptors around every call. Traces are outermost, so that a span covers its whole call."""
         return [interceptor for interceptor in (self.traces, self.metrics) if interceptor]
 
     def start(self, settings: Settings) -> None:
-        """Starts to answer scrapes. Raises CannotListen."""
+        """Starts answering scrapes. Raises CannotListen."""
         if self.metrics:
             self.metrics.start(settings)
 
     async def stop(self) -> None:
-        """Ends both; traces that wait are sent."""
+        """Stops both, and sends the remaining traces."""
         if self.metrics:
             await self.metrics.stop()
         if self.traces:
@@ -48,7 +48,7 @@ UNWATCHED = Telemetry()
 
 
 def open_telemetry(settings: Settings) -> Telemetry:
-    """Returns what the settings ask for. Raises ConfigurationError when traces need what is not installed."""
+    """Returns what the settings enable. Raises ConfigurationError if traces are enabled but not installed."""
     metrics, traces = None, None
     if settings.metrics_port:
         from killrvideo_grpc.metrics import Metrics

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, sent to a collector over OTLP. Needs `pip install killrvideo-grpc[otel]`.
+"""OpenTelemetry traces, sent to a collector over OTLP. Needs `pip install killrvideo-grpc[otel]`.
 
-Spans have fixed names, and attributes that no caller can choose: no names, addresses or ids of people, and no texts of
-exceptions, which may quote them.
+Span names are fixed, and no attribute comes from a caller: no names, addresses or ids of people, and no exception
+messages, which may quote them.
 """
 
 import asyncio
@@ -24,15 +24,15 @@ from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.logging import final_code
 
 SERVICE_NAME = "killrvideo-grpc"
-TRACED = "/killrvideo."  # health checks and reflection would only bury the rest
-TRACEPARENT = "traceparent"  # and no tracestate, into which a caller can write anything
+TRACED = "/killrvideo."  # health checks and reflection would only be noise
+TRACEPARENT = "traceparent"  # but not tracestate, in which a caller can put anything
 FLUSH_SECONDS = 2.0
-# The service's own fault, by OpenTelemetry's rules for servers. Other codes say that the caller was wrong.
+# Codes that are errors of the server according to OpenTelemetry's conventions. The others are the caller's errors.
 FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
 
 def otlp_processor(endpoint: str) -> SpanProcessor:
-    """Returns what sends spans to a collector, in the background, and drops them while it does not keep up."""
+    """Returns a processor that sends spans to a collector in the background, and drops them if it can't keep up."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
@@ -40,11 +40,11 @@ def otlp_processor(endpoint: str) -> SpanProcessor:
 
 
 class Traces(Observer):
-    """Makes spans. An interceptor too, for the span of the call. The SDK reads OTEL_ variables of its own."""
+    """Makes spans. Also an interceptor, for the span of the call. The SDK reads further OTEL_ variables itself."""
 
     def __init__(self, processor: SpanProcessor) -> None:
         self._provider = TracerProvider(
-            # OTEL_SERVICE_NAME wins over ours.
+            # OTEL_SERVICE_NAME overrides our name.
             resource=Resource.create({"service.name": SERVICE_NAME}).merge(OTELResourceDetector().detect()),
             shutdown_on_exit=False,
         )
@@ -53,7 +53,7 @@ class Traces(Observer):
         self._propagator = TraceContextTextMapPropagator()
 
     async def stop(self) -> None:
-        """Sends what is left, for FLUSH_SECONDS at most."""
+        """Sends the remaining spans, within FLUSH_SECONDS."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
@@ -61,9 +61,9 @@ class Traces(Observer):
             try:
                 loop.call_soon_threadsafe(done.set)
             except RuntimeError:
-                pass  # the loop has not waited for us
+                pass  # too late: the loop has closed
 
-        # A daemon: a collector that doesn't answer must not hold up the end of the process.
+        # A daemon thread, so that a collector that doesn't answer can't keep the process from ending.
         threading.Thread(target=shut_down, name="traces", daemon=True).start()
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
@@ -121,14 +121,14 @@ class Traces(Observer):
     @contextmanager
     def _span(self, name: str, kind: SpanKind) -> Iterator[None]:
         if not get_current_span().get_span_context().is_valid:
-            yield  # health, the sweep, or a request that several calls share: part of no call's trace
+            yield  # not part of one call: health, the sweep, or a request shared by several calls
             return
         span = self._tracer.start_span(name, kind=kind)
         with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
             try:
                 yield
             except BaseException as error:
-                # The type alone. Not all are failures: an address may be taken.
+                # Only the type, and no error status: some are expected, such as an address that is taken.
                 span.set_attribute("error.type", type(error).__name__)
                 raise
 

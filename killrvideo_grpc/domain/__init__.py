@@ -1,1 +1,1 @@
-"""What the service is about, in the standard library alone: accounts, roles, errors, and the port of the stores."""
+"""The domain model: accounts, roles, errors and ports. It depends on the standard library only."""

@@ -1,4 +1,4 @@
-"""Accounts and their sessions, and the one normal form of an e-mail address."""
+"""Accounts, their roles and sessions, and the normal form of e-mail addresses."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from uuid import UUID
 
-MAX_EMAIL_LENGTH = 254  # characters after trimming, as the contract says
+MAX_EMAIL_LENGTH = 254  # characters after trimming, as the contract states
 
 
 class Role(StrEnum):
-    """What an account may do. A ladder, lowest first: each role may do what the ones before it may."""
+    """What an account may do, lowest first. Each role includes the rights of the ones before it."""
 
     VIEWER = "viewer"
     CREATOR = "creator"
@@ -19,7 +19,7 @@ class Role(StrEnum):
 
     @property
     def sufficient(self) -> tuple["Role", ...]:
-        """The roles that may do what this one may: itself and those above it."""
+        """This role and all higher ones: any of them grants the rights of this role."""
         return _SUFFICIENT[self]
 
 
@@ -27,7 +27,7 @@ _SUFFICIENT = {role: tuple(Role)[rung:] for rung, role in enumerate(Role)}
 
 
 class AccountStatus(StrEnum):
-    """Whether an account may be used. Deleted accounts have no status: every reader treats them as missing."""
+    """Whether an account may be used. A deleted account has no status: every reader treats it as missing."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -35,9 +35,9 @@ class AccountStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that has not ended. Dates are aware, in UTC, in whole milliseconds.
+    """A login that has not ended. Dates are timezone-aware, in UTC, in whole milliseconds.
 
-    `generation` is the number of its current refresh token, counted from 1; `refreshed_date` is when that number last
+    `generation` counts the session's refresh tokens from 1 up to the current one; `refreshed_date` is when it last
     changed.
     """
 
@@ -51,11 +51,11 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account. Dates are aware, in UTC, in whole milliseconds (the precision that every store can keep).
+    """One account. Dates are timezone-aware, in UTC, in whole milliseconds (the precision that every store supports).
 
-    `credential_id` names the current password. `sessions`, by session id, holds the sessions that count: those opened
-    with the current password. `dead_sessions` are the ids of all other entries that the store still holds; they mean
-    nothing, and the next login removes them.
+    `credential_id` identifies the current password. `sessions` maps session ids to the live sessions, which are those
+    opened with the current password. `dead_sessions` has the ids of all other session entries still in the store; they
+    grant nothing, and the next login removes them.
     """
 
     user_id: UUID
@@ -72,42 +72,42 @@ class Account:
 
     @property
     def is_active_moderator(self) -> bool:
-        """Says whether the account counts as a moderator: a suspended one does not."""
+        """Whether the account counts as a moderator. A suspended one does not."""
         return self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
 
     def may_act_as(self, role: Role) -> bool:
-        """Says whether one of the account's roles is `role` or above it on the ladder."""
+        """Returns whether the account has `role` or a higher one."""
         return not self.roles.isdisjoint(role.sufficient)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What a password is checked against: the account, and the bcrypt hash (`$2b$…`) of its current password."""
+    """An account with the bcrypt hash (`$2b$…`) of its current password."""
 
     account: Account
     password_hash: str = field(repr=False)
 
 
 def read_roles(names: Iterable[str]) -> frozenset[Role]:
-    """Reads role names as a store holds them. Unknown names grant nothing, so they are left out."""
+    """Parses stored role names. Leaves out unknown ones: they grant nothing."""
     return frozenset(role for role in Role if role in set(names))
 
 
 def read_status(name: str | None) -> AccountStatus:
-    """Reads an account status as a store holds it. Only `active` lets an account in; anything else fails closed."""
+    """Parses a stored account status. Fails closed: anything but `active` counts as suspended."""
     return AccountStatus.ACTIVE if name == AccountStatus.ACTIVE else AccountStatus.SUSPENDED
 
 
 def normal_email(email: str) -> str:
     """Returns the form in which addresses are compared and claimed: trimmed, NFKC, lower case.
 
-    Each step can undo the one before (NFKC makes white space, lower case undoes NFKC), hence the repetition:
-    normal_email(normal_email(x)) == normal_email(x).
+    NFKC is applied twice because lowercasing can undo it, and trimming comes last because NFKC can produce white space.
+    So normal_email(normal_email(x)) == normal_email(x).
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).lower()).strip()
 
 
 def now() -> datetime:
-    """Returns the present in UTC, cut to the millisecond."""
+    """Returns the current time in UTC, truncated to the millisecond."""
     present = datetime.now(UTC)
     return present.replace(microsecond=present.microsecond // 1000 * 1000)

@@ -1,7 +1,7 @@
-"""The closed set of changes that an account can undergo, and the events that record them.
+"""The closed set of changes to an account, and the events that record them.
 
-A store applies each change as one atomic operation, together with its event: after a crash both are there or neither.
-Registering and deleting an account are not among them; they involve an e-mail claim and have methods of their own.
+A store applies each change and its event as one atomic operation: after a crash, either both are stored or neither.
+Registration and deletion are not in this set: they also claim or free an e-mail address, and have their own methods.
 """
 
 from collections.abc import Iterable
@@ -30,11 +30,11 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the audit trail. Holds no secret, and nothing personal beyond ids.
+    """One entry of the audit trail. Holds no secrets, and no personal data except ids.
 
-    `actor` is the user id of whoever acted, or `cli:<login name>` for an operator. `before` and `after` are short texts
-    such as `viewer` and `viewer,moderator`, `active` and `suspended`, or the ids of the sessions that ended; either can
-    be empty. The store fills them in, because it knows what the account was like when the change was applied.
+    `actor` is the acting user's id, or `cli:<login name>` for an operator. `before` and `after` are short texts such as
+    `viewer` and `viewer,moderator`, `active` and `suspended`, or the ids of the sessions that ended; either can be
+    empty. The store fills them in, because only it knows the account's state at the moment of the change.
     """
 
     action: Action
@@ -50,7 +50,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Sets the names that are not None."""
+    """Changes the first name, the last name, or both. None leaves a name as it is."""
 
     first_name: str | None
     last_name: str | None
@@ -58,9 +58,9 @@ class Rename:
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """Adds a session, removes the sessions `removed`, and sets the date of the last login to the new session's.
+    """Adds `session`, removes the sessions in `removed`, and sets `last_login_date` to the new session's date.
 
-    The session counts only if its credential is still the current one when this is applied.
+    If the session's credential is no longer the current one, the session is dead from the start.
     """
 
     session: Session
@@ -69,9 +69,9 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Raises the generation of a session to `generation` and its `refreshed_date` to `at`, and never lowers either.
+    """Raises a session's generation to `generation` and its `refreshed_date` to `at`; never lowers either.
 
-    Does not bring back a session that has ended.
+    Does not revive a session that has ended.
     """
 
     session_id: str
@@ -81,14 +81,14 @@ class RefreshSession:
 
 @dataclass(frozen=True, slots=True)
 class EndSessions:
-    """Removes sessions. Ids that are not there are ignored."""
+    """Removes sessions. Ignores unknown ids."""
 
     session_ids: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class RenewHash:
-    """Replaces the hash of the password that `credential_id` names. Has no effect once the password has changed."""
+    """Replaces the hash of the password identified by `credential_id`. Has no effect if the password has changed."""
 
     credential_id: str
     password_hash: str = field(repr=False)
@@ -96,9 +96,9 @@ class RenewHash:
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Makes `session.credential_id` the current credential, with this hash, and `session` the only session.
+    """Replaces the password: `session.credential_id` becomes the current credential, `session` the only session.
 
-    Of several that replace the same previous credential, one is applied; the others raise InvalidCredentials.
+    If several changes replace the same previous credential, one is applied; the others raise InvalidCredentials.
     """
 
     previous_credential_id: str
@@ -108,14 +108,14 @@ class ChangePassword:
 
 @dataclass(frozen=True, slots=True)
 class AssignRole:
-    """Adds a role. Has no effect where the account has it."""
+    """Adds a role. Has no effect if the account has it."""
 
     role: Role
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeRole:
-    """Removes a role. Has no effect where the account lacks it. `force` lets the last moderator go."""
+    """Removes a role. Has no effect if the account lacks it. `force` allows demoting the last moderator."""
 
     role: Role
     force: bool = False
@@ -142,7 +142,7 @@ Change: TypeAlias = (
 
 
 def has_effect(change: Change, account: Account) -> bool:
-    """Says whether the change would change the account. If not, nothing has happened and no event is recorded."""
+    """Returns whether the change would alter the account. If not, no event is recorded."""
     match change:
         case AssignRole(role):
             return role not in account.roles
@@ -157,7 +157,7 @@ def has_effect(change: Change, account: Account) -> bool:
 
 
 def described(event: Event, change: Change, account: Account) -> Event:
-    """Returns the event with what the change does to the account."""
+    """Returns the event with `before` and `after` set for this change to this account."""
     match change:
         case AssignRole(role):
             return replace(event, before=role_names(account.roles), after=role_names(account.roles | {role}))
@@ -172,5 +172,5 @@ def described(event: Event, change: Change, account: Account) -> Event:
 
 
 def role_names(roles: Iterable[Role]) -> str:
-    """Lists roles as events have them, in the order of the ladder."""
+    """Returns the roles as events list them: comma-separated, lowest first."""
     return ",".join(role.value for role in Role if role in set(roles))

@@ -18,11 +18,12 @@ ServiceError
 ├── RoleRequired
 ├── OwnAccount                 a moderator acts on their own role or status
 ├── LastModerator
-├── StoreUnavailable           the database is down or refuses
+├── StoreUnavailable           the database is down or refuses the request
 ├── Overloaded                 more calls than the server can handle
 └── DeadlineExceeded           the caller's time is up
 
-UnusableStore is not one of them: it prevents a start, and no caller ever sees it.
+UnusableStore is not a ServiceError: it is for operators. It stops the service from starting; should a call raise it,
+the caller gets INTERNAL.
 """
 
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from killrvideo_grpc.domain.account import Role
 
 
 class ServiceError(Exception):
-    """A failure that callers are told about."""
+    """Base class of the failures that are reported to the caller."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Violation:
 
 
 class InvalidRequest(ServiceError):
-    """The request breaks shape rules: all that were found, in the order of the fields."""
+    """The request breaks shape rules. `violations` has all of them, in the order of the fields."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(f"{len(violations)} violations")
@@ -53,11 +54,11 @@ class InvalidRequest(ServiceError):
 
 
 class EmailAlreadyRegistered(ServiceError):
-    """An account has claimed this address."""
+    """Another account owns this address."""
 
 
 class InvalidCredentials(ServiceError):
-    """No active account has this address with this password, or the caller's own password was wrong."""
+    """The address and password match no active account, or the caller's own password was wrong."""
 
 
 class NotAuthenticated(ServiceError):
@@ -65,31 +66,31 @@ class NotAuthenticated(ServiceError):
 
 
 class TokenExpired(ServiceError):
-    """The token was good once."""
+    """The access token was valid but has expired."""
 
 
 class TokenInvalid(ServiceError):
-    """The token is not one that this service made for itself."""
+    """The access token was not issued by this service for its own use."""
 
 
 class TokenSubjectInvalid(ServiceError):
-    """The token is genuine and its subject is no user id."""
+    """The access token is genuine, but its subject is not a user id."""
 
 
 class SessionEnded(ServiceError):
-    """The token is genuine; its session has ended, by logout, by a new password, or for its age."""
+    """The access token is genuine, but its session has ended, for example by logout, password change or age."""
 
 
 class RefreshTokenInvalid(ServiceError):
-    """The refresh token is not one that this service issued, or its session has ended."""
+    """The refresh token was not issued by this service, or its session has ended."""
 
 
 class RefreshTokenExpired(ServiceError):
-    """The refresh token was not used for too long, or its session is too old."""
+    """The refresh token went unused for too long, or its session is too old."""
 
 
 class RefreshTokenReused(ServiceError):
-    """The refresh token was replaced by a newer one some time ago. Its session is ended, for it may be stolen."""
+    """The refresh token was replaced by a newer one some time ago. It may be stolen, so its session has been ended."""
 
 
 class UserNotFound(ServiceError):
@@ -105,7 +106,7 @@ class NoRolesAssigned(ServiceError):
 
 
 class RoleRequired(ServiceError):
-    """The caller's account lacks a role: any of `role.sufficient` would do."""
+    """The caller's account has none of the roles in `role.sufficient`."""
 
     def __init__(self, role: Role) -> None:
         super().__init__(role.value)
@@ -113,7 +114,7 @@ class RoleRequired(ServiceError):
 
 
 class OwnAccount(ServiceError):
-    """A moderator acts on the own role of moderator, or on the own status."""
+    """A moderator tried to remove their own moderator role or to change their own status."""
 
     def __init__(self, subject: Literal["role", "status"]) -> None:
         super().__init__(subject)
@@ -125,16 +126,16 @@ class LastModerator(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The store is down or refuses. The store itself logs the cause, as a code and never with values."""
+    """The store is down or refuses the request. The store logs the cause, as a code without values."""
 
 
 class UnusableStore(Exception):
-    """The store can't be used as it is, and waiting won't help. The text is for the operator."""
+    """The store can't be used as it is, and retrying won't help. The message is for the operator."""
 
 
 class Overloaded(ServiceError):
-    """More calls are waiting than the server can handle."""
+    """The server has more work than it can handle."""
 
 
 class DeadlineExceeded(ServiceError):
-    """The time that the caller allowed is over, or the request did not arrive in time."""
+    """The caller's deadline has passed, or the request did not arrive in time."""

@@ -1,4 +1,4 @@
-"""What the service needs from the outside world. `tests/stores` holds the suite that every AccountStore passes."""
+"""The ports: what the service needs from its adapters. Every AccountStore must pass the suite in `tests/stores`."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Part of a list. `next` is where the store goes on, in a form of its own; empty when this is the end.
+    """One page of a list. `next` is the position of the next page, opaque to callers; empty on the last page.
 
-    A page can be shorter than was asked for, even empty, without being the last one.
+    A page can be shorter than requested, or even empty, without being the last one.
     """
 
     items: Sequence[T]
@@ -25,91 +25,91 @@ class Page(Generic[T]):
 
 
 class AccountStore(Protocol):
-    """Keeps accounts. Several processes can share one database; within a process, one object serves one event loop.
+    """Stores accounts. Several processes can share one database; each instance belongs to one event loop.
 
-    Every method can raise StoreUnavailable: the database is down, too slow, or refuses (the store logs the cause). A
-    method can also be cancelled. After either, a write has happened completely or not at all.
+    Every method can raise StoreUnavailable: the database is down, too slow, or refuses the request (the store logs the
+    cause). Methods can also be cancelled. In both cases a write has been applied completely or not at all.
     """
 
     async def register(self, account: Account, password_hash: str, event: Event) -> None:
         """Creates the account and claims the normal form of `account.email` for it. Durable when this returns.
 
-        Raises EmailAlreadyRegistered when another account owns the address. Of concurrent calls with one address,
-        exactly one succeeds.
+        Raises EmailAlreadyRegistered if another account owns the address. Of several concurrent calls with the same
+        address, exactly one succeeds.
         """
 
     async def find_credentials(self, email: str) -> Credentials | None:
-        """Returns the account that owns this address, in any spelling, with its hash; None if nobody owns it."""
+        """Returns the account that owns this address, in any spelling, with its password hash; None if nobody does."""
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
-        """Returns an account with its hash; None if there is no such account, or it was deleted."""
+        """Returns an account with its password hash; None if it doesn't exist or was deleted."""
 
     async def get(self, user_id: UUID) -> Account | None:
-        """Returns an account as it is now; None if there is no such account, or it was deleted."""
+        """Returns the current state of an account; None if it doesn't exist or was deleted."""
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
-        """Returns up to 100 accounts by id, in one request. Missing and deleted ones are left out."""
+        """Reads up to 100 accounts in one request. Leaves out ids whose account doesn't exist or was deleted."""
 
     async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
-        """Applies the change and its event in one atomic step, and returns the account as it is afterwards.
+        """Applies the change and records its event in one atomic step. Returns the account after the change.
 
-        Records no event when the change has no effect.
-
-        `account` was read a moment ago; the change applies to what it has become since. Raises UserNotFound when it
-        has been deleted, LastModerator when the change would leave no active moderator, and InvalidCredentials when a
-        new password is to replace one that is no longer the current one.
+        Records no event if the change has no effect. `account` may be out of date: the change is applied to the stored
+        state. Raises UserNotFound if the account has been deleted, LastModerator if the change would leave no active
+        moderator, and InvalidCredentials if a ChangePassword replaces a password that is no longer current.
         """
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        """Ends all sessions, erases names, e-mail and hashes, frees the address, and makes the id missing for ever.
+        """Deletes an account: ends its sessions, erases names, address and hashes, and frees the address.
 
-        Raises UserNotFound when the account has been deleted already, InvalidCredentials when its password has changed
-        since it was read, and LastModerator unless `force` is set.
+        From then on, its id is treated as unknown. Raises UserNotFound if the account has already been deleted,
+        InvalidCredentials if its password has changed since `account` was read, and LastModerator if this would leave
+        no active moderator and `force` is not set.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
-        """Returns up to `size` accounts that match, in an order of the store's own, from `start` on.
+        """Returns up to `size` matching accounts, in an order of the store's choice, beginning at `start`.
 
-        Following the pages to the end gives every account that was there all the time exactly once.
+        Following the pages to the end returns every account that existed and matched throughout exactly once.
         """
 
     async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
-        """Returns up to `size` events of an account, or of all accounts, newest first, from `start` on.
+        """Returns up to `size` events of one account, or of all if `user_id` is None, newest first, from `start` on.
 
-        The events of an account are complete; among those of all accounts, one may be missing for a moment.
+        One account's events are always complete. In the list of all events, a new one may be missing for a moment.
         """
 
     async def sweep(self) -> int:
-        """Finishes what crashed processes left half done, and returns how many accounts that were.
+        """Finishes work that crashed processes left incomplete. Returns the number of accounts that needed it.
 
-        Also makes sure that nothing is left of accounts that were deleted a short time ago.
+        Also removes data that is still left of recently deleted accounts.
         """
 
     async def ping(self) -> None:
-        """Returns when the store can answer; raises StoreUnavailable when it can't."""
+        """Returns if the store can answer; raises StoreUnavailable if it can't."""
 
     async def close(self) -> None:
-        """Finishes or abandons work in the background and releases connections. Call no other method afterwards."""
+        """Finishes or abandons background work and closes connections. The store can't be used afterwards."""
 
 
 class PasswordHasher(Protocol):
-    """Hashes passwords, slowly on purpose: each check or hash costs the configured work.
+    """Hashes passwords, slowly on purpose: every hash and every check takes the configured work factor.
 
-    Both methods raise Overloaded when too many callers wait. When a waiting caller is cancelled, nothing is hashed.
+    `hash` and `verify` raise Overloaded when too many callers are waiting. A caller that is cancelled while waiting
+    causes no hashing.
     """
 
     async def hash(self, password: str) -> str:
-        """Returns a salted hash of a password that keeps the rules for new ones."""
+        """Returns a salted hash. The password must already satisfy the rules for new passwords."""
 
     async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Checks any text against a hash. None stands for an unknown account: False, at the same cost as a check."""
+        """Checks any text against a hash. None (no such account) gives False, after as much work as a real check."""
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Says whether the hash was made at another cost than the configured one."""
+        """Returns whether the hash was made with a work factor other than the configured one."""
 
 
 class AccessClaims(NamedTuple):
-    """Whom an access token names: an account and one of its sessions."""
+    """The account and session that an access token identifies."""
 
     user_id: UUID
     session_id: str
@@ -119,17 +119,17 @@ class AccessTokens(Protocol):
     """Issues and verifies access tokens."""
 
     def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
-        """Returns a token for a session, and when it expires (UTC, whole seconds): no later than `latest`."""
+        """Returns a token and its expiry (UTC, whole seconds), which is never later than `latest`."""
 
     def verify(self, token: str) -> AccessClaims:
-        """Returns whom the token names. Its other claims, roles included, must not be trusted.
+        """Returns the token's account and session. Its other claims, such as roles, must not be trusted.
 
-        Raises TokenExpired, TokenSubjectInvalid, or TokenInvalid for everything else that can be wrong.
+        Raises TokenExpired, TokenSubjectInvalid, or TokenInvalid for every other defect.
         """
 
 
 class RefreshClaims(NamedTuple):
-    """What a refresh token names: the `generation`-th refresh token of a session."""
+    """What a refresh token identifies: a session, and the token's number in that session, counted from 1."""
 
     user_id: UUID
     session_id: str
@@ -137,20 +137,20 @@ class RefreshClaims(NamedTuple):
 
 
 class RefreshTokens(Protocol):
-    """Issues and verifies refresh tokens. Equal claims give equal tokens, so none has to be stored."""
+    """Issues and verifies refresh tokens. The same claims always give the same token, so no token has to be stored."""
 
     def issue(self, claims: RefreshClaims) -> str:
         """Returns the token."""
 
     def verify(self, token: str) -> RefreshClaims:
-        """Returns what the token names. Raises RefreshTokenInvalid for anything that this service did not issue."""
+        """Returns the token's claims. Raises RefreshTokenInvalid for anything that this service did not issue."""
 
 
 class PageTokens(Protocol):
-    """Turns a store's positions into tokens that callers can hold but not make."""
+    """Signs a store's list positions, so that callers can send them back but not forge them."""
 
     def issue(self, position: str, scope: str) -> str:
-        """Returns the token of a position in the list that `scope` names; empty for an empty position."""
+        """Returns a token for a position in the list identified by `scope`; empty for an empty position."""
 
     def verify(self, token: str, scope: str) -> str:
-        """Returns the position. Raises InvalidRequest for anything that was not issued for this list."""
+        """Returns the position. Raises InvalidRequest for a token that was not issued for this list."""

@@ -1,4 +1,4 @@
-"""Searching accounts by words: each word of a query must begin a word of the e-mail address or of a name."""
+"""Searching accounts: every word of a query must be a prefix of a word in the e-mail address or the names."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -7,57 +7,57 @@ from itertools import takewhile
 
 from killrvideo_grpc.domain.account import Account
 
-TERM_LENGTH = 16  # characters; stores index no more of a word, and `Query.matches` compares the rest
+TERM_LENGTH = 16  # characters of each word that stores index; `Query.matches` compares the whole word
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """The words to search for, folded. None of them: every account matches."""
+    """The folded words to search for. Without any, every account matches."""
 
     words: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> "Query":
-        """Reads what a person typed: words between white space."""
+        """Parses a search text: words separated by white space."""
         words = fold(text).split()
         if not words and text.strip():
-            words = [""]  # nothing but accents, which begin no word
+            words = [""]  # nothing but combining accents: matches no account, rather than every one
         return cls(tuple(sorted(set(words))))
 
     @property
     def terms(self) -> list[str]:
-        """Returns what to look accounts up by, longest first: all that match have a word that begins with each term."""
+        """The index terms to look accounts up by, longest first. Each is a prefix of some word of every match."""
         return sorted({_term(word) for word in self.words}, key=len, reverse=True)
 
     @property
     def is_hopeless(self) -> bool:
-        """Says whether no account can match, because no word begins like one of the query's, such as `@x`."""
+        """Whether no account can match, because a query word doesn't begin with a letter or digit, such as `@x`."""
         return "" in self.terms
 
     def matches(self, account: Account) -> bool:
-        """Says whether each word of the query begins a word of the account."""
+        """Returns whether every query word is a prefix of some word of the account."""
         starts = list(_word_starts(account.email, account.first_name, account.last_name))
         return all(any(start.startswith(word) for start in starts) for word in self.words)
 
 
 def fold(text: str) -> str:
-    """Returns text without differences in case, width and accents: `Ｂｅñ` becomes `ben`."""
+    """Removes differences of case, width and accents: `Ｂｅñ` becomes `ben`."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     return "".join(character for character in decomposed if not unicodedata.combining(character))
 
 
 def terms(*texts: str) -> set[str]:
-    """Returns the words of an account's e-mail address and names, each cut to TERM_LENGTH."""
+    """Returns the words of an account's e-mail address and names, each truncated to TERM_LENGTH."""
     return {_term(start) for start in _word_starts(*texts)}
 
 
 def prefixes(*texts: str) -> set[str]:
-    """Returns all beginnings of the terms, for stores that can only look up whole terms."""
+    """Returns all prefixes of the terms, for stores that can only look up whole values."""
     return {term[:length] for term in terms(*texts) for length in range(1, len(term) + 1)}
 
 
 def _word_starts(*texts: str) -> Iterator[str]:
-    """Lists what follows each beginning of a word: `bob.ray@x.org` gives itself, `ray@x.org`, `x.org` and `org`."""
+    """Yields the rest of the text from each word on: for `bob.ray@x.org` itself, `ray@x.org`, `x.org` and `org`."""
     for part in fold(" ".join(texts)).split():
         for position, character in enumerate(part):
             if character.isalnum() and not (position and part[position - 1].isalnum()):

@@ -1,4 +1,4 @@
-"""Looking other people's accounts up."""
+"""Looking up other people's accounts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +14,14 @@ DEFAULT_PAGE_SIZE = 20
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The accounts that exist, and the ids of those that don't, each in the order in which they were asked for."""
+    """The accounts found and the ids of those that don't exist, both in the order of the request."""
 
     accounts: Sequence[Account]
     missing: Sequence[UUID]
 
 
 class Directory:
-    """The use cases of those who look for somebody else."""
+    """The use cases of looking up and searching for other accounts."""
 
     def __init__(self, store: AccountStore, page_tokens: PageTokens) -> None:
         self._store = store
@@ -35,14 +35,14 @@ class Directory:
         return account
 
     async def get_many(self, user_ids: Sequence[UUID]) -> Found:
-        """Returns up to 100 accounts, each once."""
+        """Looks up to 100 ids up. Repeated ids count once."""
         wanted = dict.fromkeys(user_ids)
         found = await self._store.get_many(wanted.keys())
         accounts = [found[user_id] for user_id in wanted if user_id in found]
         return Found(accounts, [user_id for user_id in wanted if user_id not in found])
 
     async def search(self, text: str, size: int, token: str) -> tuple[Sequence[Account], str]:
-        """Returns a page of the accounts that match, and the token of the next page; empty when this is the last."""
+        """Returns a page of matching accounts, and the token of the next page; empty on the last page."""
         query = Query.parse(text)
         scope = f"search {' '.join(query.words)}"
         start = self._page_tokens.verify(token, scope) if token else ""

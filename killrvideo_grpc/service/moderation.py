@@ -1,4 +1,4 @@
-"""What moderators do with other people's accounts, and the audit trail of it."""
+"""What moderators do with other people's accounts, and the audit trail."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -12,9 +12,9 @@ from killrvideo_grpc.service.directory import DEFAULT_PAGE_SIZE
 
 
 class Moderation:
-    """The use cases of moderators. Those that change an account may be repeated, and return it as it is afterwards.
+    """The use cases of moderators. Those that change an account are idempotent and return the account after the change.
 
-    They raise UserNotFound, and LastModerator where no active moderator would be left.
+    They raise UserNotFound, and LastModerator if no active moderator would be left.
     """
 
     def __init__(self, store: AccountStore, page_tokens: PageTokens) -> None:
@@ -26,21 +26,21 @@ class Moderation:
         return await self._change(caller, user_id, AssignRole(role), Action.ROLE_ASSIGNED, reason, origin)
 
     async def revoke_role(self, caller: Caller, user_id: UUID, role: Role, reason: str, origin: Origin) -> Account:
-        """Removes a role. Raises OwnAccount for the caller's own role of moderator."""
+        """Removes a role. Raises OwnAccount if it is the caller's own moderator role."""
         if role is Role.MODERATOR and user_id == caller.account.user_id:
             raise OwnAccount("role")
         return await self._change(caller, user_id, RevokeRole(role), Action.ROLE_REVOKED, reason, origin)
 
     async def suspend(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
-        """Suspends an account until it is reinstated. Raises OwnAccount."""
+        """Suspends an account until it is reinstated. Raises OwnAccount for the caller."""
         return await self._set_status(caller, user_id, AccountStatus.SUSPENDED, Action.SUSPENDED, reason, origin)
 
     async def reinstate(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
-        """Lifts a suspension. Sessions that have not ended work again. Raises OwnAccount."""
+        """Lifts a suspension. Sessions that have not ended work again. Raises OwnAccount for the caller."""
         return await self._set_status(caller, user_id, AccountStatus.ACTIVE, Action.REINSTATED, reason, origin)
 
     async def events(self, user_id: UUID | None, size: int, token: str) -> tuple[Sequence[Event], str]:
-        """Returns a page of an account's events, or of everybody's, newest first, and the token of the next page."""
+        """Returns a page of one account's events, or of all events, newest first, and the token of the next page."""
         scope = f"events {user_id or ''}"
         start = self._page_tokens.verify(token, scope) if token else ""
         page = await self._store.events(user_id, size or DEFAULT_PAGE_SIZE, start)

@@ -1,4 +1,4 @@
-"""What operators do from the command line, where nobody's token is checked."""
+"""What operators do from the command line, without a token."""
 
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.changes import Action, AssignRole, Change, Event, RevokeRole, has_effect
@@ -8,7 +8,7 @@ from killrvideo_grpc.service.people import find_credentials
 
 
 class Operators:
-    """Finds accounts by address and changes their roles. `operator` is a login name, for the audit trail."""
+    """Finds accounts by address and changes their roles. `operator` is the login name that the audit trail records."""
 
     def __init__(self, store: AccountStore, operator: str) -> None:
         self._store = store
@@ -19,7 +19,7 @@ class Operators:
         return await self._change(email, AssignRole(role), Action.ROLE_ASSIGNED)
 
     async def revoke_role(self, email: str, role: Role, *, force: bool = False) -> Account:
-        """Removes a role from the account with this address. Raises UserNotFound, and LastModerator unless forced."""
+        """Removes a role from the account with this address. Raises UserNotFound, or LastModerator unless forced."""
         return await self._change(email, RevokeRole(role, force), Action.ROLE_REVOKED)
 
     async def _change(self, email: str, change: Change, action: Action) -> Account:

@@ -1,4 +1,4 @@
-"""Finishes, now and then, what crashed processes left half done in the store."""
+"""Regularly finishes work that crashed processes left incomplete in the store."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from killrvideo_grpc.domain.errors import ServiceError, UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
 
-# Between two sweeps. Every process sweeps, so they spread over the interval rather than all start at once.
+# Random pause between two sweeps. Every process sweeps, and this keeps them from all sweeping at once.
 MIN_SECONDS, MAX_SECONDS = 30.0, 90.0
 
 _log = logging.getLogger("killrvideo_grpc.sweeper")
@@ -17,7 +17,7 @@ _log = logging.getLogger("killrvideo_grpc.sweeper")
 class Sweeper:
     """Sweeps the store about once a minute, in the background. The store logs what it does and what fails.
 
-    Tells `on_swept` how many unfinished accounts each sweep found, or None for one that failed.
+    Calls `on_swept` after each sweep, with the number of unfinished accounts it found, or None if it failed.
     """
 
     def __init__(self, store: AccountStore, on_swept: Callable[[int | None], None] = lambda _: None) -> None:
@@ -26,11 +26,11 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts sweeping; the first time is after a pause."""
+        """Starts sweeping. The first sweep comes after a pause."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stops. A sweep under way is abandoned, and another process or the next start finishes it."""
+        """Stops sweeping. A sweep in progress is cancelled; other processes or the next start continue its work."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -42,8 +42,8 @@ class Sweeper:
             try:
                 found = await self._store.sweep()
             except (ServiceError, UnusableStore):
-                pass  # the store has logged it, and the next one may succeed
+                pass  # the store has logged it, and the next sweep may succeed
             except Exception as error:
-                # A bug must not end all further sweeps. Its text may quote what is stored.
+                # A bug must not stop all further sweeps. Log only the type: the message may quote stored data.
                 _log.error("sweep failed: %s", type(error).__qualname__)
             self._on_swept(found)

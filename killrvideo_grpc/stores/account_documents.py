@@ -1,23 +1,23 @@
-"""The account document: how an account, its sessions and its changes look in the collection `accounts`.
+"""The account document: how an account, its sessions and its changes are stored in the collection `accounts`.
 
 _id              account:<user id>
 email            as typed; firstname, lastname
-roles, status    as they were before
-history          what has changed them since: see histories.py
-claim            id of the claim on its e-mail address
-credential       the current password, and
-successors       what has replaced it since: see successions.py
-renewed          id of a password whose hash was renewed, perhaps after it was replaced
+roles, status    their values before the changes in `history`
+history          the changes made to them since then: see histories.py
+claim            `_id` of the claim on the e-mail address
+credential       the password that the chain in `successors` starts from
+successors       the passwords that followed it, or the deletion: see successions.py
+renewed          id of a password that was rehashed; by then it may already have been replaced
 hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
-ended            {session id: [event id, …]}: sessions that are about to be removed
+ended            {session id: [event id, …]}: sessions that have ended and are yet to be removed
 outbox           {event id: event}: events not yet written to their tables
-pending          a mark, while the row, a table of events, or the clearing of this document is still to be done; each
-                 change sets a new one, so that whoever has projected a document removes exactly the mark they read
-version          counts the changes
+pending          a random mark, present while the row or events are still to be written or the document to be cleared.
+                 Each change sets a new mark, so that a process removes only the mark of the state that it has projected
+version          number of changes so far
 created_date, last_login_date
 
-A deleted account keeps its status, dates, and the successor that deleted it; `pending` and `claim` for some minutes.
+A deleted account keeps its status, dates and the successor that deleted it, and for some minutes `pending` and `claim`.
 """
 
 from dataclasses import replace
@@ -47,7 +47,7 @@ def user_id_of(document: Document) -> UUID:
 
 
 def new_document(account: Account, password_hash: str, event: Event) -> Document:
-    """Returns the document of a new account, whose row and event are still to be written."""
+    """Returns the document of a new account, marked as pending because its row and event are still to be written."""
     return {
         "_id": document_id(account.user_id),
         "email": account.email,
@@ -67,28 +67,28 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
 
 
 def new_mark() -> str:
-    """Returns a value for `pending` that no change has used before."""
+    """Returns a unique value for `pending`."""
     return uuid4().hex
 
 
 def is_deleted(document: Document) -> bool:
-    """Says whether the account was deleted. A status written by a change that raced with the deletion is no hint."""
+    """Returns whether the account was deleted. Ignores `status`: a change racing with the deletion may have set it."""
     return successions.read(document).deletion is not None
 
 
 def is_erased(document: Document) -> bool:
-    """Says whether this is a deleted account that was erased before; something may have been written to it since."""
+    """Returns whether a deleted account's data has been erased. Late writes may have added some again since."""
     return "email" not in document
 
 
 def shows_moderator(document: Document | None) -> bool:
-    """Says whether this is the document of an active moderator."""
+    """Returns whether this is the document of an active moderator."""
     account = read_account(document)
     return account is not None and account.is_active_moderator
 
 
 def read_account(document: Document | None) -> Account | None:
-    """Returns the account; None if it was deleted, or there is no document."""
+    """Returns the account; None if it was deleted or there is no document."""
     if document is None:
         return None
     succession = successions.read(document)
@@ -96,8 +96,8 @@ def read_account(document: Document | None) -> Account | None:
         return None
     credential, state = succession.credential, histories.read_state(document)
     entries, ended = document.get("sessions") or {}, document.get("ended") or {}
-    # Only sessions of the current password count. The others were opened with an older one, or are the rest of a
-    # refresh that raced with the end of its session, which names no password at all.
+    # Only sessions of the current password count. Others were opened with an older password, or are fragments without
+    # a password, left by a refresh that raced with the end of its session.
     counting = {key for key, entry in entries.items() if entry.get("credential") == credential}
     return Account(
         user_id=user_id_of(document),
@@ -115,7 +115,7 @@ def read_account(document: Document | None) -> Account | None:
 
 
 def read_credentials(document: Document | None) -> Credentials | None:
-    """Returns the account with the hash of its current password; None where `read_account` returns None."""
+    """Returns the account with the hash of its current password; None if `read_account` returns None."""
     account = read_account(document)
     if document is None or account is None:
         return None
@@ -123,7 +123,7 @@ def read_credentials(document: Document | None) -> Credentials | None:
 
 
 def read_outbox(document: Document) -> list[Event]:
-    """Returns the events that are still to be written to their tables: those of changes that had an effect."""
+    """Returns the events still to be written to their tables. Leaves out those of changes that had no effect."""
     user_id, entries = user_id_of(document), document.get("outbox") or {}
     followed, effects = successions.read(document).events, histories.read_state(document).effects
     ended, deletion, events = histories.ended_by(document), successions.read(document).deletion, list[Event]()
@@ -143,7 +143,7 @@ def read_outbox(document: Document) -> list[Event]:
 
 
 def session_entry(session: Session) -> Document:
-    """Returns a session as documents hold it."""
+    """Returns a session in the form stored in `sessions`."""
     return {
         "credential": session.credential_id,
         "generation": session.generation,
@@ -154,7 +154,7 @@ def session_entry(session: Session) -> Document:
 
 
 def event_entry(event: Event, kind: str, credential_id: str | None = None) -> Document:
-    """Returns an event as the outbox holds it. `kind` says by what it is known whether its change had an effect."""
+    """Returns an event in the form stored in `outbox`. `read_outbox` uses `kind` to see if its change had an effect."""
     return {
         "kind": kind,
         "credential": credential_id,

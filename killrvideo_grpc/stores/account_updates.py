@@ -1,4 +1,4 @@
-"""The updates of an account's document: each change is one, applied atomically, and so is the clearing up after it."""
+"""Updates of the account document. Each change is one atomic update, and so is clearing the document after it."""
 
 from datetime import datetime, timedelta
 from typing import assert_never
@@ -24,16 +24,15 @@ from killrvideo_grpc.stores.data_api import Document, Update
 DELETED = "deleted"
 ERASED: Document = {"status": DELETED, "roles": {}, "hashes": {}, "sessions": {}}
 ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date", "renewed", "history", "ended")
-# A request that was given up, by us or by the Data API, may still be carried out. For so long after a deletion, each
-# sweep erases again what such a request has written.
+# A request that timed out, here or in the Data API, may still be carried out later. For this long after a deletion,
+# sweeps keep erasing what such requests write.
 SETTLING = timedelta(minutes=5)
 
 
 def update_for(change: Change, event: Event | None) -> Update:
-    """Returns the update that applies a change, and its event, in one atomic step.
+    """Returns the update that applies a change and stores its event, in one atomic step.
 
-    It also gives the document a new mark `pending`, except for the most frequent change: refreshing a session leaves
-    nothing to do afterwards.
+    It also sets a new `pending` mark, except for the most frequent change: a session refresh needs no further work.
     """
     event_id = str(event.event_id) if event else None
     update = _update_for(change, event_id)
@@ -46,7 +45,7 @@ def update_for(change: Change, event: Event | None) -> Update:
 
 
 def _kind(change: Change) -> str:
-    """Returns by what it is known whether an event's change had an effect, see `read_outbox`."""
+    """Returns the event's kind, by which `read_outbox` determines whether the change had an effect."""
     match change:
         case AssignRole() | RevokeRole() | SetStatus():
             return "state"
@@ -63,27 +62,30 @@ def _replacement(change: Change) -> str | None:
 
 
 def is_projected(change: Change, event: Event | None) -> bool:
-    """Says whether a change leaves something to do: the row or events to be written, or the document to be cleared."""
+    """Returns whether the change needs work afterwards: writing the row or events, or clearing the document."""
     return event is not None or not isinstance(change, RefreshSession)
 
 
-def came_first(change: Change, document: Document) -> bool:
-    """Says whether a new password was the first to replace the previous one. The document is as the change left it."""
+def was_accepted(change: Change, document: Document) -> bool:
+    """Returns whether a change was accepted: a new password must be the first to replace the previous one.
+
+    `document` is the after image.
+    """
     if not isinstance(change, ChangePassword):
         return True
     return successions.read(document).has_reached(change.session.credential_id)
 
 
 def ends_any(change: EndSessions, document: Document) -> bool:
-    """Says whether one of the sessions was of the current password. A new password had ended the others before."""
+    """Returns whether any of the sessions was live. Those opened with an older password had already ended."""
     credential, sessions = successions.read(document).credential, document.get("sessions") or {}
     return any(sessions.get(session_id, {}).get("credential") == credential for session_id in change.session_ids)
 
 
 def deletion(account: Account, event: Event) -> Update:
-    """Returns the update that deletes an account, unless its password has changed since it was read.
+    """Returns the update that deletes an account, unless its password has changed since `account` was read.
 
-    From then on the account is missing; `clearing` erases what the document still holds.
+    After it the account counts as missing; `clearing` then erases the data that is still in the document.
     """
     entry = event_entry(event, "succession")
     return {
@@ -97,11 +99,11 @@ def deletion(account: Account, event: Event) -> Update:
 
 
 def clearing(document: Document, at: datetime) -> Update:
-    """Returns the update that takes from a document what it no longer needs, once all that derives from it is written.
+    """Returns the update that removes what a document no longer needs, once its row and events have been written.
 
-    That is its outbox, ended sessions, and what belongs to passwords that are not the current one; for a deleted
-    account, everything that must not stay. What was added after the document was read stays. So does the mark
-    `pending`, which may only go if nothing was added: see `with_mark`.
+    This removes the outbox, ended sessions and everything that belongs to passwords other than the current one; for a
+    deleted account, all personal data. It leaves whatever was added after `document` was read. It also leaves the
+    `pending` mark, which may only be removed if nothing was added: see `with_mark`.
     """
     succession = successions.read(document)
     obsolete = {f"outbox.{event_id}" for event_id in document.get("outbox") or ()}
@@ -109,7 +111,7 @@ def clearing(document: Document, at: datetime) -> Update:
     update: Update = {"$max": {"credential": succession.start}} if document.get("successors") else {}
     if succession.deletion:
         obsolete |= set(ERASED_FIELDS)
-        obsolete.remove(f"successors.{succession.credential}")  # which says that the account was deleted
+        obsolete.remove(f"successors.{succession.credential}")  # the record of the deletion itself
         if has_settled(document, at):
             obsolete.add("claim")
         update["$set"] = ERASED
@@ -124,9 +126,9 @@ def clearing(document: Document, at: datetime) -> Update:
 
 
 def with_mark(update: Update, document: Document) -> Update:
-    """Returns a clearing that also removes the mark `pending` and shortens a full history.
+    """Returns a `clearing` update extended to remove the `pending` mark and shorten a full history.
 
-    It may only reach the document as it was read, so it needs the mark as its filter.
+    Must be applied with the mark as its filter, so that it has no effect if the document has changed since it was read.
     """
     whole = update | {"$unset": {**update["$unset"], "pending": ""}}
     fields = {} if is_deleted(document) else histories.shortened(document)
@@ -134,13 +136,13 @@ def with_mark(update: Update, document: Document) -> Update:
 
 
 def has_settled(document: Document, at: datetime) -> bool:
-    """Says whether the document needs no further sweep once it is cleared. A deleted account does for some minutes."""
+    """Returns whether the document needs no more sweeps once cleared. A deleted account needs them for SETTLING."""
     deletion = successions.read(document).deletion
     return deletion is None or at - deletion.at > SETTLING
 
 
 def _replacements(document: Document) -> set[str]:
-    """Returns the passwords that have tried to replace another one, and one whose hash was renewed."""
+    """Returns the passwords that any change tried to set, and the one that was last rehashed."""
     entries = (document.get("outbox") or {}).values()
     renewed = {document["renewed"]} if "renewed" in document else set()
     return renewed.union(entry["credential"] for entry in entries if entry["credential"])
@@ -175,6 +177,6 @@ def _update_for(change: Change, event_id: str | None) -> Update:
 
 
 def _ended(session_ids: frozenset[str], event_id: str | None) -> Update:
-    """Ends sessions. They are removed when the document is cleared: until then it shows what has ended them."""
+    """Marks sessions as ended. Clearing removes them; until then the document records which event ended them."""
     entry = event_id or histories.NO_EVENT
     return {"$push": {f"ended.{session_id}": entry for session_id in session_ids}} if session_ids else {}

@@ -1,4 +1,4 @@
-"""Accounts on Astra DB, or on any Data API: a document each, and one update of it a change (docs/astra.md)."""
+"""Accounts on Astra DB or any Data API. Each account is one document, each change one update (docs/accounts.md)."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
@@ -25,7 +25,7 @@ from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import document_id, new_document, read_account, read_credentials
-from killrvideo_grpc.stores.account_updates import came_first, deletion, ends_any, is_projected, update_for
+from killrvideo_grpc.stores.account_updates import deletion, ends_any, is_projected, update_for, was_accepted
 from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background
@@ -39,7 +39,7 @@ from killrvideo_grpc.stores.projections import Projections
 
 
 class AstraStore:
-    """Implements `AccountStore`. Rows and events are written after the answer, and if we crash, by a sweep."""
+    """Implements `AccountStore`. Rows and events are written after the answer, or by a sweep if the process crashes."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
@@ -60,7 +60,7 @@ class AstraStore:
             try:
                 await self._api.insert_document(document)
             except AlreadyExists:
-                pass  # ours: the answer to a first try was lost
+                pass  # our own document: the answer to the first try was lost
             if not await self._claims.claim(account.email, account.user_id, log):
                 self._background.start("remove account", lambda: self._api.delete_document(document["_id"]))
                 raise EmailAlreadyRegistered
@@ -96,22 +96,22 @@ class AstraStore:
                         await self._try(self._moderators.settle(user_id, counts=True))
                 case RevokeRole(Role.MODERATOR) | SetStatus():
                     force = isinstance(change, RevokeRole) and change.force
-                    async with self._letting_go(account, force=force):
+                    async with self._removed_from_guard(account, force=force):
                         changed, document = await self._change(user_id, change, event)
-                    # Somebody may have promoted the account meanwhile, and counted it before we wrote.
+                    # Another call may have promoted the account, and added it to the guard, just before our write.
                     is_settled = await self._try(self._moderators.settle(user_id, counts=False))
                 case _:
                     changed, document = await self._change(user_id, change, event)
-        # As long as the guard may count one who is no moderator, the account stays pending, for a sweep to find it.
+        # While the guard may still count an account that is no moderator, leave it pending, so that a sweep finds it.
         if is_settled and is_projected(change, event):
-            came_late = event and isinstance(change, EndSessions) and not ends_any(change, document)
-            self._project(document, ineffective=event.event_id if event and came_late else None)
+            had_no_effect = event and isinstance(change, EndSessions) and not ends_any(change, document)
+            self._project(document, ineffective=event.event_id if event and had_no_effect else None)
         return changed
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
         user_id = account.user_id
         async with self._api.within("delete"):
-            async with self._letting_go(account, force=force):
+            async with self._removed_from_guard(account, force=force):
                 document = await self._api.update_document(
                     document_id(user_id), lambda: deletion(account, event), image="after"
                 )
@@ -121,7 +121,7 @@ class AstraStore:
                 if decision is None or decision.event_id != str(event.event_id):
                     self._project(document)
                     raise UserNotFound if decision else InvalidCredentials
-            # The account is gone. A sweep does what fails from here on.
+            # The account is now deleted. A sweep finishes any step below that fails.
             if Role.MODERATOR in read_state(document).roles:
                 await self._try(self._moderators.settle(user_id, counts=False))
             await self._try(self._projections.project(document))
@@ -144,7 +144,7 @@ class AstraStore:
         await self._api.close()
 
     async def _change(self, user_id: UUID, change: Change, event: Event | None) -> tuple[Account, Document]:
-        """Applies a change; returns the account as it is afterwards, and its document."""
+        """Applies a change. Returns the account and its document after the change."""
         document = await self._api.update_document(
             document_id(user_id), lambda: update_for(change, event), image="after"
         )
@@ -152,28 +152,31 @@ class AstraStore:
         if document is None:
             raise UserNotFound
         if changed is None:
-            # It was deleted a moment ago, and has what was just written to it.
+            # It was deleted a moment ago, and our update has just written to it: erase that again.
             ineffective = event.event_id if event else None
             await self._try(self._projections.project(document, ineffective=ineffective))
             raise UserNotFound
-        if not came_first(change, document):
+        if not was_accepted(change, document):
             self._project(document)
             raise InvalidCredentials
         return changed, document
 
     @asynccontextmanager
-    async def _letting_go(self, account: Account, *, force: bool) -> AsyncIterator[None]:
-        """Takes an account out of the guard of the moderators before the change that is made inside."""
-        was_moderator = await self._moderators.let_go(account, force=force)
+    async def _removed_from_guard(self, account: Account, *, force: bool) -> AsyncIterator[None]:
+        """Removes an account from the moderators guard before the body changes the account.
+
+        If the body fails, the account is added again in the background if it is still a moderator.
+        """
+        was_moderator = await self._moderators.remove(account, force=force)
         try:
             yield
         except (ServiceError, asyncio.CancelledError):
-            if was_moderator:  # and may still be one
+            if was_moderator:  # it may still be one
                 self._background.start("count moderator", lambda: self._moderators.settle(account.user_id))
             raise
 
     async def _try(self, step: Awaitable[object]) -> bool:
-        """Takes a step that a sweep can make up for, and returns whether it was done."""
+        """Runs a step that a sweep would otherwise finish. Returns whether it succeeded."""
         try:
             await step
         except StoreUnavailable:

@@ -1,4 +1,4 @@
-"""Lists on Astra DB: accounts that match a search, and events. Ids come from tables, accounts from their documents."""
+"""Search results and event lists on Astra DB. Tables give the ids of accounts; the accounts come from documents."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,29 +14,29 @@ from killrvideo_grpc.stores.account_documents import document_id, is_erased, rea
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Row
 from killrvideo_grpc.stores.projections import DAYS
 
-PAGES = 10  # of 50 rows, at most, for a page of search results; what doesn't match is passed over
-SEEN_DIGITS = 16  # of a user id, enough to recognise it within one page of rows
+PAGES = 10  # of 50 rows, read at most for one page of search results, since many rows may not match
+SEEN_DIGITS = 16  # of a user id; enough to be unique within one page of rows
 
-State = str | None  # where the Data API goes on in a table; None is the beginning
+State = str | None  # the Data API's page state; None is the beginning of the table
 
 
 class AstraLists:
-    """Reads lists page by page. A position holds the Data API's page state, and how much of that page was given."""
+    """Reads lists page by page. A position holds the Data API's page state and what was already given of that page."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
 
     async def search(self, query: Query, size: int, start: str) -> Page[Account]:
-        """Returns a page of the accounts that match."""
+        """Returns a page of the matching accounts."""
         if query.is_hopeless:
             return Page([])
-        # A filter takes one condition, so the longest term selects, and the accounts themselves decide.
+        # A filter takes one condition, so select by the longest term only, then check each account.
         condition = {"search_terms": {"$in": query.terms[:1]}} if query.terms else {}
         found: list[Account] = []
         state, seen = json.loads(start) if start else (None, [])
         for _ in range(PAGES):
             rows, following = await self._api.row_page(USERS, condition, state, columns=("userid",))
-            # Rows may have come and gone in this page since it was read before. What was given is not given again.
+            # Rows may have been added or removed since this page was last read, so skip by id rather than by position.
             left = [row["userid"] for row in rows if row["userid"].hex[:SEEN_DIGITS] not in seen]
             accounts = await self._read(left)
             for position, user_id in enumerate(left):
@@ -57,7 +57,7 @@ class AstraLists:
         """Returns a page of events, newest first."""
         *place, last = json.loads(start) if start else (None, None, None, None)
         rows = self._events_of(user_id, *place[-1:]) if user_id else self._events_by_day(*place)
-        # Those that are still in the account's document come where they belong.
+        # Events that are still in the outbox are merged into the order of the table.
         pending = await self._pending(user_id) if user_id else []
         events = {event.event_id: (event, place) for event in pending if last is None or _order(event) > _key(last)}
         count = 0
@@ -99,7 +99,7 @@ class AstraLists:
                     yield _event(event), [days_at, day, at]
 
     async def _rows(self, table: str, condition: Row, state: State) -> AsyncIterator[tuple[Row, State]]:
-        """Reads rows, each with the state that its page begins at."""
+        """Yields rows, each with the page state of its page."""
         while True:
             rows, following = await self._api.row_page(table, condition, state)
             for row in rows:
@@ -110,7 +110,7 @@ class AstraLists:
 
 
 def _order(event: Event) -> tuple[int, int]:
-    # As the tables have them: newest first, then by id.
+    # The clustering order of the tables: newest first, then by id.
     return -_millis(event.at), event.event_id.int
 
 

@@ -1,4 +1,4 @@
-"""Finishes what crashed processes left half done. Safe to repeat, and to run in several processes at once."""
+"""Finishes work that crashed processes left incomplete. Safe to repeat, and to run in several processes at once."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,7 +14,7 @@ from killrvideo_grpc.stores.email_claims import CLAIM_PREFIX, EmailClaims, owner
 from killrvideo_grpc.stores.moderators import Moderators
 from killrvideo_grpc.stores.projections import Projections, is_projected_in
 
-# A registration takes seconds. What is younger than this may be one under way.
+# A registration takes seconds, so an unclaimed account older than this was left by a crash.
 ORPHAN_AGE = timedelta(hours=1)
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
@@ -22,11 +22,11 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
 @dataclass(slots=True)
 class Repaired:
-    """How many accounts were repaired, and how.
+    """What was repaired, as counts.
 
-    `orphans` were deleted: accounts that never came to own their address. `finished` lacked events or a current row.
-    `moderators` were not counted as such, or were and should not have been. `claims` are addresses that were freed,
-    since the account that owned them does not exist.
+    `orphans`: accounts that never owned their address, now deleted. `claims`: addresses freed because the account that
+    owned them doesn't exist. `finished`: accounts whose events or row were missing or out of date. `moderators`:
+    accounts added to or removed from the moderators guard.
     """
 
     orphans: int = 0
@@ -36,7 +36,7 @@ class Repaired:
 
 
 class Repairs:
-    """Looks for accounts that were left half done: those marked `pending`, or in a repair, all."""
+    """Finds incomplete accounts and finishes them. A sweep reads those marked `pending`; a repair reads all."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
@@ -45,9 +45,9 @@ class Repairs:
         self._projections = Projections(api, self._claims)
 
     async def sweep(self, at: datetime | None = None) -> int:
-        """Finishes the accounts that are marked `pending`, and returns how many those were.
+        """Finishes the accounts marked `pending`. Returns their number.
 
-        Accounts that were deleted in the last minutes are erased once more, and don't count.
+        Accounts deleted within the last minutes are erased again, and not included in the number. `at` defaults to now.
         """
         repaired = Repaired()
         async for page in self._api.document_pages({"pending": {"$exists": True}}):
@@ -57,7 +57,7 @@ class Repairs:
         return repaired.finished
 
     async def repair(self, at: datetime | None = None) -> Repaired:
-        """Reads every account and repairs it; `at` is the present unless given.
+        """Reads every account and claim, and repairs what is inconsistent. `at` defaults to now.
 
         Raises StoreUnavailable.
         """
@@ -72,8 +72,8 @@ class Repairs:
         return repaired
 
     async def _rewrite_rows(self, page: list[Document], repaired: Repaired) -> None:
-        # Whoever writes an older state of an account over a newer one notices and writes the newer one, but may crash
-        # in between. Sweeps don't look for that, because it takes a comparison of every row with its account.
+        # A process that overwrites a row with an older state notices and corrects it, but may crash before it does.
+        # Sweeps don't look for such rows, because that takes comparing every row with its account.
         documents = {user_id_of(document): document for document in page if not document.get("pending")}
         if not documents:
             return
@@ -85,8 +85,8 @@ class Repairs:
                 repaired.finished += 1
 
     async def _count_moderators(self, page: list[Document], repaired: Repaired) -> None:
-        # Not a sweep's work: while a moderator is being demoted, the guard does not count them for a moment. To count
-        # them again then could let the last other moderator go.
+        # Too risky for regular sweeps: a moderator who is being demoted is removed from the guard first. Adding them
+        # back at that moment could allow the last other moderator to be demoted as well.
         missing = {str(user_id_of(document)) for document in page if shows_moderator(document)}
         missing -= await self._moderators.counted() if missing else set()
         for user_id in missing:
@@ -94,8 +94,8 @@ class Repairs:
             repaired.moderators += 1
 
     async def _free_claims(self, page: list[Document], repaired: Repaired) -> None:
-        # An account is written before its claim, so one that is missing was removed, and will not come back. One that
-        # was deleted released its address, and may own it again if a request that claimed it was carried out late.
+        # An account is written before its claim, so if the owner is missing, it was removed for good. A deleted account
+        # released its address, but owns it again if a claim of its own that had timed out was carried out later.
         owners = {owner: claim["_id"] for claim in page if (owner := owner_of(claim["log"]))}
         found = await self._api.find_documents([PREFIX + owner for owner in owners]) if owners else {}
         for owner, claim in owners.items():
@@ -109,10 +109,10 @@ class Repairs:
         for document in page:
             try:
                 await self._finish_one(document, counted, repaired, at)
-            # An account that can't be finished must not keep the others from it.
+            # One account that can't be finished must not stop the others from being finished.
             except RequestRefused as error:
                 _log.error("left unfinished", document=document["_id"], cause=error.code)
-            except (AttributeError, LookupError, TypeError, ValueError) as error:  # it has not the form that we write
+            except (AttributeError, LookupError, TypeError, ValueError) as error:  # not in our format
                 _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
 
     async def _finish_one(self, document: Document, counted: set[str], repaired: Repaired, at: datetime) -> None:
@@ -130,8 +130,8 @@ class Repairs:
             repaired.finished += not is_erased(document)
 
     async def _is_registered(self, document: Document) -> bool:
-        # A new account that has not claimed its address is under way, or was left by a crash. Neither gets a row.
-        # Any other account was found by its address, or logged in to, so it owned one.
+        # A new account that doesn't own its address is still being registered or was left by a crash; neither gets a
+        # row. An account that was ever changed or finished must have owned its address before.
         if document["version"] > 1 or is_deleted(document) or not document.get("pending"):
             return True
         return await self._claims.find_owner(document["email"]) == user_id_of(document)

@@ -1,4 +1,4 @@
-"""What the keyspace must hold, and how it is created. Nothing is ever dropped or rewritten."""
+"""The schema that the keyspace must have, and its creation. Nothing is ever dropped or rewritten."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ Column = dict[str, Any]
 # A real Data API takes 12 s to create a collection with an index.
 CREATE_SECONDS = 120.0
 
-# Documents are found by `_id`, and those that have work left by `pending`. Each more index would cost each write.
+# Documents are found by `_id`, unfinished ones by `pending`. Every further index would slow down every write.
 INDEXING = {"allow": ["pending"]}
 # KillrVideo's own columns, and search_terms, which this service adds for its search.
 USER_COLUMNS: dict[str, Column] = {
@@ -39,7 +39,7 @@ NEWEST_FIRST = {"at": -1, "event_id": 1}
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A table that the keyspace must hold. It may have more columns."""
+    """A table that the keyspace must have. It may have additional columns."""
 
     name: str
     columns: dict[str, Column]
@@ -48,7 +48,7 @@ class Table:
 
     @property
     def definition(self) -> dict[str, Any]:
-        """Returns it as `create_table` takes it."""
+        """The definition that `create_table` takes."""
         return {"columns": self.columns, "primaryKey": {"partitionBy": self.partition, "partitionSort": self.order}}
 
 
@@ -61,16 +61,16 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Something that the keyspace lacks, and how to create it; None where it exists and is not what it must be."""
+    """A deviation from the schema. `create` adds what is missing; None if it exists but is wrong."""
 
     text: str
     create: Callable[[], Awaitable[object]] | None
 
 
 async def check(api: DataApi) -> list[Difference]:
-    """Compares the keyspace with what it must hold. No differences: the service can run on it.
+    """Compares the keyspace with the schema. The service can run on it if there are no differences.
 
-    Raises StoreUnavailable when there is no answer, and UnusableStore when there is no such keyspace or no way in.
+    Raises StoreUnavailable if there is no answer, and UnusableStore if the keyspace doesn't exist or access is denied.
     """
     with _clear_refusals("show its schema", api.database.keyspace):
         return [
@@ -80,16 +80,17 @@ async def check(api: DataApi) -> list[Difference]:
 
 
 async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
-    """Creates what is missing, and the keyspace too if asked; tells each thing once it is done. Safe to repeat.
+    """Creates what is missing, and first the keyspace if `keyspace` is set. Safe to repeat.
 
-    Raises what `check` does, and UnusableStore when something exists and is not what it must be.
+    Yields a line of text for each step, once it is done. Raises the errors of `check`, and UnusableStore if something
+    exists but differs from the schema.
     """
     if keyspace:
         with _clear_refusals("create a keyspace", api.database.keyspace):
             await api.create_keyspace(CREATE_SECONDS)
         yield f"keyspace {api.database.keyspace} exists"
     created: set[str] = set()
-    # Looked at anew after each step, because what a table lacks shows only once there is a table.
+    # Checked again after each step, because missing indexes show only once their table exists.
     while found := await check(api):
         difference = next((lack for lack in found if lack.create and lack.text not in created), found[0])
         if difference.create is None or difference.text in created:
@@ -173,7 +174,7 @@ def _addition(api: DataApi, table: Table, columns: dict[str, Column]) -> Callabl
 
 
 def _type(column: Column) -> str:
-    # The type of a set's members is told as "text" or as {"type": "text"}.
+    # The Data API describes the type of a set's members as "text" or as {"type": "text"}.
     members = column.get("valueType")
     members = members["type"] if isinstance(members, dict) else members
     return f"{column['type']}<{members}>" if members else str(column["type"])

@@ -1,11 +1,11 @@
-"""Work that a caller need not wait for, on the same event loop."""
+"""Background work on the event loop, for which no caller waits."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 import structlog
 
-AT_ONCE = 8  # so that it leaves most of the store to those who wait for an answer
+AT_ONCE = 8  # few, so that background work doesn't slow down calls that are waiting for an answer
 MAX_WAITING = 1000
 CLOSE_SECONDS = 1.0
 
@@ -13,28 +13,28 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
 
 class Background:
-    """Runs a bounded number of jobs at once. What is lost here, the sweep makes up for, so nothing is ever raised."""
+    """Runs a bounded number of jobs at once. Never raises: a sweep finishes jobs that fail or are dropped."""
 
     def __init__(self) -> None:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
 
     def start(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
-        """Runs the job soon; leaves it to the sweep when too many wait already."""
+        """Schedules the job, or leaves it to the sweep if too many jobs are already waiting."""
         if len(self._tasks) >= MAX_WAITING:
-            _log.warning("left to the sweep", job=name, cause="too many wait")
+            _log.warning("left to the sweep", job=name, cause="too many jobs are waiting")
             return
         task = asyncio.create_task(self._run(name, job))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def finish(self) -> None:
-        """Returns when no job is left."""
+        """Waits until no job is left."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     async def close(self) -> None:
-        """Gives the jobs CLOSE_SECONDS to finish, and abandons the rest."""
+        """Waits up to CLOSE_SECONDS for the jobs to finish, then cancels the rest."""
         if not self._tasks:
             return
         _, abandoned = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)

@@ -1,6 +1,6 @@
-"""Requests to the Data API, each bounded in time.
+"""Requests to the Data API, each with a time limit.
 
-What is read comes back as Python's own types: UUID, set, aware datetime, str.
+Values are read as standard Python types: UUID, set, timezone-aware datetime, str.
 """
 
 import asyncio
@@ -30,17 +30,17 @@ USERS = "users"
 ACCOUNT_EVENTS = "account_events"
 EVENTS_BY_DAY = "events_by_day"
 
-# At once. Before each request, httpcore looks at every connection it has, which costs 40 µs apiece.
+# Concurrent requests. httpcore scans all its connections before each request, at 40 µs per connection.
 MAX_REQUESTS = 16
 CONFLICT_PAUSE_SECONDS = 0.03
-# A hash leaves the database only where a password is checked.
+# Hashes are read only to check a password.
 _WITHOUT_HASHES = {"hashes": False}
-_ID_AND_VERSION = {"_id": True, "version": True}  # `_id` alone would answer the whole document
+_ID_AND_VERSION = {"_id": True, "version": True}  # `_id` alone would return the whole document
 
 
 @dataclass(frozen=True)
 class Connection:
-    """Where a Data API is and how to get in: a token, or a user and a password."""
+    """The address of a Data API and its credentials: a token, or a user name and password."""
 
     endpoint: str
     keyspace: str
@@ -48,16 +48,17 @@ class Connection:
     token: str | None = field(default=None, repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    max_wait: float = 5.0  # seconds that a call may take, whatever time its RPC has
+    max_wait: float = 5.0  # seconds that a request may take, however distant the deadline of its RPC is
 
     def open(self) -> AsyncDatabase:
-        """Returns astrapy's database. Nothing is sent yet."""
+        """Returns astrapy's database object. Sends nothing."""
         provider: TokenProvider = UsernamePasswordTokenProvider(self.username or "", self.password or "")
         if self.token is not None:
             provider = StaticTokenProvider(self.token)
         options = APIOptions(
             serdes_options=SerdesOptions(custom_datatypes_in_reading=False, datetime_tzinfo=UTC),
-            # astrapy bounds each read of a socket, so a server that sends byte by byte outlasts it: we bound the whole.
+            # astrapy's limits apply to each socket read, so a server that trickles bytes evades them. `within` limits
+            # the whole request instead.
             timeout_options=TimeoutOptions(
                 request_timeout_ms=0,
                 general_method_timeout_ms=0,
@@ -74,9 +75,9 @@ class Connection:
 class DataApi:
     """The requests that the store makes, over one HTTP client.
 
-    Each ends within `max_wait` seconds and can raise StoreUnavailable, and RequestRefused for what is a bug. Those that
-    may be repeated are sent a second time if the first fails and there is time; conflicts, in which nothing was done,
-    as often as there is time.
+    Each ends within `max_wait` seconds and can raise StoreUnavailable, or RequestRefused, which means a bug. If time is
+    left, a request that fails is sent a second time if that is safe, and one that ends in a conflict, which means that
+    nothing was written, is repeated until it succeeds.
     """
 
     def __init__(self, connection: Connection, observer: Observer = UNOBSERVED) -> None:
@@ -84,29 +85,29 @@ class DataApi:
         self.database = connection.open()
         self.max_wait = connection.max_wait
         self._is_away = False
-        # httpx gets no limit, because a cancelled request can keep its place in httpx's count for ever.
+        # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
         self._places = asyncio.Semaphore(MAX_REQUESTS)
-        self._ping_place = asyncio.Semaphore(1)  # its own: a store that has much to do is not a store that is down
+        self._ping_place = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
         self._http = HttpPool(observer.headers)
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
         for holder in (self.database, self._accounts, *self.tables.values()):
             self._share_client(holder)
-        # For each schema command too, astrapy makes a client, and closes none. This lets it take the database's: ours.
+        # astrapy also makes a client for each schema command and never closes it. Make it use the database's instead.
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
     async def find_document(
         self, key: str, *, with_hashes: bool = False, seconds: float | None = None
     ) -> Document | None:
-        """Reads the document with this `_id`, in `seconds` or `max_wait`."""
+        """Reads the document with this `_id` within `seconds`, by default `max_wait`. Returns None if there is none."""
         projection = None if with_hashes else _WITHOUT_HASHES
         return await self._call(
             "find document", lambda: self._accounts.find_one({"_id": key}, projection=projection), seconds=seconds
         )
 
     async def find_documents(self, keys: Collection[str], seconds: float | None = None) -> dict[str, Document]:
-        """Reads up to 100 documents by `_id`, without hashes, in `seconds`. Leaves out those that are missing."""
-        if len(keys) == 1:  # the common case where there is no load, and cheaper
+        """Reads up to 100 documents by `_id`, without hashes. Returns those that exist, by `_id`."""
+        if len(keys) == 1:  # cheaper, and the usual case under low load
             (key,) = keys
             document = await self.find_document(key, seconds=seconds)
             return {key: document} if document else {}
@@ -119,7 +120,7 @@ class DataApi:
         return {document["_id"]: document for document in documents}
 
     async def document_pages(self, condition: Mapping[str, Any]) -> AsyncIterator[list[Document]]:
-        """Reads all documents that meet the condition, without hashes, up to 50 at once."""
+        """Yields all documents that match the condition, without hashes, in pages of up to 50."""
         cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASHES)
         while True:
             page = await self._call("find page", cursor.fetch_next_page, tries=1)
@@ -128,7 +129,7 @@ class DataApi:
                 return
 
     async def insert_document(self, document: Document) -> None:
-        """Inserts a document. Raises AlreadyExists, also when a lost answer to a first try was a yes."""
+        """Inserts a document. Raises AlreadyExists, even if it was our own first try, whose answer was lost."""
         await self._call("insert document", lambda: self._accounts.insert_one(document))
 
     async def update_document(
@@ -139,11 +140,11 @@ class DataApi:
         image: Literal["before", "after"],
         upsert: bool = False,
     ) -> Document | None:
-        """Updates a document, in one atomic step, and returns it as it was `before` or is `after`, without hashes.
+        """Updates a document in one atomic step. Returns its `before` or `after` image, without hashes.
 
-        Returns None when there is no such document, or was none before an upsert. After a lost answer the update is
-        applied a second time: the caller takes care that this does no harm. An update that must not be sent twice as
-        it is, comes as a function that makes it.
+        Returns None if the document doesn't exist; with `upsert`, if it didn't exist and `image` is `before`. After a
+        lost answer the update may be applied twice, so it must tolerate that. If each try needs a fresh update, pass a
+        function that makes it.
         """
         return await self._call(
             "update document",
@@ -157,10 +158,10 @@ class DataApi:
         )
 
     async def update_marked(self, mark: str, update: Update) -> bool:
-        """Updates the document whose `pending` is this mark, in one atomic step; returns False when none has it.
+        """Updates the document whose `pending` is this mark, in one atomic step. Returns whether there was one.
 
-        This is how an update says "if nothing has changed since", as a filter takes one condition only. After a lost
-        answer it may return False though the update was applied.
+        A filter takes only one condition, so this is how to update a document only if it hasn't changed since it was
+        read. After a lost answer this may return False although the update was applied.
         """
         found = await self._call(
             "update marked document",
@@ -169,21 +170,21 @@ class DataApi:
         return found is not None
 
     async def delete_document(self, key: str) -> None:
-        """Deletes a document, if it exists."""
+        """Deletes a document if it exists."""
         await self._call("delete document", lambda: self._accounts.delete_one({"_id": key}))
 
     async def insert_row(self, table: str, row: Row) -> None:
-        """Writes the columns of the row, whether it exists or not; keeps its other columns."""
+        """Writes these columns of a row, creating it if necessary. Leaves its other columns as they are."""
         await self._call("insert row", lambda: self.tables[table].insert_one(row))
 
     async def delete_row(self, table: str, key: Row) -> None:
-        """Deletes a row, if it exists."""
+        """Deletes a row if it exists."""
         await self._call("delete row", lambda: self.tables[table].delete_one(key))
 
     async def row_page(
         self, table: str, condition: Row, state: str | None = None, *, columns: Collection[str] | None = None
     ) -> tuple[list[Row], str | None]:
-        """Reads up to 50 rows that meet the condition, from the page state on, and the state of the next page."""
+        """Returns up to 50 matching rows from `state` on, and the state of the next page; None on the last one."""
         projection = dict.fromkeys(columns, True) if columns else None
         options: dict[str, Any] = {"initial_page_state": state} if state else {}
         page = await self._call(
@@ -193,14 +194,14 @@ class DataApi:
         return page.results, page.next_page_state
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-        """Sends a request of the caller's, once. It may take `seconds`, or `max_wait`."""
+        """Sends the given request once. It may take `seconds`, by default `max_wait`."""
         async with self.within(name, seconds):
             return await self._send(name, request)
 
     async def ping(self) -> None:
-        """Asks for a document that does not exist. After a failed ping, other calls fail at once until one succeeds.
+        """Reads a document that doesn't exist. After a failed ping, other requests fail at once until a ping succeeds.
 
-        Raises StoreUnavailable only.
+        Raises only StoreUnavailable.
         """
         try:
             async with self.within("ping"):
@@ -212,7 +213,7 @@ class DataApi:
 
     @asynccontextmanager
     async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:
-        """Gives all requests made inside `seconds` together, or `max_wait`. Raises StoreUnavailable when it is over."""
+        """Limits the whole body to `seconds`, by default `max_wait`. Raises StoreUnavailable if it takes longer."""
         try:
             async with asyncio.timeout(self.max_wait if seconds is None else seconds):
                 yield
@@ -221,12 +222,12 @@ class DataApi:
             raise_time_out(name)
 
     def fail_if_away(self) -> None:
-        """Raises StoreUnavailable when the last ping failed: to wait out each call would serve nobody."""
+        """Raises StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
         if self._is_away:
             raise StoreUnavailable("away")
 
     async def create_keyspace(self, seconds: float) -> None:
-        """Creates the keyspace, if it does not exist."""
+        """Creates the keyspace if it doesn't exist."""
         admin = self.database.get_database_admin()
         self._share_client(admin)
         keyspace = self.database.keyspace or ""
@@ -237,7 +238,7 @@ class DataApi:
         await self._http.close()
 
     def _share_client(self, holder: Any) -> None:
-        # astrapy makes an HTTP client for each object, and can't be given one.
+        # astrapy makes an HTTP client for each object and takes none as an argument.
         commander = getattr(holder, "_api_commander", None)
         if commander is not None:
             commander.async_client = self._http.client

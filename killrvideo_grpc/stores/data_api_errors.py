@@ -1,4 +1,4 @@
-"""The errors of ours that requests to the Data API end in. Only this module and data_api.py know astrapy."""
+"""Maps the failures of Data API requests to our own errors. Only this module and data_api.py import astrapy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,26 +18,26 @@ class AlreadyExists(Exception):
 
 
 class RequestRefused(UnusableStore):
-    """The Data API calls a request of ours wrong: a bug here, or a schema that was changed. Carries its `code`."""
+    """The Data API rejected a request as invalid, with this `code`: a bug in this service, or a changed schema."""
 
     def __init__(self, code: str | None) -> None:
-        super().__init__(f"the Data API refuses a request ({code}); see what differs: killrvideo-grpc schema check")
+        super().__init__(f"the Data API rejected a request ({code}); see what differs: killrvideo-grpc schema check")
         self.code = code
 
 
 class CredentialsRefused(StoreUnavailable):
-    """The Data API does not accept this token, or this user and password."""
+    """The Data API rejected the token, or the user name and password."""
 
 
 class Conflict(StoreUnavailable):
-    """Others changed the document at the same moment, and nothing was done."""
+    """Other requests changed the document at the same moment. Nothing was written."""
 
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Turns whatever a request ends in into errors of ours, and logs its code: astrapy's own texts quote values.
+    """Turns any exception of a request, except cancellation, into one of our errors, and logs its code.
 
-    A cancellation passes.
+    It doesn't log astrapy's messages, because they quote values.
     """
     try:
         yield
@@ -52,14 +52,14 @@ def translated(name: str) -> Iterator[None]:
     except DataAPITimeoutException:
         raise_time_out(name)
     except Exception as error:
-        # No connection, an answer that was cut short, or one that makes no sense to astrapy.
+        # No connection, or an answer that was cut short or that astrapy can't parse.
         cause = type(error).__name__
         _log.error("store failed", store="astra", request=name, cause=cause)
         raise StoreUnavailable(cause) from None
 
 
 def raise_time_out(name: str) -> NoReturn:
-    """Logs that a request, or several made for one purpose, took too long, and raises StoreUnavailable."""
+    """Logs that a request, or a group of requests, took too long, and raises StoreUnavailable."""
     _log.error("store failed", store="astra", request=name, cause="time-out")
     raise StoreUnavailable("time-out") from None
 

@@ -5,8 +5,8 @@ Each address that was ever claimed has a document in `accounts`:
     _id    email:<SHA-256 of the address in its normal form, in hexadecimal>
     log    claim:<user id>, release:<user id>, … in the order in which they were made
 
-The log is only ever appended to, and read from its beginning: whoever claims a free address first, owns it. The
-document outlives the accounts that owned the address, so it must not show the address itself.
+The log is append-only and is read from the beginning: the first account to claim a free address owns it. The document
+outlives the accounts that owned the address, so it must not reveal the address.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ def claim_id(email: str) -> str:
 def owner_of(log: Iterable[str]) -> str | None:
     """Returns the user id of the address's owner; None if it is free.
 
-    That is the first claim after the last effective release; a release is effective only while its account owns the
-    address.
+    The owner made the first claim after the last effective release. A release is effective only if its account owned
+    the address.
     """
     owner = None
     for entry in log:
@@ -53,20 +53,20 @@ class EmailClaims:
         return found["log"] if found else None
 
     async def find_owner(self, email: str) -> UUID | None:
-        """Returns who owns the address; None if nobody does."""
+        """Returns the user id of the address's owner; None if it is free."""
         owner = owner_of(await self.find_log(email) or [])
         return UUID(owner) if owner else None
 
     async def claim(self, email: str, user_id: UUID, log: list[str] | None) -> bool:
-        """Claims an address that was free when its `log` was read, and returns whether the account owns it now.
+        """Claims an address that was free when `log` was read. Returns whether the account owns it now.
 
-        Both writes may be repeated after a lost answer: what counts is the log that results.
+        Repeating either write after a lost answer does no harm: the resulting log decides.
         """
         key, entry = claim_id(email), f"claim:{user_id}"
         if log is None:
             try:
                 await self._api.insert_document({"_id": key, "log": [entry]})
-            except AlreadyExists:  # by another account; or by us, in a try whose answer was lost
+            except AlreadyExists:  # claimed by another account, or by our first try if its answer was lost
                 log = await self.find_log(email) or []
             else:
                 return True
@@ -76,7 +76,7 @@ class EmailClaims:
         return owner_of(log) == str(user_id)
 
     async def release(self, key: str, user_id: UUID) -> None:
-        """Frees the address whose claim has this `_id`, if the account owns it. May be repeated."""
+        """Frees the address whose claim has this `_id`, if the account owns it. Safe to repeat."""
         found = await self._api.find_document(key)
         if found and owner_of(found["log"]) == str(user_id):
             await self._api.update_document(key, {"$push": {"log": f"release:{user_id}"}}, image="after")

@@ -1,13 +1,14 @@
-"""Which changes of a document had an effect: of equal changes that are made at once, one has, and only it is recorded.
+"""Which changes of a document had an effect. Of several identical changes made at once, only the first does.
 
-roles     {role: true}, and
-status    as they were before `history`
-history   what has changed them since, in order: `<event id> +creator`, `<event id> -viewer`, `<event id> suspended`,
-          `<event id> deleted`
-sessions  {session id: …}, and
-ended     {session id: [event id or `-`, …]}: what ended a session; the first one did
+roles     {role: true}, the roles before the changes in `history`
+status    the status before the changes in `history`
+history   later changes of roles and status, in order: `<event id> +creator`, `<event id> -viewer`,
+          `<event id> suspended`, `<event id> deleted`
+sessions  {session id: …}
+ended     {session id: [event id or `-`, …]}: events that tried to end the session; the first one did
 
-An update can't tell whether it changes anything, but it can append to a list, and whoever reads the list sees it.
+An update can't tell whether it changes anything. So each change is appended to a list, and reading the list in order
+shows which changes had an effect.
 """
 
 from dataclasses import dataclass
@@ -20,14 +21,14 @@ from killrvideo_grpc.stores import successions
 Document = dict[str, Any]
 NO_EVENT = "-"
 DELETED = "deleted"
-# Every call reads the whole document. A history longer than FULL is therefore cut to its last KEPT entries, which are
-# enough to recognise a request that is repeated after a lost answer.
+# Every call reads the whole document, so a history longer than FULL is cut to its last KEPT entries. Those are enough
+# to recognise a request that was repeated after a lost answer.
 FULL, KEPT = 200, 100
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """The roles and the status of an account, and what was before and after each event that changed them."""
+    """An account's roles and status. `effects` has the values before and after each effective event, by event id."""
 
     roles: frozenset[Role]
     status: AccountStatus
@@ -35,7 +36,7 @@ class State:
 
 
 def entry(event_id: str | None, change: AssignRole | RevokeRole | SetStatus) -> str:
-    """Returns what a change appends to the history."""
+    """Returns the history entry of a change."""
     match change:
         case AssignRole(role):
             what = f"+{role.value}"
@@ -47,7 +48,7 @@ def entry(event_id: str | None, change: AssignRole | RevokeRole | SetStatus) -> 
 
 
 def read_state(document: Document) -> State:
-    """Follows the history."""
+    """Applies the history to the stored roles and status."""
     roles, status = read_roles(document.get("roles") or ()), read_status(document.get("status"))
     deletion = successions.read(document).deletion
     effects: dict[str, tuple[str, str]] = {}
@@ -57,10 +58,10 @@ def read_state(document: Document) -> State:
         if deletion and event_id == deletion.event_id:
             break  # nothing changes a deleted account
         if event_id in seen:
-            continue  # the answer was lost, and the request repeated
+            continue  # the same request, repeated after its answer was lost
         seen |= {event_id} - {NO_EVENT}
         if what == DELETED:
-            continue  # a deletion that was refused
+            continue  # a deletion that had no effect
         if what[0] in "+-":
             role = read_roles([what[1:]])
             following = roles | role if what[0] == "+" else roles - role
@@ -74,26 +75,26 @@ def read_state(document: Document) -> State:
 
 
 def shortened(document: Document) -> Document:
-    """Returns the fields to set so that `roles` and `status` take in all but the last entries of a full history.
+    """Returns the fields that fold all but the last KEPT entries of a full history into `roles` and `status`.
 
-    Empty if it is not full. Whatever the older entries say must have been written to the tables of events.
+    Empty if the history is not full. The events of the folded entries must already be in the event tables.
     """
     history = document.get("history") or []
     if len(history) <= FULL:
         return {}
     state = read_state(document | {"history": history[:-KEPT]})
-    unknown = set(document["roles"]) - {role.value for role in Role}  # of a newer version, say
+    unknown = set(document["roles"]) - {role.value for role in Role}  # such as those of a newer version
     roles = unknown | {role.value for role in state.roles}
     return {"roles": dict.fromkeys(sorted(roles), True), "status": state.status.value, "history": history[-KEPT:]}
 
 
 def end_entry(event_id: str) -> str:
-    """Returns what the deletion of the account appends to the history."""
+    """Returns the history entry of the account's deletion."""
     return f"{event_id} {DELETED}"
 
 
 def ended_by(document: Document) -> dict[str, list[str]]:
-    """Returns the ids of the sessions that each event has ended, by its id."""
+    """Returns the ids of the sessions that each event ended, by event id."""
     sessions: dict[str, list[str]] = {}
     for session_id, event_ids in sorted((document.get("ended") or {}).items()):
         if session_id in (document.get("sessions") or ()):

@@ -1,7 +1,7 @@
 """An HTTP client whose connections survive cancelled requests.
 
-httpcore forgets a connection whose request is cancelled at the wrong moment, such as right after connecting: it stays
-in the pool, open, and is never used again. Without this, each such moment would cost a socket for good.
+When a request is cancelled at the wrong moment, such as right after connecting, httpcore leaves its connection in the
+pool, open but never used again. Without `HttpPool`, each such cancellation would leak a socket.
 """
 
 import asyncio
@@ -12,14 +12,14 @@ from typing import Any
 
 import httpx
 
-# Servers and balancers keep an idle connection for about a minute. httpx drops it after 5 s, at a handshake each time.
+# Servers and load balancers keep idle connections for about a minute. httpx's default of 5 s costs more handshakes.
 KEEP_ALIVE_SECONDS = 50.0
 
 
 class HttpPool:
-    """One client for all requests of a process. It opens as many connections as there are requests at once.
+    """One client for all requests of a process. It opens as many connections as there are concurrent requests.
 
-    Each request gets the further headers that `headers` returns at that moment.
+    `headers` is called for each request and returns headers to add to it.
     """
 
     def __init__(self, headers: Callable[[], Mapping[str, str]]) -> None:
@@ -32,8 +32,8 @@ class HttpPool:
         self._closing: set[asyncio.Task[None]] = set()
 
     def drop_lost(self) -> None:
-        """Closes connections that no request uses and none ever will. To be called after a request was cancelled."""
-        pool: Any = self._transport._pool  # noqa: SLF001 # httpx and httpcore show these nowhere else
+        """Closes connections that would never be used again. Call it after a request was cancelled."""
+        pool: Any = self._transport._pool  # noqa: SLF001 # httpx and httpcore have no public access to these
         in_use = {id(request.connection) for request in pool._requests}  # noqa: SLF001
         for connection in list(pool.connections):
             if id(connection) not in in_use and not connection.is_idle():

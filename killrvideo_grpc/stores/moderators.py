@@ -1,12 +1,12 @@
-"""The guard that keeps the last moderator: a document in `accounts` that counts the active ones.
+"""The moderators guard: a document in `accounts` that lists the active moderators, so that one always remains.
 
     _id    guard:moderators
     ids    {user id: true}
 
-Accounts and guard are separate documents, so one of them is always written first. A new moderator's account is written
-before the guard, and a leaving one's after it: whatever crashes in between, the guard counts nobody who is not a
-moderator. One whom it does not count yet is added by `schema check --repair`; until then, more is refused than need be.
-Before a moderator leaves, at least one other that the guard counts must also be one according to their account.
+The guard and the accounts are separate documents, so a crash can separate their writes. A promotion writes the account
+first, a demotion the guard first, so a crash in between never leaves an account in the guard that is no moderator. It
+can leave a moderator out of the guard; until `schema check --repair` adds them, some demotions are refused needlessly.
+A moderator can only be removed if at least one other account in the guard is a moderator according to its document.
 """
 
 from uuid import UUID
@@ -17,27 +17,28 @@ from killrvideo_grpc.stores.account_documents import document_id, shows_moderato
 from killrvideo_grpc.stores.data_api import DataApi, Document
 
 GUARD = "guard:moderators"
-ROUNDS = 5  # an account whose roles change faster is left to those who change them
+ROUNDS = 5  # tries; if an account changes even more often, those changes settle it
 
 
 class Moderators:
-    """Keeps the guard in line with the accounts."""
+    """Keeps the guard consistent with the accounts."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
 
     async def counted(self) -> set[str]:
-        """Returns the user ids that the guard counts."""
+        """Returns the user ids in the guard."""
         return _ids(await self._api.find_document(GUARD))
 
-    async def let_go(self, account: Account, *, force: bool) -> bool:
-        """Stops counting an account that is about to be demoted, suspended or deleted; returns if it was a moderator.
+    async def remove(self, account: Account, *, force: bool) -> bool:
+        """Removes an account from the guard before it is demoted, suspended or deleted.
 
-        Raises LastModerator, unless `force` is set, when it is one and there is no other; it is counted again before
-        that.
+        Returns whether it was a moderator. If it was the only one and `force` is not set, puts it back and raises
+        LastModerator.
         """
         before = await self._discount(account.user_id)
-        # `before` alone won't do: a moderator may not be counted yet, and a repeated request sees its own work.
+        # `before` alone is not enough: a new moderator may not be in the guard yet, and if the update was repeated
+        # after a lost answer, `before` is already without the account.
         was_moderator = account.is_active_moderator or str(account.user_id) in before
         if was_moderator and not force and not await self._has_moderator(before - {str(account.user_id)}):
             await self.settle(account.user_id, counts=True)
@@ -45,10 +46,10 @@ class Moderators:
         return was_moderator
 
     async def _has_moderator(self, user_ids: set[str]) -> bool:
-        """Says whether one of those that the guard counts is a moderator indeed.
+        """Returns whether any of these accounts is a moderator according to its document.
 
-        It may count somebody who is none: who was demoted while being promoted, or whose promotion was carried out by
-        the Data API after it had been given up.
+        The guard can list accounts that are not: one that was demoted while being promoted, or one whose promotion
+        timed out here but was carried out by the Data API later.
         """
         keys = [document_id(UUID(user_id)) for user_id in sorted(user_ids)]
         for start in range(0, len(keys), 100):
@@ -58,10 +59,10 @@ class Moderators:
         return False
 
     async def settle(self, user_id: UUID, *, counts: bool | None = None) -> None:
-        """Counts the account if it is an active moderator, and stops counting it if it is none.
+        """Adds the account to the guard if it is an active moderator, and removes it if it is not.
 
-        `counts` says which of the two it was a moment ago. The account is looked at again after the guard was written,
-        since somebody else may have changed both in between.
+        `counts` is whether it was one a moment ago, if known. The account is read again after each write of the guard,
+        because another call may have changed both in between.
         """
         if counts is None:
             counts = await self._is_moderator(user_id)

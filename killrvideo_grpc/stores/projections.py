@@ -1,8 +1,8 @@
-"""Projections: what is derived from an account's document and never read for a decision, written after each change.
+"""Projections: data that is derived from an account's document after each change and never read for a decision.
 
 They are the account's row in `users`, its events in `account_events` and `events_by_day`, and, for a deleted account,
-the release of its address. A document is `pending` until all of that is done, and a deleted account for some minutes
-more (`account_updates.SETTLING`).
+the release of its address. A document stays `pending` until they are written, and that of a deleted account for some
+minutes more (`account_updates.SETTLING`).
 """
 
 from datetime import datetime
@@ -22,13 +22,13 @@ from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
 from killrvideo_grpc.stores.email_claims import EmailClaims
 from killrvideo_grpc.stores.histories import read_state
 
-# The partition of events_by_day that lists the days: a row for each day that may have events.
+# The partition of events_by_day that lists the days, with a row for each day that may have events.
 DAYS = "days"
-ROUNDS = 5  # an account that changes faster than we write stays pending, and the sweep takes it up
+ROUNDS = 5  # tries; an account that changes even more often stays pending for the sweep
 
 
 class Projections:
-    """Brings projections up to date. Everything here may be repeated, and done by several processes at once."""
+    """Brings projections up to date. Safe to repeat, and to run in several processes at once."""
 
     def __init__(self, api: DataApi, claims: EmailClaims) -> None:
         self._api = api
@@ -36,11 +36,11 @@ class Projections:
         self._listed_days: set[str] = set()
 
     async def project(self, document: Document, *, ineffective: UUID | None = None, at: datetime | None = None) -> None:
-        """Writes what derives from the document, which was read a moment ago, and clears it of what it no longer needs.
+        """Writes the projections of a document that was just read, then clears the document.
 
-        If the account has changed meanwhile, this may have written an older state over a newer one, so the work is
-        repeated with the account as it is then. `ineffective` is the id of an event whose change came too late to have
-        an effect, and `at` is the present unless given.
+        If the account has changed meanwhile, this may have overwritten newer projections with older ones, so it starts
+        again with the current document. `ineffective` is the id of an event to skip because its change had no effect.
+        `at` defaults to now.
         """
         for _ in range(ROUNDS):
             await self._write(document, ineffective)
@@ -50,7 +50,7 @@ class Projections:
             document = newer
 
     async def _clear(self, document: Document, at: datetime) -> Document | None:
-        """Clears the document. If it has changed since it was read, leaves its mark and returns it as it is now."""
+        """Clears the document. If it has changed since it was read, keeps its mark and returns it, otherwise None."""
         update, mark = clearing(document, at), document.get("pending")
         if mark and has_settled(document, at) and await self._api.update_marked(mark, with_mark(update, document)):
             return None
@@ -66,7 +66,7 @@ class Projections:
             if claim := document.get("claim"):
                 await self._claims.release(claim, user_id)
             if is_erased(document):
-                events = []  # what still comes is of changes that came too late
+                events = []  # any events left are of changes made after the deletion, which had no effect
         for event in events:
             if event.event_id != ineffective:
                 await self._api.insert_row(ACCOUNT_EVENTS, _event_row(event))
@@ -83,7 +83,7 @@ class Projections:
 
 
 def is_projected_in(row: Row | None, document: Document) -> bool:
-    """Says whether this is the row that the document should have; None: it has none."""
+    """Returns whether the row, or its absence (None), agrees with the document."""
     if is_deleted(document) or row is None:
         return is_deleted(document) and row is None
     due = _row(document)
@@ -100,7 +100,7 @@ def _row(document: Document) -> Row:
         "created_date": document["created_date"],
         "search_terms": prefixes(document["email"], document["firstname"], document["lastname"]),
     }
-    # No date is left out rather than written as null, which would leave a tombstone in Cassandra at each registration.
+    # A missing date is left out, because writing null would create a Cassandra tombstone for every registration.
     return row | {name: document[name] for name in ("last_login_date",) if name in document}
 
 

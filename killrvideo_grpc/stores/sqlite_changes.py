@@ -1,4 +1,4 @@
-"""What the SQLite store writes. Each function runs in a transaction of the caller's, which an exception rolls back."""
+"""The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception."""
 
 import sqlite3
 from typing import assert_never
@@ -45,7 +45,7 @@ _INSERT_SESSION = (
     f"INSERT INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
 )
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES (?{', ?' * (len(EVENT_COLUMNS) - 1)})"
-# The condition is the one of the index active_moderators.
+# Uses the same condition as the index active_moderators, so that SQLite can use it.
 _ACTIVE_MODERATORS = "SELECT userid FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"')"
 
 
@@ -62,7 +62,7 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
 
 
 def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: Event | None) -> Account:
-    """Applies a change and returns the account as it is afterwards.
+    """Applies a change and returns the account after it.
 
     Raises UserNotFound, LastModerator and InvalidCredentials.
     """
@@ -80,7 +80,7 @@ def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: 
 
 
 def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force: bool) -> None:
-    """Leaves nothing of an account but its id and dates.
+    """Deletes an account: erases all but its id, dates and events.
 
     Raises UserNotFound, LastModerator, and InvalidCredentials when its password has changed since it was `seen`.
     """
@@ -157,7 +157,7 @@ def _existing(connection: sqlite3.Connection, user_id: UUID) -> Account:
 
 
 def _leave_a_moderator(connection: sqlite3.Connection, account: Account) -> None:
-    """Raises LastModerator where this account is the only active moderator."""
+    """Raises LastModerator if this account is the only active moderator."""
     if account.is_active_moderator:
         others = connection.execute(f"{_ACTIVE_MODERATORS} AND userid != ? LIMIT 1", (str(account.user_id),))
         if not others.fetchall():
@@ -169,7 +169,7 @@ def _update(connection: sqlite3.Connection, user_id: UUID, assignments: str, *va
 
 
 def _change_roles(connection: sqlite3.Connection, user_id: UUID, selection: str, role: Role) -> None:
-    # In SQL, so that roles of a newer version, which this one can't read, stay.
+    # In SQL, so that roles that only a newer version knows are kept.
     _update(connection, user_id, f"roles = (SELECT json_group_array(value) FROM ({selection}))", role)
 
 

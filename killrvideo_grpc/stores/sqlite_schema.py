@@ -1,4 +1,4 @@
-"""The schema of the SQLite file and its migrations. Its version is the file's `user_version`."""
+"""The schema of the SQLite file and its migrations. The file's `user_version` is the schema's version."""
 
 import json
 import sqlite3
@@ -8,7 +8,7 @@ from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.search import terms
 from killrvideo_grpc.stores.sqlite_file import transaction
 
-APPLICATION_ID = 0x4B56_5553  # "KVUS", so that a database of something else is not taken for ours
+APPLICATION_ID = 0x4B56_5553  # "KVUS", so that another program's database is not mistaken for ours
 
 FILL_SEARCH_TERMS = """
 INSERT INTO search_terms (term, userid)
@@ -16,9 +16,9 @@ SELECT terms.value, userid FROM accounts, json_each(search_terms(email, firstnam
 WHERE account_status != 'deleted'
 """
 
-# Forward only: entry n takes a file of version n to version n + 1. An entry that was released is never changed.
+# Forward only: MIGRATIONS[n] takes a file from version n to n + 1. Released migrations never change.
 MIGRATIONS = (
-    # 1: accounts under KillrVideo's own names where it has them, the sessions of each, and the audit trail.
+    # 1: accounts, their sessions and the audit trail. Columns that KillrVideo also has bear its names.
     (
         """
         CREATE TABLE accounts (
@@ -35,7 +35,7 @@ MIGRATIONS = (
             last_login_date INTEGER -- NULL before the first login
         ) WITHOUT ROWID
         """,
-        # Few rows, by which the last active moderator is known.
+        # A small index, for finding out whether other active moderators are left.
         """
         CREATE INDEX active_moderators ON accounts (userid)
         WHERE account_status = 'active' AND instr(roles, '"moderator"')
@@ -52,7 +52,7 @@ MIGRATIONS = (
             PRIMARY KEY (userid, session_id)
         ) WITHOUT ROWID
         """,
-        # Listed newest first: all of them by the table's own order, an account's by the index.
+        # Listed newest first: all events by primary key, those of one account by the index below.
         """
         CREATE TABLE events (
             at INTEGER NOT NULL,
@@ -69,7 +69,7 @@ MIGRATIONS = (
         """,
         "CREATE INDEX events_of_account ON events (account, at, event_id)",
     ),
-    # 2: the words that accounts are searched by.
+    # 2: the words by which accounts can be found.
     (
         """
         CREATE TABLE search_terms (
@@ -85,9 +85,9 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, seconds: float) -> None:
-    """Brings the file to the newest schema, once, however many processes try at once, each for so long at most.
+    """Upgrades the file to the newest schema. Safe to run in several processes at once: only one does the work.
 
-    Raises UnusableStore.
+    Waits up to `seconds` for locks of the others. Raises UnusableStore if the file is not ours or is too new.
     """
     with transaction(connection, "BEGIN"):
         if _version(connection) == len(MIGRATIONS) and _journal_mode(connection) == "wal":
@@ -107,7 +107,7 @@ def _search_terms(email: str, first_name: str, last_name: str) -> str:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
-    # The file remembers it. Where several processes make the file at once, SQLite calls it busy without waiting.
+    # The mode is stored in the file. If several processes set it at once, SQLite reports SQLITE_BUSY without waiting.
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -129,7 +129,7 @@ def _version(connection: sqlite3.Connection) -> int:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and tables:
-        raise UnusableStore("the file is a database of another program; set SQLITE_PATH to another one")
+        raise UnusableStore("the file is a database of another program; set SQLITE_PATH to another file")
     if version > len(MIGRATIONS):
         raise UnusableStore(
             f"the file's schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "

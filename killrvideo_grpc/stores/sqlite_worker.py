@@ -1,4 +1,4 @@
-"""A thread with a connection of its own, so that nothing that may wait or take long runs on the event loop."""
+"""A thread with its own connection, which keeps work that may wait or take long off the event loop."""
 
 import asyncio
 import contextvars
@@ -13,9 +13,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, transaction, unavailable
 
-MAX_WAIT = 5.0  # seconds that a call waits for locks of other processes, its time in our queue included
-LOOK_STEPS = 100_000  # of SQLite's virtual machine, some milliseconds, between two looks in a long read
-LOOK_SECONDS = 0.05  # between two looks, while it waits for a lock, at whether anybody still wants the write
+MAX_WAIT = 5.0  # seconds that a call may wait, in the queue and for locks of other processes together
+LOOK_STEPS = 100_000  # of SQLite's virtual machine (a few ms) between two checks that a read is still wanted
+LOOK_SECONDS = 0.05  # between two checks, during the wait for a lock, that a write is still wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -24,22 +24,22 @@ Work = Callable[Concatenate[sqlite3.Connection, P], T]
 
 @dataclass(slots=True)
 class _Job:
-    """A place in the queue. `is_abandoned` is set on the event loop once nobody waits for the result any more."""
+    """A place in the queue. The event loop sets `is_abandoned` when the caller is cancelled."""
 
     give_up_at: float = field(default_factory=lambda: time.monotonic() + MAX_WAIT)
     is_abandoned: bool = False
 
     @property
     def is_over(self) -> bool:
-        """Says whether it's time to give up."""
+        """Whether to stop working on the job."""
         return self.is_abandoned or time.monotonic() >= self.give_up_at
 
 
 class Worker:
-    """Runs work on its connection, one after the other in the order of the calls.
+    """Runs functions on its connection, one at a time, in the order of the calls.
 
-    Work whose caller is cancelled while it waits, in the queue or for a lock, never runs; once begun, it runs to its
-    end. All methods that run work raise StoreUnavailable for any trouble with the file.
+    A write whose caller is cancelled while it waits, in the queue or for a lock, never runs; once begun, it runs to
+    completion. The methods raise StoreUnavailable for any problem with the file.
     """
 
     def __init__(self, file: DatabaseFile, connection: sqlite3.Connection, observer: Observer = UNOBSERVED) -> None:
@@ -50,7 +50,7 @@ class Worker:
         self._is_closed = False
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs work in a transaction that is on disk when this returns. An exception rolls it back."""
+        """Runs `work` in a transaction, which is on disk when this returns. An exception rolls it back."""
 
         def transact(job: _Job) -> T:
             while True:
@@ -59,7 +59,7 @@ class Worker:
                 self._file.fail_if_replaced()
                 try:
                     with transaction(self._connection, "BEGIN IMMEDIATE"):
-                        self._fail_if_unwanted(job)  # it may have waited for the lock
+                        self._fail_if_unwanted(job)  # BEGIN may have waited for the lock
                         return work(self._connection, *args, **kwargs)
                 except sqlite3.Error as error:
                     if not is_busy(error) or time.monotonic() >= job.give_up_at:
@@ -69,7 +69,7 @@ class Worker:
             return await self._queue(transact)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs work that only reads, where it can wait for a lock, and be interrupted when nobody wants it any more."""
+        """Runs `work`, which only reads. It may wait for a lock, and is interrupted if its caller is cancelled."""
 
         def query(job: _Job) -> T:
             self._wait_at_most(job, MAX_WAIT)
@@ -83,9 +83,9 @@ class Worker:
             return await self._queue(query)
 
     async def truncate_log(self) -> None:
-        """Empties the write-ahead log, which shows what was deleted until its space is used again.
+        """Empties the write-ahead log, which would otherwise keep deleted data until its space is reused.
 
-        Leaves it as it is where another process reads at the same time.
+        Does nothing if another process is reading at that moment.
         """
 
         def truncate(job: _Job) -> None:
@@ -95,17 +95,17 @@ class Worker:
         await self._queue(truncate)
 
     async def close(self) -> None:
-        """Waits for the work that has begun, refuses what still waits, and closes the connection."""
+        """Waits for the work that has begun, fails the work in the queue, and closes the connection."""
         if not self._is_closed:
             self._is_closed = True
             closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
             self._thread.shutdown(wait=False)
-            await asyncio.shield(closing)  # it closes even if nobody waits for it any more
+            await asyncio.shield(closing)  # closes even if our caller is cancelled
 
     async def _queue(self, work: Callable[[_Job], T]) -> T:
         if self._is_closed:
             raise unavailable(_closed())
-        context = contextvars.copy_context()  # so that what is logged over there names the request
+        context = contextvars.copy_context()  # so that log lines from the thread carry the request id
         job = _Job()
         try:
             loop = asyncio.get_running_loop()
@@ -125,10 +125,10 @@ class Worker:
         if self._is_closed:
             raise _closed()
         if job.is_abandoned:
-            raise OSError(errno.ECANCELED, "nobody waits for it any more")
+            raise OSError(errno.ECANCELED, "the caller was cancelled")
 
     def _wait_at_most(self, job: _Job, seconds: float) -> None:
-        """Sets how long SQLite waits for a lock: so long, or for what is left of the job's time."""
+        """Sets how long SQLite waits for a lock: `seconds`, or the rest of the job's time if that is less."""
         left = min(seconds, max(0.0, job.give_up_at - time.monotonic()))
         self._connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
 

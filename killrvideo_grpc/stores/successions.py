@@ -1,13 +1,13 @@
-"""Which password replaced which, so that only one change follows each password.
+"""Which password replaced which. Only one change can follow each password: a new password or the deletion.
 
-credential   <number>:<id of a password>: the current one, or one from which `successors` leads to it
-successors   {id of a password: [successor, …]}; the first one counts
+credential   <number>:<credential id>: the current password, or an earlier one from which `successors` leads to it
+successors   {credential id: [successor, …]}; only the first successor of each counts
 
 A successor is a new password, {credential: id, event: id}, or the deletion of the account, {event: id, at: date}.
 
-A filter takes one condition on Cassandra, so an update can't say "if the password is still the one I checked". Instead
-it appends to the successors of the password that it checked, and the image that comes back tells whether it was first.
-Numbers grow along the way, so that `$max` can shorten it and never leads back to an older password.
+On Cassandra a filter takes only one condition, so an update can't require that the password is still the one that was
+checked. Instead, it appends to the successors of that password, and the after image shows whether it was the first.
+Numbers increase along the chain, so a `$max` of `credential` can shorten it but never lead back to an older password.
 """
 
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The event that deleted an account, and when."""
+    """The deletion of an account: its event and its date."""
 
     event_id: str
     at: datetime
@@ -28,10 +28,10 @@ class Deletion:
 
 @dataclass(frozen=True, slots=True)
 class Succession:
-    """What a document's successors amount to.
+    """The result of following a document's successors.
 
-    `credential` is the current password, or the last one of a deleted account. `passed` are the ones that led to it,
-    and `events` the ids of the events that took effect on the way.
+    `credential` is the current password, or a deleted account's last one, and `number` its number. `passed` are the
+    passwords before it in the chain, `events` the ids of the events whose changes form the chain.
     """
 
     number: int
@@ -42,16 +42,16 @@ class Succession:
 
     @property
     def start(self) -> str:
-        """Returns the field `credential` of a document whose successors have been followed."""
+        """The value of the field `credential` once the chain is shortened to the current password."""
         return start(self.credential, self.number)
 
     def has_reached(self, credential_id: str) -> bool:
-        """Says whether the password is the current one, or was on the way to it."""
+        """Returns whether the password is or was the current one, as far as the chain shows."""
         return credential_id == self.credential or credential_id in self.passed
 
 
 def start(credential_id: str, number: int = 1) -> str:
-    """Returns the field `credential`. Its numbers have leading zeros, since `$max` compares text."""
+    """Returns a value for the field `credential`. The number has leading zeros because `$max` compares text."""
     return f"{number:09}:{credential_id}"
 
 
@@ -66,7 +66,7 @@ def end(event_id: str, at: datetime) -> Document:
 
 
 def read(document: Document) -> Succession:
-    """Follows the successors."""
+    """Follows the successors to the current password or the deletion."""
     number, credential = document["credential"].split(":", 1)
     if not document.get("successors"):
         return Succession(int(number), credential)
@@ -83,7 +83,7 @@ def read(document: Document) -> Succession:
 
 
 def mentioned(document: Document) -> Iterator[str]:
-    """Lists the passwords in `successors`: those that were replaced, and all that ever tried to replace them."""
+    """Yields the passwords in `successors`: those that were replaced, and all that tried to replace them."""
     for replaced, successors in (document.get("successors") or {}).items():
         yield replaced
         yield from (successor["credential"] for successor in successors if "credential" in successor)

@@ -18,7 +18,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", params=list(STORES))
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    # One for all tests, because a real Data API takes seconds to make a keyspace. Each test has accounts of its own.
+    # Shared by all tests, because a real Data API takes seconds to create a keyspace. Each test uses its own accounts.
     with STORES[request.param](tmp_path_factory.mktemp("store")) as harness:
         yield harness
 
@@ -41,7 +41,7 @@ async def stores(harness: Harness) -> AsyncIterator[list[AccountStore]]:
 
 @pytest.fixture
 async def account(store: AccountStore) -> Account:
-    """A registered account, which has HASH."""
+    """A registered account with the password hash HASH."""
     account = an_account()
     await store.register(account, HASH, an_event(account))
     return account
@@ -49,7 +49,7 @@ async def account(store: AccountStore) -> Account:
 
 @pytest.fixture
 async def moderators(store: AccountStore) -> AsyncIterator[list[Account]]:
-    """Three accounts, the only active moderators of the database. Afterwards it has none again."""
+    """Three accounts, the only active moderators in the database. Demotes them all afterwards."""
     moderators = []
     for account in [an_account() for _ in range(3)]:
         await store.register(account, HASH, an_event(account))

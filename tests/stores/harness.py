@@ -1,4 +1,4 @@
-"""What the store suite needs of each store, and the list of stores that it runs on."""
+"""What the store suite needs from each store, and the list of stores that it runs on."""
 
 import json
 import os
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class Harness(Protocol):
-    """One database, and as many stores on it as a test opens."""
+    """One database, on which tests can open any number of stores."""
 
     def open(self) -> AccountStore:
-        """Opens another store on the same database, as another process would."""
+        """Opens another store on the database, as another process would."""
 
     def raw_text(self) -> str:
-        """Returns all that the database holds as text, to search for what should be gone."""
+        """Returns everything in the database as text, to search for data that should be gone."""
 
 
 class SqliteHarness:
-    """A file in a folder of the tests' own."""
+    """A database file in a temporary folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -47,7 +47,7 @@ def sqlite_harness(folder: Path) -> Iterator[Harness]:
 
 
 class DataApiHarness:
-    """A keyspace of a Data API, real or a stand-in."""
+    """A keyspace of a Data API: a real one or the stand-in."""
 
     def __init__(self, connection: "Connection") -> None:
         self._connection = connection
@@ -87,7 +87,7 @@ def _ask(http: httpx.Client, place: str, command: dict[str, Any]) -> dict[str, A
     return answer
 
 
-# What the Data API's stores need is imported where it is needed, so that SQLite can be tested by itself.
+# Imports for the Data API are local, so that the SQLite tests run without them.
 @contextmanager
 def stand_in_harness(folder: Path) -> Iterator[Harness]:
     from tests.support.keyspaces import prepared_stand_in
@@ -104,7 +104,7 @@ def real_harness(folder: Path) -> Iterator[Harness]:
         yield DataApiHarness(connection)
 
 
-# The next store adds itself here, and the suite runs on it.
+# Add a new store here to run the suite on it.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "sqlite": sqlite_harness,
     "stand-in": stand_in_harness,

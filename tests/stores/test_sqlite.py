@@ -1,4 +1,4 @@
-"""What only the SQLite store promises of its one writer: order, an orderly end, and an event loop that never stops."""
+"""What only the SQLite store promises of its single writer: order, a clean shutdown, and never blocking the loop."""
 
 import asyncio
 import sqlite3
@@ -44,7 +44,7 @@ def holder(path: Path, store: SqliteStore) -> Iterator[sqlite3.Connection]:
 
 
 class SlowWrite:
-    """Registers an account on the writer's thread, once it is told to go on."""
+    """Registers an account on the writer's thread, but only once `go_on` is set."""
 
     def __init__(self) -> None:
         self.account = an_account()
@@ -107,7 +107,7 @@ async def test_closing_waits_for_the_write_under_way_and_refuses_the_rest(path: 
     under_way = await slow.begin(store)
     queued = [asyncio.create_task(_register(store)) for _ in range(3)]
     closing_store = asyncio.create_task(store.close())
-    await asyncio.sleep(0)  # both begin
+    await asyncio.sleep(0)  # let the writes queue and the closing begin
     assert not closing_store.done()
     slow.go_on.set()
     await closing_store
@@ -120,11 +120,11 @@ async def test_closing_waits_for_the_write_under_way_and_refuses_the_rest(path: 
 async def test_a_write_that_waits_for_a_lock_outlives_the_close_of_its_store(
     path: Path, store: SqliteStore, holder: sqlite3.Connection
 ) -> None:
-    """SQLite crashes the process when a connection is closed under a statement."""
+    """SQLite can crash the process if a connection is closed while it runs a statement."""
     writes = [asyncio.create_task(_register(store)) for _ in range(4)]
     await asyncio.wait(writes, timeout=0.2)  # none can end, and by then the first one waits for the lock
     closing_store = asyncio.create_task(store.close())
-    await asyncio.sleep(0)  # it begins
+    await asyncio.sleep(0)  # let the closing begin
     holder.execute("ROLLBACK")
     await closing_store
     done = await asyncio.gather(*writes, return_exceptions=True)
@@ -136,7 +136,7 @@ async def test_a_write_whose_caller_left_the_queue_never_runs(path: Path, store:
     slow = SlowWrite()
     under_way = await slow.begin(store)
     left, stayed = [asyncio.create_task(_register(store)) for _ in range(2)]
-    await asyncio.sleep(0)  # both queue
+    await asyncio.sleep(0)  # let both queue
     left.cancel()
     await asyncio.wait([left])
     slow.go_on.set()
@@ -157,21 +157,21 @@ async def test_a_write_whose_caller_leaves_is_finished(path: Path, store: Sqlite
     assert _user_ids(path) == {str(slow.account.user_id)}
 
 
-async def test_a_write_that_waits_for_a_lock_is_given_up_with_its_caller(path: Path, store: SqliteStore) -> None:
+async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(path: Path, store: SqliteStore) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
-        await asyncio.sleep(sqlite_worker.LOOK_SECONDS)  # it has begun to wait, or not: it makes no difference
+        await asyncio.sleep(sqlite_worker.LOOK_SECONDS)  # by now it usually waits for the lock
         waiting.cancel()
         await asyncio.wait([waiting])
         started = time.monotonic()
-        await store.close()  # which waits for what runs
+        await store.close()  # waits for running writes
         assert time.monotonic() - started < sqlite_worker.MAX_WAIT / 2
         holder.execute("ROLLBACK")
     assert _user_ids(path) == set()
 
 
-async def test_a_lock_stops_no_reader_and_not_the_loop(path: Path, store: SqliteStore) -> None:
+async def test_a_lock_blocks_neither_readers_nor_the_loop(path: Path, store: SqliteStore) -> None:
     account = await _register(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
@@ -191,9 +191,9 @@ async def test_a_lock_stops_no_reader_and_not_the_loop(path: Path, store: Sqlite
 RECOVERY = """
 import fcntl, sys
 with open(sys.argv[1], "r+b") as index:
-    for place in (120, 122):  # the locks of a writer and of a recovery, see SQLite's "WAL-mode File Format"
+    for place in (120, 122):  # the writer and recovery locks, see SQLite's "WAL-mode File Format"
         fcntl.lockf(index, fcntl.LOCK_EX, 1, place)
-    index.write(bytes(136))  # the header, which whoever reads next must recover
+    index.write(bytes(136))  # clear the header, so that the next reader has to recover it
     index.flush()
     print("locked", flush=True)
     sys.stdin.read()
@@ -202,7 +202,7 @@ with open(sys.argv[1], "r+b") as index:
 
 @contextmanager
 def recovering(path: Path) -> Iterator[Callable[[], object]]:
-    """Runs a process that recovers the file's index, until the function is called that this returns."""
+    """Runs a process that holds the locks of a recovery. Yields a function that ends it."""
     command = [sys.executable, "-c", RECOVERY, f"{path}-shm"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -210,13 +210,13 @@ def recovering(path: Path) -> Iterator[Callable[[], object]]:
         yield process.communicate
 
 
-async def test_a_read_that_finds_the_file_locked_waits_beside_the_loop(path: Path, store: SqliteStore) -> None:
-    """After a crash of another process, a third one recovers the file's index and locks out all readers."""
+async def test_a_read_that_finds_the_file_locked_waits_off_the_loop(path: Path, store: SqliteStore) -> None:
+    """After a crash, some process recovers the file's index, and locks out all readers while it does."""
     account = await _register(store)
     with recovering(path) as unlock:
         begun = time.perf_counter()
         read = asyncio.create_task(store.get(account.user_id))
-        await asyncio.sleep(0)  # it begins
+        await asyncio.sleep(0)  # let the read begin
         assert time.perf_counter() - begun < sqlite_worker.MAX_WAIT / 2
         assert not read.done()
         unlock()
@@ -224,7 +224,7 @@ async def test_a_read_that_finds_the_file_locked_waits_beside_the_loop(path: Pat
     assert await store.get(account.user_id) == account
 
 
-async def test_a_lock_is_waited_for_in_vain(
+async def test_waiting_for_a_lock_times_out(
     store: SqliteStore, holder: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_worker, "MAX_WAIT", 0.2)

@@ -1,4 +1,4 @@
-"""What only the SQLite store promises of its file: who can read it, what is on disk, and what trouble ends in."""
+"""What only the SQLite store promises of its file: who can read it, what is on disk, and how it fails."""
 
 import asyncio
 import sqlite3
@@ -112,13 +112,13 @@ def test_a_file_that_is_no_database_is_refused_and_kept(path: Path) -> None:
 
 def test_a_folder_is_refused(path: Path) -> None:
     path.mkdir(parents=True)
-    with pytest.raises(UnusableStore, match="it is no file"):
+    with pytest.raises(UnusableStore, match="not a regular file"):
         SqliteStore(path)
 
 
 @pytest.fixture
 def broken_file(path: Path) -> Path:
-    """A file that opens, for its first page is whole."""
+    """A corrupt file that can still be opened, because its first page is intact."""
     asyncio.run(SqliteStore(path).close())
     path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8 * 4096)
     return path
@@ -191,7 +191,7 @@ FULL_DISK = FRAME.format(
 """,
     mend_it="    resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))",
 )
-# What a read-only file system answers, for root too.
+# As on a read-only file system, but for root too.
 READ_ONLY = FRAME.format(
     break_it="    store._writer._connection.execute('PRAGMA query_only = ON')",
     mend_it="    store._writer._connection.execute('PRAGMA query_only = OFF')",

@@ -1,6 +1,6 @@
-"""What every AccountStore promises (domain/ports.py) of accounts, on each store of tests/stores/harness.py.
+"""What every AccountStore promises (domain/ports.py) of accounts, on each store in tests/stores/harness.py.
 
-Sessions, deletion and moderators have files of their own beside this one.
+Sessions, deletion, moderators, events and search have their own files next to this one.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ from tests.support.accounts import HASH, OTHER_HASH, a_session, an_account, an_a
 
 pytestmark = pytest.mark.anyio
 
-# One of each kind, for an account.
+# One change of each kind.
 CHANGES: list[Callable[[Account], Change]] = [
     lambda account: Rename("Bea", None),
     lambda account: OpenSession(a_session(account)),
@@ -112,7 +112,7 @@ async def test_one_of_many_claims_wins(stores: list[AccountStore]) -> None:
 
 async def test_reads_a_hundred_accounts_and_leaves_out_the_missing(store: AccountStore) -> None:
     accounts = [an_account() for _ in range(98)]
-    for start in range(0, len(accounts), 10):  # a Data API on a busy machine takes no hundred at once
+    for start in range(0, len(accounts), 10):  # a Data API on a busy machine can't take a hundred at once
         await asyncio.gather(*(store.register(each, HASH, an_event(each)) for each in accounts[start : start + 10]))
     accounts[0] = await store.apply(accounts[0], OpenSession(a_session(accounts[0])))
     deleted = accounts.pop()
@@ -199,7 +199,7 @@ async def test_a_change_is_stored_with_its_event(harness: Harness, change: Calla
     await store.sweep()
     recorded = {event.event_id for event in (await store.events(account.user_id, 10)).items}
     await store.close()
-    # Where nothing happens, such as the end of a session that isn't there, nothing is recorded.
+    # A change without effect, such as ending a session that doesn't exist, is not recorded.
     happened = events if has_effect(change(account), account) else events[:1]
     assert recorded == {event.event_id for event in happened}
     assert (events[1].request_id in harness.raw_text()) == (events[1] in happened)

@@ -44,7 +44,7 @@ async def test_nobody_deletes_an_account_twice(stores: list[AccountStore], accou
 
 
 async def test_a_deletion_needs_the_current_password(store: AccountStore, account: Account) -> None:
-    """A check of the password that was current before counts no more, however long it took."""
+    """A call that checked the previous password must fail, however long ago that password was replaced."""
     changed = await store.apply(account, a_new_password(account))
     event = an_event(account, Action.DELETED)
     with pytest.raises(InvalidCredentials):
@@ -149,7 +149,7 @@ async def test_an_address_can_change_hands_again_and_again(store: AccountStore) 
 
 
 async def _swept_text(harness: Harness) -> str:
-    """All that the database holds, in lower case, after a store finished what closed ones have left to it."""
+    """Everything in the database, in lower case, after a new store has swept up after the closed ones."""
     store = harness.open()
     await store.sweep()
     await store.close()

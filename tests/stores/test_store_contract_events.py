@@ -73,7 +73,7 @@ async def test_an_event_tells_which_sessions_ended(store: AccountStore, account:
         account = await store.apply(account, OpenSession(session))
     ids = [session.session_id for session in sessions]
     await store.apply(account, EndSessions(frozenset({ids[0]})), an_event(account, Action.SESSIONS_ENDED))
-    # Read before the first one ended.
+    # `account` was read before the first session ended.
     await store.apply(account, EndSessions(frozenset(ids)), an_event(account, Action.SESSIONS_ENDED))
     assert [event.before for event in await events(store, account.user_id)][:2] == [ids[1], ids[0]]
 
@@ -109,7 +109,7 @@ async def test_concurrent_changes_tell_what_each_of_them_changed(harness: Harnes
         stores[0].apply(account, AssignRole(Role.CREATOR), an_event(account, Action.ROLE_ASSIGNED)),
         stores[1].apply(account, SetStatus(AccountStatus.SUSPENDED), an_event(account, Action.SUSPENDED)),
     )
-    # Read before it became a creator.
+    # `account` was read before it became a creator.
     await stores[0].apply(account, RevokeRole(Role.VIEWER), an_event(account, Action.ROLE_REVOKED))
     for store in stores:
         await store.close()
@@ -123,7 +123,7 @@ async def test_concurrent_changes_tell_what_each_of_them_changed(harness: Harnes
 async def test_pages_are_newest_first_and_complete(harness: Harness, size: int) -> None:
     writer, account, at = harness.open(), an_account(), now()
     await writer.register(account, HASH, an_event(account, at=at - timedelta(days=40)))
-    # Four a moment, so that pages end between events of one moment too.
+    # Four events per timestamp, so that some pages end between events with the same one.
     made = [an_event(account, Action.ROLE_ASSIGNED, at=at - timedelta(hours=number // 4)) for number in range(60)]
     for number, event in enumerate(made):
         await writer.apply(account, (AssignRole if number % 2 == 0 else RevokeRole)(Role.CREATOR), event)

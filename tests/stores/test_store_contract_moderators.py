@@ -18,7 +18,7 @@ DEMOTE, SUSPEND = RevokeRole(Role.MODERATOR), SetStatus(AccountStatus.SUSPENDED)
 
 @pytest.fixture
 async def last(store: AccountStore, moderators: list[Account]) -> Account:
-    """The only active moderator: another one is suspended, a third was demoted."""
+    """The only active moderator: of the other two, one is suspended and one demoted."""
     await store.apply(moderators[1], SUSPEND)
     await store.apply(moderators[2], DEMOTE)
     return moderators[0]
@@ -51,14 +51,14 @@ async def test_force_lets_the_last_moderator_go(store: AccountStore, last: Accou
     assert demoted.roles == {Role.VIEWER}
     suspended = await store.get(moderators[1].user_id)
     assert suspended
-    await store.apply(suspended, DEMOTE)  # this one was not active, so nothing changes for the rule
+    await store.apply(suspended, DEMOTE)  # not active before either, so the rule doesn't apply
     await store.apply(last, AssignRole(Role.MODERATOR))
     await store.delete(last, an_event(last, Action.DELETED), force=True)
     assert await store.get(last.user_id) is None
 
 
 async def test_others_can_go(store: AccountStore, last: Account, moderators: list[Account]) -> None:
-    """The rule protects the last active moderator, not those who are suspended or no moderators at all."""
+    """The rule protects only the last active moderator, not suspended moderators or other accounts."""
     _, suspended, demoted = moderators
     await store.apply(suspended, SUSPEND)
     assert (await store.apply(suspended, DEMOTE)).roles == {Role.VIEWER}

@@ -26,7 +26,7 @@ async def registered(store: AccountStore, email: str, first_name: str = "Ann", l
 
 
 async def settled(harness: Harness, *stores: AccountStore) -> AccountStore:
-    """Closes stores, which finishes their work in the background, and opens another one."""
+    """Closes the stores, which finishes their background work, and opens another one."""
     for store in stores:
         await store.close()
     store = harness.open()
@@ -51,7 +51,7 @@ async def found(store: AccountStore, text: str, size: int = 20) -> list[UUID]:
 
 @pytest.fixture
 def mark() -> str:
-    """A word that only this test's accounts have."""
+    """A word that occurs only in this test's accounts."""
     return f"m{uuid4().hex[:12]}"
 
 

@@ -108,7 +108,7 @@ async def test_a_new_password_ends_all_sessions_but_its_own(
 
 
 async def test_a_session_of_an_old_password_is_dead(store: AccountStore, account: Account) -> None:
-    """A login that checked the old password just before it changed opens its session just after."""
+    """A login checks the old password just before it changes, and opens its session just after."""
     change, late = a_new_password(account), a_session(account)
     await store.apply(account, change)
     changed = await store.apply(account, OpenSession(late))
@@ -161,7 +161,7 @@ async def test_of_many_new_passwords_at_once_one_is_accepted(harness: Harness, a
 
 
 async def test_a_new_password_needs_the_current_one(store: AccountStore, account: Account) -> None:
-    """A check of the password that was current before counts no more, however long it took."""
+    """A call that checked the previous password must fail, however long ago that password was replaced."""
     accepted = a_new_password(account)
     await store.apply(account, accepted)
     late, event = a_new_password(account, "$2b$06$late"), an_event(account, Action.PASSWORD_CHANGED)

@@ -1,4 +1,4 @@
-"""Stores on a Data API of the tests' own, which can be made to fail, and whose contents can be looked at."""
+"""Stores on a stand-in for the Data API that can be made to fail and whose contents can be inspected."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -34,7 +34,7 @@ def held(server: data_api.DataApi) -> Held:
 
 @pytest.fixture
 async def open_store(prepared: tuple[data_api.DataApi, Connection]) -> AsyncIterator[OpenStore]:
-    """Opens stores, each as another process would, and closes them in the end."""
+    """Opens stores, each as another process would, and closes them at the end."""
     stores: list[AstraStore] = []
 
     def open_store() -> AstraStore:

@@ -1,4 +1,4 @@
-"""Crashes of a process at each of its requests, and answers that get lost, made by the stand-in for the Data API."""
+"""Simulates, with the stand-in for the Data API, crashes at any request and lost answers."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ losing_the_last_answer = pytest.mark.parametrize("is_lost", [False, True], ids=[
 
 
 def crashing_within(requests: int) -> pytest.MarkDecorator:
-    """Runs a test with each number of steps from 0 on, up to all requests that a call and its background work make."""
+    """Runs a test for each number of `steps` from 0 to `requests`, all that a call and its background work make."""
     return pytest.mark.parametrize("steps", range(requests + 1))
 
 
 @contextmanager
 def cut_off(server: DataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
-    """Lets so many requests pass, and then one whose answer is lost if asked, and no other: for us, a crash."""
+    """Lets `steps` requests through, then none, like a crash. If `is_lost`, carries out one more without answering."""
     lost = server.fail(Close(), skip=steps, times=1 if is_lost else 0, after_write=True)
     with server.fail(Close(), skip=steps + is_lost):
         yield
@@ -29,7 +29,7 @@ def cut_off(server: DataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
 async def crash(
     server: DataApi, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
 ) -> bool:
-    """Makes a call and crashes after so many requests; returns whether the call was answered before."""
+    """Makes a call that crashes after `steps` requests. Returns whether the call was answered before the crash."""
     with cut_off(server, steps, is_lost=is_lost):
         try:
             await call()

@@ -1,4 +1,4 @@
-"""What the stand-in for the Data API holds, in the terms of the account document (docs/astra.md)."""
+"""Reads the stand-in's contents, in terms of the account document (docs/accounts.md)."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ Json = dict[str, Any]
 
 
 class Held:
-    """Documents and rows, as JSON has them."""
+    """The documents and rows, as JSON values."""
 
     def __init__(self, server: DataApi) -> None:
         self._server = server
@@ -24,7 +24,7 @@ class Held:
         return self._server.document(KEYSPACE, ACCOUNTS, document_id(account.user_id))
 
     def existing(self, account: Account) -> Json:
-        """The document of an account that has one."""
+        """The document of an account; fails if there is none."""
         document = self.document(account)
         assert document
         return document
@@ -38,27 +38,27 @@ class Held:
         return self._server.row(KEYSPACE, USERS, account.user_id)
 
     def has_event(self, event: Event) -> bool:
-        """Whether both tables of events have it, once."""
+        """Whether both event tables have the event exactly once."""
         return self.recorded(event) == [1, 1]
 
     def recorded(self, event: Event) -> list[int]:
-        """How often each of the two tables of events has it."""
+        """How often each of the two event tables has the event."""
         tables = [self._server.rows(KEYSPACE, table) for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY)]
         return [[row["event_id"] for row in rows].count(str(event.event_id)) for rows in tables]
 
     def counted(self) -> set[str]:
-        """The user ids that the guard of the moderators counts."""
+        """The user ids in the moderators guard."""
         guard = self._server.document(KEYSPACE, ACCOUNTS, GUARD) or {}
         return set(guard.get("ids", ()))
 
     def moderators(self) -> set[str]:
-        """The user ids of the accounts that are active moderators."""
+        """The user ids of all active moderators, according to their documents."""
         documents = self._server.documents(KEYSPACE, ACCOUNTS)
         accounts = [document for document in documents if document["_id"].startswith(PREFIX)]
         return {document["_id"].removeprefix(PREFIX) for document in accounts if shows_moderator(document)}
 
     def pending(self) -> list[str]:
-        """The ids of all documents that are marked as pending, but for those of erased accounts."""
+        """The ids of all documents marked as pending, except those of erased accounts."""
         documents = self._server.documents(KEYSPACE, ACCOUNTS)
         return [found["_id"] for found in documents if found.get("pending") and not is_erased(found)]
 

@@ -1,4 +1,4 @@
-"""A crash after each single request of a call: what was answered stays, and the rest is whole or undone."""
+"""A crash after every single request of a call: answered calls last, others are completed or have no effect."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -60,7 +60,7 @@ async def test_register(
     else:
         assert held.row(account) is None
         assert not held.has_event(event)
-    # Whatever was left, the address is free now, and an hour later nothing remains.
+    # Whatever the crash left behind, the address is free, and an hour later nothing remains.
     await survivor.register(other, HASH, an_event(other))
     assert await survivor.find_credentials(account.email) == Credentials(other, HASH)
     await survivor._background.finish()
@@ -223,13 +223,13 @@ async def test_what_moderators_change(
     assert found
     happened = not has_effect(change, found)
     assert happened or not answered
-    # At once, and after the work is finished.
+    # Both at once and after the work is finished.
     for _ in range(2):
         told = [each for each in (await survivor.events(account.user_id, 10)).items if each.event_id == event.event_id]
         assert [(each.before, each.after) for each in told] == ([(before, after)] if happened else [])
         await finished(survivor, held)
     assert held.has_event(event) == happened
-    # What the dead process did half is no obstacle.
+    # The crashed process's unfinished work is no obstacle to further changes.
     await survivor.apply(account, change, an_event(account, Action.ROLE_ASSIGNED))
     undone = await survivor.apply(account, undo, an_event(account, Action.ROLE_ASSIGNED))
     assert not has_effect(undo, undone)
@@ -257,6 +257,6 @@ async def test_the_end_of_a_session(
 
 
 async def finished(survivor: AstraStore, held: Held) -> None:
-    """Sweeps, as every process does, and sees that nothing remains to be done."""
+    """Sweeps, as every process does, and checks that nothing remains to be done."""
     await survivor.sweep()
     assert held.pending() == []

@@ -1,4 +1,4 @@
-"""Changes that meet at one moment, held apart at a request each, so that every run has the same order."""
+"""Concurrent changes, each held at a chosen request, so that every run interleaves them in the same order."""
 
 import asyncio
 from collections.abc import Callable
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 async def account(store: AstraStore) -> Account:
-    """A registered account, at rest."""
+    """A registered account, with all background work done."""
     account = an_account()
     await store.register(account, HASH, an_event(account))
     await store._background.finish()
@@ -56,7 +56,7 @@ async def test_a_change_made_while_an_older_one_is_cleared_keeps_its_mark(
     with cut_off(server, 1, is_lost=False):
         await other.apply(account, AssignRole(Role.CREATOR), second)
         await other._background.finish()
-    # Now both have crashed: the other one after its change, the writer right after it cleared its own.
+    # Now both have crashed: the other one after its change, the writer right after clearing its own change.
     with cut_off(server, 0, is_lost=False):
         clearing.clear()
         await writer._background.finish()
@@ -70,7 +70,7 @@ async def test_a_repeated_request_brings_nothing_back_that_was_undone(open_store
     assigned, revoked = an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.ROLE_REVOKED)
     await store.apply(account, AssignRole(Role.CREATOR), assigned)
     await other.apply(account, RevokeRole(Role.CREATOR), revoked)
-    # The answer to the first request was lost, and it is sent once more.
+    # The first request is sent again, as after a lost answer.
     entry = f"{assigned.event_id} +creator"
     await store._api.update_document(document_id(account.user_id), {"$push": {"history": entry}}, image="after")
     final = await other.get(account.user_id)
@@ -96,7 +96,7 @@ async def test_a_promotion_that_is_counted_late_lets_no_last_moderator_go(
     promoted = await other.get(account.user_id)
     assert promoted
     await other.apply(promoted, RevokeRole(Role.MODERATOR))
-    counting.clear()  # now it is carried out
+    counting.clear()  # only now is it carried out
     await asyncio.to_thread(server.wait_until, lambda: str(account.user_id) in held.counted())
     with pytest.raises(LastModerator):
         await other.delete(last, an_event(last, Action.DELETED))
@@ -171,7 +171,7 @@ async def test_a_logout_is_recorded_though_a_login_made_room_for_itself(
     with cut_off(server, 1, is_lost=False):
         await store.apply(account, EndSessions(frozenset({session.session_id})), event)
         await store._background.finish()
-    # It read the account before the logout, and the session was the oldest.
+    # The login read the account before the logout and removes this session because it is the oldest.
     await other.apply(account, OpenSession(a_session(account), frozenset({session.session_id})))
     await other._background.finish()
     await other.sweep()

@@ -1,4 +1,4 @@
-"""The laws of the account document (docs/astra.md), each where it can be broken. Crashes are in test_crashes.py."""
+"""The laws of the account document (docs/accounts.md), each tested where it can break. For crashes: test_crashes.py."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -44,7 +44,7 @@ LOST = [
 
 @pytest.fixture
 async def account(store: AstraStore, server: DataApi) -> Account:
-    """A registered account, at rest."""
+    """A registered account, with all background work done."""
     account = an_account()
     await store.register(account, HASH, an_event(account))
     await store._background.finish()
@@ -90,7 +90,7 @@ async def test_an_account_without_a_claim_is_none_and_is_deleted_after_an_hour(s
     assert held.document(orphan) is None
 
 
-# 2. A lost answer is resolved by looking.
+# 2. A lost answer is resolved by reading.
 
 
 @pytest.mark.parametrize("fault", LOST, ids=repr)
@@ -144,7 +144,7 @@ async def test_nothing_deletes_a_claim(store: AstraStore, account: Account, held
     await store._background.finish()
     old, new = account.user_id, heir.user_id
     assert held.log(account.email) == [f"claim:{old}", f"release:{old}", f"claim:{new}"]
-    # A sweep may release an address once more when others own it already.
+    # A sweep may release an address again after another account has claimed it.
     await store._claims.release(claim_id(account.email), old)
     assert await store.find_credentials(account.email) == Credentials(heir, HASH)
 
@@ -162,7 +162,7 @@ async def test_a_claim_of_an_account_that_was_removed_is_freed_by_the_repair(
     assert await store.find_credentials(account.email) == Credentials(heir, HASH)
 
 
-# 4. Each change is one update. What derives from it follows.
+# 4. Every change is one update. Projections follow.
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -184,7 +184,7 @@ async def test_a_change_is_one_update_with_its_event(
 async def test_a_full_history_is_shortened_and_means_the_same(store: AstraStore, account: Account, held: Held) -> None:
     key = document_id(account.user_id)
     entries = [f"{uuid4()} {what}" for _ in range(83) for what in ("+creator", "suspended", "-creator", "active")]
-    entries[240] = f"{uuid4()} +creator"  # the last of the older ones that is not undone
+    entries[240] = f"{uuid4()} +creator"  # the last of the older entries, not undone by a later one
     await store._api.update_document(key, {"$set": {"history": entries[:241], "roles.newer": True}}, image="after")
     before = await store.get(account.user_id)
     assert before
@@ -213,7 +213,7 @@ async def test_an_older_image_never_stays_over_a_newer_one(store: AstraStore, ac
     assert older
     await store.apply(account, Rename("Bea", None), event)
     await store._background.finish()
-    # As if its own process had been too slow to write it before.
+    # As if a slow process projected the older state only now.
     await store._projections.project(older)
     assert (held.row(account) or {})["firstname"] == "Bea"
     assert held.pending() == []
@@ -242,7 +242,7 @@ async def test_the_repair_deletes_the_row_of_a_deleted_account(store: AstraStore
     await store.delete(account, an_event(account, Action.DELETED))
     repairs = Repairs(store._api)
     await repairs.repair(now() + 2 * SETTLING)
-    # As a request that was given up long ago, and is carried out only now.
+    # Like a request that timed out long ago and is carried out only now.
     await store._projections._write(document, None)
     assert held.row(account)
     assert await repairs.repair() == Repaired(finished=1)
@@ -341,7 +341,7 @@ async def test_clearing_up_late_brings_no_older_password_back(store: AstraStore,
 async def test_a_renewed_hash_marks_its_account(
     server: DataApi, store: AstraStore, account: Account, held: Held
 ) -> None:
-    with cut_off(server, 1, is_lost=False):  # so that nobody clears the mark
+    with cut_off(server, 1, is_lost=False):  # so that nothing clears the mark
         await store.apply(account, RenewHash(account.credential_id, OTHER_HASH))
         await store._background.finish()
     assert held.existing(account)["pending"]
@@ -362,7 +362,7 @@ async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
     assert held.existing(account)["sessions"].keys() == {next_one.session_id}
 
 
-# 6. One read answers whether a token holds, and it carries no hash.
+# 6. One read, without hashes, decides whether a token is good.
 
 
 async def test_a_read_is_one_request_without_hashes(server: DataApi, store: AstraStore, account: Account) -> None:
@@ -379,10 +379,10 @@ async def test_a_login_is_three_requests(server: DataApi, store: AstraStore, acc
     assert sent(server)[:3] == [(ACCOUNTS, "findOne"), (ACCOUNTS, "findOne"), (ACCOUNTS, "findOneAndUpdate")]
 
 
-# 7. The generation of a refresh token never goes back.
+# 7. The generation of a refresh token never decreases.
 
 
-async def test_a_late_refresh_takes_no_generation_back(store: AstraStore, account: Account) -> None:
+async def test_a_late_refresh_never_lowers_the_generation(store: AstraStore, account: Account) -> None:
     session = a_session(account)
     await store.apply(account, OpenSession(session))
     for generation in (2, 3, 2):
@@ -390,7 +390,7 @@ async def test_a_late_refresh_takes_no_generation_back(store: AstraStore, accoun
     assert found.sessions[session.session_id].generation == 3
 
 
-# 10. A deleted account is a tombstone, with nothing personal in it.
+# 9. A deleted account is a tombstone without personal data.
 
 PLANTED: list[Callable[[Account], Change]] = [
     lambda account: Rename("Planted", "Planted"),
@@ -448,16 +448,16 @@ async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Ac
 async def test_what_a_late_request_writes_after_a_deletion_is_erased(
     store: AstraStore, account: Account, held: Held
 ) -> None:
-    """Requests that were given up may still be carried out: here a row's, a refresh's and a claim's."""
+    """Requests that timed out may still be carried out later: here writes of a row, a refresh and a claim."""
     row = {"userid": account.user_id, "email": account.email, "firstname": "Ann"}
     claim = {"$push": {"log": f"claim:{account.user_id}"}}
-    husk = {"$max": {"sessions.late.generation": 2}}
+    late_refresh = {"$max": {"sessions.late.generation": 2}}
     await store.delete(account, an_event(account, Action.DELETED))
     repairs = Repairs(store._api)
     for minutes in (1, 4):
         await store._api.insert_row(USERS, row)
         await store._api.update_document(claim_id(account.email), claim, image="after")
-        await store._api.update_document(document_id(account.user_id), husk, image="after")
+        await store._api.update_document(document_id(account.user_id), late_refresh, image="after")
         assert await repairs.sweep(now() + timedelta(minutes=minutes)) == 0
         assert held.row(account) is None
         assert held.existing(account)["sessions"] == {}
@@ -483,7 +483,7 @@ async def test_a_claim_that_a_deleted_account_has_again_is_freed_by_the_repair(
     await store.register(heir, HASH, an_event(heir))
 
 
-# 11. One condition a filter.
+# 10. One condition per filter.
 
 
 async def test_every_filter_has_one_condition(server: DataApi, store: AstraStore, account: Account) -> None:

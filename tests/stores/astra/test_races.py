@@ -1,4 +1,4 @@
-"""Several processes at once: what the one atomic operation of the Data API decides."""
+"""Races between processes, decided by the Data API's atomic updates of a document."""
 
 import asyncio
 from collections.abc import Callable
@@ -146,7 +146,7 @@ async def test_changes_that_race_with_a_deletion_leave_nothing(
         lambda: a_new_password(account, "planted", user_agent="planted"),
         lambda: SetStatus(AccountStatus.ACTIVE),
     ]
-    # Should a new password come before the deletion, the deletion would be refused.
+    # A password change that came before the deletion would make the deletion fail.
     await stores[0].apply(account, first := a_new_password(account))
     current = replace(account, credential_id=first.session.credential_id)
 
@@ -230,7 +230,7 @@ def _refused(outcomes: list[Any]) -> int:
 
 
 def is_count(request: Request) -> bool:
-    """Whether the request counts a moderator in."""
+    """Whether the request adds a moderator to the guard."""
     arguments = request.arguments
     return (
         request.command == "findOneAndUpdate"
@@ -240,7 +240,7 @@ def is_count(request: Request) -> bool:
 
 
 def is_demotion(request: Request) -> bool:
-    """Whether the request takes the role from an account."""
+    """Whether the request revokes the moderator role of an account."""
     pushed = request.arguments.get("update", {}).get("$push", {})
     return request.command == "findOneAndUpdate" and str(pushed.get("history")).endswith("-moderator")
 
@@ -279,7 +279,7 @@ async def test_a_demotion_that_fails_is_counted_again(
 
 
 def is_guard(request: Request) -> bool:
-    """Whether the request concerns the guard of the moderators."""
+    """Whether the request is for the moderators guard."""
     return bool(request.arguments.get("filter") == {"_id": GUARD})
 
 

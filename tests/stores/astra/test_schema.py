@@ -1,4 +1,4 @@
-"""What `schema check` and `schema create` make of a keyspace."""
+"""`schema check` and `schema create` on various keyspaces."""
 
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -80,7 +80,7 @@ async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: da
         ),
     ],
 )
-async def test_what_is_otherwise_is_told_and_left(
+async def test_differences_are_reported_and_left(
     server: data_api.DataApi, api: DataApi, table: dict[str, Any], difference: str
 ) -> None:
     await create(api, keyspace=True)
@@ -91,7 +91,7 @@ async def test_what_is_otherwise_is_told_and_left(
         await create(api)
 
 
-async def test_a_collection_of_other_indexing_is_told_and_left(api: DataApi) -> None:
+async def test_a_collection_with_other_indexing_is_reported_and_left(api: DataApi) -> None:
     await api.create_keyspace(5)
     await api.database.create_collection(ACCOUNTS, definition={"indexing": {"deny": ["*"]}})
     with pytest.raises(UnusableStore, match="collection accounts must have the indexing"):
@@ -107,14 +107,14 @@ async def test_a_sixth_collection_is_refused_with_what_to_do(api: DataApi) -> No
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_wrong_credentials_are_told_as_that(server: data_api.DataApi, api: DataApi, status: int) -> None:
+async def test_wrong_credentials_are_reported_as_such(server: data_api.DataApi, api: DataApi, status: int) -> None:
     with server.fail(HttpStatus(status)):
         for call in (astra_schema.check(api), create(api, keyspace=True)):
             with pytest.raises(UnusableStore, match="does not let us in"):
                 await call
 
 
-async def test_waiting_may_help_where_there_is_no_answer(server: data_api.DataApi, api: DataApi) -> None:
+async def test_no_answer_is_unavailable_rather_than_unusable(server: data_api.DataApi, api: DataApi) -> None:
     api.max_wait = 0.1
     for fault in (Hang(), HttpStatus(503), ErrorAnswer("FAILED_TO_CONNECT_TO_DATABASE")):
         with server.fail(fault), pytest.raises(StoreUnavailable):

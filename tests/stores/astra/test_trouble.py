@@ -1,4 +1,4 @@
-"""A Data API that refuses, hangs, lies or is gone: what each call makes of it, and in what time."""
+"""A Data API that refuses, hangs, returns garbage or is down: how each call fails, and how fast."""
 
 import asyncio
 import time
@@ -49,13 +49,13 @@ def ping(store: AstraStore, account: Account) -> Awaitable[object]:
     return store.ping()
 
 
-# These make several requests, of which some must not be repeated as they are.
+# Without `register`, whose account exists already, and `sweep`, which requests each page of documents only once.
 IDEMPOTENT = ["get", "get_many", "get_credentials", "find_credentials", "apply", "delete"]
 
 
 @pytest.fixture
 async def account(store: AstraStore, server: data_api.DataApi) -> Account:
-    """A registered account, at rest, with nothing else left to do."""
+    """A registered account, with all background work done."""
     await store.sweep()
     account = an_account(f"planted.{uuid4().hex}@example.org")
     await store.register(account, HASH, an_event(account))
@@ -128,7 +128,7 @@ async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
 
     await one_of_five_takes_less_than(0.4, seconds)  # all requests of the call together
     await impatient.ping()
-    await impatient.get(account.user_id)  # and it goes on when the server does
+    await impatient.get(account.user_id)  # works again once the server does
 
 
 @pytest.mark.parametrize("fault", [Hang(), Drip(0.05)], ids=["hanging", "dripping"])
@@ -136,7 +136,7 @@ async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
 async def test_a_cancelled_call_ends_at_once(
     server: data_api.DataApi, store: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
-    with server.fail(fault), pytest.raises(TimeoutError):  # ours, and none of the store's
+    with server.fail(fault), pytest.raises(TimeoutError):  # our own time limit, not the store's
         async with asyncio.timeout(0.1):
             await CALLS[name](store, account)
 
@@ -188,14 +188,14 @@ async def test_a_thousand_cancelled_calls_leak_no_connection(
             await asyncio.wait(tasks)
         server.forget_requests()
     await store._background.finish()
-    if under_way := set(store._reads._requests):  # requests that others might have joined are not cancelled
+    if under_way := set(store._reads._requests):  # shared requests are not cancelled with their callers
         await asyncio.wait(under_way)
     pool = store._api._http._transport._pool
     assert pool._requests == []
     assert all(connection.is_idle() for connection in pool.connections)
     assert len(pool.connections) <= MAX_REQUESTS
     assert store._api._places._value == MAX_REQUESTS
-    # As many as there are places can still be made at once.
+    # All places are free again for concurrent requests.
     assert await asyncio.gather(*(store.get_credentials(uuid4()) for _ in range(2 * MAX_REQUESTS)))
 
 
@@ -219,7 +219,7 @@ async def test_while_the_last_ping_failed_no_call_waits(
 
 
 @pytest.mark.parametrize("name", IDEMPOTENT)
-async def test_what_may_be_repeated_is_tried_twice(
+async def test_requests_that_are_safe_to_repeat_are_tried_twice(
     server: data_api.DataApi, store: AstraStore, account: Account, name: str
 ) -> None:
     with server.fail(HttpStatus(502), times=1):
@@ -252,7 +252,7 @@ async def test_what_fails_in_the_background_is_logged_by_code_and_left_to_the_sw
     assert (held.row(account) or {})["firstname"] == "planted"
 
 
-async def test_an_account_that_can_not_be_finished_keeps_no_other_from_it(
+async def test_an_account_that_can_not_be_finished_does_not_stop_the_others(
     server: data_api.DataApi, store: AstraStore, account: Account, held: Held
 ) -> None:
     other = an_account()
@@ -303,7 +303,7 @@ async def test_no_more_than_a_bound_waits_in_the_background(
     assert held.pending() == []
 
 
-def test_no_repr_shows_how_to_get_in() -> None:
+def test_no_repr_shows_credentials() -> None:
     connection = Connection("https://x", "k", "prod", token="planted", username="u", password="planted")
     assert "planted" not in repr(connection)
 
