@@ -55,7 +55,8 @@ class Account:
 
     `credential_id` names the current password. `sessions`, by session id, holds the sessions that count: those opened
     with the current password. `dead_sessions` are the ids of all other entries that the store still holds; they mean
-    nothing, and the next login removes them.
+    nothing, and the next login removes them. `sources` says when somebody last logged in from each source, by a digest
+    of it: see service/throttle.py.
     """
 
     user_id: UUID
@@ -69,6 +70,7 @@ class Account:
     last_login_date: datetime | None = None
     sessions: Mapping[str, Session] = field(default_factory=dict)
     dead_sessions: frozenset[str] = frozenset()
+    sources: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def is_active_moderator(self) -> bool:

@@ -60,11 +60,15 @@ class Rename:
 class OpenSession:
     """Adds a session, removes the sessions `removed`, and sets the date of the last login to the new session's.
 
+    Dates `source`, unless it is empty, in the account's `sources`, and removes the sources `forgotten`.
+
     The session counts only if its credential is still the current one when this is applied.
     """
 
     session: Session
     removed: frozenset[str] = frozenset()
+    source: str = ""
+    forgotten: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What the service needs from the outside world. `tests/stores` holds the suite that every AccountStore passes."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -24,7 +24,32 @@ class Page(Generic[T]):
     next: str = ""
 
 
-class AccountStore(Protocol):
+class AttemptCounter(NamedTuple):
+    """What to count in: one of SLOTS slots, and the window of time, by its number, that the count is for."""
+
+    slot: int
+    window: int
+
+
+SLOTS = 65_536  # so that what counters take is bounded, whatever there is to count
+
+
+class AttemptCounters(Protocol):
+    """Counts attempts, for all processes that share the database. Both methods can raise StoreUnavailable.
+
+    A slot holds the count of one window. It begins anew with the first attempt that is counted for a later one. If the
+    clock of another process is ahead, so that the slot is one window ahead already, attempts are counted in that one;
+    a slot that is further ahead was left by a clock that was wrong, and begins anew.
+    """
+
+    async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        """Returns the counts, in the same order."""
+
+    async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        """Adds one to each and returns the counts afterwards. After a lost answer, one may be counted twice."""
+
+
+class AccountStore(AttemptCounters, Protocol):
     """Keeps accounts. Several processes can share one database; within a process, one object serves one event loop.
 
     Every method can raise StoreUnavailable: the database is down, too slow, or refuses (the store logs the cause). A
@@ -95,14 +120,18 @@ class AccountStore(Protocol):
 class PasswordHasher(Protocol):
     """Hashes passwords, slowly on purpose: each check or hash costs the configured work.
 
-    Both methods raise Overloaded when too many callers wait. When a waiting caller is cancelled, nothing is hashed.
+    Both methods raise Overloaded when too many callers wait. When a waiting caller is cancelled, nothing is hashed. One
+    that is cancelled later doesn't learn the result.
     """
 
     async def hash(self, password: str) -> str:
         """Returns a salted hash of a password that keeps the rules for new ones."""
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Checks any text against a hash. None stands for an unknown account: False, at the same cost as a check."""
+    async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
+        """Checks any text against a hash. None stands for an unknown account: False, at the same cost as a check.
+
+        Calls `begins` when the wait is over and the hashing begins.
+        """
 
     def needs_rehash(self, password_hash: str) -> bool:
         """Says whether the hash was made at another cost than the configured one."""

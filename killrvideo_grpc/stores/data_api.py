@@ -96,24 +96,29 @@ class DataApi:
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
     async def find_document(
-        self, key: str, *, with_hashes: bool = False, seconds: float | None = None
+        self, key: str, *, with_hashes: bool = False, seconds: float | None = None, fields: Collection[str] = ()
     ) -> Document | None:
-        """Reads the document with this `_id`, in `seconds` or `max_wait`."""
-        projection = None if with_hashes else _WITHOUT_HASHES
+        """Reads the document with this `_id`, or only these of its fields, in `seconds` or `max_wait`."""
+        projection = None if with_hashes else _projection(fields)
         return await self._call(
             "find document", lambda: self._accounts.find_one({"_id": key}, projection=projection), seconds=seconds
         )
 
-    async def find_documents(self, keys: Collection[str], seconds: float | None = None) -> dict[str, Document]:
-        """Reads up to 100 documents by `_id`, without hashes, in `seconds`. Leaves out those that are missing."""
+    async def find_documents(
+        self, keys: Collection[str], seconds: float | None = None, fields: Collection[str] = ()
+    ) -> dict[str, Document]:
+        """Reads up to 100 documents by `_id`, without hashes, or only these of their fields, in `seconds`.
+
+        Leaves out those that are missing.
+        """
         if len(keys) == 1:  # the common case where there is no load, and cheaper
             (key,) = keys
-            document = await self.find_document(key, seconds=seconds)
+            document = await self.find_document(key, seconds=seconds, fields=fields)
             return {key: document} if document else {}
         condition = {"_id": {"$in": list(keys)}}
         documents = await self._call(
             "find documents",
-            lambda: self._accounts.find(condition, projection=_WITHOUT_HASHES).to_list(),
+            lambda: self._accounts.find(condition, projection=_projection(fields)).to_list(),
             seconds=seconds,
         )
         return {document["_id"]: document for document in documents}
@@ -138,8 +143,11 @@ class DataApi:
         *,
         image: Literal["before", "after"],
         upsert: bool = False,
+        fields: Collection[str] = (),
     ) -> Document | None:
         """Updates a document, in one atomic step, and returns it as it was `before` or is `after`, without hashes.
+
+        If `fields` are named, only those are returned.
 
         Returns None when there is no such document, or was none before an upsert. After a lost answer the update is
         applied a second time: the caller takes care that this does no harm. An update that must not be sent twice as
@@ -150,7 +158,7 @@ class DataApi:
             lambda: self._accounts.find_one_and_update(
                 {"_id": key},
                 update() if callable(update) else update,
-                projection=_WITHOUT_HASHES,
+                projection=_projection(fields),
                 return_document=image,
                 upsert=upsert,
             ),
@@ -268,3 +276,7 @@ class DataApi:
             except asyncio.CancelledError:
                 self._http.drop_lost()
                 raise
+
+
+def _projection(fields: Collection[str]) -> dict[str, bool]:
+    return dict.fromkeys(fields, True) if fields else _WITHOUT_HASHES
