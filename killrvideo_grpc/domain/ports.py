@@ -31,7 +31,8 @@ class AttemptCounter(NamedTuple):
     window: int
 
 
-SLOTS = 65_536  # so that what counters take is bounded, whatever there is to count
+# So that what counters take is bounded, whatever there is to count. So many that hardly two in use share one.
+SLOTS = 2**20
 
 
 class AttemptCounters(Protocol):

@@ -13,7 +13,7 @@ from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter
 from killrvideo_grpc.stores.attempt_values import beginning, count_of, is_of, is_too_far
 from killrvideo_grpc.stores.data_api import DataApi, Update
 
-SHARDS = 256
+SHARDS = 2048
 SLOTS_IN_SHARD = SLOTS // SHARDS  # a Data API takes 1,000 fields in a document
 
 
