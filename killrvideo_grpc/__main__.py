@@ -208,7 +208,8 @@ def check() -> None:
     """Print the settings that are in force, secrets hidden; exit with 1 when one is missing or wrong."""
     with _clear_errors():
         for name, value in load_settings(Settings):
-            click.echo(f"{name.upper()}={'' if value is None else value}")
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            click.echo(f"{name.upper()}={'' if shown is None else shown}")
 
 
 def _settings() -> Settings:

@@ -37,6 +37,8 @@ def answer_to(error: BaseException) -> Answer:
             return Answer(row, row.message.format(act=OWN_ACTS[error.subject]))
         case errors.RoleRequired():
             return Answer(row, row.message.format(roles=[role.value for role in error.role.sufficient]))
+        case errors.TooManyAttempts():
+            return Answer(row, row.message, retry_seconds=error.retry_after)
     return Answer(row, row.message, retry_seconds=row.retry_seconds)
 
 

@@ -10,8 +10,16 @@ from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from dotenv.parser import Binding, parse_stream
-from pydantic import Field, SecretStr, StringConstraints, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from killrvideo_grpc.security.signing_keys import check_signing_key, kept_signing_key
 
@@ -19,6 +27,7 @@ ENV_FILE = ".env"
 MAX_PORT = 65535
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: any number
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
@@ -52,6 +61,12 @@ class Settings(BaseSettings):
     refresh_token_expire_days: Annotated[int, Field(ge=1, le=3650)] = 30
     session_max_days: Annotated[int, Field(ge=1, le=3650)] = 90
     bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
+
+    max_failures_per_account_and_source: Attempts = 20
+    max_failures_per_source: Attempts = 200
+    max_failures_per_account: Attempts = 100
+    max_registrations_per_source: Attempts = 1000
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
 
     grpc_host: Text = "127.0.0.1"
     grpc_port: Port = 50051
@@ -87,6 +102,11 @@ class Settings(BaseSettings):
     @classmethod
     def _bare_host(cls, host: str) -> str:
         return host.removeprefix("[").removesuffix("]")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _separated(cls, networks: object) -> object:
+        return [each.strip() for each in networks.split(",")] if isinstance(networks, str) else networks
 
     @field_validator("workers")
     @classmethod

@@ -80,6 +80,8 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
     errors.RoleRequired: Row("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
     errors.OwnAccount: Row("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
     errors.LastModerator: Row("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
+    # The error itself says when to try again.
+    errors.TooManyAttempts: Row("RESOURCE_EXHAUSTED", 429, "Too many attempts. Try again later.", "TOO_MANY_ATTEMPTS"),
     errors.StoreUnavailable: Row(
         "UNAVAILABLE", 503, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", RETRY_SECONDS
     ),

@@ -28,9 +28,11 @@ from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor, abort
 from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
 from killrvideo_grpc.rpc.interceptors.validation import ValidationInterceptor
+from killrvideo_grpc.rpc.origins import Origins
 from killrvideo_grpc.rpc.reflection import add_reflection, service_descriptors
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
+from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
@@ -40,6 +42,7 @@ from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.people import People
 from killrvideo_grpc.service.sessions import Lifetimes, Sessions
 from killrvideo_grpc.service.sweeper import Sweeper
+from killrvideo_grpc.service.throttle import Limits, Throttle
 from killrvideo_grpc.stores.sqlite import SqliteStore
 from killrvideo_grpc.telemetry import UNWATCHED, Telemetry
 
@@ -121,12 +124,14 @@ def build_use_cases(
     lifetimes = Lifetimes(
         idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
     )
-    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads=_cores(), observer=observer)
-    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes)
+    threads = _cores()
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, observer)
+    throttle = Throttle(store, keyed_digest(key, "throttle"), _limits(settings), threads, observer.waits_for_hash)
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes, throttle)
     page_tokens = JwtPageTokens(key)
     return UseCases(
         Authenticator(store, access_tokens),
-        People(store, passwords, sessions),
+        People(store, passwords, sessions, throttle),
         sessions,
         Directory(store, page_tokens),
         Moderation(store, page_tokens),
@@ -200,6 +205,7 @@ class UserServer:
                 self._use_cases.sessions,
                 self._use_cases.directory,
                 self._use_cases.moderation,
+                Origins(settings.trusted_proxies),
             ),
             GenericHandlers(self._server),  # type: ignore[arg-type] # stands in for a server
         )
@@ -250,6 +256,15 @@ class UserServer:
         await stopping
         self._use_cases.passwords.close()
         await self._telemetry.stop()
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        account_and_source=settings.max_failures_per_account_and_source,
+        source=settings.max_failures_per_source,
+        account=settings.max_failures_per_account,
+        registrations=settings.max_registrations_per_source,
+    )
 
 
 def _cores() -> int:

@@ -55,7 +55,8 @@ class Account:
 
     `credential_id` identifies the current password. `sessions` maps session ids to the live sessions, which are those
     opened with the current password. `dead_sessions` has the ids of all other session entries still in the store; they
-    grant nothing, and the next login removes them.
+    grant nothing, and the next login removes them. `sources` maps digests of the addresses from which the owner has
+    logged in to the dates of the last logins: see service/throttle.py.
     """
 
     user_id: UUID
@@ -69,6 +70,7 @@ class Account:
     last_login_date: datetime | None = None
     sessions: Mapping[str, Session] = field(default_factory=dict)
     dead_sessions: frozenset[str] = frozenset()
+    sources: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def is_active_moderator(self) -> bool:

@@ -60,11 +60,14 @@ class Rename:
 class OpenSession:
     """Adds `session`, removes the sessions in `removed`, and sets `last_login_date` to the new session's date.
 
-    If the session's credential is no longer the current one, the session is dead from the start.
+    If the session's credential is no longer the current one, the session is dead from the start. `source`, unless it is
+    empty, is added to the account's `sources` with the same date, and the sources in `forgotten` are removed.
     """
 
     session: Session
     removed: frozenset[str] = frozenset()
+    source: str = ""
+    forgotten: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ ServiceError
 ├── RoleRequired
 ├── OwnAccount                 a moderator acts on their own role or status
 ├── LastModerator
+├── TooManyAttempts            too many failed logins, or registrations
 ├── StoreUnavailable           the database is down or refuses the request
 ├── Overloaded                 more calls than the server can handle
 └── DeadlineExceeded           the caller's time is up
@@ -123,6 +124,14 @@ class OwnAccount(ServiceError):
 
 class LastModerator(ServiceError):
     """The change would leave no active moderator."""
+
+
+class TooManyAttempts(ServiceError):
+    """Too many attempts have failed, or too many accounts were registered, until so many seconds are over."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(f"for {retry_after} s")
+        self.retry_after = retry_after
 
 
 class StoreUnavailable(ServiceError):

@@ -1,6 +1,6 @@
 """The ports: what the service needs from its adapters. Every AccountStore must pass the suite in `tests/stores`."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -24,7 +24,33 @@ class Page(Generic[T]):
     next: str = ""
 
 
-class AccountStore(Protocol):
+class AttemptCounter(NamedTuple):
+    """A count: its slot, from 0 to SLOTS - 1, and the number of the time window that it is for."""
+
+    slot: int
+    window: int
+
+
+# A fixed number bounds what the counters take, whatever is counted. It is large, so that two keys rarely share a slot.
+SLOTS = 2**20
+
+
+class AttemptCounters(Protocol):
+    """Counts attempts, for all processes that share the database. Both methods can raise StoreUnavailable.
+
+    A slot holds the count of one window, and starts again from zero for a later one. If a slot is already one window
+    ahead, because another process has a faster clock, attempts are counted in that window. A slot that is further ahead
+    was written by a process whose clock was wrong, and starts again.
+    """
+
+    async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        """Returns the counts, in the same order."""
+
+    async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        """Adds one to each and returns the new counts. After a lost answer, an attempt may be counted twice."""
+
+
+class AccountStore(AttemptCounters, Protocol):
     """Stores accounts. Several processes can share one database; each instance belongs to one event loop.
 
     Every method can raise StoreUnavailable: the database is down, too slow, or refuses the request (the store logs the
@@ -101,8 +127,11 @@ class PasswordHasher(Protocol):
     async def hash(self, password: str) -> str:
         """Returns a salted hash. The password must already satisfy the rules for new passwords."""
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
-        """Checks any text against a hash. None (no such account) gives False, after as much work as a real check."""
+    async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
+        """Checks any text against a hash. None (no such account) gives False, after as much work as a real check.
+
+        Calls `begins` when the wait is over and hashing starts.
+        """
 
     def needs_rehash(self, password_hash: str) -> bool:
         """Returns whether the hash was made with a work factor other than the configured one."""

@@ -23,6 +23,13 @@ def edge() -> None:
 @click.option(
     "--admin", type=click.Path(path_type=Path), metavar="SOCKET", help="Unix socket for Envoy's admin interface."
 )
+@click.option(
+    "--trusted-hops",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Proxies in front of Envoy, whose x-forwarded-for it believes.",
+)
 def config(
     host: str,
     port: int,
@@ -32,12 +39,13 @@ def config(
     project_name: str,
     origins: tuple[str, ...],
     admin: Path | None,
+    trusted_hops: int,
 ) -> None:
     """Print Envoy's configuration, for: envoy -c FILE. It needs no other file."""
     from killrvideo_grpc.edge.render import Edge, render
 
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
-    click.echo(render(Edge(port, addresses, host, project_name, origins, admin)), nl=False)
+    click.echo(render(Edge(port, addresses, host, project_name, origins, admin, trusted_hops)), nl=False)
 
 
 @edge.command("web")

@@ -30,7 +30,8 @@ MISFITS = {
 class Edge:
     """The place of one Envoy. `workers` are host and port of each; `origins` are regular expressions (RE2).
 
-    `admin` is a Unix socket for Envoy's admin interface, which only Envoy's own user can reach.
+    `admin` is a Unix socket for Envoy's admin interface, which only Envoy's own user can reach. `trusted_hops` is how
+    many proxies are in front of this edge, whose `x-forwarded-for` says where a call comes from.
     """
 
     port: int
@@ -39,6 +40,7 @@ class Edge:
     project_name: str = "KillrVideo"
     origins: Sequence[str] = ()
     admin: Path | None = None
+    trusted_hops: int = 0
 
 
 def render(edge: Edge) -> str:
@@ -48,6 +50,7 @@ def render(edge: Edge) -> str:
         admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
         host=json.dumps(edge.host),
         port=edge.port,
+        trusted_hops=edge.trusted_hops,
         lua=indent(lua(), " " * 26).lstrip(),
         problem_wanted=PROBLEM_WANTED,
         descriptors=base64.b64encode(descriptor_set()).decode(),

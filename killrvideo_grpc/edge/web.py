@@ -96,7 +96,11 @@ async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> Async
     # --supervised: the service ends when its standard input closes, so also when this process is killed.
     process = await asyncio.create_subprocess_exec(
         *(BIN / "killrvideo-grpc", "serve", "--supervised"),
-        env=os.environ | {"DRAIN_SECONDS": str(_drain_seconds(settings))},
+        env=os.environ
+        | {
+            "DRAIN_SECONDS": str(_drain_seconds(settings)),
+            "TRUSTED_PROXIES": ",".join(map(str, [*settings.trusted_proxies, *_edge_addresses(settings.grpc_host)])),
+        },
         stdin=PIPE,
         stdout=PIPE,
         start_new_session=True,
@@ -110,6 +114,15 @@ async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> Async
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]
     finally:
         await _end(process)
+
+
+def _edge_addresses(grpc_host: str) -> list[str]:
+    """Returns the addresses from which Envoy, on this machine, calls the workers: those that they listen on."""
+    try:
+        found = socket.getaddrinfo(_reachable(grpc_host), None, type=socket.SOCK_STREAM)
+    except OSError:
+        return []  # the service will say what is wrong with its host
+    return sorted({str(address[0]).partition("%")[0] for *_, address in found})
 
 
 def _drain_seconds(settings: WebSettings) -> float:

@@ -5,12 +5,10 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from killrvideo_grpc.service.callers import Caller, Origin
+from killrvideo_grpc.service.callers import Caller
 
 if TYPE_CHECKING:
     from grpc import aio
-
-MAX_USER_AGENT_LENGTH = 200
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
@@ -39,14 +37,6 @@ class Call:
     admission: Admission | None = None
     caller: Caller | None = None
     request: Any = None
-
-    @property
-    def origin(self) -> Origin:
-        """Where the call comes from, as use cases need to know it."""
-        for key, value in self.metadata:
-            if key == "user-agent" and isinstance(value, str) and value.isprintable():
-                return Origin(self.request_id, value[:MAX_USER_AGENT_LENGTH])
-        return Origin(self.request_id)
 
 
 Next: TypeAlias = Callable[[Call], Awaitable[Any]]

@@ -8,7 +8,8 @@ from structlog.contextvars import bind_contextvars
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
-from killrvideo_grpc.service.callers import Caller
+from killrvideo_grpc.rpc.origins import Origins
+from killrvideo_grpc.service.callers import Caller, Origin
 from killrvideo_grpc.service.directory import Directory
 from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.people import People
@@ -18,23 +19,26 @@ from killrvideo_grpc.service.sessions import Sessions
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Implements the contract. Failures are raised as domain errors; the errors interceptor answers them."""
 
-    def __init__(self, people: People, sessions: Sessions, directory: Directory, moderation: Moderation) -> None:
+    def __init__(
+        self, people: People, sessions: Sessions, directory: Directory, moderation: Moderation, origins: Origins
+    ) -> None:
         self._people = people
         self._sessions = sessions
         self._directory = directory
         self._moderation = moderation
+        self._origins = origins
 
     async def Register(
         self, request: user_service_pb2.RegisterRequest, context: Context
     ) -> user_service_pb2.RegisterResponse:
         account = await self._people.register(
-            request.email, request.password, request.first_name, request.last_name, current_call.get().origin
+            request.email, request.password, request.first_name, request.last_name, self._origin()
         )
         bind_contextvars(user_id=str(account.user_id))
         return convert.to_register_response(account)
 
     async def Login(self, request: user_service_pb2.LoginRequest, context: Context) -> user_service_pb2.LoginResponse:
-        login = await self._people.login(request.email, request.password, current_call.get().origin)
+        login = await self._people.login(request.email, request.password, self._origin())
         bind_contextvars(user_id=str(login.account.user_id))
         return convert.to_login_response(login)
 
@@ -49,7 +53,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def RefreshToken(
         self, request: user_service_pb2.RefreshTokenRequest, context: Context
     ) -> user_service_pb2.LoginResponse:
-        login = await self._sessions.refresh(request.refresh_token, current_call.get().origin)
+        login = await self._sessions.refresh(request.refresh_token, self._origin())
         bind_contextvars(user_id=str(login.account.user_id))
         return convert.to_login_response(login)
 
@@ -67,27 +71,27 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def EndSession(
         self, request: user_service_pb2.EndSessionRequest, context: Context
     ) -> user_service_pb2.EndSessionResponse:
-        await self._sessions.end(_caller(), str(UUID(request.session_id)), current_call.get().origin)
+        await self._sessions.end(_caller(), str(UUID(request.session_id)), self._origin())
         return user_service_pb2.EndSessionResponse()
 
     async def Logout(
         self, request: user_service_pb2.LogoutRequest, context: Context
     ) -> user_service_pb2.LogoutResponse:
-        await self._sessions.logout(_caller(), request.all_sessions, current_call.get().origin)
+        await self._sessions.logout(_caller(), request.all_sessions, self._origin())
         return user_service_pb2.LogoutResponse()
 
     async def ChangePassword(
         self, request: user_service_pb2.ChangePasswordRequest, context: Context
     ) -> user_service_pb2.LoginResponse:
         login = await self._people.change_password(
-            _caller(), request.current_password, request.new_password, current_call.get().origin
+            _caller(), request.current_password, request.new_password, self._origin()
         )
         return convert.to_login_response(login)
 
     async def DeleteMe(
         self, request: user_service_pb2.DeleteMeRequest, context: Context
     ) -> user_service_pb2.DeleteMeResponse:
-        await self._people.delete(_caller(), request.password, current_call.get().origin)
+        await self._people.delete(_caller(), request.password, self._origin())
         return user_service_pb2.DeleteMeResponse()
 
     async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Context) -> user_pb2.PublicProfile:
@@ -110,27 +114,25 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def AssignRole(self, request: user_service_pb2.AssignRoleRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
             await self._moderation.assign_role(
-                _caller(), UUID(request.user_id), Role(request.role), request.reason, current_call.get().origin
+                _caller(), UUID(request.user_id), Role(request.role), request.reason, self._origin()
             )
         )
 
     async def RevokeRole(self, request: user_service_pb2.RevokeRoleRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
             await self._moderation.revoke_role(
-                _caller(), UUID(request.user_id), Role(request.role), request.reason, current_call.get().origin
+                _caller(), UUID(request.user_id), Role(request.role), request.reason, self._origin()
             )
         )
 
     async def SuspendUser(self, request: user_service_pb2.SuspendUserRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
-            await self._moderation.suspend(_caller(), UUID(request.user_id), request.reason, current_call.get().origin)
+            await self._moderation.suspend(_caller(), UUID(request.user_id), request.reason, self._origin())
         )
 
     async def ReinstateUser(self, request: user_service_pb2.ReinstateUserRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
-            await self._moderation.reinstate(
-                _caller(), UUID(request.user_id), request.reason, current_call.get().origin
-            )
+            await self._moderation.reinstate(_caller(), UUID(request.user_id), request.reason, self._origin())
         )
 
     async def ListAuditEvents(
@@ -141,6 +143,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         return user_service_pb2.ListAuditEventsResponse(
             events=map(convert.to_audit_event, events), next_page_token=token
         )
+
+    def _origin(self) -> Origin:
+        return self._origins.of(current_call.get())
 
 
 def _caller() -> Caller:

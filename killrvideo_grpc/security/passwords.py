@@ -46,13 +46,13 @@ class BcryptHasher:
         """Returns a `$2b$` hash."""
         return await self._run(lambda: self._hash(password.encode(), self._rounds))
 
-    async def verify(self, password: str, password_hash: str | None) -> bool:
+    async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
         """Checks a password against a `$2a$`, `$2b$` or `$2y$` hash, at a cost that doesn't depend on the result.
 
         Passwords that bcrypt can't tell apart are never accepted: those over 72 bytes, which it would cut, and those
         with a NUL, at which it would start over.
         """
-        return await self._run(lambda: self._verify(password.encode(), password_hash))
+        return await self._run(lambda: self._verify(password.encode(), password_hash), begins)
 
     def needs_rehash(self, password_hash: str) -> bool:
         """Says whether the hash has another cost than the configured one."""
@@ -62,7 +62,7 @@ class BcryptHasher:
         """Waits for the hashes under way and ends the threads."""
         self._threads.shutdown()
 
-    async def _run(self, work: Callable[[], T]) -> T:
+    async def _run(self, work: Callable[[], T], begins: Callable[[], None] = lambda: None) -> T:
         if self._under_way >= self._most:
             raise Overloaded
         self._under_way += 1
@@ -71,6 +71,7 @@ class BcryptHasher:
             # the GIL held at the lowest priority while the event loop waits for it.
             with self._observer.waits_for_hash():
                 await self._free_threads.acquire()
+            begins()
             with self._observer.hashes():
                 hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
                 hashing.add_done_callback(lambda _: self._free_threads.release())

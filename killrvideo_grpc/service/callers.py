@@ -15,10 +15,14 @@ class Caller(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where a call comes from: its request id, and what the caller says it is."""
+    """Where a call comes from: its request id, what the caller says it is, and its source for throttling.
+
+    The source is an IPv4 address or an IPv6 network. None: another service called, and doesn't say for whom.
+    """
 
     request_id: str = ""
     user_agent: str = ""
+    source: str | None = None
 
 
 class Authenticator:

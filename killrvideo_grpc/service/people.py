@@ -1,6 +1,7 @@
 """What people do with their own accounts: register, log in, change names and password, leave."""
 
 import asyncio
+from collections.abc import Callable
 from datetime import datetime
 from uuid import uuid4
 
@@ -10,6 +11,7 @@ from killrvideo_grpc.domain.account import (
     AccountStatus,
     Credentials,
     Role,
+    normal_email,
     now,
 )
 from killrvideo_grpc.domain.changes import (
@@ -34,6 +36,7 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.domain.ports import AccountStore, PasswordHasher
 from killrvideo_grpc.service.callers import Caller, Origin
 from killrvideo_grpc.service.sessions import Login, Sessions
+from killrvideo_grpc.service.throttle import Throttle
 
 HOUSEKEEPING_SECONDS = 1.0  # at most, for what a good login writes besides its session
 
@@ -41,13 +44,15 @@ HOUSEKEEPING_SECONDS = 1.0  # at most, for what a good login writes besides its 
 class People:
     """The use cases of an account's owner."""
 
-    def __init__(self, store: AccountStore, passwords: PasswordHasher, sessions: Sessions) -> None:
+    def __init__(self, store: AccountStore, passwords: PasswordHasher, sessions: Sessions, throttle: Throttle) -> None:
         self._store = store
         self._passwords = passwords
         self._sessions = sessions
+        self._throttle = throttle
 
     async def register(self, email: str, password: str, first_name: str, last_name: str, origin: Origin) -> Account:
-        """Creates an account with the role viewer. Raises EmailAlreadyRegistered."""
+        """Creates an account with the role viewer. Raises EmailAlreadyRegistered and TooManyAttempts."""
+        self._throttle.refuse_registration(origin.source)
         account = Account(
             user_id=uuid4(),
             email=email.strip(),
@@ -58,26 +63,42 @@ class People:
             created_date=now(),
             credential_id=uuid4().hex,
         )
-        password_hash = await self._passwords.hash(password)
+        # Counted meanwhile, for the hash takes longer. So the first one too many, in each process, is still hashed.
+        hashing, counting = self._passwords.hash(password), self._throttle.count_registration(origin.source)
+        password_hash, _ = await asyncio.gather(hashing, counting)
         event = _event(account, Action.REGISTERED, origin, account.created_date, after=role_names(account.roles))
         await self._store.register(account, password_hash, event)
         return account
 
     async def login(self, email: str, password: str, origin: Origin) -> Login:
-        """Trades credentials for tokens. Raises InvalidCredentials, after the same work whatever is wrong."""
-        credentials = await find_credentials(self._store, email)
-        matches = await self._passwords.verify(password, credentials.password_hash if credentials else None)
-        if credentials is None or not matches or credentials.account.status is not AccountStatus.ACTIVE:
+        """Trades credentials for tokens.
+
+        Raises InvalidCredentials, after the same work whatever is wrong, and TooManyAttempts.
+        """
+        attempt = self._throttle.attempt(_name_of(email), origin.source)
+        credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.look())
+        is_right = await attempt.guess(
+            lambda begins: self._opens(credentials, password, begins),
+            is_known=credentials is not None and self._throttle.knows(credentials.account, origin.source),
+        )
+        if credentials is None or not is_right:
             raise InvalidCredentials
         found = credentials.account
         session = self._sessions.new(found.credential_id, origin)
         removed = self._sessions.removable(found, room_for=1)
-        account = await self._apply_login(found, OpenSession(session, removed))
+        source, forgotten = self._throttle.remembering(found, origin.source)
+        account = await self._apply_login(found, OpenSession(session, removed, source, forgotten))
         # The password may have changed, or the account been suspended, since it was read.
         if session.session_id not in account.sessions or account.status is not AccountStatus.ACTIVE:
             raise InvalidCredentials
         await self._keep_house(credentials, account, password)
         return self._sessions.grant(account, session)
+
+    async def _opens(self, credentials: Credentials | None, password: str, begins: Callable[[], None]) -> bool:
+        """Says whether the password opens the account, which must exist and be active."""
+        password_hash = credentials.password_hash if credentials else None
+        matches = await self._passwords.verify(password, password_hash, begins)
+        return matches and credentials is not None and credentials.account.status is AccountStatus.ACTIVE
 
     async def _apply_login(self, account: Account, change: OpenSession) -> Account:
         try:
@@ -109,26 +130,35 @@ class People:
         return await self._store.apply(account, Rename(_trimmed(first_name), _trimmed(last_name)))
 
     async def change_password(self, caller: Caller, current: str, new: str, origin: Origin) -> Login:
-        """Replaces the password, ends all sessions, opens a new one. Raises InvalidCredentials and InvalidRequest."""
+        """Replaces the password, ends all sessions, opens a new one.
+
+        Raises InvalidCredentials, InvalidRequest and TooManyAttempts.
+        """
         if new == current:
             raise InvalidRequest([Violation("newPassword", "must differ from the current one")])
-        credentials = await self._checked(caller, current)
+        credentials = await self._checked(caller, current, origin)
         session = self._sessions.new(uuid4().hex, origin)
         change = ChangePassword(credentials.account.credential_id, await self._passwords.hash(new), session)
         event = _event(caller.account, Action.PASSWORD_CHANGED, origin, session.created_date)
         return self._sessions.grant(await self._store.apply(credentials.account, change, event), session)
 
     async def delete(self, caller: Caller, password: str, origin: Origin) -> None:
-        """Deletes the caller's account. Raises InvalidCredentials and LastModerator."""
-        credentials = await self._checked(caller, password)
+        """Deletes the caller's account. Raises InvalidCredentials, LastModerator and TooManyAttempts."""
+        credentials = await self._checked(caller, password, origin)
         event = _event(caller.account, Action.DELETED, origin, now(), before=role_names(caller.account.roles))
         await self._store.delete(credentials.account, event)
 
-    async def _checked(self, caller: Caller, password: str) -> Credentials:
-        credentials = await self._store.get_credentials(caller.account.user_id)
+    async def _checked(self, caller: Caller, password: str, origin: Origin) -> Credentials:
+        account = caller.account
+        attempt = self._throttle.attempt(_name_of(account.email), origin.source)
+        credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.look())
         if credentials is None:
             raise UserNotFound
-        if not await self._passwords.verify(password, credentials.password_hash):
+        is_right = await attempt.guess(
+            lambda begins: self._passwords.verify(password, credentials.password_hash, begins),
+            is_known=self._throttle.knows(account, origin.source),
+        )
+        if not is_right:
             raise InvalidCredentials
         return credentials
 
@@ -139,6 +169,11 @@ async def find_credentials(store: AccountStore, email: str) -> Credentials | Non
     Anyone may send megabytes, and normalizing text takes time that grows with the square of its length.
     """
     return await store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
+
+
+def _name_of(email: str) -> str:
+    """Returns what attempts at an address are counted by: all spellings are one, and so are all that are too long."""
+    return normal_email(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else "too long"
 
 
 def _event(

@@ -1,5 +1,6 @@
 """Sessions: opened by a login, kept alive by refresh tokens, ended by their owner or by age."""
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import uuid4
@@ -15,10 +16,12 @@ from killrvideo_grpc.domain.errors import (
 )
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
 from killrvideo_grpc.service.callers import Caller, Origin
+from killrvideo_grpc.service.throttle import Throttle
 
 MAX_SESSIONS = 20  # an account; the oldest gives way
 # Two tabs may refresh at once, and an answer may get lost: for so long the token before the current one still works.
 GRACE = timedelta(seconds=30)
+REFUSED = (RefreshTokenExpired, RefreshTokenInvalid, RefreshTokenReused)  # what counts as a failed attempt
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +51,18 @@ class Sessions:
     """Issues and refreshes tokens, and lists and ends sessions."""
 
     def __init__(
-        self, store: AccountStore, access_tokens: AccessTokens, refresh_tokens: RefreshTokens, lifetimes: Lifetimes
+        self,
+        store: AccountStore,
+        access_tokens: AccessTokens,
+        refresh_tokens: RefreshTokens,
+        lifetimes: Lifetimes,
+        throttle: Throttle,
     ) -> None:
         self._store = store
         self._access_tokens = access_tokens
         self._refresh_tokens = refresh_tokens
         self._lifetimes = lifetimes
+        self._throttle = throttle
 
     def new(self, credential_id: str, origin: Origin) -> Session:
         """Returns a session that starts now. It counts once a store has it."""
@@ -88,16 +97,29 @@ class Sessions:
         """Trades a refresh token for its successor and a new access token.
 
         Of concurrent calls with one token, all get the same successor. Raises RefreshTokenInvalid,
-        RefreshTokenExpired, AccountSuspended, and RefreshTokenReused after ending the session.
+        RefreshTokenExpired, AccountSuspended, TooManyAttempts, and RefreshTokenReused after ending the session.
         """
-        claims = self._refresh_tokens.verify(token)
         try:
-            return await self._refresh(claims, origin)
+            claims = self._refresh_tokens.verify(token)
+        except RefreshTokenInvalid:
+            attempt = self._throttle.attempt("", origin.source)
+            await attempt.look()
+            await attempt.failed()
+            raise
+        # By the id, not by the address: an app that keeps presenting an old token must not keep people from logging in.
+        attempt = self._throttle.attempt(str(claims.user_id), origin.source)
+        account, _ = await asyncio.gather(self._store.get(claims.user_id), attempt.look())
+        attempt.admit(is_known=account is not None and self._throttle.knows(account, origin.source))
+        try:
+            return await self._refresh(account, claims, origin)
         except UserNotFound:  # deleted at this moment
+            await attempt.failed()
             raise RefreshTokenInvalid from None
+        except REFUSED:
+            await attempt.failed()
+            raise
 
-    async def _refresh(self, claims: RefreshClaims, origin: Origin) -> Login:
-        account = await self._store.get(claims.user_id)
+    async def _refresh(self, account: Account | None, claims: RefreshClaims, origin: Origin) -> Login:
         while True:
             account, session = self._refreshable(account, claims)
             if claims.generation == session.generation:

@@ -10,6 +10,7 @@ successors       the passwords that followed it, or the deletion: see succession
 renewed          id of a password that was rehashed; by then it may already have been replaced
 hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
+sources          {digest of a source: date of the last login from there}
 ended            {session id: [event id, …]}: sessions that have ended and are yet to be removed
 outbox           {event id: event}: events not yet written to their tables
 pending          a random mark, present while the row or events are still to be written or the document to be cleared.
@@ -59,6 +60,7 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
         "credential": successions.start(account.credential_id),
         "hashes": {account.credential_id: password_hash},
         "sessions": {session.session_id: session_entry(session) for session in account.sessions.values()},
+        "sources": dict(account.sources),
         "outbox": {str(event.event_id): event_entry(event, "other")},
         "created_date": account.created_date,
         "version": 1,
@@ -111,6 +113,7 @@ def read_account(document: Document | None) -> Account | None:
         last_login_date=document.get("last_login_date"),
         sessions={key: _read_session(key, entries[key]) for key in entries if key in counting and key not in ended},
         dead_sessions=frozenset(entries.keys() - counting - ended.keys()),
+        sources=document.get("sources") or {},
     )
 
 

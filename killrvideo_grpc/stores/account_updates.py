@@ -23,7 +23,7 @@ from killrvideo_grpc.stores.data_api import Document, Update
 
 DELETED = "deleted"
 ERASED: Document = {"status": DELETED, "roles": {}, "hashes": {}, "sessions": {}}
-ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date", "renewed", "history", "ended")
+ERASED_FIELDS = ("email", "firstname", "lastname", "last_login_date", "renewed", "history", "ended", "sources")
 # A request that timed out, here or in the Data API, may still be carried out later. For this long after a deletion,
 # sweeps keep erasing what such requests write.
 SETTLING = timedelta(minutes=5)
@@ -154,9 +154,11 @@ def _update_for(change: Change, event_id: str | None) -> Update:
         case Rename(first_name, last_name):
             names = {"firstname": first_name, "lastname": last_name}
             update = {"$set": {field: name for field, name in names.items() if name is not None}}
-        case OpenSession(session, removed):
-            entry = {f"sessions.{session.session_id}": session_entry(session)}
-            update = {"$set": entry | {"last_login_date": session.created_date}} | _ended(removed, None)
+        case OpenSession(session, removed, source, forgotten):
+            entry = {f"sessions.{session.session_id}": session_entry(session), "last_login_date": session.created_date}
+            entry |= {f"sources.{source}": session.created_date} if source else {}
+            update = {"$set": entry} | _ended(removed, None)
+            update |= {"$unset": {f"sources.{each}": "" for each in forgotten}} if forgotten else {}
         case RefreshSession(session_id, generation, at):
             path = f"sessions.{session_id}"
             update = {"$max": {f"{path}.generation": generation, f"{path}.refreshed": at}}

@@ -1,7 +1,7 @@
 """Accounts on Astra DB or any Data API. Each account is one document, each change one update (docs/accounts.md)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -21,11 +21,12 @@ from killrvideo_grpc.domain.errors import (
     StoreUnavailable,
     UserNotFound,
 )
-from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import document_id, new_document, read_account, read_credentials
 from killrvideo_grpc.stores.account_updates import deletion, ends_any, is_projected, update_for, was_accepted
+from killrvideo_grpc.stores.astra_attempts import AstraAttempts
 from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.background import Background
@@ -36,6 +37,8 @@ from killrvideo_grpc.stores.histories import read_state
 from killrvideo_grpc.stores.joined_reads import JoinedReads
 from killrvideo_grpc.stores.moderators import Moderators
 from killrvideo_grpc.stores.projections import Projections
+
+NOBODY = UUID(int=0)  # no account has this id
 
 
 class AstraStore:
@@ -48,6 +51,7 @@ class AstraStore:
         self._moderators = Moderators(api)
         self._projections = Projections(api, self._claims)
         self._lists = AstraLists(api)
+        self._attempts = AstraAttempts(api)
         self._repairs = Repairs(api)
         self._background = Background()
 
@@ -68,8 +72,8 @@ class AstraStore:
 
     async def find_credentials(self, email: str) -> Credentials | None:
         async with self._api.within("find credentials"):
-            owner = await self._claims.find_owner(email)
-            return await self.get_credentials(owner) if owner else None
+            # For an address that nobody owns too, a document is read: the time must not tell.
+            return await self.get_credentials(await self._claims.find_owner(email) or NOBODY)
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
         return read_credentials(await self._api.find_document(document_id(user_id), with_hashes=True))
@@ -131,6 +135,12 @@ class AstraStore:
 
     async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
         return await self._lists.events(user_id, size, start)
+
+    async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        return await self._attempts.read(counters)
+
+    async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        return await self._attempts.count(counters)
 
     async def sweep(self) -> int:
         return await self._repairs.sweep()

@@ -97,24 +97,32 @@ class DataApi:
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
     async def find_document(
-        self, key: str, *, with_hashes: bool = False, seconds: float | None = None
+        self, key: str, *, with_hashes: bool = False, seconds: float | None = None, fields: Collection[str] = ()
     ) -> Document | None:
-        """Reads the document with this `_id` within `seconds`, by default `max_wait`. Returns None if there is none."""
-        projection = None if with_hashes else _WITHOUT_HASHES
+        """Reads the document with this `_id`, or only its `fields`, within `seconds`, by default `max_wait`.
+
+        Returns None if there is none.
+        """
+        projection = None if with_hashes else _projection(fields)
         return await self._call(
             "find document", lambda: self._accounts.find_one({"_id": key}, projection=projection), seconds=seconds
         )
 
-    async def find_documents(self, keys: Collection[str], seconds: float | None = None) -> dict[str, Document]:
-        """Reads up to 100 documents by `_id`, without hashes. Returns those that exist, by `_id`."""
+    async def find_documents(
+        self, keys: Collection[str], seconds: float | None = None, fields: Collection[str] = ()
+    ) -> dict[str, Document]:
+        """Reads up to 100 documents by `_id`, without hashes, or only their `fields`.
+
+        Returns those that exist, by `_id`.
+        """
         if len(keys) == 1:  # cheaper, and the usual case under low load
             (key,) = keys
-            document = await self.find_document(key, seconds=seconds)
+            document = await self.find_document(key, seconds=seconds, fields=fields)
             return {key: document} if document else {}
         condition = {"_id": {"$in": list(keys)}}
         documents = await self._call(
             "find documents",
-            lambda: self._accounts.find(condition, projection=_WITHOUT_HASHES).to_list(),
+            lambda: self._accounts.find(condition, projection=_projection(fields)).to_list(),
             seconds=seconds,
         )
         return {document["_id"]: document for document in documents}
@@ -139,19 +147,20 @@ class DataApi:
         *,
         image: Literal["before", "after"],
         upsert: bool = False,
+        fields: Collection[str] = (),
     ) -> Document | None:
         """Updates a document in one atomic step. Returns its `before` or `after` image, without hashes.
 
-        Returns None if the document doesn't exist; with `upsert`, if it didn't exist and `image` is `before`. After a
-        lost answer the update may be applied twice, so it must tolerate that. If each try needs a fresh update, pass a
-        function that makes it.
+        Returns None if the document doesn't exist; with `upsert`, if it didn't exist and `image` is `before`. If
+        `fields` are given, the image has only those. After a lost answer the update may be applied twice, so it must
+        tolerate that. If each try needs a fresh update, pass a function that makes it.
         """
         return await self._call(
             "update document",
             lambda: self._accounts.find_one_and_update(
                 {"_id": key},
                 update() if callable(update) else update,
-                projection=_WITHOUT_HASHES,
+                projection=_projection(fields),
                 return_document=image,
                 upsert=upsert,
             ),
@@ -269,3 +278,7 @@ class DataApi:
             except asyncio.CancelledError:
                 self._http.drop_lost()
                 raise
+
+
+def _projection(fields: Collection[str]) -> dict[str, bool]:
+    return dict.fromkeys(fields, True) if fields else _WITHOUT_HASHES

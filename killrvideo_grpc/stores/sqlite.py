@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TypeVar
@@ -11,10 +11,10 @@ from uuid import UUID
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Event
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
-from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.observer import UNOBSERVED, Observer
-from killrvideo_grpc.stores import sqlite_changes, sqlite_rows
+from killrvideo_grpc.stores import sqlite_attempts, sqlite_changes, sqlite_rows
 from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite_schema import migrate
 from killrvideo_grpc.stores.sqlite_worker import MAX_WAIT, Worker
@@ -83,6 +83,12 @@ class SqliteStore:
 
     async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
         return await self._read(sqlite_rows.find_events, (user_id, size, start))
+
+    async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        return await self._read(sqlite_attempts.read_attempts, counters)
+
+    async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        return await self._writer.write(sqlite_attempts.count_attempt, counters)
 
     async def sweep(self) -> int:
         await self._writer.truncate_log()

@@ -92,7 +92,7 @@ def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force
         _leave_a_moderator(connection, account)
     connection.execute(
         "UPDATE accounts SET account_status = ?, claimed_email = NULL, email = '', firstname = '', lastname = '',"
-        " roles = '[]', credential_id = '', hashed_password = '' WHERE userid = ?",
+        " roles = '[]', credential_id = '', hashed_password = '', sources = '{}' WHERE userid = ?",
         (DELETED, str(user_id)),
     )
     _delete_sessions(connection, user_id)
@@ -126,10 +126,15 @@ def _change_account(connection: sqlite3.Connection, account: Account, change: _A
 def _change_sessions(connection: sqlite3.Connection, account: Account, change: _SessionChange) -> None:
     user_id = account.user_id
     match change:
-        case OpenSession(session, removed):
+        case OpenSession(session, removed, source, forgotten):
+            at = to_millis(session.created_date)
             _end_sessions(connection, user_id, removed)
             _insert_session(connection, user_id, session)
-            _update(connection, user_id, "last_login_date = ?", to_millis(session.created_date))
+            _update(connection, user_id, "last_login_date = ?", at)
+            for each in forgotten:
+                _update(connection, user_id, "sources = json_remove(sources, ?)", f'$."{each}"')
+            if source:
+                _update(connection, user_id, "sources = json_set(sources, ?, ?)", f'$."{source}"', at)
         case RefreshSession(session_id, generation, at):
             connection.execute(
                 "UPDATE sessions SET generation = max(generation, ?), refreshed_date = max(refreshed_date, ?)"

@@ -30,6 +30,7 @@ ACCOUNT_COLUMNS = (
     "created_date",
     "last_login_date",
     "credential_id",
+    "sources",
 )
 _SELECTED = ", ".join(
     [f"sessions.{column}" for column in SESSION_COLUMNS] + [f"accounts.{column}" for column in ACCOUNT_COLUMNS]
@@ -130,6 +131,7 @@ def account_row(account: Account) -> Row:
         to_millis(account.created_date),
         None if account.last_login_date is None else to_millis(account.last_login_date),
         account.credential_id,
+        json.dumps({source: to_millis(at) for source, at in account.sources.items()}),
     )
 
 
@@ -189,8 +191,26 @@ class _Sessions(Mapping[str, Session]):
         return len(self._rows)
 
 
+class _Sources(Mapping[str, datetime]):
+    """Reads sources when they are asked for, which only calls do that check a password or a refresh token."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def __getitem__(self, source: str) -> datetime:
+        return _to_datetime(json.loads(self._text)[source])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(json.loads(self._text))
+
+    def __len__(self) -> int:
+        return len(json.loads(self._text))
+
+
 def _account(user_id: UUID, rows: list[Row]) -> Account:
-    _, email, first_name, last_name, roles, status, created, last_login, credential = rows[0][_USERID:]
+    _, email, first_name, last_name, roles, status, created, last_login, credential, sources = rows[0][_USERID:]
     sessions: dict[str, Row] = {}
     dead_sessions: list[str] = []
     for row in rows:
@@ -211,6 +231,7 @@ def _account(user_id: UUID, rows: list[Row]) -> Account:
         credential_id=credential,
         sessions=_Sessions(sessions),
         dead_sessions=frozenset(dead_sessions),
+        sources=_Sources(sources),
     )
 
 

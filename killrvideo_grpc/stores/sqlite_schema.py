@@ -81,6 +81,17 @@ MIGRATIONS = (
         "CREATE INDEX search_terms_of_account ON search_terms (userid)",
         FILL_SEARCH_TERMS,
     ),
+    # 3: how many attempts have failed, and from where people have logged in.
+    (
+        """
+        CREATE TABLE attempts (
+            slot INTEGER PRIMARY KEY NOT NULL,
+            value INTEGER NOT NULL -- a count and its window: see attempt_values.py
+        )
+        """,
+        # A JSON object: digests of sources, and the date of the last login from each.
+        "ALTER TABLE accounts ADD COLUMN sources TEXT NOT NULL DEFAULT '{}'",
+    ),
 )
 
 

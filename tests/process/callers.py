@@ -22,10 +22,13 @@ Json = dict[str, Any]
 
 
 @contextmanager
-def processes(folder: Path, connection: Connection, count: int = 1) -> Iterator[list[UserServiceStub]]:
-    """Starts so many processes of the service on one keyspace."""
+def processes(
+    folder: Path, connection: Connection | None, count: int = 1, **changes: str
+) -> Iterator[list[UserServiceStub]]:
+    """Starts so many processes of the service on one keyspace; on one SQLite file in the folder without a keyspace."""
+    settings = (astra(connection) if connection else {}) | changes
     with ExitStack() as stack:
-        services = [stack.enter_context(running(folder, **astra(connection))) for _ in range(count)]
+        services = [stack.enter_context(running(folder, **settings)) for _ in range(count)]
         channels = [stack.enter_context(grpc.insecure_channel(service.target)) for service in services]
         yield [UserServiceStub(channel) for channel in channels]
 

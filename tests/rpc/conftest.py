@@ -15,6 +15,7 @@ from killrvideo_grpc.config import Settings
 from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import abort
+from killrvideo_grpc.rpc.origins import Origins
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.server import ARRIVAL_SECONDS, UseCases, build_interceptors, build_use_cases
 from killrvideo_grpc.service.operators import Operators
@@ -92,8 +93,14 @@ def grpc_addr() -> str:
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(use_cases: UseCases) -> UserServicer:
-    return UserServicer(use_cases.people, use_cases.sessions, use_cases.directory, use_cases.moderation)
+def grpc_servicer(use_cases: UseCases, settings: Settings) -> UserServicer:
+    return UserServicer(
+        use_cases.people,
+        use_cases.sessions,
+        use_cases.directory,
+        use_cases.moderation,
+        Origins(settings.trusted_proxies),
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, RefreshTokenRequest, RegisterRequest
 
+from killrvideo_grpc.config import Settings
 from killrvideo_grpc.server import CONTRACT
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.rpc.requests import RPCS, empower
 from tests.support.errors import read_failure
+from tests.support.settings import settings_in
 
 Code = grpc.StatusCode
 
@@ -57,6 +59,13 @@ hostile = settings(max_examples=60)
 
 # What the contract knows of an RPC, whatever is sent, besides OK and INVALID_ARGUMENT.
 CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "DeleteMe"}
+
+
+@pytest.fixture(scope="module", name="settings")
+def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """Lets all of it fail at one account, rather than be refused after some of it."""
+    folder = tmp_path_factory.mktemp("rpc")
+    return settings_in(folder, max_failures_per_account=0, max_failures_per_account_and_source=0)
 
 
 def code_of(call: Any, request: object, **options: Any) -> grpc.StatusCode:

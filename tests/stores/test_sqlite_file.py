@@ -118,9 +118,14 @@ def test_a_folder_is_refused(path: Path) -> None:
 
 @pytest.fixture
 def broken_file(path: Path) -> Path:
-    """A corrupt file that can still be opened, because its first page is intact."""
+    """A corrupt file that can still be opened: its schema is intact, but no table or index is."""
     asyncio.run(SqliteStore(path).close())
-    path.write_bytes(path.read_bytes()[:4096] + b"\xff" * 8 * 4096)
+    with closing(sqlite3.connect(path)) as connection:
+        roots = [root for (root,) in connection.execute("SELECT rootpage FROM sqlite_schema")]
+    content = bytearray(path.read_bytes())
+    for root in roots:
+        content[(root - 1) * 4096 : root * 4096] = b"\xff" * 4096
+    path.write_bytes(content)
     return path
 
 

@@ -199,3 +199,18 @@ def test_ports_of_all_workers_are_ports(tmp_path: Path) -> None:
     assert settings_in(tmp_path, grpc_port=65535, workers=1).workers == 1
     with pytest.raises(ValidationError, match="end above 65535"):
         settings_in(tmp_path, grpc_port=65535, workers=2)
+
+
+def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRUSTED_PROXIES", " 192.0.2.1 , 10.0.0.0/8,2001:db8::/32")
+    assert [str(network) for network in load_settings(Settings).trusted_proxies] == [
+        *("192.0.2.1/32", "10.0.0.0/8", "2001:db8::/32")
+    ]
+    monkeypatch.setenv("TRUSTED_PROXIES", "")
+    assert load_settings(Settings).trusted_proxies == ()
+    for wrong in ("planted", "10.0.0.1/8", "192.0.2.1,", "192.0.2.1 10.0.0.1"):
+        monkeypatch.setenv("TRUSTED_PROXIES", wrong)
+        with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES") as caught:
+            load_settings(Settings)
+        assert "planted" not in str(caught.value)

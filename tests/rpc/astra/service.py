@@ -1,5 +1,6 @@
 """The service on a stand-in for the Data API, and calls of it."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from killrvideo_grpc.stores.data_api import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import good_request, role_for
 from tests.support import data_api
-from tests.support.accounts import PASSWORD
+from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import Failure, read_failure
 from tests.support.eventually import eventually
 from tests.support.keyspaces import KEYSPACE, prepared_stand_in
@@ -27,6 +28,7 @@ from tests.support.settings import settings_in
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 # What each RPC asks of the collection `accounts` before it answers.
+# Beside that, attempts are counted: see COUNTED.
 READ, CHANGE, INSERT = "findOne", "findOneAndUpdate", "insertOne"
 REQUESTS_OF = {
     "Register": [READ, INSERT, INSERT],  # claim, account, claim
@@ -49,6 +51,9 @@ REQUESTS_OF = {
     # account with its hashes; guard, account; claim, claim, account
     "DeleteMe": [READ, READ, CHANGE, CHANGE, READ, CHANGE, CHANGE],
 }
+# What each RPC asks of the counters of attempts when all goes well, beside its first request or a hash.
+COUNTERS = "find"
+COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "RefreshToken", "ChangePassword", "DeleteMe")}
 UNTIL_DONE = {"DeleteMe": 4, "SuspendUser": 4}  # of these; a sweep makes up for the others
 
 
@@ -83,8 +88,11 @@ class Service:
     def recover(self) -> None:
         """Ends all trouble, and returns when calls are answered again and nothing is left to do."""
         self.data_api.clear_faults()
-        nobody = pb.LoginRequest(email="nobody@example.org", password="wrong")
-        eventually(lambda: (failure := attempt(lambda: self.stub.Login(nobody))) and failure.code is not UNAVAILABLE)
+
+        def log_in_nobody() -> object:
+            return self.stub.Login(pb.LoginRequest(email=an_address(), password="wrong"))
+
+        eventually(lambda: (failure := attempt(log_in_nobody)) and failure.code is not UNAVAILABLE)
         self.settle()
         self.sweep()
 
@@ -139,7 +147,12 @@ def registration(email: str) -> pb.RegisterRequest:
 
 def is_call(request: data_api.Request) -> bool:
     """Tells requests made for a call from those that health makes, and from those for rows and events."""
-    return request.name == ACCOUNTS and request.arguments.get("filter") != {"_id": "-"}
+    return request.name == ACCOUNTS and request.arguments.get("filter") != {"_id": "-"} and not is_count(request)
+
+
+def is_count(request: data_api.Request) -> bool:
+    """Tells requests that read or write counters of attempts."""
+    return request.name == ACCOUNTS and '"throttle:' in json.dumps(request.arguments.get("filter"))
 
 
 def events(server: data_api.DataApi, table: str, user_id: str) -> list[str]:

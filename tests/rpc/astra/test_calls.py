@@ -14,6 +14,8 @@ from killrvideo_grpc.domain.changes import OpenSession
 from killrvideo_grpc.service.operators import Operators
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
+    COUNTED,
+    COUNTERS,
     READ,
     REQUESTS_OF,
     Service,
@@ -22,6 +24,7 @@ from tests.rpc.astra.service import (
     effective_request,
     events,
     is_call,
+    is_count,
     registration,
 )
 from tests.rpc.conftest import Account, bearer, session_of
@@ -47,12 +50,18 @@ def asked_by(service: Service, call: Callable[[], object]) -> list[str]:
     return [request.command for request in service.data_api.requests if is_call(request)]
 
 
+def counted(service: Service) -> list[str]:
+    """Returns what was asked of the counters of attempts since."""
+    return [request.command for request in service.data_api.requests if is_count(request)]
+
+
 @pytest.mark.parametrize("rpc", RPCS)
 def test_requests_of_each_rpc(service: Service, account: Account, rpc: str) -> None:
     request = effective_request(service, rpc, account)
     # One leaves nothing for after its answer, the other reads rows.
     asked = asked_by if rpc in ("DeleteMe", "SearchUsers") else made_by
     assert asked(service, lambda: call(rpc, account, request)) == REQUESTS_OF[rpc]
+    assert counted(service) == COUNTED.get(rpc, [])
 
 
 @pytest.mark.parametrize("is_moderator", [False, True], ids=["viewer", "moderator"])
@@ -63,8 +72,8 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
     service.settle()
     service.data_api.forget_requests()
     call("DeleteMe", account)
-    assert [_place(request) for request in service.data_api.requests if _place(request) != "-"] == [
-        *("account", "account", "guard"),
+    assert [_place(each) for each in service.data_api.requests if _place(each) not in ("-", "throttle")] == [
+        *("account", "account", "guard"),  # and counters of attempts, beside the second one
         *(["account"] if is_moderator else []),  # whether another one that the guard counts is a moderator indeed
         "account",
         *(["guard", "account"] if is_moderator else []),
@@ -86,7 +95,7 @@ def test_calls_that_change_nothing_ask_less(service: Service, account: Account) 
     for rpc, request, asked in (
         ("Register", registration(account.email), [READ]),
         ("Login", pb.LoginRequest(email=account.email, password="wrong"), [READ, READ]),
-        ("Login", pb.LoginRequest(email=an_address(), password="wrong"), [READ]),
+        ("Login", pb.LoginRequest(email=an_address(), password="wrong"), [READ, READ]),  # the time tells nothing
         ("UpdateMe", pb.UpdateMeRequest(), [READ]),
         ("EndSession", pb.EndSessionRequest(session_id=str(uuid4())), [READ]),
         ("DeleteMe", pb.DeleteMeRequest(password="wrong"), [READ, READ]),
@@ -95,6 +104,15 @@ def test_calls_that_change_nothing_ask_less(service: Service, account: Account) 
         assert (rpc, made) == (rpc, asked)
     call("RefreshToken", account)
     assert made_by(service, lambda: call("RefreshToken", account)) == [READ]  # the same token, within its grace
+
+
+def test_a_failed_attempt_is_counted_once_for_each_limit(service: Service) -> None:
+    """The accounts of this service are counted by account and source, and by account."""
+    login = pb.LoginRequest(email=an_address(), password="wrong")
+    begins = ["findOneAndUpdate"] * 3  # the count of another window, the beginning of this one, the count
+    for updates in (2 * begins, ["findOneAndUpdate"] * 2):
+        made_by(service, lambda: attempt(lambda: service.stub.Login(login)))
+        assert counted(service) == [COUNTERS, *updates]
 
 
 def test_a_refused_call_asks_nothing(service: Service) -> None:

@@ -15,6 +15,7 @@ from tests.rpc.astra.service import (
     effective_request,
     events,
     is_call,
+    is_count,
     registration,
     start_calls,
 )
@@ -49,6 +50,17 @@ def test_a_login_that_can_not_write_its_session_opens_none(server: data_api.Data
     assert failure
     assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
     assert [session.session_id for session in call("ListSessions", account).sessions] == [account.session_id]
+
+
+@pytest.mark.parametrize(("password", "step"), [(PASSWORD, 0), ("wrong", 0), ("wrong", 1), ("wrong", 2)])
+def test_a_login_without_counters_is_refused_whatever_the_password(
+    server: data_api.DataApi, account: Account, password: str, step: int
+) -> None:
+    login = pb.LoginRequest(email=account.email, password=password)
+    with server.fail(HttpStatus(503), skip=step, where=is_count):
+        failure = attempt(lambda: account.stub.Login(login))
+    assert failure
+    assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
 
 
 @pytest.mark.parametrize("fault", ROW_FAULTS, ids=repr)

@@ -64,6 +64,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The call would leave no active moderator."""
     ERROR_REASON_OWN_ACCOUNT: _ErrorReason.ValueType  # 19
     """Moderators can't take the role of moderator from themselves, or change the status of their own account."""
+    ERROR_REASON_TOO_MANY_ATTEMPTS: _ErrorReason.ValueType  # 20
+    """Too many attempts have failed from where the caller is, or at this account; or too many accounts were registered from
+    there. `google.rpc.RetryInfo` says when to try again. It says nothing of whether the account exists.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Names the values of `google.rpc.ErrorInfo.reason` that this service sends, without the prefix `ERROR_REASON_`, in the
@@ -112,4 +116,8 @@ ERROR_REASON_LAST_MODERATOR: ErrorReason.ValueType  # 18
 """The call would leave no active moderator."""
 ERROR_REASON_OWN_ACCOUNT: ErrorReason.ValueType  # 19
 """Moderators can't take the role of moderator from themselves, or change the status of their own account."""
+ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 20
+"""Too many attempts have failed from where the caller is, or at this account; or too many accounts were registered from
+there. `google.rpc.RetryInfo` says when to try again. It says nothing of whether the account exists.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -150,6 +150,7 @@ class UserServiceServicer:
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
         ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,6 +163,7 @@ class UserServiceServicer:
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
         UNAUTHENTICATED (INVALID_CREDENTIALS): no active account has this address with this password.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many logins have failed.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -197,6 +199,7 @@ class UserServiceServicer:
         UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
         UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
         PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -236,6 +239,7 @@ class UserServiceServicer:
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
         UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,6 +252,7 @@ class UserServiceServicer:
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
         UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

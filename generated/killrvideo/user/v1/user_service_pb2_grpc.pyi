@@ -47,6 +47,7 @@ class UserServiceStub:
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
     """
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
     """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
@@ -55,6 +56,7 @@ class UserServiceStub:
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
       UNAUTHENTICATED (INVALID_CREDENTIALS): no active account has this address with this password.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many logins have failed.
     """
     GetMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetMeRequest, _user_pb2.User]
     """Reads the caller's own account.
@@ -78,6 +80,7 @@ class UserServiceStub:
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
       UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]
     """Lists the caller's sessions, newest first.
@@ -101,6 +104,7 @@ class UserServiceStub:
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     DeleteMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]
     """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
@@ -109,6 +113,7 @@ class UserServiceStub:
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
       FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.PublicProfile]
@@ -201,6 +206,7 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
     """
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
@@ -209,6 +215,7 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
       UNAUTHENTICATED (INVALID_CREDENTIALS): no active account has this address with this password.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many logins have failed.
     """
     GetMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetMeRequest, _user_pb2.User]  # type: ignore[assignment]
     """Reads the caller's own account.
@@ -232,6 +239,7 @@ class UserServiceAsyncStub(UserServiceStub):
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
       UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the caller's sessions, newest first.
@@ -255,6 +263,7 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     DeleteMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]  # type: ignore[assignment]
     """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
@@ -263,6 +272,7 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
       FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.PublicProfile]  # type: ignore[assignment]
@@ -358,6 +368,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
           ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
         """
 
     @_abc_1.abstractmethod
@@ -372,6 +383,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
           UNAUTHENTICATED (INVALID_CREDENTIALS): no active account has this address with this password.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many logins have failed.
         """
 
     @_abc_1.abstractmethod
@@ -413,6 +425,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
           UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
           UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
           PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
         """
 
     @_abc_1.abstractmethod
@@ -460,6 +473,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
           UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         """
 
     @_abc_1.abstractmethod
@@ -474,6 +488,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
           UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
           FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
         """
 

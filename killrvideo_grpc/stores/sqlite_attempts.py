@@ -1,0 +1,39 @@
+"""Counters of attempts in the SQLite file: a row for each slot, of which there are so many."""
+
+import json
+import sqlite3
+from collections.abc import Sequence
+
+from killrvideo_grpc.domain.ports import AttemptCounter
+from killrvideo_grpc.stores.attempt_values import beginning, count_of
+
+_READ = "SELECT slot, value FROM attempts WHERE slot IN (SELECT value FROM json_each(?))"
+# attempt_values.is_of says which values are counted on from.
+_COUNT = """
+INSERT INTO attempts (slot, value) VALUES (:slot, :beginning + 1)
+ON CONFLICT (slot) DO UPDATE SET value = 1 + CASE
+    WHEN value >= :beginning AND value < :too_far THEN value ELSE :beginning END
+RETURNING value
+"""
+
+
+def read_attempts(connection: sqlite3.Connection, counters: Sequence[AttemptCounter]) -> list[int]:
+    """Reads the counts, in the same order."""
+    slots = json.dumps([counter.slot for counter in counters])
+    values: dict[int, int] = dict(connection.execute(_READ, (slots,)).fetchall())
+    return [count_of(counter.window, values.get(counter.slot, 0)) for counter in counters]
+
+
+def count_attempt(connection: sqlite3.Connection, counters: Sequence[AttemptCounter]) -> list[int]:
+    """Adds one to each, in a transaction of the caller's, and returns the counts afterwards."""
+    return [count_of(counter.window, _count(connection, counter)) for counter in counters]
+
+
+def _count(connection: sqlite3.Connection, counter: AttemptCounter) -> int:
+    values = {
+        "slot": counter.slot,
+        "beginning": beginning(counter.window),
+        "too_far": beginning(counter.window + 2),
+    }
+    ((value,),) = connection.execute(_COUNT, values).fetchall()
+    return int(value)

@@ -1,0 +1,127 @@
+"""What every AccountStore promises of counters of attempts, and of the sources of logins."""
+
+import asyncio
+import random
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.changes import Action, OpenSession
+from killrvideo_grpc.domain.ports import SLOTS, AccountStore, AttemptCounter
+from tests.stores.harness import Harness
+from tests.support.accounts import a_session, an_event
+
+pytestmark = pytest.mark.anyio
+
+WINDOW = 1_990_000  # of 15 minutes, in 2026
+_slots = random.sample(range(SLOTS), 100)  # of which each test takes some that no other takes
+
+
+def some_counters(count: int, window: int = WINDOW) -> list[AttemptCounter]:
+    return [AttemptCounter(_slots.pop(), window) for _ in range(count)]
+
+
+async def test_attempts_are_counted_for_all_processes(stores: list[AccountStore]) -> None:
+    counters = some_counters(3)
+    assert await stores[0].read_attempts(counters) == [0, 0, 0]
+    assert await stores[0].count_attempt(counters) == [1, 1, 1]
+    assert await stores[1].count_attempt(counters[1:]) == [2, 2]
+    assert await stores[2].count_attempt(counters[2:]) == [3]
+    for store in stores:
+        assert await store.read_attempts(counters) == [1, 2, 3]
+    assert await stores[0].read_attempts(counters[::-1]) == [3, 2, 1]
+
+
+async def test_every_slot_counts_by_itself(store: AccountStore) -> None:
+    counters = [AttemptCounter(slot, WINDOW) for slot in (0, 1, 511, 512, SLOTS - 1)]
+    for _ in range(2):
+        await store.count_attempt(counters[:1])
+    assert (await store.read_attempts(counters))[1:] == [0, 0, 0, 0]
+    await store.count_attempt(counters[1:])
+    assert await store.read_attempts(counters) == [2, 1, 1, 1, 1]
+
+
+async def test_attempts_at_once_are_all_counted(stores: list[AccountStore]) -> None:
+    counters = some_counters(3)
+    counts = await asyncio.gather(*(stores[number % 4].count_attempt(counters) for number in range(24)))
+    for position in range(3):
+        assert sorted(count[position] for count in counts) == list(range(1, 25))
+    assert await stores[0].read_attempts(counters) == [24, 24, 24]
+
+
+async def test_the_next_window_begins_anew(store: AccountStore) -> None:
+    (counter,) = some_counters(1)
+    following = counter._replace(window=WINDOW + 1)
+    for _ in range(3):
+        await store.count_attempt([counter])
+    assert await store.read_attempts([following]) == [0]
+    assert await store.count_attempt([following]) == [1]
+    assert await store.count_attempt([following]) == [2]
+    much_later = counter._replace(window=WINDOW + 1000)
+    assert await store.count_attempt([much_later]) == [1]
+
+
+async def test_of_two_processes_at_the_turn_of_a_window_none_begins_it_twice(stores: list[AccountStore]) -> None:
+    (counter,) = some_counters(1)
+    await stores[0].count_attempt([counter])
+    following = [counter._replace(window=WINDOW + 1)]
+    counts = await asyncio.gather(*(stores[number % 4].count_attempt(following) for number in range(16)))
+    assert sorted(count for (count,) in counts) == list(range(1, 17))
+
+
+async def test_a_clock_that_is_behind_counts_in_the_window_of_the_others(store: AccountStore) -> None:
+    (ahead,) = some_counters(1, WINDOW + 1)
+    behind = ahead._replace(window=WINDOW)
+    await store.count_attempt([ahead])
+    assert await store.count_attempt([behind]) == [2]
+    assert await store.read_attempts([behind]) == [2]
+    assert await store.read_attempts([ahead]) == [2]
+
+
+async def test_a_clock_that_was_far_ahead_leaves_no_counter_that_never_ends(store: AccountStore) -> None:
+    (wrong,) = some_counters(1, WINDOW + 1_000_000)
+    right = wrong._replace(window=WINDOW)
+    for _ in range(3):
+        await store.count_attempt([wrong])
+    assert await store.read_attempts([right]) == [0]
+    assert await store.count_attempt([right]) == [1]
+    assert await store.count_attempt([right]) == [2]
+
+
+async def test_counters_are_no_accounts(store: AccountStore, account: Account) -> None:
+    await store.count_attempt(some_counters(3))
+    await store.sweep()
+    assert await store.get(account.user_id) == account
+
+
+async def test_a_login_is_remembered_with_its_source(store: AccountStore, account: Account) -> None:
+    first, second = [a_session(account, created_date=account.created_date + timedelta(days=day)) for day in (1, 2)]
+    opened = await store.apply(account, OpenSession(first, source="0a" * 16))
+    assert opened.sources == {"0a" * 16: first.created_date}
+    opened = await store.apply(account, OpenSession(replace(second, session_id="second"), source="1b" * 16))
+    assert opened.sources == {"0a" * 16: first.created_date, "1b" * 16: second.created_date}
+    again = a_session(account, created_date=account.created_date + timedelta(days=3))
+    opened = await store.apply(account, OpenSession(again, source="1b" * 16, forgotten=frozenset({"0a" * 16, "no"})))
+    assert opened.sources == {"1b" * 16: again.created_date}
+    assert await store.get(account.user_id) == opened
+    assert (await store.apply(account, OpenSession(a_session(account)))).sources == opened.sources
+
+
+async def test_logins_at_once_are_all_remembered(stores: list[AccountStore], account: Account) -> None:
+    sources = [f"{number:032x}" for number in range(16)]
+    await asyncio.gather(
+        *(stores[n % 4].apply(account, OpenSession(a_session(account), source=each)) for n, each in enumerate(sources))
+    )
+    found = await stores[0].get(account.user_id)
+    assert found
+    assert found.sources.keys() == set(sources)
+
+
+async def test_a_deleted_account_leaves_no_source(harness: Harness, store: AccountStore, account: Account) -> None:
+    source = "feedfacedeadbeef" * 2
+    opened = await store.apply(account, OpenSession(a_session(account), source=source))
+    assert source in harness.raw_text()
+    await store.delete(opened, an_event(account, Action.DELETED))
+    assert source not in harness.raw_text()

@@ -1,0 +1,313 @@
+"""Throttling by the clock: windows, limits, bursts, callers who hang up, and what is remembered of sources."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from killrvideo_grpc.domain.account import now
+from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable, TooManyAttempts
+from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter
+from killrvideo_grpc.security.keys import keyed_digest
+from killrvideo_grpc.service.throttle import MAX_SOURCES, Limits, Throttle
+from killrvideo_grpc.service.turns import MAX_WAITING
+from tests.support.accounts import an_account
+from tests.support.settings import KEY
+
+pytestmark = pytest.mark.anyio
+
+LIMITS = Limits(account_and_source=3, source=6, account=8, registrations=5)
+AT_ONCE = 2
+BEGINNING = 900 * 2_000_000.0  # of a window of both lengths
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Counters:
+    """Implements `AttemptCounters` in memory, and tells how often it was asked."""
+
+    def __init__(self) -> None:
+        self.counts = Counter[AttemptCounter]()
+        self.reads = self.writes = 0
+        self.is_away = False
+        self.third_write = asyncio.Event()
+
+    async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        self.reads += 1
+        return [self.counts[counter] for counter in counters]
+
+    async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise StoreUnavailable
+        self.writes += 1
+        if self.writes == 3:
+            self.third_write.set()
+        self.counts.update(counters)
+        return [self.counts[counter] for counter in counters]
+
+
+class Process:
+    """One process of the service: what it does to throttle attempts."""
+
+    def __init__(self, counters: Counters, limits: Limits = LIMITS) -> None:
+        self.time = BEGINNING
+        self.throttle = Throttle(counters, keyed_digest(KEY, "throttle"), limits, AT_ONCE, clock=lambda: self.time)
+        self.checks = 0
+        self.begins = asyncio.Event()
+
+    async def fail(self, account: str, source: str | None, *, is_known: bool = False) -> None:
+        """Fails to get in. Raises TooManyAttempts."""
+        assert not await self.guess(account, source, is_known=is_known)
+
+    async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
+        attempt = self.throttle.attempt(account, source)
+        await attempt.look()
+        return await attempt.guess(lambda begins: self._check(begins, is_right), is_known=is_known)
+
+    async def _check(self, begins: Callable[[], None], is_right: bool) -> bool:
+        begins()
+        self.checks += 1
+        self.begins.set()
+        await asyncio.sleep(0)
+        return is_right
+
+
+@pytest.fixture
+def counters() -> Counters:
+    return Counters()
+
+
+@pytest.fixture
+def process(counters: Counters) -> Process:
+    return Process(counters)
+
+
+async def refused(process: Process, account: str, source: str | None, *, is_known: bool = False) -> int:
+    """Checks that an attempt is refused before anything is checked, and returns when it may be repeated."""
+    checks = process.checks
+    with pytest.raises(TooManyAttempts) as caught:
+        await process.guess(account, source, is_known=is_known)
+    assert process.checks == checks
+    return caught.value.retry_after
+
+
+async def test_an_account_is_guessed_at_from_one_source_only_so_often(process: Process) -> None:
+    for _ in range(3):
+        await process.fail("ann", "s1")
+    await refused(process, "ann", "s1")
+    await process.fail("ann", "s2")
+    await process.fail("bob", "s1")
+
+
+async def test_a_source_fails_only_so_often_whatever_it_tries(process: Process) -> None:
+    for number in range(6):
+        await process.fail(f"account {number}", "s1")
+    await refused(process, "another", "s1")
+    await refused(process, "another", "s1", is_known=True)
+    await process.fail("another", "s2")
+
+
+async def test_an_account_is_guessed_at_from_all_sources_only_so_often(process: Process) -> None:
+    for number in range(8):
+        await process.fail("ann", f"s{number}")
+    await refused(process, "ann", "another")
+    assert await process.guess("ann", "home", is_known=True, is_right=True)
+    await process.fail("bob", "another")
+
+
+async def test_a_known_source_still_guesses_only_so_often(process: Process) -> None:
+    for _ in range(3):
+        await process.fail("ann", "home", is_known=True)
+    await refused(process, "ann", "home", is_known=True)
+
+
+async def test_whom_a_service_logs_in_has_the_limit_of_the_account(process: Process) -> None:
+    for _ in range(8):
+        await process.fail("ann", None)
+    await refused(process, "ann", None, is_known=True)
+    for number in range(20):
+        await process.fail(f"account {number}", None)
+
+
+async def test_what_comes_from_elsewhere_locks_nobody_out_of_a_service_that_logs_people_in(process: Process) -> None:
+    for number in range(8):
+        await process.fail("ann", f"s{number}")
+    assert await process.guess("ann", None, is_known=True, is_right=True)
+
+
+async def test_attempts_that_name_no_account_count_for_their_source(process: Process) -> None:
+    for _ in range(6):
+        await process.throttle.attempt("", "s1").failed()
+    with pytest.raises(TooManyAttempts):
+        process.throttle.attempt("", "s1")
+    for _ in range(6):
+        await process.throttle.attempt("", None).failed()
+    process.throttle.attempt("", None)
+
+
+async def test_a_block_ends_with_its_window_and_is_not_prolonged(process: Process) -> None:
+    process.time = BEGINNING + 100.5
+    for _ in range(3):
+        await process.fail("ann", "s1")
+    assert await refused(process, "ann", "s1") == 800
+    process.time = BEGINNING + 899.9
+    for _ in range(10):
+        assert await refused(process, "ann", "s1") == 1
+    process.time = BEGINNING + 900
+    await process.fail("ann", "s1")
+
+
+async def test_all_processes_count_together(counters: Counters) -> None:
+    processes = [Process(counters) for _ in range(3)]
+    for process in processes:
+        await process.fail("ann", "s1")
+    for process in processes:
+        await refused(process, "ann", "s1")
+
+
+async def test_a_flood_does_not_reach_the_store(process: Process, counters: Counters) -> None:
+    for _ in range(3):
+        await process.fail("ann", "s1")
+    before = (counters.reads, counters.writes)
+    for _ in range(100):
+        await refused(process, "ann", "s1")
+    assert (counters.reads, counters.writes) == before
+
+
+async def test_good_attempts_count_nothing_however_many_there_are(process: Process, counters: Counters) -> None:
+    assert all(await asyncio.gather(*(process.guess("ann", "s1", is_right=True) for _ in range(64))))
+    assert counters.writes == 0
+    assert process.throttle._turns._places == {}
+
+
+@pytest.mark.parametrize("sources", [1, 50])
+async def test_a_burst_of_guesses_exceeds_a_limit_by_no_more_than_go_on_at_once(
+    counters: Counters, sources: int
+) -> None:
+    processes = [Process(counters) for _ in range(2)]
+    guesses = [processes[n % 2].guess("ann", f"s{n % sources}") for n in range(200)]
+    outcomes = await asyncio.gather(*guesses, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {bool, TooManyAttempts}
+    most = LIMITS.account_and_source if sources == 1 else LIMITS.account
+    assert most <= sum(process.checks for process in processes) <= most + 2 * AT_ONCE
+
+
+async def test_only_so_many_wait(process: Process) -> None:
+    guesses = [process.guess("ann", "s1", is_right=True) for _ in range(MAX_WAITING + AT_ONCE + 10)]
+    outcomes = await asyncio.gather(*guesses, return_exceptions=True)
+    assert Counter(map(type, outcomes)) == {bool: MAX_WAITING + AT_ONCE, Overloaded: 10}
+
+
+async def test_a_guess_counts_though_its_caller_hangs_up(process: Process, counters: Counters) -> None:
+    for _ in range(3):
+        process.begins.clear()
+        guess = asyncio.create_task(process.guess("ann", "s1"))
+        await process.begins.wait()
+        guess.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await guess
+    await counters.third_write.wait()
+    await refused(process, "ann", "s1")
+    assert process.throttle._turns._places == {}
+
+
+async def test_a_caller_who_hangs_up_while_waiting_has_guessed_nothing(process: Process, counters: Counters) -> None:
+    release = asyncio.Event()
+
+    async def wait(begins: Callable[[], None]) -> bool:
+        await release.wait()
+        return False
+
+    attempts = [process.throttle.attempt("ann", "s1") for _ in range(5)]
+    guesses = [asyncio.create_task(attempt.guess(wait, is_known=False)) for attempt in attempts]
+    await asyncio.sleep(0)
+    for guess in guesses:
+        guess.cancel()
+    await asyncio.wait(guesses)
+    release.set()
+    await asyncio.sleep(0)
+    assert counters.writes == 0
+    assert process.throttle._turns._places == {}
+
+
+async def test_a_guess_that_can_not_be_counted_fails(process: Process, counters: Counters) -> None:
+    counters.is_away = True
+    with pytest.raises(StoreUnavailable):
+        await process.guess("ann", "s1")
+    assert await process.guess("ann", "s1", is_right=True)
+
+
+async def test_limits_that_are_off_ask_nothing(counters: Counters) -> None:
+    process = Process(counters, Limits(0, 0, 0, 0))
+    for _ in range(100):
+        await process.fail("ann", "s1")
+        await process.throttle.count_registration("s1")
+    assert (counters.reads, counters.writes) == (0, 0)
+
+
+async def test_registrations_have_a_window_of_an_hour(process: Process) -> None:
+    process.time = BEGINNING + 1800
+    for _ in range(5):
+        await process.throttle.count_registration("s1")
+    with pytest.raises(TooManyAttempts) as caught:
+        process.throttle.refuse_registration("s1")
+    assert caught.value.retry_after == 1800
+    with pytest.raises(TooManyAttempts):
+        await process.throttle.count_registration("s1")
+    process.throttle.refuse_registration("s2")
+    process.throttle.refuse_registration(None)
+    await process.fail("ann", "s1")
+    process.time = BEGINNING + 3600
+    await process.throttle.count_registration("s1")
+
+
+async def test_of_registrations_at_once_exactly_so_many_are_let_through(counters: Counters) -> None:
+    processes = [Process(counters) for _ in range(2)]
+    outcomes = await asyncio.gather(
+        *(processes[n % 2].throttle.count_registration("s1") for n in range(40)), return_exceptions=True
+    )
+    assert outcomes.count(None) == 5
+
+
+async def test_whatever_is_counted_falls_into_the_slots(process: Process, counters: Counters) -> None:
+    for number in range(2000):
+        await process.fail(f"account {number}", f"s{number}")
+        await process.throttle.count_registration(f"s{number}")
+    assert {0 <= counter.slot < SLOTS for counter in counters.counts} == {True}
+    assert len(counters.counts) > 7000  # and spreads over them
+
+
+def test_nobody_without_the_key_knows_the_slot_of_an_account(counters: Counters) -> None:
+    slots = []
+    for key in (KEY, KEY + "x"):
+        throttle = Throttle(counters, keyed_digest(key, "throttle"), LIMITS, AT_ONCE)
+        slots.append([limit.counter.slot for limit in throttle.attempt("ann", "s1")._all])
+    assert slots[0] != slots[1]
+
+
+def test_a_source_is_known_for_thirty_days(process: Process) -> None:
+    throttle, account = process.throttle, an_account()
+    digest, forgotten = throttle.remembering(account, "s1")
+    assert (len(digest), forgotten) == (32, frozenset())
+    for days, is_known in ((0, True), (29, True), (31, False)):
+        seen = replace(account, sources={digest: now() - timedelta(days=days)})
+        assert throttle.knows(seen, "s1") is is_known
+        assert not throttle.knows(seen, "s2")
+        assert not throttle.knows(seen, None)
+        assert throttle.remembering(seen, "s2")[1] == (frozenset() if is_known else {digest})
+    assert throttle.remembering(an_account(), "s1")[0] != digest  # which links no accounts
+
+
+def test_an_account_remembers_only_so_many_sources(process: Process) -> None:
+    sources = {f"{number:032x}": now() - timedelta(hours=number) for number in range(MAX_SOURCES + 5)}
+    account = replace(an_account(), sources=sources)
+    digest, forgotten = process.throttle.remembering(account, "new")
+    assert digest not in sources
+    assert forgotten == set(list(sources)[MAX_SOURCES - 1 :])
