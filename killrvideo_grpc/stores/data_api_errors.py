@@ -30,7 +30,11 @@ class CredentialsRefused(StoreUnavailable):
 
 
 class Conflict(StoreUnavailable):
-    """Other requests changed the document at the same moment. Nothing was written."""
+    """Other requests changed the document at the same moment.
+
+    Almost always, nothing was written. But a Data API also answers this when a try of its own after the first conflict
+    ended in a time-out, and then the database may still write it.
+    """
 
 
 @contextmanager

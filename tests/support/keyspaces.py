@@ -49,6 +49,8 @@ def prepare(connection: Connection) -> None:
 
 async def _prepare(connection: Connection) -> None:
     api = DataApi(connection)
-    async for _ in astra_schema.create(api, keyspace=True):
-        pass
-    await api.close()
+    try:
+        async for _ in astra_schema.create(api, keyspace=True):
+            pass
+    finally:
+        await api.close()

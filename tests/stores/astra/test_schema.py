@@ -58,6 +58,12 @@ async def test_everything_is_created_once(server: data_api.DataApi, api: DataApi
     assert {request.command for request in server.requests} == {"listTables", "listIndexes", "findCollections"}
 
 
+async def test_apache_cassandra_is_asked_for_no_index_of_words(server: data_api.DataApi, api: DataApi) -> None:
+    await create(api, keyspace=True)
+    (creation,) = (request for request in server.requests if request.command == "createCollection")
+    assert creation.arguments["options"] == {"indexing": {"allow": ["pending"]}, "lexical": {"enabled": False}}
+
+
 async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: data_api.DataApi, api: DataApi) -> None:
     server.put_keyspace(KEYSPACE)
     columns = {**KILLRVIDEO_USERS["columns"], "nickname": {"type": "text"}}

@@ -38,7 +38,7 @@ _COMMANDS: dict[type, dict[str, Command]] = {
         "dropTable": Command(schema.drop_table, ("name",), options=("ifExists",)),
         "listTables": Command(schema.list_tables, options=("explain",)),
         "dropIndex": Command(schema.drop_index, ("name",), options=("ifExists",)),
-        "createCollection": Command(schema.create_collection, ("name",), options=("indexing",)),
+        "createCollection": Command(schema.create_collection, ("name",), options=("indexing", "lexical")),
         "deleteCollection": Command(schema.delete_collection, ("name",)),
         "findCollections": Command(schema.find_collections, options=("explain",)),
     },
