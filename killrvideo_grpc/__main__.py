@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from killrvideo_grpc.composition import open_data_api, open_store
 from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, UnusableStore, UserNotFound
 from killrvideo_grpc.edge.commands import edge
+from killrvideo_grpc.lifecycle import serve
 from killrvideo_grpc.listening import CannotListen
 from killrvideo_grpc.logs import configure_logs
 from killrvideo_grpc.rpc.access import UndeclaredAccess
 from killrvideo_grpc.security.signing_keys import UnusableKey
-from killrvideo_grpc.server import open_data_api, open_store
 from killrvideo_grpc.service.operators import Operators
-from killrvideo_grpc.serving import serve
 from killrvideo_grpc.supervisor import WorkerFailed
 
 if TYPE_CHECKING:

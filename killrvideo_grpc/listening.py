@@ -24,37 +24,42 @@ class CannotListen(Exception):
     """The service can't listen on its address. The message says which address, and what to do."""
 
 
-def listen(server: aio.Server, settings: Settings) -> int:
-    """Binds the server to its address, with TLS if the settings ask for it, and returns the port.
+class Listener:
+    """The address that the server listens on, with its certificates and the limits of its connections."""
 
-    Raises CannotListen.
-    """
-    address = settings.address(settings.grpc_port)
-    credentials = _credentials(settings)
-    try:
-        # Try with plain sockets first: if grpcio can't bind, it doesn't report why and prints lines of its own.
-        for probe in _bound(settings):
-            probe.close()
-        return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
-    except (OSError, RuntimeError, UnicodeError) as error:  # UnicodeError: not a valid host name
-        raise _cannot_listen(settings, error) from None
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
 
-
-def connection_options(settings: Settings) -> list[tuple[str, int]]:
-    """Returns the grpcio options for the port and its connections."""
-    options = [
-        # With SO_REUSEPORT, two services could silently share a port; a port that is taken must be an error.
-        ("grpc.so_reuseport", 0),
-        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
-        ("grpc.http2.max_ping_strikes", 2),
-        ("grpc.keepalive_permit_without_calls", 1),
-    ]
-    if settings.max_connection_age_seconds:
-        options += [
-            ("grpc.max_connection_age_ms", settings.max_connection_age_seconds * 1000),
-            ("grpc.max_connection_age_grace_ms", LAST_CALLS_SECONDS * 1000),
+    def options(self) -> list[tuple[str, int]]:
+        """Returns the grpcio options for the port and its connections."""
+        options = [
+            # With SO_REUSEPORT, two services could silently share a port; a port that is taken must be an error.
+            ("grpc.so_reuseport", 0),
+            ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
+            ("grpc.http2.max_ping_strikes", 2),
+            ("grpc.keepalive_permit_without_calls", 1),
         ]
-    return options
+        if age := self._settings.max_connection_age_seconds:
+            options += [
+                ("grpc.max_connection_age_ms", age * 1000),
+                ("grpc.max_connection_age_grace_ms", LAST_CALLS_SECONDS * 1000),
+            ]
+        return options
+
+    def bind(self, server: aio.Server) -> int:
+        """Binds the server to its address, with TLS if the settings ask for it, and returns the port.
+
+        Raises CannotListen.
+        """
+        settings = self._settings
+        address, credentials = settings.address(settings.grpc_port), _credentials(settings)
+        try:
+            # Try with plain sockets first: if grpcio can't bind, it doesn't report why and prints lines of its own.
+            for probe in _bound(settings):
+                probe.close()
+            return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        except (OSError, RuntimeError, UnicodeError) as error:  # UnicodeError: not a valid host name
+            raise _cannot_listen(settings, error) from None
 
 
 def free_ports(settings: Settings) -> list[int]:

@@ -22,7 +22,6 @@ from prometheus_client import (
     start_http_server,
 )
 
-from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.errors import ServiceError
 from killrvideo_grpc.listening import CannotListen
 from killrvideo_grpc.observer import Observer
@@ -50,9 +49,13 @@ OUTCOMES = {
 
 
 class Metrics(Observer):
-    """Counts and times what it observes. Also an interceptor, which counts the calls."""
+    """Counts and times what it observes, and answers scrapes on a port. Also an interceptor, which counts the calls.
 
-    def __init__(self, store: str) -> None:
+    `store` is the kind of store, for the build info.
+    """
+
+    def __init__(self, store: str, host: str, port: int) -> None:
+        self._host, self._port = host, port
         disable_created_metrics()  # type: ignore[no-untyped-call] # creation times would make up a third of the page
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
@@ -101,14 +104,14 @@ class Metrics(Observer):
         self._server: Any = None
         self._measuring: asyncio.Task[None] | None = None
 
-    def start(self, settings: Settings) -> None:
+    def start(self) -> None:
         """Starts answering scrapes, on a thread. Raises CannotListen."""
-        host, port = settings.metrics_host, settings.metrics_port or 0
         try:
-            self._server, _ = start_http_server(port, host, self._registry)
+            self._server, _ = start_http_server(self._port, self._host, self._registry)
         except OSError as error:
+            address = f"{self._host}:{self._port}"
             raise CannotListen(
-                f"Can't listen on {host}:{port} for metrics: {error.strerror}. Set METRICS_PORT to a free port."
+                f"Can't listen on {address} for metrics: {error.strerror}. Set METRICS_PORT to a free port."
             ) from None
         self._measuring = asyncio.create_task(self._measure_lag())
 

@@ -31,10 +31,10 @@ class Telemetry:
         """The interceptors around every call. Traces are outermost, so that a span covers its whole call."""
         return [interceptor for interceptor in (self.traces, self.metrics) if interceptor]
 
-    def start(self, settings: Settings) -> None:
+    def start(self) -> None:
         """Starts answering scrapes. Raises CannotListen."""
         if self.metrics:
-            self.metrics.start(settings)
+            self.metrics.start()
 
     async def stop(self) -> None:
         """Stops both, and sends the remaining traces."""
@@ -53,7 +53,7 @@ def open_telemetry(settings: Settings) -> Telemetry:
     if settings.metrics_port:
         from killrvideo_grpc.metrics import Metrics
 
-        metrics = Metrics(settings.store)
+        metrics = Metrics(settings.store, settings.metrics_host, settings.metrics_port)
     if settings.otel_exporter_otlp_endpoint:
         try:
             from killrvideo_grpc.traces import Traces, otlp_processor

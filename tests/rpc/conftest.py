@@ -11,13 +11,13 @@ import pytest
 from grpc import aio
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
+from killrvideo_grpc.composition import UseCases, build_use_cases
 from killrvideo_grpc.config import Settings
 from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import abort
-from killrvideo_grpc.rpc.origins import Origins
 from killrvideo_grpc.rpc.user_servicer import UserServicer
-from killrvideo_grpc.server import ARRIVAL_SECONDS, UseCases, build_interceptors, build_use_cases
+from killrvideo_grpc.server import ARRIVAL_SECONDS, build_interceptors
 from killrvideo_grpc.service.operators import Operators
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.hashing import CountingHasher
@@ -73,7 +73,7 @@ def operators(store: FlakyStore) -> Operators:
 @pytest.fixture(scope="module")
 def grpc_interceptors(use_cases: UseCases, settings: Settings, loop: LoopThread) -> Iterator[InterceptorChain]:
     arrivals = Arrivals(ARRIVAL_SECONDS, abort)
-    yield build_interceptors(use_cases, arrivals, settings.max_concurrent_rpcs)
+    yield build_interceptors(use_cases.authenticator, arrivals, settings.max_concurrent_rpcs)
     loop.run(arrivals.stop())
 
 
@@ -93,14 +93,8 @@ def grpc_addr() -> str:
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(use_cases: UseCases, settings: Settings) -> UserServicer:
-    return UserServicer(
-        use_cases.people,
-        use_cases.sessions,
-        use_cases.directory,
-        use_cases.moderation,
-        Origins(settings.trusted_proxies),
-    )
+def grpc_servicer(use_cases: UseCases) -> UserServicer:
+    return use_cases.servicer
 
 
 @pytest.fixture(scope="module")

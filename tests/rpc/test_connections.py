@@ -62,7 +62,7 @@ def test_a_connection_ends_at_its_age_and_no_call_with_it(
 
 
 def test_a_connection_may_last_for_ever(tmp_path: Path) -> None:
-    names = [name for name, _ in listening.connection_options(settings_in(tmp_path, max_connection_age_seconds=0))]
+    names = [name for name, _ in listening.Listener(settings_in(tmp_path, max_connection_age_seconds=0)).options()]
     assert not any("age" in name for name in names)
 
 

@@ -132,8 +132,9 @@ def test_nothing_of_a_caller_is_shown(tmp_path: Path) -> None:
 
 @contextmanager
 def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, data_api.DataApi]]:
-    settings = settings_in(folder, metrics_port=free_port())
-    telemetry = Telemetry(Metrics("astra"))
+    port = free_port()
+    settings = settings_in(folder, metrics_port=port)
+    telemetry = Telemetry(Metrics("astra", "127.0.0.1", port))
     with prepared_stand_in() as (stand_in, connection):
         store = AstraStore(DataApi(replace(connection, max_wait=1), telemetry.observer))
         with (

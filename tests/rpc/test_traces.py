@@ -118,7 +118,7 @@ def test_a_caller_s_trace_goes_on(tmp_path: Path) -> None:
 def test_it_goes_on_to_the_data_api(tmp_path: Path) -> None:
     sent: list[str | None] = []
     spans = Spans()
-    telemetry = Telemetry(Metrics("astra"), spans.traces)  # both at once
+    telemetry = Telemetry(Metrics("astra", "127.0.0.1", 0), spans.traces)  # both at once
     with prepared_stand_in() as (_, connection):
         api = DataApi(replace(connection, max_wait=2), telemetry.observer)
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from killrvideo_grpc.composition import open_store, start_server
 from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.server import ARRIVAL_SECONDS, UserServer, open_store
-from killrvideo_grpc.serving import new_event_loop
+from killrvideo_grpc.lifecycle import new_event_loop
+from killrvideo_grpc.server import ARRIVAL_SECONDS, UserServer
 from killrvideo_grpc.telemetry import Telemetry, open_telemetry
 from tests.support.loops import LoopThread, NewLoop, loop_thread
 
@@ -50,7 +51,7 @@ def running_server(
 
     async def start() -> UserServer:
         opened = store or await open_store(settings, watching.observer)
-        return await UserServer.started(settings, opened, arrival_seconds, watching)
+        return await start_server(settings, opened, watching, arrival_seconds)
 
     with loop_thread(new_loop) as loop:
         server = RunningServer(loop, loop.run(start()))

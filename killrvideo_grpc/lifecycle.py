@@ -8,11 +8,11 @@ from collections.abc import Callable
 
 import structlog
 
+from killrvideo_grpc.composition import open_store, start_server
 from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.listening import free_ports
-from killrvideo_grpc.server import UserServer, open_store
 from killrvideo_grpc.signals import stop_event
 from killrvideo_grpc.supervisor import supervise
 from killrvideo_grpc.telemetry import UNWATCHED, Telemetry, open_telemetry
@@ -21,7 +21,7 @@ WAIT_SECONDS = 1.0  # between two attempts to open a store that does not answer
 
 Announce = Callable[[list[int]], None]
 
-_log = structlog.get_logger("killrvideo_grpc.serving")
+_log = structlog.get_logger("killrvideo_grpc.lifecycle")
 
 
 def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:
@@ -58,7 +58,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
         settings.signing_key()
         await supervise(settings, free_ports(settings), announce, stopping)
         return
-    server = await UserServer.started(settings, store, telemetry=telemetry)
+    server = await start_server(settings, store, telemetry)
     _return_memory()
     announce([server.port])
     await stopping.wait()
