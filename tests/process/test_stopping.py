@@ -91,12 +91,15 @@ def test_hashes_under_way_are_answered(tmp_path: Path) -> None:
 
 def test_a_write_under_way_is_answered_or_not_done(tmp_path: Path) -> None:
     """It waits for a lock that another program holds beyond the grace period."""
-    with running(tmp_path, GRACE_PERIOD_SECONDS="0.3") as service, grpc.insecure_channel(service.target) as channel:
-        email = an_address()
+    metrics, email = free_port(), an_address()
+    with (
+        running(tmp_path, GRACE_PERIOD_SECONDS="0.3", METRICS_PORT=str(metrics)) as service,
+        grpc.insecure_channel(service.target) as channel,
+    ):
         holder = sqlite3.connect(tmp_path / "killrvideo.db", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         waiting = UserServiceStub(channel).Register.future(registration(email), timeout=30)
-        UserServiceStub(channel).GetMe.future(GetMeRequest()).exception()
+        eventually(lambda: Scraped(metrics).value("hash_duration_seconds_count") == 1)  # what follows is the write
         service.process.send_signal(signal.SIGTERM)
         assert waiting.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
         holder.execute("ROLLBACK")

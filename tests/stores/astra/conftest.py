@@ -1,6 +1,7 @@
 """Stores on a stand-in for the Data API that can be made to fail and whose contents can be inspected."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -38,7 +39,8 @@ async def open_store(prepared: tuple[data_api.DataApi, Connection]) -> AsyncIter
     stores: list[AstraStore] = []
 
     def open_store() -> AstraStore:
-        stores.append(AstraStore(DataApi(prepared[1])))
+        # No test means to run out of time here, however busy the machine is.
+        stores.append(AstraStore(DataApi(replace(prepared[1], max_wait=30.0))))
         return stores[-1]
 
     yield open_store
