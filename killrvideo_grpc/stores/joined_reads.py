@@ -10,8 +10,9 @@ from killrvideo_grpc.observer import UNOBSERVED, Observer
 
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
 UNDER_WAY = 2  # concurrent requests: enough to keep the server busy; more would only make each one smaller
-PAUSE_SECONDS = 0.003  # how long a request waits for more look-ups under load
-RETURN_SECONDS = 0.05  # within which callers that were just answered usually send their next look-up
+PAUSE_SECONDS = 0.002  # under load, a request leaves once no look-up has come for this long
+MAX_PAUSE_SECONDS = 0.012  # and no later than this, however many keep coming
+RETURN_SECONDS = 0.25  # how long callers are expected back after they were last seen
 
 Document = dict[str, Any]
 Found = Mapping[str, Document]
@@ -24,7 +25,12 @@ class JoinedReads:
     """Reads documents by key. `fetch` takes up to MAX_KEYS keys and a time limit in seconds, and omits missing ones.
 
     A look-up joins the next request to be sent, never one already sent, so it sees every write that was answered before
-    it began. A look-up without others around is sent at once.
+    it began.
+
+    A request leaves at once if as many look-ups wait or are under way as at any time in the last RETURN_SECONDS: then
+    nobody else is likely to come, and a lone look-up never waits. Otherwise it waits while look-ups keep coming. The
+    size of the last request says too little about how many may come. An event loop that is busy with small requests
+    sees arrivals one by one, so the requests would stay small, although many callers wait outside.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
@@ -35,8 +41,8 @@ class JoinedReads:
         self._since: dict[str, float] = {}  # by key, when its first waiting look-up began
         self._requests: dict[Request, Batch] = {}
         self._pause: asyncio.TimerHandle | None = None
-        self._last_answered = 0  # number of keys in the last answered request
-        self._last_answer = 0.0  # when that was
+        self._peak = 0  # the most keys that lately waited or were under way at the same time
+        self._peak_at = 0.0  # when they were last as many
 
     async def get(self, key: str) -> Document | None:
         """Reads one document within about `max_wait` seconds; None if there is none. Raises the errors of `fetch`."""
@@ -62,17 +68,35 @@ class JoinedReads:
         self._since.clear()
 
     def _send_or_gather(self) -> None:
-        if not self._waiting or len(self._requests) >= UNDER_WAY:
+        if not self._waiting:
+            return
+        all_are_here = self._note_presence()
+        if len(self._requests) >= UNDER_WAY:
             return  # `_answer` calls this again when a request ends
-        # Callers that were just answered send their next look-ups one by one. If the first left alone, most requests
-        # would be nearly empty. So wait briefly for about as many look-ups as the other recent requests carried.
-        loop = asyncio.get_running_loop()
-        returning = self._last_answered if loop.time() - self._last_answer < RETURN_SECONDS else 0
-        due = max(returning, *(len(batch) for batch in self._requests.values()), 0)
-        if len(self._waiting) >= min(due, MAX_KEYS):
+        if all_are_here or len(self._waiting) >= MAX_KEYS:
             self._send()
         elif self._pause is None:
-            self._pause = loop.call_later(PAUSE_SECONDS, self._send)
+            self._gather_until(asyncio.get_running_loop().time() + MAX_PAUSE_SECONDS)
+
+    def _note_presence(self) -> bool:
+        """Returns whether as many keys as lately at most wait or are under way."""
+        present, now = len(self._waiting) + sum(map(len, self._requests.values())), asyncio.get_running_loop().time()
+        if present >= self._peak or now - self._peak_at > RETURN_SECONDS:
+            self._peak, self._peak_at = present, now
+        return present == self._peak
+
+    def _gather_until(self, latest: float) -> None:
+        """Sends the next request after a pause in which no look-up has come, or at the first pause past `latest`."""
+        loop = asyncio.get_running_loop()
+        waiting = len(self._waiting)
+
+        def look_again() -> None:
+            if len(self._waiting) > waiting and loop.time() < latest:
+                self._gather_until(latest)
+            else:
+                self._send()
+
+        self._pause = loop.call_later(PAUSE_SECONDS, look_again)
 
     def _send(self) -> None:
         if self._pause:
@@ -107,5 +131,4 @@ class JoinedReads:
                     look_up.set_exception(failure)
                 else:
                     look_up.set_result(found.get(key))
-        self._last_answered, self._last_answer = len(batch), asyncio.get_running_loop().time()
         self._send_or_gather()

@@ -148,6 +148,72 @@ async def test_a_pause_is_only_that(database: Database, reads: JoinedReads) -> N
     assert database.requests[-1] == {"lone"}
 
 
+async def test_after_a_small_request_the_next_still_waits_for_all_that_were_here(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise requests that once got small would stay small, however many callers there are."""
+    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    held = await occupy(database, reads)
+    many = start(reads, *(uuid4().hex for _ in range(20)))
+    await all_waiting()
+    database.go_on.set()
+    await asyncio.gather(*held, *many)
+    await reads.get("small")
+    assert database.requests[-1] == {"small"}
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    keys = [uuid4().hex for _ in range(20 + UNDER_WAY)]
+    first = start(reads, keys[0])
+    await all_waiting()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*first, *start(reads, *keys[1:]))
+    assert database.requests[-1] == set(keys)
+
+
+async def test_a_few_callers_do_not_pause_for_one_another(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    async with asyncio.timeout(10):
+        for _ in range(5):
+            await asyncio.gather(*start(reads, "a", "b"))
+    assert database.requests == [{"a"}, {"b"}, *[{"a", "b"}] * 4]
+
+
+async def arrive_one_by_one(database: Database, reads: JoinedReads) -> list[set[str]]:
+    """Has many look-ups answered, then starts others one by one. Returns the requests that these made."""
+    held = await occupy(database, reads)
+    many = start(reads, *(uuid4().hex for _ in range(20)))
+    await all_waiting()
+    database.go_on.set()
+    await asyncio.gather(*held, *many)
+    database.requests.clear()
+    look_ups = []
+    for key in "abcdefgh":
+        look_ups += start(reads, key)
+        await asyncio.sleep(0)
+    await asyncio.gather(*look_ups)
+    return database.requests
+
+
+async def test_a_request_waits_while_look_ups_keep_coming(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
+    assert await arrive_one_by_one(database, reads) == [set("abcdefgh")]
+
+
+async def test_look_ups_that_keep_coming_hold_a_request_up_only_so_long(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
+    assert "h" not in (await arrive_one_by_one(database, reads))[0]
+
+
 async def test_a_look_up_never_joins_a_request_that_has_left(database: Database, reads: JoinedReads) -> None:
     database.go_on.clear()
     (early,) = start(reads, "a")
