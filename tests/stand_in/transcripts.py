@@ -13,7 +13,7 @@ import httpx
 
 from tests.stand_in.clients import token
 from tests.support import data_api
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 
 KEYSPACE = "killrvideo"
 FOLDER = Path(data_api.__file__).parent
@@ -54,7 +54,7 @@ def read_calls(name: str) -> list[Call]:
     return [Call(**call | {"request": _LONG_REQUESTS.get(call["step"], call["request"])}) for call in calls]
 
 
-def replay(api: DataApi, calls: list[Call]) -> dict[str, httpx.Response]:
+def replay(api: StandIn, calls: list[Call]) -> dict[str, httpx.Response]:
     """Makes all calls in their order on an empty stand-in, and returns the answers by step."""
     answers: dict[str, httpx.Response] = {}
     page_states: dict[str, str] = {}
@@ -70,7 +70,7 @@ def replay(api: DataApi, calls: list[Call]) -> dict[str, httpx.Response]:
     return answers
 
 
-def add_what_was_there(api: DataApi, call: Call) -> None:
+def add_what_was_there(api: StandIn, call: Call) -> None:
     """Adds what was added between the recorded calls."""
     if call.step == "create accounts":
         api.put_keyspace(KEYSPACE)
@@ -86,7 +86,7 @@ def add_what_was_there(api: DataApi, call: Call) -> None:
             api.put_row(KEYSPACE, "events_by_day", event)
 
 
-def add_users(api: DataApi, count: int) -> None:
+def add_users(api: StandIn, count: int) -> None:
     """Adds rows with the search term `page`."""
     for number in range(count):
         row = {"userid": f"00000000-0000-40{number:02x}-8000-000000000000", "search_terms": ["page"]}
@@ -144,7 +144,7 @@ def _page_state(response: dict[str, Any]) -> Iterator[str]:
     return iter([state] if state else [])
 
 
-def _headers(api: DataApi, call: Call) -> dict[str, str]:
+def _headers(api: StandIn, call: Call) -> dict[str, str]:
     if call.step == "no token":
         return {}
     return {"Token": token(api.username, "wrong" if call.step == "wrong password" else api.password)}

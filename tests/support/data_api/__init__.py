@@ -7,12 +7,11 @@ itself, so that nothing gets built on what only some databases take, or none.
 
 from tests.support.data_api.errors import Refusal
 from tests.support.data_api.faults import Close, Delay, Drip, ErrorAnswer, Fault, Garbage, Hang, HttpStatus, Truncate
-from tests.support.data_api.journal import Request
-from tests.support.data_api.server import DataApi
+from tests.support.data_api.requests import Request
+from tests.support.data_api.stand_in import StandIn
 
 __all__ = [
     "Close",
-    "DataApi",
     "Delay",
     "Drip",
     "ErrorAnswer",
@@ -22,5 +21,6 @@ __all__ = [
     "HttpStatus",
     "Refusal",
     "Request",
+    "StandIn",
     "Truncate",
 ]
