@@ -17,7 +17,7 @@ from tests.support.data_api import StandIn
 
 KEYSPACE = "killrvideo"
 FOLDER = Path(data_api.__file__).parent
-NAMES = ("transcripts", "account-documents")
+NAMES = ("transcripts", "account-documents", "updates")
 _SHORTENED_LIST = re.compile(r"\(?… (\d+) in all\)?")
 _SHORTENED_TEXT = re.compile(r"(.*)… \((\d+) characters\)")
 
@@ -72,7 +72,7 @@ def replay(api: StandIn, calls: list[Call]) -> dict[str, httpx.Response]:
 
 def add_what_was_there(api: StandIn, call: Call) -> None:
     """Adds what was added between the recorded calls."""
-    if call.step == "create accounts":
+    if call.step in ("create accounts", "create collection without text search"):
         api.put_keyspace(KEYSPACE)
     elif call.step == "table find, first page":
         add_users(api, 60)

@@ -160,6 +160,8 @@ class Collection:
                 raise Refusal("FILTER", "FILTER_PATH_UNINDEXED", f"{path} is not indexed")
         if len(conditions) > 1:
             raise unsupported_query("Apache Cassandra takes one condition in a filter")
+        if any((condition.operator, condition.operand) == ("$exists", False) for condition in conditions):
+            raise unsupported_query("Apache Cassandra finds no fields that are missing")
         return conditions[0] if conditions else None
 
     def _matching(self, filter: Any) -> list[Entry]:

@@ -93,6 +93,8 @@ def _pop(before: Any, operand: Any) -> Any:
 
 
 def _increment(before: Any, operand: Any) -> Any:
+    if isinstance(before, bool):  # a number to Python
+        raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATION_TARGET", "this operator changes numbers only")
     return sum((0 if before is MISSING else before, operand))  # sum() refuses text, which + would join
 
 
@@ -105,8 +107,8 @@ def _array(value: Any) -> list[Any]:
 
 
 def _each(operand: Any) -> list[Any]:
-    """Returns the values to add: one, or those of `$each`. No other modifier is known."""
-    if not isinstance(operand, dict) or "$each" not in operand:
+    """Returns the values to add: one, or those of `$each`. A real Data API takes a bare `$date` for a modifier too."""
+    if not isinstance(operand, dict) or not any(name.startswith("$") for name in operand):
         return [operand]
     if operand.keys() != {"$each"} or not isinstance(operand["$each"], list):
         raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATION_MODIFIER", "only $each with an array is known")
