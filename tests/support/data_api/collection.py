@@ -1,6 +1,5 @@
 """One collection, and the commands that read and write its documents."""
 
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -29,8 +28,6 @@ from tests.support.data_api.updates import (
 )
 
 Document = dict[str, Any]
-# Makes the new document from the old one, or from an `_id` alone where the flag says that it is missing.
-Change = Callable[[Document, bool], Document]
 
 _EXTENDED_VALUES = ({"$date"}, {"$uuid"})
 
@@ -43,48 +40,32 @@ class Collection:
         self.entries: dict[Any, Entry] = {}  # by _key() of the `_id`
 
     def insertOne(self, document: Document) -> Answer:
-        try:
-            return {"status": {"insertedIds": [self._insert(document)]}}
-        except Refusal as refusal:
-            if "documentIds" in refusal.error:
-                refusal.body["status"] = {"insertedIds": []}
-            raise
-
-    def insertMany(
-        self, documents: list[Document], *, ordered: bool = True, returnDocumentResponses: bool = False
-    ) -> Answer:
-        """Inserts every document that can be inserted; the stand-in knows no other way."""
-        if ordered or not returnDocumentResponses:
-            raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", "only unordered inserts with responses are known here")
-        responses: list[dict[str, Any]] = []
-        errors: list[dict[str, Any]] = []
-        for document in documents:
-            try:
-                responses.append({"_id": self._insert(document), "status": "OK"})
-            except Refusal as refusal:
-                responses.append({"_id": document.get("_id"), "status": "ERROR", "errorsIdx": len(errors)})
-                errors.append(refusal.error)
-        return {"status": {"documentResponses": responses}} | ({"errors": errors} if errors else {})
+        document = {"_id": str(uuid4())} | document
+        if _key(document["_id"]) in self.entries:
+            status, ids = {"insertedIds": list[Any]()}, [document["_id"]]
+            message = "there is a document with this _id"
+            raise Refusal("DOCUMENT", "DOCUMENT_ALREADY_EXISTS", message, status=status, documentIds=ids)
+        self._put(document)
+        return {"status": {"insertedIds": [document["_id"]]}}
 
     def findOne(self, filter: Any = None, projection: Any = None) -> Answer:
         return _shown(first(self._matching(filter)), projection)
 
-    def find(self, filter: Any = None, projection: Any = None, *, limit: Any = None, pageState: Any = None) -> Answer:
+    def find(self, filter: Any = None, projection: Any = None, *, pageState: Any = None) -> Answer:
         """Answers a page of 50 documents; those that `_id` names come on one page, which are 100 at most."""
         size = MOST_IN_VALUES + 1 if filter and "_id" in filter else PAGE_SIZE
         query = [id(self), filter, projection]
-        page, state = cut_page(self._matching(filter), query, limit, pageState, size=size)
+        page, state = cut_page(self._matching(filter), query, pageState, size)
         return {"data": {"documents": [project(entry.content, projection) for entry in page], "nextPageState": state}}
 
-    def countDocuments(self, filter: Any = None) -> Answer:
-        return {"status": {"count": len(self._matching(filter))}}
-
-    def estimatedDocumentCount(self) -> Answer:
-        """Answers 0, as a real one does while nothing has been flushed to disk, which is what it counts."""
-        return {"status": {"count": 0}}
+    def deleteOne(self, filter: Any = None) -> Answer:
+        document = first(self._matching(filter))
+        if document is not None:
+            del self.entries[_key(document["_id"])]
+        return {"status": {"deletedCount": int(document is not None)}}
 
     def updateOne(self, update: Any, filter: Any = None, *, upsert: bool = False) -> Answer:
-        _, _, status = self._change(filter, _updated(update), upsert=upsert)
+        _, _, status = self._change(filter, update, upsert=upsert)
         return {"status": status}
 
     def findOneAndUpdate(
@@ -96,36 +77,8 @@ class Collection:
         upsert: bool = False,
         returnDocument: str = "before",
     ) -> Answer:
-        before, after, status = self._change(filter, _updated(update), upsert=upsert)
+        before, after, status = self._change(filter, update, upsert=upsert)
         return _shown({"before": before, "after": after}[returnDocument], projection) | {"status": status}
-
-    def findOneAndReplace(
-        self, replacement: Document, filter: Any = None, *, upsert: bool = False, returnDocument: str = "before"
-    ) -> Answer:
-        def replaced(before: Document, _: bool) -> Document:
-            return replacement | {"_id": before["_id"]}
-
-        before, after, status = self._change(filter, replaced, upsert=upsert)
-        return _shown({"before": before, "after": after}[returnDocument], None) | {"status": status}
-
-    def deleteOne(self, filter: Any = None) -> Answer:
-        return {"status": self.findOneAndDelete(filter)["status"]}
-
-    def findOneAndDelete(self, filter: Any = None, projection: Any = None) -> Answer:
-        document = first(self._matching(filter))
-        answer = _shown(document, projection) | {"status": {"deletedCount": int(document is not None)}}
-        if document is not None:
-            del self.entries[_key(document["_id"])]
-        return answer
-
-    def _insert(self, document: Document) -> Any:
-        """Inserts a document under an `_id` that is free, and returns the `_id`. Raises Refusal."""
-        document = {"_id": str(uuid4())} | document
-        if _key(document["_id"]) in self.entries:
-            message, ids = "there is a document with this _id", [document["_id"]]
-            raise Refusal("DOCUMENT", "DOCUMENT_ALREADY_EXISTS", message, documentIds=ids)
-        self._put(document)
-        return document["_id"]
 
     def _put(self, document: Document) -> None:
         """Writes a document, over one with the same `_id`. Raises Refusal for what no collection takes."""
@@ -137,12 +90,15 @@ class Collection:
         self.entries[key] = Entry([token(key)], document)
 
     def _change(
-        self, filter: Any, change: Change, *, upsert: bool
+        self, filter: Any, update: Any, *, upsert: bool
     ) -> tuple[Document | None, Document | None, dict[str, Any]]:
         """Changes one document, or makes it if `upsert` is set; returns it before and after, and the counts."""
         condition = self._condition(filter)
         before = first(self._matching(filter))
-        after = change(before or {"_id": _id_of(condition)}, before is None)
+        changes = read_update(update, INSERT_OPERATORS if before is None else DOCUMENT_OPERATORS)
+        if any(path[0] == "_id" for path, _, _ in changes):
+            raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATOR_FOR_DOC_ID", "an _id never changes")
+        after = apply_changes(before or {"_id": _id_of(condition)}, changes)
         if before is None and not upsert:
             return None, None, {"matchedCount": 0, "modifiedCount": 0}
         self._put(after)
@@ -173,16 +129,6 @@ class Collection:
             keys = {_key(value) for value in condition.values}
             return [self.entries[key] for key in keys & self.entries.keys()]
         return [entry for entry in self.entries.values() if _meets(entry.content, condition)]
-
-
-def _updated(update: Any) -> Change:
-    def change(before: Document, is_missing: bool) -> Document:
-        changes = read_update(update, INSERT_OPERATORS if is_missing else DOCUMENT_OPERATORS)
-        if any(path[0] == "_id" for path, _, _ in changes):
-            raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATOR_FOR_DOC_ID", "an _id never changes")
-        return apply_changes(before, changes)
-
-    return change
 
 
 def _id_of(condition: Condition | None) -> Any:

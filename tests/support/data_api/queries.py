@@ -98,25 +98,20 @@ def first(found: Iterable[Entry]) -> dict[str, Any] | None:
 def cut_page(
     found: Iterable[Entry],
     query: list[Any],
-    limit: int | None,
     page_state: str | None,
-    *,
     size: int = PAGE_SIZE,
-    backwards: bool = False,
 ) -> tuple[list[Entry], str | None]:
     """Returns the page that a page state leads to, or the first, and the state that leads to the next.
 
     `query` is what a page state belongs to. Cassandra doesn't look ahead, so a full page leads on, to an empty one
-    perhaps. A limit, which counts all pages together, is known here for a single page only. Raises Refusal.
+    perhaps. Raises Refusal.
     """
-    if limit is not None and not (type(limit) is int and 1 <= limit <= size and page_state is None):
-        raise Refusal("", "COMMAND_FIELD_VALUE_INVALID", f"a limit of 1 to {size} on one page is known here")
-    entries = sorted(found, key=lambda entry: entry.position, reverse=backwards)
+    entries = sorted(found, key=lambda entry: entry.position)
     if page_state:
         after = _unpack(page_state, query)
-        entries = [entry for entry in entries if entry.position != after and (entry.position > after) != backwards]
-    page = entries[: limit or size]
-    if limit or len(page) < size:
+        entries = [entry for entry in entries if entry.position > after]
+    page = entries[:size]
+    if len(page) < size:
         return page, None
     return page, base64.b64encode(json.dumps([query, page[-1].position]).encode()).decode()
 

@@ -7,7 +7,6 @@ from typing import Any
 from tests.support.data_api.columns import Column, rank, read_column, read_value
 from tests.support.data_api.errors import Answer, Refusal, error, unsupported_query
 from tests.support.data_api.queries import Condition, Entry, cut_page, first, project, read_filter, token
-from tests.support.data_api.updates import TABLE_OPERATORS, apply_changes, read_update
 
 Cells = dict[str, Any]
 Key = tuple[Any, ...]
@@ -73,32 +72,12 @@ class Table:
         row = first(self._matching(conditions))
         return {"data": {"document": None if row is None else project(row, projection)}, "status": status}
 
-    def find(
-        self, filter: Any = None, projection: Any = None, sort: Any = None, *, limit: Any = None, pageState: Any = None
-    ) -> Answer:
+    def find(self, filter: Any = None, projection: Any = None, *, pageState: Any = None) -> Answer:
         """Answers a page of 50 rows; those of one partition are in clustering order."""
         conditions, status = self._read(filter, projection)
-        query = [id(self), filter, projection, sort]
-        page, state = cut_page(self._matching(conditions), query, limit, pageState, backwards=self._is_backwards(sort))
+        page, state = cut_page(self._matching(conditions), [id(self), filter, projection], pageState)
         documents = [project(entry.content, projection) for entry in page]
         return {"data": {"documents": documents, "nextPageState": state}, "status": status}
-
-    def updateOne(self, update: Any, filter: Any = None) -> Answer:
-        """Updates a row or makes it, and answers the same in both cases."""
-        key = self._key_of(filter)
-        changes = read_update(update, TABLE_OPERATORS, "UNSUPPORTED_UPDATE_OPERATIONS_FOR_TABLE")
-        columns = {path[0] for path, _, _ in changes}
-        self._check_columns(columns, "UPDATE")
-        if columns & set(self.key):
-            raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_FOR_PRIMARY_KEY_COLUMNS", "a primary key never changes")
-        before = self.entries[key].content if key in self.entries else dict(zip(self.key, key, strict=True))
-        after = apply_changes(before, changes)
-        cells = {name: self._value(name, value, "UPDATE") for name, value in after.items()}
-        if all(value is None for name, value in cells.items() if name not in self.key):
-            # Whether Cassandra keeps such a row depends on whether it was inserted.
-            raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATION", "a row that has no cell left is not known here")
-        self._put(key, cells)
-        return {"status": {"matchedCount": 1, "modifiedCount": 1}}
 
     def deleteOne(self, filter: Any = None) -> Answer:
         """Deletes a row if it exists, and answers the same in both cases."""
@@ -182,23 +161,14 @@ class Table:
             raise Refusal("FILTER", "INVALID_MAP_SET_LIST_FILTER", "a set is searched with $in")
         return self._value(condition.path, condition.operand, "FILTER")[0]
 
-    def _is_backwards(self, sort: Any) -> bool:
-        """Tells whether a sort turns the clustering order around. Raises Refusal for any other sort."""
-        if not sort:
-            return False
-        column, direction = next(iter(self.clustering.items()), (None, 0))
-        if sort not in ({column: 1}, {column: -1}):
-            raise Refusal("SORT", "UNSUPPORTED_SORT", "rows are sorted by the first clustering column only")
-        return bool(sort[column] != direction)
-
     def _key_of(self, filter: Any) -> Key:
-        """Returns the key of the row to update or delete. Raises Refusal."""
+        """Returns the key of the row to delete. Raises Refusal."""
         conditions = self._conditions(filter)
         if not conditions:
             raise Refusal("FILTER", "MISSING_FILTER_FOR_UPDATE_DELETE", "a filter must name the row")
         if any(condition.path not in self.key for condition in conditions):
             code = "UNSUPPORTED_NON_PRIMARY_KEY_FILTER_FOR_UPDATE_DELETE"
-            raise Refusal("FILTER", code, "rows are updated and deleted by their primary key")
+            raise Refusal("FILTER", code, "rows are deleted by their primary key")
         if len(conditions) > 1:
             raise unsupported_query("Apache Cassandra takes one condition in a filter")
         if self.key != [conditions[0].path] or conditions[0].operator != "$eq":

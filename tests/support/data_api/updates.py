@@ -1,7 +1,6 @@
-"""What collections and tables have in common when they change: dotted paths and update operators."""
+"""How documents change: dotted paths and update operators."""
 
 import re
-import time
 from collections.abc import Callable, Mapping
 from itertools import combinations
 from typing import Any
@@ -37,12 +36,10 @@ def value_at(document: Any, names: list[str]) -> Any:
     return document
 
 
-def read_update(
-    update: Any, operators: Mapping[str, Operator], unknown: str = "UNSUPPORTED_UPDATE_OPERATION"
-) -> list[Change]:
+def read_update(update: Any, operators: Mapping[str, Operator]) -> list[Change]:
     """Returns path, operator and operand of each change in an update clause. Raises Refusal."""
     if update.keys() - operators.keys():
-        raise Refusal("UPDATE", unknown, f"not known here: {update.keys() - operators.keys()}")
+        raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATION", f"not known here: {update.keys() - operators.keys()}")
     changes = [
         (split_path(path), operators[operator], operand)
         for operator, fields in update.items()
@@ -78,18 +75,9 @@ def _holder(document: dict[str, Any], path: list[str]) -> dict[str, Any]:
     return document
 
 
-def _pull_all(before: Any, operand: Any) -> Any:
-    return [value for value in _array(before) if value not in _array(operand)]
-
-
 def _add_to_set(before: Any, operand: Any) -> Any:
     array = _array(before)
     return [*array, *(value for value in _each(operand) if value not in array)]
-
-
-def _pop(before: Any, operand: Any) -> Any:
-    rest = {1: slice(None, -1), -1: slice(1, None)}[operand]
-    return before if before is MISSING else _array(before)[rest]
 
 
 def _increment(before: Any, operand: Any) -> Any:
@@ -122,20 +110,14 @@ def _furthest(choose: Callable[..., Any]) -> Operator:
     return lambda before, operand: operand if before is MISSING else choose(before, operand, key=choice)
 
 
-_BOTH: dict[str, Operator] = {
+DOCUMENT_OPERATORS: dict[str, Operator] = {
     "$set": lambda _, operand: operand,
     "$unset": lambda _, __: MISSING,
-    "$push": lambda before, operand: [*_array(before), *_each(operand)],
-}
-# A set's column is an array without order and repetitions, so pushing to it is adding to a set.
-TABLE_OPERATORS = _BOTH | {"$pullAll": _pull_all}
-DOCUMENT_OPERATORS = _BOTH | {
     "$setOnInsert": lambda before, _: before,  # of a document that exists
     "$inc": _increment,
     "$max": _furthest(max),
     "$min": _furthest(min),
-    "$pop": _pop,
+    "$push": lambda before, operand: [*_array(before), *_each(operand)],
     "$addToSet": _add_to_set,
-    "$currentDate": lambda _, __: {"$date": time.time_ns() // 1_000_000},
 }
-INSERT_OPERATORS = DOCUMENT_OPERATORS | {"$setOnInsert": _BOTH["$set"]}
+INSERT_OPERATORS = DOCUMENT_OPERATORS | {"$setOnInsert": DOCUMENT_OPERATORS["$set"]}
