@@ -39,15 +39,15 @@ class Stop:
     def __init__(self) -> None:
         self.reached = Event()
 
-    def meet(self, fault: data_api.Fault, answer: object) -> None:
+    async def meet(self, fault: data_api.Fault, *_: object) -> None:
         self.reached.set()
-        fault.wait(None)
+        await fault.wait()
 
 
-class Door(data_api.DataApi):
+class Door(data_api.StandIn):
     """A second address of a stand-in, for one process: a fault set here meets no request of the others."""
 
-    def __init__(self, server: data_api.DataApi) -> None:
+    def __init__(self, server: data_api.StandIn) -> None:
         super().__init__(username=server.username, password=server.password)
         self._server_behind = server
 
@@ -56,18 +56,18 @@ class Door(data_api.DataApi):
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[data_api.DataApi, Connection]]:
+def prepared() -> Iterator[tuple[data_api.StandIn, Connection]]:
     with prepared_stand_in() as prepared:
         yield prepared
 
 
 @pytest.fixture(scope="module")
-def server(prepared: tuple[data_api.DataApi, Connection]) -> data_api.DataApi:
+def server(prepared: tuple[data_api.StandIn, Connection]) -> data_api.StandIn:
     return prepared[0]
 
 
 @pytest.fixture(scope="module")
-def connection(prepared: tuple[data_api.DataApi, Connection]) -> Connection:
+def connection(prepared: tuple[data_api.StandIn, Connection]) -> Connection:
     return prepared[1]
 
 
@@ -99,7 +99,7 @@ def attempt(call: Callable[[], object]) -> grpc.StatusCode:
 
 
 def killed_at(
-    server: data_api.DataApi,
+    server: data_api.StandIn,
     folder: Path,
     call: Callable[[UserServiceStub], object],
     write: int,
@@ -142,14 +142,14 @@ def repair(connection: Connection, folder: Path) -> str:
     return done.stdout.splitlines()[-1]
 
 
-def actions(server: data_api.DataApi, table: str, user_id: str) -> list[str]:
+def actions(server: data_api.StandIn, table: str, user_id: str) -> list[str]:
     return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)
 
 
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("write", range(len(REGISTRATION)), ids=REGISTRATION)
 def test_registering(
-    server: data_api.DataApi,
+    server: data_api.StandIn,
     connection: Connection,
     survivor: UserServiceStub,
     tmp_path: Path,
@@ -176,7 +176,7 @@ def test_registering(
 
 
 def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(
-    server: data_api.DataApi, connection: Connection, tmp_path: Path
+    server: data_api.StandIn, connection: Connection, tmp_path: Path
 ) -> None:
     email = an_address()
 
@@ -196,7 +196,7 @@ def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(
 @pytest.mark.parametrize("by_command", [False, True], ids=["swept", "repaired"])
 @pytest.mark.parametrize("write", range(len(DELETION)), ids=DELETION)
 def test_deleting(
-    server: data_api.DataApi,
+    server: data_api.StandIn,
     connection: Connection,
     survivor: UserServiceStub,
     tmp_path: Path,
@@ -224,11 +224,11 @@ def test_deleting(
     assert survivor.GetMe(GetMeRequest(), metadata=log_in(survivor, email)).user_id == heir.user_id
 
 
-def is_pending(server: data_api.DataApi, user_id: str) -> bool:
+def is_pending(server: data_api.StandIn, user_id: str) -> bool:
     document = server.document(KEYSPACE, ACCOUNTS, f"account:{user_id}")
     return document is not None and "pending" in document
 
 
-def everything(server: data_api.DataApi) -> str:
+def everything(server: data_api.StandIn) -> str:
     tables = [server.rows(KEYSPACE, table) for table in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)]
     return repr([server.documents(KEYSPACE, ACCOUNTS), *tables])

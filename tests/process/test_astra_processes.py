@@ -36,12 +36,12 @@ BEA = {"userid": "11111111-1111-4111-8111-111111111101", "email": "bea@example.o
 
 
 @pytest.fixture
-def server() -> Iterator[data_api.DataApi]:
-    with data_api.DataApi(username=DATABASE_USERNAME, password=DATABASE_PASSWORD) as server:
+def server() -> Iterator[data_api.StandIn]:
+    with data_api.StandIn(username=DATABASE_USERNAME, password=DATABASE_PASSWORD) as server:
         yield server
 
 
-def test_schema_is_made_checked_and_made_again(server: data_api.DataApi, tmp_path: Path) -> None:
+def test_schema_is_made_checked_and_made_again(server: data_api.StandIn, tmp_path: Path) -> None:
     def output(*arguments: str) -> tuple[int, str]:
         done = run(tmp_path, *arguments, **astra(connection_to(server.url)))
         assert "Traceback" not in done.stderr
@@ -66,7 +66,7 @@ def test_schema_is_made_checked_and_made_again(server: data_api.DataApi, tmp_pat
     assert output("schema", "create") == (0, COMPLETE)
 
 
-def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.DataApi, tmp_path: Path) -> None:
+def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.StandIn, tmp_path: Path) -> None:
     server.put_keyspace(KEYSPACE)
     server.put_table(KEYSPACE, "users", KILLRVIDEO_USERS)
     server.put_row(KEYSPACE, "users", BEA)
@@ -85,7 +85,7 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.DataApi, tmp_p
         UserServiceStub(channel).Register(registration(an_address()))
 
 
-def test_a_column_of_another_type_is_told_and_left(server: data_api.DataApi, tmp_path: Path) -> None:
+def test_a_column_of_another_type_is_told_and_left(server: data_api.StandIn, tmp_path: Path) -> None:
     server.put_keyspace(KEYSPACE)
     columns = KILLRVIDEO_USERS["columns"] | {"search_terms": "text"}  # type: ignore[operator]
     server.put_table(KEYSPACE, "users", KILLRVIDEO_USERS | {"columns": columns})
@@ -131,7 +131,7 @@ def test_roles_by_command(tmp_path: Path) -> None:
 def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
     log = tmp_path / "service.log"
 
-    def let_it_answer_once_missed(server: data_api.DataApi) -> None:
+    def let_it_answer_once_missed(server: data_api.StandIn) -> None:
         eventually(lambda: "waiting for the store to answer" in log.read_text())
         server.clear_faults()
 
@@ -144,7 +144,7 @@ def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
             assert UserServiceStub(channel).Register(registration(an_address())).user_id
 
 
-def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.DataApi, tmp_path: Path) -> None:
+def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.StandIn, tmp_path: Path) -> None:
     wrong = astra(connection_to(server.url)) | {"ASTRA_DB_PASSWORD": "planted-wrong"}
     for command in (["serve"], ["schema", "create", "--keyspace"], ["schema", "check"]):
         done = run(tmp_path, *command, **wrong)

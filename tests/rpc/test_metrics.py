@@ -131,7 +131,7 @@ def test_nothing_of_a_caller_is_shown(tmp_path: Path) -> None:
 
 
 @contextmanager
-def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, data_api.DataApi]]:
+def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, data_api.StandIn]]:
     port = free_port()
     settings = settings_in(folder, metrics_port=port)
     telemetry = Telemetry(Metrics("astra", "127.0.0.1", port))

@@ -9,7 +9,7 @@ import pytest
 from astrapy import DataAPIClient, Database
 from astrapy.authentication import UsernamePasswordTokenProvider
 
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 
 
 class Send(Protocol):
@@ -26,7 +26,7 @@ def token(username: str, password: str) -> str:
 
 
 @contextmanager
-def sending(api: DataApi, keyspace: str) -> Iterator[Send]:
+def sending(api: StandIn, keyspace: str) -> Iterator[Send]:
     # No bound on idle connections: keeping to one, httpcore may close a connection that another thread just took.
     unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     headers = {"Token": token(api.username, api.password)}
@@ -40,7 +40,7 @@ def sending(api: DataApi, keyspace: str) -> Iterator[Send]:
 
 
 @contextmanager
-def astrapy_database(api: DataApi, keyspace: str) -> Iterator[Database]:
+def astrapy_database(api: StandIn, keyspace: str) -> Iterator[Database]:
     """A Database whose HTTP clients are closed in the end: astrapy makes one for each object, and closes none."""
     with ExitStack() as opened, pytest.MonkeyPatch.context() as patch:
 

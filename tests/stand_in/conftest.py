@@ -9,7 +9,7 @@ from astrapy import Database
 
 from tests.stand_in.clients import Send, astrapy_database, sending
 from tests.stand_in.transcripts import KEYSPACE
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 
 USERS = {
     "columns": {
@@ -25,13 +25,13 @@ ANN, BOB = uuid4(), uuid4()
 
 
 @pytest.fixture
-def api() -> Iterator[DataApi]:
-    with DataApi() as api:
+def api() -> Iterator[StandIn]:
+    with StandIn() as api:
         yield api
 
 
 @pytest.fixture
-def send(api: DataApi) -> Iterator[Send]:
+def send(api: StandIn) -> Iterator[Send]:
     """Sends commands to a keyspace with a table of users and a collection of credentials."""
     with sending(api, KEYSPACE) as send:
         api.put_keyspace(KEYSPACE)
@@ -42,7 +42,7 @@ def send(api: DataApi) -> Iterator[Send]:
 
 
 @pytest.fixture
-def database(api: DataApi, send: Send) -> Iterator[Database]:
+def database(api: StandIn, send: Send) -> Iterator[Database]:
     with astrapy_database(api, KEYSPACE) as database:
         yield database
 

@@ -24,7 +24,7 @@ from tests.stand_in.astrapy_errors import WHAT_ASTRAPY_RAISES, Raised, describe
 from tests.stand_in.clients import Send, refusal, token
 from tests.stand_in.conftest import ANN, BOB
 from tests.stand_in.transcripts import KEYSPACE
-from tests.support.data_api import Close, DataApi, Delay, Drip, ErrorAnswer, Hang
+from tests.support.data_api import Close, Delay, Drip, ErrorAnswer, Hang, StandIn
 from tests.support.data_api.faults import Kind
 
 ROOT = Path(__file__).parents[2]
@@ -33,7 +33,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("kind", "expected"), WHAT_ASTRAPY_RAISES, ids=str)
 def test_a_fault_is_what_astrapy_meets(
-    api: DataApi, database: Database, kind: Kind, expected: Raised, after_write: bool
+    api: StandIn, database: Database, kind: Kind, expected: Raised, after_write: bool
 ) -> None:
     users = database.get_table("users")
     fault = api.fail(kind, command="insertOne", name="users", after_write=after_write, times=1)
@@ -46,7 +46,7 @@ def test_a_fault_is_what_astrapy_meets(
     assert api.row(KEYSPACE, "users", ANN) == {"userid": str(ANN), "email": "b"}
 
 
-def test_the_third_request_is_carried_out_and_its_answer_gets_lost(api: DataApi, send: Send) -> None:
+def test_the_third_request_is_carried_out_and_its_answer_gets_lost(api: StandIn, send: Send) -> None:
     api.fail(Close(), command="insertOne", name="credentials", skip=2, times=1, after_write=True)
     lost = []
     for number in range(5):
@@ -58,7 +58,7 @@ def test_the_third_request_is_carried_out_and_its_answer_gets_lost(api: DataApi,
     assert [document["_id"] for document in api.documents(KEYSPACE, "credentials")] == [0, 1, 2, 3, 4]
 
 
-def test_a_crash_before_the_third_request_lasts(api: DataApi, send: Send) -> None:
+def test_a_crash_before_the_third_request_lasts(api: StandIn, send: Send) -> None:
     api.fail(Close(), name="credentials", skip=2)
     lost = []
     for number in range(5):
@@ -70,7 +70,7 @@ def test_a_crash_before_the_third_request_lasts(api: DataApi, send: Send) -> Non
     assert [document["_id"] for document in api.documents(KEYSPACE, "credentials")] == [0, 1]
 
 
-def test_256_connections_are_served_at_once_and_used_again(api: DataApi, send: Send) -> None:
+def test_256_connections_are_served_at_once_and_used_again(api: StandIn, send: Send) -> None:
     body = json.dumps({"findOne": {"filter": {"_id": "a"}}})
     headers = {"Token": token(api.username, api.password)}
     with ExitStack() as stack, api.fail(Hang(), command="findOne"):
@@ -87,7 +87,7 @@ def test_256_connections_are_served_at_once_and_used_again(api: DataApi, send: S
         assert api.connections == 256
 
 
-def test_a_request_that_hangs_is_carried_out_when_it_is_let_go(api: DataApi, database: Database) -> None:
+def test_a_request_that_hangs_is_carried_out_when_it_is_let_go(api: StandIn, database: Database) -> None:
     users = database.get_table("users")
     with api.fail(Hang(), command="insertOne"):
         with pytest.raises(DataAPITimeoutException) as raised:
@@ -98,7 +98,7 @@ def test_a_request_that_hangs_is_carried_out_when_it_is_let_go(api: DataApi, dat
     api.wait_until(lambda: api.row(KEYSPACE, "users", ANN) is not None)
 
 
-def test_an_answer_that_drips_outlasts_the_time_out_of_each_read(api: DataApi, database: Database) -> None:
+def test_an_answer_that_drips_outlasts_the_time_out_of_each_read(api: StandIn, database: Database) -> None:
     users = database.get_table("users")
     with api.fail(Drip(0.005), after_write=True):
         started = time.monotonic()
@@ -106,7 +106,7 @@ def test_an_answer_that_drips_outlasts_the_time_out_of_each_read(api: DataApi, d
         assert time.monotonic() - started > 0.5
 
 
-def test_a_server_that_closes_lets_nothing_hang(api: DataApi, send: Send) -> None:
+def test_a_server_that_closes_lets_nothing_hang(api: StandIn, send: Send) -> None:
     api.fail(Hang(), command="insertOne")
     with ThreadPoolExecutor(1) as pool:
         hanging = pool.submit(send, "users", insertOne={"document": {"userid": str(ANN)}})
@@ -116,9 +116,9 @@ def test_a_server_that_closes_lets_nothing_hang(api: DataApi, send: Send) -> Non
     assert api.rows(KEYSPACE, "users") == []
 
 
-def test_a_delay_and_an_error_may_meet_one_request(api: DataApi, send: Send) -> None:
+def test_a_delay_and_an_error_may_meet_one_request(api: StandIn, send: Send) -> None:
     api.fail(Delay(0.05), where=lambda request: request.arguments["filter"] == {"userid": str(ANN)})
-    api.fail(ErrorAnswer("TIMEOUT_READING_DATA"), keyspace=KEYSPACE, times=2)
+    api.fail(ErrorAnswer("TIMEOUT_READING_DATA"), times=2)
     started = time.monotonic()
     assert refusal(send("users", findOne={"filter": {"userid": str(ANN)}})) == ("SERVER", "TIMEOUT_READING_DATA")
     assert time.monotonic() - started >= 0.05
@@ -126,7 +126,7 @@ def test_a_delay_and_an_error_may_meet_one_request(api: DataApi, send: Send) -> 
     assert answers == [("SERVER", "TIMEOUT_READING_DATA"), None]
 
 
-def test_requests_and_connections_are_on_record(api: DataApi, send: Send, database: Database) -> None:
+def test_requests_and_connections_are_on_record(api: StandIn, send: Send, database: Database) -> None:
     api.forget_requests()
     users = database.get_table("users")
     for _ in range(3):
@@ -142,9 +142,9 @@ def test_requests_and_connections_are_on_record(api: DataApi, send: Send, databa
 
 def test_commands_take_their_time() -> None:
     headers = {"Token": token("cassandra", "cassandra")}
-    with DataApi(delay_ms=30, row_ms=1, burn_ms=20) as api, httpx.Client(headers=headers) as client:
+    with StandIn(delay_ms=30, row_ms=1, burn_ms=20) as api, httpx.Client(headers=headers) as client:
         started, cpu = time.monotonic(), time.process_time()
-        assert client.post(api.url + "/v1", json={"findKeyspaces": {}}).json() == {"status": {"keyspaces": []}}
+        assert client.post(api.url + "/v1", json={"createKeyspace": {"name": "k"}}).json() == {"status": {"ok": 1}}
         assert time.monotonic() - started >= 0.051
         assert time.process_time() - cpu >= 0.02
 
@@ -154,7 +154,7 @@ def test_runs_as_a_process_of_its_own() -> None:
     with subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
-        answer = httpx.post(f"{url}/v1", json={"findKeyspaces": {}}, headers={"Token": token("u", "p")})
+        answer = httpx.post(f"{url}/v1", json={"createKeyspace": {"name": "k"}}, headers={"Token": token("u", "p")})
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    assert answer.json() == {"status": {"keyspaces": []}}
+    assert answer.json() == {"status": {"ok": 1}}

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from tests.stand_in.transcripts import NAMES, Call, alike, read_calls, replay
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 
 TRANSCRIPTS = {name: read_calls(name) for name in NAMES}
 CALLS = [pytest.param(name, call, id=call.step) for name, calls in TRANSCRIPTS.items() for call in calls]
@@ -14,7 +14,7 @@ CALLS = [pytest.param(name, call, id=call.step) for name, calls in TRANSCRIPTS.i
 def replayed() -> dict[str, dict[str, httpx.Response]]:
     answers = {}
     for name, calls in TRANSCRIPTS.items():
-        with DataApi() as api:
+        with StandIn() as api:
             answers[name] = replay(api, calls)
     return answers
 

@@ -21,9 +21,9 @@ def connection_to(url: str, keyspace: str = KEYSPACE, username: str = USERNAME, 
 
 
 @contextmanager
-def prepared_stand_in() -> Iterator[tuple[data_api.DataApi, Connection]]:
+def prepared_stand_in() -> Iterator[tuple[data_api.StandIn, Connection]]:
     """Starts a stand-in whose keyspace has all that the service needs."""
-    with data_api.DataApi(username=USERNAME, password=PASSWORD) as server:
+    with data_api.StandIn(username=USERNAME, password=PASSWORD) as server:
         connection = connection_to(server.url)
         prepare(connection)
         server.forget_requests()

@@ -22,7 +22,7 @@ def service(started: Service) -> Iterator[Service]:
 
 
 @pytest.fixture
-def server(service: Service) -> data_api.DataApi:
+def server(service: Service) -> data_api.StandIn:
     return service.data_api
 
 

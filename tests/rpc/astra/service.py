@@ -62,7 +62,7 @@ class Service:
     """The service, the stand-in that it runs on, and what goes on after its answers."""
 
     stub: Stub
-    data_api: data_api.DataApi
+    data_api: data_api.StandIn
     store: AstraStore
     loop: LoopThread
 
@@ -155,6 +155,6 @@ def is_count(request: data_api.Request) -> bool:
     return request.name == ACCOUNTS and '"throttle:' in json.dumps(request.arguments.get("filter"))
 
 
-def events(server: data_api.DataApi, table: str, user_id: str) -> list[str]:
+def events(server: data_api.StandIn, table: str, user_id: str) -> list[str]:
     """Returns what happened to an account, according to a table, in the order of the alphabet."""
     return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)

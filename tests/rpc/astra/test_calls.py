@@ -126,7 +126,7 @@ def test_a_refused_call_asks_nothing(service: Service) -> None:
         assert made_by(service, lambda: attempt(refused)) == []  # noqa: B023 # called at once
 
 
-def test_row_and_events_follow_the_answer(service: Service, server: data_api.DataApi, account: Account) -> None:
+def test_row_and_events_follow_the_answer(service: Service, server: data_api.StandIn, account: Account) -> None:
     def row() -> dict[str, Any]:
         return server.row(KEYSPACE, USERS, account.user_id) or {}
 
@@ -143,7 +143,7 @@ def test_row_and_events_follow_the_answer(service: Service, server: data_api.Dat
         assert events(server, table, account.user_id) == ["deleted", "registered"]
 
 
-def test_the_next_login_removes_dead_sessions(service: Service, server: data_api.DataApi, account: Account) -> None:
+def test_the_next_login_removes_dead_sessions(service: Service, server: data_api.StandIn, account: Account) -> None:
     def held() -> set[str]:
         document = server.document(KEYSPACE, ACCOUNTS, f"account:{account.user_id}")
         return set((document or {})["sessions"])

@@ -32,7 +32,7 @@ ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQU
 @pytest.mark.parametrize("fault", [Close(), HttpStatus(401), HttpStatus(429), HttpStatus(503)], ids=repr)
 @pytest.mark.parametrize("rpc", RPCS)
 def test_trouble_with_any_request_is_unavailable(
-    service: Service, server: data_api.DataApi, account: Account, rpc: str, fault: data_api.faults.Kind
+    service: Service, server: data_api.StandIn, account: Account, rpc: str, fault: data_api.faults.Kind
 ) -> None:
     request = effective_request(service, rpc, account)
     for step in range(UNTIL_DONE.get(rpc, len(REQUESTS_OF[rpc]))):
@@ -44,7 +44,7 @@ def test_trouble_with_any_request_is_unavailable(
     call(rpc, account, request)
 
 
-def test_a_login_that_can_not_write_its_session_opens_none(server: data_api.DataApi, account: Account) -> None:
+def test_a_login_that_can_not_write_its_session_opens_none(server: data_api.StandIn, account: Account) -> None:
     with server.fail(HttpStatus(500), command=CHANGE):
         failure = attempt(account.log_in)
     assert failure
@@ -54,7 +54,7 @@ def test_a_login_that_can_not_write_its_session_opens_none(server: data_api.Data
 
 @pytest.mark.parametrize(("password", "step"), [(PASSWORD, 0), ("wrong", 0), ("wrong", 1), ("wrong", 2)])
 def test_a_login_without_counters_is_refused_whatever_the_password(
-    server: data_api.DataApi, account: Account, password: str, step: int
+    server: data_api.StandIn, account: Account, password: str, step: int
 ) -> None:
     login = pb.LoginRequest(email=account.email, password=password)
     with server.fail(HttpStatus(503), skip=step, where=is_count):
@@ -65,7 +65,7 @@ def test_a_login_without_counters_is_refused_whatever_the_password(
 
 @pytest.mark.parametrize("fault", ROW_FAULTS, ids=repr)
 def test_a_registration_stands_without_its_row(
-    service: Service, server: data_api.DataApi, fault: data_api.faults.Kind
+    service: Service, server: data_api.StandIn, fault: data_api.faults.Kind
 ) -> None:
     email = an_address()
     with server.fail(fault, name=USERS):
@@ -82,7 +82,7 @@ def test_a_registration_stands_without_its_row(
 
 
 def test_a_deletion_stands_without_the_release_of_its_address(
-    service: Service, server: data_api.DataApi, account: Account
+    service: Service, server: data_api.StandIn, account: Account
 ) -> None:
     with server.fail(HttpStatus(500), skip=UNTIL_DONE["DeleteMe"], where=is_call):
         call("DeleteMe", account)
@@ -94,7 +94,7 @@ def test_a_deletion_stands_without_the_release_of_its_address(
     assert call("Register", account, registration(account.email)).user_id != account.user_id
 
 
-def test_a_login_writes_a_row_that_is_missing(service: Service, server: data_api.DataApi) -> None:
+def test_a_login_writes_a_row_that_is_missing(service: Service, server: data_api.StandIn) -> None:
     email = an_address()
     with server.fail(HttpStatus(500), name=USERS):
         user_id = service.stub.Register(registration(email)).user_id
@@ -105,7 +105,7 @@ def test_a_login_writes_a_row_that_is_missing(service: Service, server: data_api
     assert events(server, ACCOUNT_EVENTS, user_id) == ["registered"]
 
 
-def test_calls_that_fail_do_not_hurry_health(server: data_api.DataApi, account: Account) -> None:
+def test_calls_that_fail_do_not_hurry_health(server: data_api.StandIn, account: Account) -> None:
     server.fail(HttpStatus(500))
     server.forget_requests()
     for _ in range(100):
@@ -114,14 +114,14 @@ def test_calls_that_fail_do_not_hurry_health(server: data_api.DataApi, account: 
     assert 0 < len(pings) < 50  # one a second, which a slow machine may need some of
 
 
-def test_hanging_calls_end_in_time(server: data_api.DataApi, account: Account) -> None:
+def test_hanging_calls_end_in_time(server: data_api.StandIn, account: Account) -> None:
     assert account.other
     server.fail(Hang())
     codes = [made.code() for made in start_calls(RPCS, account)]
     assert dict(zip(RPCS, codes, strict=True)) == dict.fromkeys(RPCS, UNAVAILABLE)
 
 
-def test_hanging_calls_leave_room_for_others(service: Service, server: data_api.DataApi, account: Account) -> None:
+def test_hanging_calls_leave_room_for_others(service: Service, server: data_api.StandIn, account: Account) -> None:
     server.fail(Hang())
     server.forget_requests()
     hanging = start_calls(["GetMe", "UpdateMe", "Login", "RefreshToken"] * 50, account)
@@ -132,6 +132,6 @@ def test_hanging_calls_leave_room_for_others(service: Service, server: data_api.
     assert {made.code() for made in hanging} == {UNAVAILABLE}
 
 
-def test_a_slow_data_api_is_waited_for(server: data_api.DataApi, account: Account) -> None:
+def test_a_slow_data_api_is_waited_for(server: data_api.StandIn, account: Account) -> None:
     server.fail(Delay(0.2), times=1, where=is_call)
     assert call("GetMe", account).first_name == "Ann"

@@ -15,13 +15,13 @@ OpenStore = Callable[[], AstraStore]
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[data_api.DataApi, Connection]]:
+def prepared() -> Iterator[tuple[data_api.StandIn, Connection]]:
     with prepared_stand_in() as prepared:
         yield prepared
 
 
 @pytest.fixture
-def server(prepared: tuple[data_api.DataApi, Connection]) -> Iterator[data_api.DataApi]:
+def server(prepared: tuple[data_api.StandIn, Connection]) -> Iterator[data_api.StandIn]:
     server, _ = prepared
     server.forget_requests()
     yield server
@@ -29,12 +29,12 @@ def server(prepared: tuple[data_api.DataApi, Connection]) -> Iterator[data_api.D
 
 
 @pytest.fixture
-def held(server: data_api.DataApi) -> Held:
+def held(server: data_api.StandIn) -> Held:
     return Held(server)
 
 
 @pytest.fixture
-async def open_store(prepared: tuple[data_api.DataApi, Connection]) -> AsyncIterator[OpenStore]:
+async def open_store(prepared: tuple[data_api.StandIn, Connection]) -> AsyncIterator[OpenStore]:
     """Opens stores, each as another process would, and closes them at the end."""
     stores: list[AstraStore] = []
 

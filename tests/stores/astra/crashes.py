@@ -7,7 +7,7 @@ import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra import AstraStore
-from tests.support.data_api import Close, DataApi
+from tests.support.data_api import Close, StandIn
 
 losing_the_last_answer = pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
 
@@ -18,7 +18,7 @@ def crashing_within(requests: int) -> pytest.MarkDecorator:
 
 
 @contextmanager
-def cut_off(server: DataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
+def cut_off(server: StandIn, steps: int, *, is_lost: bool) -> Iterator[None]:
     """Lets `steps` requests through, then none, like a crash. If `is_lost`, carries out one more without answering."""
     lost = server.fail(Close(), skip=steps, times=1 if is_lost else 0, after_write=True)
     with server.fail(Close(), skip=steps + is_lost):
@@ -27,7 +27,7 @@ def cut_off(server: DataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
 
 
 async def crash(
-    server: DataApi, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
+    server: StandIn, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
 ) -> bool:
     """Makes a call that crashes after `steps` requests. Returns whether the call was answered before the crash."""
     with cut_off(server, steps, is_lost=is_lost):

@@ -8,7 +8,7 @@ from killrvideo_grpc.stores.account_documents import PREFIX, document_id, is_era
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from killrvideo_grpc.stores.email_claims import claim_id
 from killrvideo_grpc.stores.moderators import GUARD
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 from tests.support.keyspaces import KEYSPACE
 
 Json = dict[str, Any]
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 class Held:
     """The documents and rows, as JSON values."""
 
-    def __init__(self, server: DataApi) -> None:
+    def __init__(self, server: StandIn) -> None:
         self._server = server
 
     def document(self, account: Account) -> Json | None:

@@ -26,7 +26,7 @@ from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
 from tests.stores.astra.held import Held
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 
 pytestmark = [pytest.mark.anyio, losing_the_last_answer]
 
@@ -43,7 +43,7 @@ async def account(store: AstraStore) -> Account:
 
 @crashing_within(7)
 async def test_register(
-    server: DataApi, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
 ) -> None:
     account, other = an_account("Planted@example.org"), an_account("planted@example.org")
     event = an_event(account)
@@ -71,7 +71,7 @@ async def test_register(
 
 @crashing_within(3)
 async def test_login(
-    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
     session = a_session(account, created_date=now() + timedelta(seconds=1))
     login = OpenSession(session)
@@ -88,7 +88,7 @@ async def test_login(
 
 @crashing_within(5)
 async def test_change_password(
-    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
     change = a_new_password(account)
     session = change.session
@@ -106,7 +106,7 @@ async def test_change_password(
 
 @crashing_within(3)
 async def test_a_new_password_that_comes_too_late(
-    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
     accepted, event = a_new_password(account), an_event(account, Action.PASSWORD_CHANGED)
     await store.apply(account, accepted, event)
@@ -126,7 +126,7 @@ async def test_a_new_password_that_comes_too_late(
 
 @crashing_within(3)
 async def test_rename(
-    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
     answered = await crash(server, store, lambda: store.apply(account, Rename("Bea", "Ray")), steps, is_lost=is_lost)
     survivor = open_store()
@@ -140,7 +140,7 @@ async def test_rename(
 
 @crashing_within(9)
 async def test_delete(
-    server: DataApi, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
 ) -> None:
     account = an_account(f"Planted.{uuid4().hex}@example.org", first_name="Plantedfirst", last_name="Plantedlast")
     session = a_session(account, user_agent="plantedagent")
@@ -168,7 +168,7 @@ async def test_delete(
 
 @crashing_within(6)
 async def test_promote_and_demote(
-    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
     other = an_account()
     await store.register(other, HASH, an_event(other))
@@ -204,7 +204,7 @@ CHANGES: list[tuple[Change, Change, str, str]] = [
 @crashing_within(8)
 @pytest.mark.parametrize(("change", "undo", "before", "after"), CHANGES)
 async def test_what_moderators_change(
-    server: DataApi,
+    server: StandIn,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -239,7 +239,7 @@ async def test_what_moderators_change(
 
 @crashing_within(5)
 async def test_the_end_of_a_session(
-    server: DataApi, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
 ) -> None:
     change, event = EndSessions(frozenset(account.sessions)), an_event(account, Action.SESSIONS_ENDED)
     answered = await crash(server, store, lambda: store.apply(account, change, event), steps, is_lost=is_lost)

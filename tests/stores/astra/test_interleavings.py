@@ -16,7 +16,7 @@ from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import cut_off
 from tests.stores.astra.held import Held
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
-from tests.support.data_api import DataApi, Hang, Request
+from tests.support.data_api import Hang, Request, StandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -45,7 +45,7 @@ def is_clearing(request: Request) -> bool:
 
 
 async def test_a_change_made_while_an_older_one_is_cleared_keeps_its_mark(
-    server: DataApi, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, held: Held
 ) -> None:
     writer, other, survivor = open_store(), open_store(), open_store()
     first, second = an_event(account), an_event(account, Action.ROLE_ASSIGNED)
@@ -82,7 +82,7 @@ async def test_a_repeated_request_brings_nothing_back_that_was_undone(open_store
 
 
 async def test_a_promotion_that_is_counted_late_lets_no_last_moderator_go(
-    server: DataApi, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, held: Held
 ) -> None:
     store, other = open_store(), open_store()
     last = an_account()
@@ -108,7 +108,7 @@ async def test_a_promotion_that_is_counted_late_lets_no_last_moderator_go(
 
 
 async def test_changes_that_come_after_a_deletion_are_not_recorded(
-    server: DataApi, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, held: Held
 ) -> None:
     deleter, second, third = open_store(), open_store(), open_store()
     events = [an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.SUSPENDED)]
@@ -133,7 +133,7 @@ async def test_changes_that_come_after_a_deletion_are_not_recorded(
 
 
 async def test_a_change_that_comes_after_a_deletion_is_not_recorded_by_a_sweep(
-    server: DataApi, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, held: Held
 ) -> None:
     deleter, writer, survivor = open_store(), open_store(), open_store()
     deletion, event = an_event(account, Action.DELETED), an_event(account, Action.ROLE_ASSIGNED)
@@ -146,7 +146,7 @@ async def test_a_change_that_comes_after_a_deletion_is_not_recorded_by_a_sweep(
 
 
 async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_recorded(
-    server: DataApi, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, held: Held
 ) -> None:
     store, other = open_store(), open_store()
     session = a_session(account)
@@ -162,7 +162,7 @@ async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_reco
 
 
 async def test_a_logout_is_recorded_though_a_login_made_room_for_itself(
-    server: DataApi, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, held: Held
 ) -> None:
     store, other = open_store(), open_store()
     session, event = a_session(account), an_event(account, Action.SESSIONS_ENDED)

@@ -32,7 +32,7 @@ from tests.stores.astra.crashes import cut_off
 from tests.stores.astra.held import Held
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
-from tests.support.data_api import Close, DataApi, ErrorAnswer, Garbage, HttpStatus, Truncate
+from tests.support.data_api import Close, ErrorAnswer, Garbage, HttpStatus, StandIn, Truncate
 
 pytestmark = pytest.mark.anyio
 
@@ -43,7 +43,7 @@ LOST = [
 
 
 @pytest.fixture
-async def account(store: AstraStore, server: DataApi) -> Account:
+async def account(store: AstraStore, server: StandIn) -> Account:
     """A registered account, with all background work done."""
     account = an_account()
     await store.register(account, HASH, an_event(account))
@@ -52,7 +52,7 @@ async def account(store: AstraStore, server: DataApi) -> Account:
     return account
 
 
-def sent(server: DataApi) -> list[tuple[str | None, str]]:
+def sent(server: StandIn) -> list[tuple[str | None, str]]:
     return [(request.name, request.command) for request in server.requests]
 
 
@@ -60,7 +60,7 @@ def sent(server: DataApi) -> list[tuple[str | None, str]]:
 
 
 async def test_registering_writes_the_account_and_then_the_claim(
-    server: DataApi, store: AstraStore, held: Held
+    server: StandIn, store: AstraStore, held: Held
 ) -> None:
     account = an_account("Law.One@Example.org")
     await store.register(account, HASH, an_event(account))
@@ -70,7 +70,7 @@ async def test_registering_writes_the_account_and_then_the_claim(
     assert held.log(account.email) == [f"claim:{account.user_id}"]
 
 
-async def test_an_address_that_is_owned_costs_one_request(server: DataApi, store: AstraStore, account: Account) -> None:
+async def test_an_address_that_is_owned_costs_one_request(server: StandIn, store: AstraStore, account: Account) -> None:
     other = an_account(account.email)
     with pytest.raises(EmailAlreadyRegistered):
         await store.register(other, HASH, an_event(other))
@@ -97,7 +97,7 @@ async def test_an_account_without_a_claim_is_none_and_is_deleted_after_an_hour(s
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", range(4))
 async def test_no_lost_answer_loses_a_registration(
-    server: DataApi, store: AstraStore, held: Held, fault: Any, after_write: bool, step: int
+    server: StandIn, store: AstraStore, held: Held, fault: Any, after_write: bool, step: int
 ) -> None:
     account = an_account()
     server.fail(fault, after_write=after_write, skip=step, times=1)
@@ -108,7 +108,7 @@ async def test_no_lost_answer_loses_a_registration(
 
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 async def test_no_lost_answer_loses_a_registration_of_a_released_address(
-    server: DataApi, store: AstraStore, account: Account, after_write: bool
+    server: StandIn, store: AstraStore, account: Account, after_write: bool
 ) -> None:
     await store.delete(account, an_event(account, Action.DELETED))
     await store._background.finish()
@@ -167,7 +167,7 @@ async def test_a_claim_of_an_account_that_was_removed_is_freed_by_the_repair(
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_is_one_update_with_its_event(
-    server: DataApi, store: AstraStore, account: Account, change: Callable[[Account], Change]
+    server: StandIn, store: AstraStore, account: Account, change: Callable[[Account], Change]
 ) -> None:
     event = an_event(account, Action.SUSPENDED)
     await store.apply(account, change(account), event)
@@ -201,7 +201,7 @@ async def test_a_full_history_is_shortened_and_means_the_same(store: AstraStore,
     assert Role.CREATOR in after.roles
 
 
-async def test_a_refresh_costs_no_projection(server: DataApi, store: AstraStore, account: Account) -> None:
+async def test_a_refresh_costs_no_projection(server: StandIn, store: AstraStore, account: Account) -> None:
     await store.apply(account, RefreshSession("s", 2, now()))
     await store._background.finish()
     assert sent(server) == [(ACCOUNTS, "findOneAndUpdate")]
@@ -220,7 +220,7 @@ async def test_an_older_image_never_stays_over_a_newer_one(store: AstraStore, ac
 
 
 async def test_the_repair_rewrites_an_older_image_whose_process_crashed(
-    server: DataApi, store: AstraStore, account: Account, held: Held
+    server: StandIn, store: AstraStore, account: Account, held: Held
 ) -> None:
     older = await store._api.find_document(document_id(account.user_id))
     assert older
@@ -250,7 +250,7 @@ async def test_the_repair_deletes_the_row_of_a_deleted_account(store: AstraStore
 
 
 async def test_an_event_that_comes_while_others_are_written_stays(
-    server: DataApi, store: AstraStore, account: Account, held: Held
+    server: StandIn, store: AstraStore, account: Account, held: Held
 ) -> None:
     with cut_off(server, 1, is_lost=False):
         await store.apply(account, Rename("Bea", None), first := an_event(account))
@@ -268,7 +268,7 @@ async def test_an_event_that_comes_while_others_are_written_stays(
 
 
 async def test_a_sweep_finishes_everything_and_says_so(
-    server: DataApi, open_store: OpenStore, held: Held, capsys: pytest.CaptureFixture[str]
+    server: StandIn, open_store: OpenStore, held: Held, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accounts = [an_account() for _ in range(60)]  # more than a page
     crashed = open_store()
@@ -339,7 +339,7 @@ async def test_clearing_up_late_brings_no_older_password_back(store: AstraStore,
 
 
 async def test_a_renewed_hash_marks_its_account(
-    server: DataApi, store: AstraStore, account: Account, held: Held
+    server: StandIn, store: AstraStore, account: Account, held: Held
 ) -> None:
     with cut_off(server, 1, is_lost=False):  # so that nothing clears the mark
         await store.apply(account, RenewHash(account.credential_id, OTHER_HASH))
@@ -365,14 +365,14 @@ async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
 # 6. One read, without hashes, decides whether a token is good.
 
 
-async def test_a_read_is_one_request_without_hashes(server: DataApi, store: AstraStore, account: Account) -> None:
+async def test_a_read_is_one_request_without_hashes(server: StandIn, store: AstraStore, account: Account) -> None:
     await store.get(account.user_id)
     await store.get_many([account.user_id, *(uuid4() for _ in range(99))])
     assert sent(server) == [(ACCOUNTS, "findOne"), (ACCOUNTS, "find")]
     assert [request.arguments["projection"] for request in server.requests] == [{"hashes": False}] * 2
 
 
-async def test_a_login_is_three_requests(server: DataApi, store: AstraStore, account: Account) -> None:
+async def test_a_login_is_three_requests(server: StandIn, store: AstraStore, account: Account) -> None:
     found = await store.find_credentials(account.email)
     assert found
     await store.apply(found.account, OpenSession(a_session(account)))
@@ -404,7 +404,7 @@ PLANTED: list[Callable[[Account], Change]] = [
 @pytest.mark.parametrize("change", PLANTED)
 @pytest.mark.parametrize("crashes", [False, True])
 async def test_what_is_written_to_a_deleted_account_is_erased(
-    server: DataApi,
+    server: StandIn,
     open_store: OpenStore,
     account: Account,
     held: Held,
@@ -486,7 +486,7 @@ async def test_a_claim_that_a_deleted_account_has_again_is_freed_by_the_repair(
 # 10. One condition per filter.
 
 
-async def test_every_filter_has_one_condition(server: DataApi, store: AstraStore, account: Account) -> None:
+async def test_every_filter_has_one_condition(server: StandIn, store: AstraStore, account: Account) -> None:
     for change in CHANGES:
         account = await store.apply(account, change(account), an_event(account))
     await store.get_many([account.user_id, uuid4()])

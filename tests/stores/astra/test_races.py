@@ -34,7 +34,7 @@ from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.held import Held
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_address, an_event
-from tests.support.data_api import DataApi, ErrorAnswer, Hang, Request
+from tests.support.data_api import ErrorAnswer, Hang, Request, StandIn
 
 pytestmark = pytest.mark.anyio
 
@@ -176,7 +176,7 @@ async def test_of_many_deletions_at_once_one_is_recorded(
     assert [sum(held.recorded(event)) for event in events] == [2 if outcome is None else 0 for outcome in outcomes]
 
 
-async def test_conflicts_are_tried_again(server: DataApi, store: AstraStore) -> None:
+async def test_conflicts_are_tried_again(server: StandIn, store: AstraStore) -> None:
     account = an_account()
     server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"), times=5)
     await store.register(account, HASH, an_event(account))
@@ -246,7 +246,7 @@ def is_demotion(request: Request) -> bool:
 
 
 async def test_who_is_demoted_while_being_promoted_is_not_counted(
-    server: DataApi, stores: list[AstraStore], moderators: list[Account], account: Account, held: Held
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], account: Account, held: Held
 ) -> None:
     with server.fail(Hang(), where=is_count, times=1):
         promotion = asyncio.create_task(stores[0].apply(account, AssignRole(Role.MODERATOR)))
@@ -257,7 +257,7 @@ async def test_who_is_demoted_while_being_promoted_is_not_counted(
 
 
 async def test_who_is_promoted_while_being_demoted_is_not_counted(
-    server: DataApi, stores: list[AstraStore], moderators: list[Account], held: Held
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], held: Held
 ) -> None:
     demoted, *others = moderators
     with server.fail(Hang(), where=is_demotion, times=1):
@@ -270,7 +270,7 @@ async def test_who_is_promoted_while_being_demoted_is_not_counted(
 
 
 async def test_a_demotion_that_fails_is_counted_again(
-    server: DataApi, stores: list[AstraStore], moderators: list[Account], held: Held
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], held: Held
 ) -> None:
     with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_demotion), pytest.raises(StoreUnavailable):
         await stores[0].apply(moderators[0], RevokeRole(Role.MODERATOR))
@@ -285,7 +285,7 @@ def is_guard(request: Request) -> bool:
 
 @pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
 async def test_who_may_still_be_counted_stays_pending(
-    server: DataApi, stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any]
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any]
 ) -> None:
     demoted, *others = moderators
     with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_guard, skip=1):

@@ -25,13 +25,13 @@ KILLRVIDEO_USERS: dict[str, Any] = {
 
 
 @pytest.fixture
-def server() -> Iterator[data_api.DataApi]:
-    with data_api.DataApi(username=USERNAME, password=PASSWORD) as server:
+def server() -> Iterator[data_api.StandIn]:
+    with data_api.StandIn(username=USERNAME, password=PASSWORD) as server:
         yield server
 
 
 @pytest.fixture
-async def api(server: data_api.DataApi) -> AsyncIterator[DataApi]:
+async def api(server: data_api.StandIn) -> AsyncIterator[DataApi]:
     api = DataApi(connection_to(server.url))
     yield api
     await api.close()
@@ -41,7 +41,7 @@ async def create(api: DataApi, *, keyspace: bool = False) -> list[str]:
     return [done async for done in astra_schema.create(api, keyspace=keyspace)]
 
 
-async def test_everything_is_created_once(server: data_api.DataApi, api: DataApi) -> None:
+async def test_everything_is_created_once(server: data_api.StandIn, api: DataApi) -> None:
     with pytest.raises(UnusableStore, match=r"no keyspace killrvideo.*--keyspace"):
         await astra_schema.check(api)
     assert await create(api, keyspace=True) == [
@@ -58,13 +58,13 @@ async def test_everything_is_created_once(server: data_api.DataApi, api: DataApi
     assert {request.command for request in server.requests} == {"listTables", "listIndexes", "findCollections"}
 
 
-async def test_apache_cassandra_is_asked_for_no_index_of_words(server: data_api.DataApi, api: DataApi) -> None:
+async def test_apache_cassandra_is_asked_for_no_index_of_words(server: data_api.StandIn, api: DataApi) -> None:
     await create(api, keyspace=True)
     (creation,) = (request for request in server.requests if request.command == "createCollection")
     assert creation.arguments["options"] == {"indexing": {"allow": ["pending"]}, "lexical": {"enabled": False}}
 
 
-async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: data_api.DataApi, api: DataApi) -> None:
+async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: data_api.StandIn, api: DataApi) -> None:
     server.put_keyspace(KEYSPACE)
     columns = {**KILLRVIDEO_USERS["columns"], "nickname": {"type": "text"}}
     server.put_table(KEYSPACE, USERS, {**KILLRVIDEO_USERS, "columns": columns})
@@ -87,7 +87,7 @@ async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: da
     ],
 )
 async def test_differences_are_reported_and_left(
-    server: data_api.DataApi, api: DataApi, table: dict[str, Any], difference: str
+    server: data_api.StandIn, api: DataApi, table: dict[str, Any], difference: str
 ) -> None:
     await create(api, keyspace=True)
     columns = {**astra_schema.USER_COLUMNS, **table.get("columns", {})}
@@ -113,14 +113,14 @@ async def test_a_sixth_collection_is_refused_with_what_to_do(api: DataApi) -> No
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_wrong_credentials_are_reported_as_such(server: data_api.DataApi, api: DataApi, status: int) -> None:
+async def test_wrong_credentials_are_reported_as_such(server: data_api.StandIn, api: DataApi, status: int) -> None:
     with server.fail(HttpStatus(status)):
         for call in (astra_schema.check(api), create(api, keyspace=True)):
             with pytest.raises(UnusableStore, match="does not let us in"):
                 await call
 
 
-async def test_no_answer_is_unavailable_rather_than_unusable(server: data_api.DataApi, api: DataApi) -> None:
+async def test_no_answer_is_unavailable_rather_than_unusable(server: data_api.StandIn, api: DataApi) -> None:
     api.max_wait = 0.1
     for fault in (Hang(), HttpStatus(503), ErrorAnswer("FAILED_TO_CONNECT_TO_DATABASE")):
         with server.fail(fault), pytest.raises(StoreUnavailable):

@@ -54,7 +54,7 @@ IDEMPOTENT = ["get", "get_many", "get_credentials", "find_credentials", "apply",
 
 
 @pytest.fixture
-async def account(store: AstraStore, server: data_api.DataApi) -> Account:
+async def account(store: AstraStore, server: data_api.StandIn) -> Account:
     """A registered account, with all background work done."""
     await store.sweep()
     account = an_account(f"planted.{uuid4().hex}@example.org")
@@ -65,7 +65,7 @@ async def account(store: AstraStore, server: data_api.DataApi) -> Account:
 
 
 @pytest.fixture
-async def impatient(prepared: tuple[data_api.DataApi, Connection]) -> AsyncIterator[AstraStore]:
+async def impatient(prepared: tuple[data_api.StandIn, Connection]) -> AsyncIterator[AstraStore]:
     """A store whose calls may take 0.2 s."""
     store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
     yield store
@@ -74,7 +74,7 @@ async def impatient(prepared: tuple[data_api.DataApi, Connection]) -> AsyncItera
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=repr)
 async def test_trouble_is_unavailable_and_logged_by_code(
-    server: data_api.DataApi, store: AstraStore, account: Account, fault: Any, capsys: pytest.CaptureFixture[str]
+    server: data_api.StandIn, store: AstraStore, account: Account, fault: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server.fail(fault):
         for call in (*CALLS.values(), ping):
@@ -86,7 +86,7 @@ async def test_trouble_is_unavailable_and_logged_by_code(
 
 
 async def test_a_request_that_is_wrong_is_a_bug(
-    server: data_api.DataApi, store: AstraStore, account: Account, capsys: pytest.CaptureFixture[str]
+    server: data_api.StandIn, store: AstraStore, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server.fail(ErrorAnswer("FILTER_INVALID_EXPRESSION", family="REQUEST")):
         for call in CALLS.values():
@@ -108,7 +108,7 @@ async def test_no_data_api_at_all() -> None:
     await store.close()
 
 
-async def test_opening_sends_nothing(server: data_api.DataApi, open_store: OpenStore) -> None:
+async def test_opening_sends_nothing(server: data_api.StandIn, open_store: OpenStore) -> None:
     open_store()
     assert (server.requests, server.connections) == ([], 0)
 
@@ -116,7 +116,7 @@ async def test_opening_sends_nothing(server: data_api.DataApi, open_store: OpenS
 @pytest.mark.parametrize("fault", [Hang(), Drip(0.05)], ids=["hanging", "dripping"])
 @pytest.mark.parametrize("name", [*CALLS, "ping"])
 async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
-    server: data_api.DataApi, impatient: AstraStore, account: Account, name: str, fault: Any
+    server: data_api.StandIn, impatient: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
     call = CALLS.get(name, ping)
 
@@ -134,7 +134,7 @@ async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
 @pytest.mark.parametrize("fault", [Hang(), Drip(0.05)], ids=["hanging", "dripping"])
 @pytest.mark.parametrize("name", CALLS)
 async def test_a_cancelled_call_ends_at_once(
-    server: data_api.DataApi, store: AstraStore, account: Account, name: str, fault: Any
+    server: data_api.StandIn, store: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
     with server.fail(fault), pytest.raises(TimeoutError):  # our own time limit, not the store's
         async with asyncio.timeout(0.1):
@@ -142,7 +142,7 @@ async def test_a_cancelled_call_ends_at_once(
 
 
 async def test_look_ups_that_wait_behind_requests_that_hang_wait_no_longer(
-    server: data_api.DataApi, impatient: AstraStore
+    server: data_api.StandIn, impatient: AstraStore
 ) -> None:
     async def seconds() -> float:
         started = time.monotonic()
@@ -162,7 +162,7 @@ async def one_of_five_takes_less_than(most: float, seconds: Callable[[], Awaitab
     assert min(took) < most
 
 
-async def test_a_ping_waits_for_no_other_request(server: data_api.DataApi, store: AstraStore) -> None:
+async def test_a_ping_waits_for_no_other_request(server: data_api.StandIn, store: AstraStore) -> None:
     with server.fail(Hang(), times=MAX_REQUESTS):
         calls = [asyncio.create_task(store.get_credentials(uuid4())) for _ in range(2 * MAX_REQUESTS)]
         await asyncio.to_thread(server.wait_until, lambda: len(server.requests) == MAX_REQUESTS)
@@ -175,7 +175,7 @@ async def test_a_ping_waits_for_no_other_request(server: data_api.DataApi, store
 
 
 async def test_a_thousand_cancelled_calls_leak_no_connection(
-    server: data_api.DataApi, store: AstraStore, account: Account
+    server: data_api.StandIn, store: AstraStore, account: Account
 ) -> None:
     calls = list(CALLS.values())
     for batch in range(10):
@@ -205,7 +205,7 @@ async def _quietly(call: Call, store: AstraStore, account: Account) -> None:
 
 
 async def test_while_the_last_ping_failed_no_call_waits(
-    server: data_api.DataApi, store: AstraStore, account: Account
+    server: data_api.StandIn, store: AstraStore, account: Account
 ) -> None:
     with server.fail(HttpStatus(503)), pytest.raises(StoreUnavailable):
         await store.ping()
@@ -220,7 +220,7 @@ async def test_while_the_last_ping_failed_no_call_waits(
 
 @pytest.mark.parametrize("name", IDEMPOTENT)
 async def test_requests_that_are_safe_to_repeat_are_tried_twice(
-    server: data_api.DataApi, store: AstraStore, account: Account, name: str
+    server: data_api.StandIn, store: AstraStore, account: Account, name: str
 ) -> None:
     with server.fail(HttpStatus(502), times=1):
         await CALLS[name](store, account)
@@ -229,7 +229,7 @@ async def test_requests_that_are_safe_to_repeat_are_tried_twice(
         await CALLS[name](store, account)
 
 
-async def test_connections_are_reused(server: data_api.DataApi, store: AstraStore) -> None:
+async def test_connections_are_reused(server: data_api.StandIn, store: AstraStore) -> None:
     for _ in range(10):
         account = an_account()
         await store.register(account, HASH, an_event(account))
@@ -240,7 +240,7 @@ async def test_connections_are_reused(server: data_api.DataApi, store: AstraStor
 
 
 async def test_what_fails_in_the_background_is_logged_by_code_and_left_to_the_sweep(
-    server: data_api.DataApi, store: AstraStore, account: Account, held: Held, capsys: pytest.CaptureFixture[str]
+    server: data_api.StandIn, store: AstraStore, account: Account, held: Held, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server.fail(ErrorAnswer("INVALID_COLUMN_VALUES", "REQUEST", "DOCUMENT"), name=USERS):
         await store.apply(account, Rename("planted", None))
@@ -253,7 +253,7 @@ async def test_what_fails_in_the_background_is_logged_by_code_and_left_to_the_sw
 
 
 async def test_an_account_that_can_not_be_finished_does_not_stop_the_others(
-    server: data_api.DataApi, store: AstraStore, account: Account, held: Held
+    server: data_api.StandIn, store: AstraStore, account: Account, held: Held
 ) -> None:
     other = an_account()
     await store.register(other, HASH, an_event(other))
@@ -273,7 +273,7 @@ async def test_an_account_that_can_not_be_finished_does_not_stop_the_others(
 
 
 async def test_closing_finishes_what_is_quick_and_abandons_the_rest(
-    server: data_api.DataApi,
+    server: data_api.StandIn,
     open_store: OpenStore,
     account: Account,
     held: Held,

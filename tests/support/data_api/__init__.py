@@ -1,18 +1,17 @@
 """A stand-in for DataStax' Data API, for tests and benchmarks: a real HTTP server that answers as the real one did.
 
-`transcripts.jsonl` and `account-documents.jsonl` hold what a real one answered (release 1.0.51 on Apache Cassandra
-5.0.5), and the tests hold the stand-in to it. It refuses what Apache Cassandra refuses and what it does not know
-itself, so that nothing gets built on what only some databases take, or none.
+`transcripts.jsonl`, `account-documents.jsonl` and `updates.jsonl` hold what a real one answered (release 1.0.51 on
+Apache Cassandra 5.0.5), and the tests hold the stand-in to it. It refuses what Apache Cassandra refuses and what it
+does not know itself, so that nothing gets built on what only some databases take, or none.
 """
 
 from tests.support.data_api.errors import Refusal
 from tests.support.data_api.faults import Close, Delay, Drip, ErrorAnswer, Fault, Garbage, Hang, HttpStatus, Truncate
-from tests.support.data_api.journal import Request
-from tests.support.data_api.server import DataApi
+from tests.support.data_api.requests import Request
+from tests.support.data_api.stand_in import StandIn
 
 __all__ = [
     "Close",
-    "DataApi",
     "Delay",
     "Drip",
     "ErrorAnswer",
@@ -22,5 +21,6 @@ __all__ = [
     "HttpStatus",
     "Refusal",
     "Request",
+    "StandIn",
     "Truncate",
 ]

@@ -4,7 +4,7 @@ import argparse
 import signal
 import sys
 
-from tests.support.data_api import DataApi
+from tests.support.data_api import StandIn
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
         parser.add_argument(f"--{name}-milliseconds", dest=f"{name}_ms", type=float, default=0, help=cost)
     stopping = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # in all threads, so that sigwait gets them
-    with DataApi(**vars(parser.parse_args()), keeps_requests=False) as api:
+    with StandIn(**vars(parser.parse_args()), keeps_requests=False) as api:
         sys.stdout.write(api.url + "\n")
         sys.stdout.flush()
         signal.sigwait(stopping)

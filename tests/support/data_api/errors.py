@@ -3,6 +3,8 @@
 from typing import Any
 from uuid import uuid4
 
+Answer = dict[str, Any]
+
 
 class Refusal(Exception):
     """Ends a command with an error.
@@ -16,7 +18,7 @@ class Refusal(Exception):
         super().__init__(f"{code}: {message}")
         self.error = error(scope, code, message) | attributes
         self.http_status = 401 if scope == "SECURITY" else 200
-        self.body = ({"status": status} if status else {}) | {"errors": [self.error]}
+        self.body: Answer = ({"status": status} if status else {}) | {"errors": [self.error]}
 
 
 def error(scope: str, code: str, message: str, family: str | None = None) -> dict[str, Any]:

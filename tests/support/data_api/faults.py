@@ -1,22 +1,33 @@
 """Faults on demand: what goes wrong with a request, with which requests, and how often."""
 
-import threading
+import asyncio
+import socket
+import struct
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol, Self
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import orjson
+from aiohttp import web
 
 from tests.support.data_api.errors import error
-from tests.support.data_api.http_server import Cut, Reply
-from tests.support.data_api.journal import Request
+from tests.support.data_api.requests import Request
 
-_NOTHING_FOUND = Reply.of({"data": {"document": None}, "status": {"projectionSchema": {}}})
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def reply(body: Any, status: int = 200) -> web.Response:
+    return web.json_bytes_response(body, dumps=orjson.dumps, status=status)
 
 
 class Kind(Protocol):
     """A kind of fault."""
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply | None:
-        """Returns what is answered instead, or None to go on; the true answer exists if the command was executed."""
+    async def meet(
+        self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None
+    ) -> web.StreamResponse | None:
+        """Returns what is answered instead, or None to go on; `answer` is the true one if the command has run."""
 
 
 @dataclass(frozen=True)
@@ -25,16 +36,16 @@ class Delay:
 
     seconds: float
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> None:
-        fault.wait(self.seconds)
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> None:
+        await fault.wait(self.seconds)
 
 
 @dataclass(frozen=True)
 class Hang:
     """Goes on when the fault is cleared, even if the client has gone."""
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> None:
-        fault.wait(None)
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> None:
+        await fault.wait()
 
 
 @dataclass(frozen=True)
@@ -43,8 +54,13 @@ class Close:
 
     reset: bool = False
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply | None:
-        raise Cut(reset=self.reset)
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.Response:
+        if http.transport is not None:
+            if self.reset:
+                connection = http.transport.get_extra_info("socket")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            http.transport.abort()
+        return web.Response()  # which nobody gets
 
 
 @dataclass(frozen=True)
@@ -55,10 +71,12 @@ class HttpStatus:
     code: str | None = None
     family: str = "REQUEST"
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.Response:
         if self.code is None:
-            return Reply(self.status, b"<html><body>it failed</body></html>", "text/html")
-        return Reply.of({"errors": [error("", self.code, "a fault", self.family)]}, self.status)
+            return web.Response(
+                status=self.status, text="<html><body>it failed</body></html>", content_type="text/html"
+            )
+        return reply({"errors": [error("", self.code, "a fault", self.family)]}, self.status)
 
 
 @dataclass(frozen=True)
@@ -69,8 +87,8 @@ class ErrorAnswer:
     family: str = "SERVER"
     scope: str = "DATABASE"
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
-        return Reply.of({"errors": [error(self.scope, self.code, "a fault", self.family)]})
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.Response:
+        return reply({"errors": [error(self.scope, self.code, "a fault", self.family)]})
 
 
 @dataclass(frozen=True)
@@ -79,17 +97,20 @@ class Garbage:
 
     body: bytes = b"<html><body>this is not JSON</body></html>"
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
-        return Reply(200, self.body)
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.Response:
+        return web.Response(body=self.body, content_type="application/json")
 
 
 @dataclass(frozen=True)
 class Truncate:
     """Half of the answer, and the end of the connection."""
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
-        whole = answer or _NOTHING_FOUND
-        return replace(whole, sent=len(whole.body) // 2)
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.StreamResponse:
+        response, body = await _begun(http, answer)
+        await response.write(body[: len(body) // 2])
+        if http.transport is not None:
+            http.transport.close()
+        return response
 
 
 @dataclass(frozen=True)
@@ -98,8 +119,22 @@ class Drip:
 
     seconds: float
 
-    def meet(self, fault: "Fault", answer: Reply | None) -> Reply:
-        return replace(answer or _NOTHING_FOUND, pause=lambda: fault.wait(self.seconds))
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.StreamResponse:
+        response, body = await _begun(http, answer)
+        for byte in body:
+            await response.write(bytes([byte]))
+            await fault.wait(self.seconds)
+        return response
+
+
+async def _begun(http: web.BaseRequest, answer: web.Response | None) -> tuple[web.StreamResponse, bytes]:
+    """Sends the head of an answer, of one that found nothing if the command has not run; and returns its body."""
+    answer = answer or reply({"data": {"document": None}, "status": {"projectionSchema": {}}})
+    assert isinstance(answer.body, bytes)
+    response = web.StreamResponse(headers=answer.headers)
+    response.content_length = len(answer.body)
+    await response.prepare(http)
+    return response, answer.body
 
 
 class Fault:
@@ -116,12 +151,11 @@ class Fault:
         self.hits = 0
         self._matches = matches
         self._skip, self._times = skip, times
-        self._cleared = threading.Event()
-        self._server_closes = False
+        self._cleared: Future[None] = Future()  # tests clear faults on one thread, and requests wait on another
 
     def takes(self, request: Request) -> bool:
         """Tells whether the request meets this fault, and counts it. The caller holds a lock."""
-        if self._cleared.is_set() or self.hits == self._times or not self._matches(request):
+        if self._cleared.done() or self.hits == self._times or not self._matches(request):
             return False
         if self._skip:
             self._skip -= 1
@@ -129,41 +163,16 @@ class Fault:
         self.hits += 1
         return True
 
-    def wait(self, seconds: float | None) -> None:
-        """Waits until the fault is cleared, or so long. Raises Cut if the server closes meanwhile."""
-        self._cleared.wait(seconds)
-        if self._server_closes:
-            raise Cut
+    async def wait(self, seconds: float | None = None) -> None:
+        """Waits until the fault is cleared, or so long."""
+        await asyncio.wait([asyncio.wrap_future(self._cleared)], timeout=seconds)
 
-    def clear(self, *, server_closes: bool = False) -> None:
-        self._server_closes = server_closes
-        self._cleared.set()
+    def clear(self) -> None:
+        if not self._cleared.done():
+            self._cleared.set_result(None)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.clear()
-
-
-class Faults:
-    """The faults of a server, in the order in which they were set; for use by several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._faults: list[Fault] = []
-
-    def add(self, fault: Fault) -> Fault:
-        with self._lock:
-            self._faults.append(fault)
-        return fault
-
-    def met_by(self, request: Request) -> list[Fault]:
-        with self._lock:
-            return [fault for fault in self._faults if fault.takes(request)]
-
-    def clear(self, *, server_closes: bool = False) -> None:
-        with self._lock:
-            for fault in self._faults:
-                fault.clear(server_closes=server_closes)
-            self._faults.clear()
