@@ -1,6 +1,6 @@
-"""Exits with 0 if the service in this container says that it is SERVING, and with 1 otherwise.
+"""Exits with status 0 if the service in this container is SERVING, and with 1 otherwise.
 
-The image has no grpcurl, and Docker can't check the health of gRPC by itself. Kubernetes can; use its gRPC probe there.
+Docker has no health check for gRPC, and the image has no grpcurl. On Kubernetes, use a gRPC probe instead.
 """
 
 from typing import Any

@@ -30,12 +30,13 @@ if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api import DataApi
 
 
-# What writing to a full disk, or to something that is not open for it, fails with. Click ends quietly at a closed pipe.
+# Errors of writing to a full disk, or to a file that is not open for writing. Click itself exits quietly on a closed
+# pipe.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Commands(click.Group):
-    """The commands. Ends with one line, not with a traceback, when standard output takes no text."""
+    """The commands. If standard output can't be written, they exit with one line instead of a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Runs the command that the arguments name."""
@@ -54,7 +55,7 @@ ROLE = click.Choice([role.value for role in Role])
 
 
 class Email(click.ParamType[str]):
-    """Any printable text. Excludes control characters, and bytes that don't fit the terminal's encoding."""
+    """Any printable text: no control characters, and no bytes that the terminal's encoding can't decode."""
 
     name = "email"
 
@@ -69,28 +70,34 @@ class Email(click.ParamType[str]):
 def main() -> None:
     """KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
 
-    Settings come from the environment and from a file `.env` in the working directory; without any, the service
-    listens on 127.0.0.1:50051 and keeps its accounts in ./data. A `.env` that can't be read stops every command.
+    Settings are read from environment variables and from a `.env` file in the working directory; .env.example in the
+    source repository documents all of them. Without any, the service listens on 127.0.0.1:50051 and stores its
+    accounts in ./data. All commands refuse to run if `.env` can't be read or parsed.
 
     \b
     A first session:
-      killrvideo-grpc serve                                   start, and see how to make an account
-      killrvideo-grpc roles assign ann@example.org moderator  make the first moderator
-      killrvideo-grpc config check                            see which settings are in force
-    """  # noqa: D301 # click takes the backspace itself for "leave these lines as they are"
+      killrvideo-grpc serve                                   start the service; prints how to register
+      killrvideo-grpc roles assign ann@example.org moderator  make a registered account the first moderator
+      killrvideo-grpc config check                            print the settings in force
+    """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
 
 @main.command("serve")
-@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input closes.")
+@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input is closed.")
 def serve_command(supervised: bool) -> None:
-    """Start the service, and stop it in order on SIGTERM or Ctrl-C.
+    """Start the service. SIGTERM or Ctrl-C stops it gracefully.
 
-    It listens on GRPC_HOST and GRPC_PORT. Any other host than loopback needs TLS_CERT_FILE and TLS_KEY_FILE, which may
-    be replaced while the service runs, or ALLOW_INSECURE=true in a private network.
+    The service listens on GRPC_HOST and GRPC_PORT. A host other than loopback requires TLS_CERT_FILE and TLS_KEY_FILE
+    (the files may be replaced while the service runs) or, in a private network, ALLOW_INSECURE=true. WORKERS starts
+    several processes, each on its own port: GRPC_PORT, GRPC_PORT + 1, and so on.
 
-    METRICS_PORT adds metrics for Prometheus, on that port and for further workers on those after it. They have no TLS,
-    so they stay on 127.0.0.1 where GRPC_HOST is not loopback, unless ALLOW_INSECURE=true.
-    OTEL_EXPORTER_OTLP_ENDPOINT sends traces to a collector; that needs: pip install 'killrvideo-grpc[otel]'.
+    On SIGTERM, health checks report NOT_SERVING while the service keeps serving for DRAIN_SECONDS. Calls in progress
+    then have GRACE_PERIOD_SECONDS to finish.
+
+    METRICS_PORT enables metrics for Prometheus: the first worker serves them on that port, further workers on the
+    ports after it. They have no TLS, so they are served on 127.0.0.1 if GRPC_HOST is not loopback, unless
+    ALLOW_INSECURE=true. OTEL_EXPORTER_OTLP_ENDPOINT sends traces to an OpenTelemetry collector; that requires
+    pip install 'killrvideo-grpc[otel]'.
     """
     with _clear_errors():
         settings = _settings()
@@ -101,8 +108,8 @@ def serve_command(supervised: bool) -> None:
 def roles() -> None:
     """Show and change the roles of an account.
 
-    Roles are a ladder: a moderator may do what a creator may, and a creator what a viewer may. A change counts from
-    the account's next call on; it needs no new login.
+    Each role includes the ones below it: a moderator may do everything a creator may, and a creator everything a
+    viewer may. A change takes effect at the account's next call, without a new login, even while the service runs.
     """
 
 
@@ -110,7 +117,10 @@ def roles() -> None:
 @click.argument("email", type=Email())
 @click.argument("role", type=ROLE)
 def assign(email: str, role: str) -> None:
-    """Give the account with the address EMAIL a ROLE."""
+    """Give ROLE to the account with the e-mail address EMAIL, and print its roles.
+
+    ROLE is viewer, creator or moderator. Does nothing if the account has the role.
+    """
 
     async def work() -> None:
         async with _operators() as operators:
@@ -122,9 +132,13 @@ def assign(email: str, role: str) -> None:
 @roles.command("revoke")
 @click.argument("email", type=Email())
 @click.argument("role", type=ROLE)
-@click.option("--force", is_flag=True, help="Take the role of moderator from the last moderator too.")
+@click.option("--force", is_flag=True, help="Allow revoking the moderator role of the last moderator.")
 def revoke(email: str, role: str, force: bool) -> None:
-    """Take a ROLE from the account with the address EMAIL. The last moderator keeps theirs."""
+    """Take ROLE from the account with the e-mail address EMAIL, and print its roles.
+
+    Does nothing if the account lacks the role. Refuses to leave the service without a moderator, unless --force is
+    given.
+    """
 
     async def work() -> None:
         async with _operators() as operators:
@@ -136,7 +150,7 @@ def revoke(email: str, role: str, force: bool) -> None:
 @roles.command("list")
 @click.argument("email", type=Email())
 def list_roles(email: str) -> None:
-    """List the roles of the account with the address EMAIL, one per line."""
+    """Print the roles of the account with the e-mail address EMAIL, one per line."""
 
     async def work() -> None:
         async with _operators() as operators:
@@ -147,18 +161,22 @@ def list_roles(email: str) -> None:
 
 @main.group()
 def schema() -> None:
-    """Prepare and check the keyspace on Astra DB, or on another Data API.
+    """Create and check the tables on Astra DB or another Data API.
 
-    SQLite needs neither: the service makes its file and keeps it up to date.
+    Only needed with STORE=astra. With SQLite, the service creates its file and migrates it by itself.
     """
 
 
 @schema.command("create")
 @click.option(
-    "--keyspace", is_flag=True, help="Make the keyspace too. On Astra DB this needs an administrator's token."
+    "--keyspace", is_flag=True, help="Create the keyspace too. On Astra DB, this requires an administrator's token."
 )
 def create_schema(keyspace: bool) -> None:
-    """Create what the keyspace lacks: tables, columns, index, collection. Never drops or rewrites anything."""
+    """Create whatever is missing from the keyspace: tables, columns, index, collection.
+
+    Run it once before the first start, and again after an upgrade that changes the schema. It never drops or rewrites
+    anything, so running it again is harmless.
+    """
     from killrvideo_grpc.stores import astra_schema
 
     async def work() -> None:
@@ -171,9 +189,9 @@ def create_schema(keyspace: bool) -> None:
 
 
 @schema.command("check")
-@click.option("--repair", is_flag=True, help="Finish what crashed processes left half done, and remove orphans.")
+@click.option("--repair", is_flag=True, help="Also finish what crashed processes left half done, and remove orphans.")
 def check_schema(repair: bool) -> None:
-    """Compare the keyspace with what the service needs; exit with 1 on a difference."""
+    """Compare the keyspace with what the service needs; exit with status 1 if something is missing or different."""
     from killrvideo_grpc.stores import astra_schema
     from killrvideo_grpc.stores.astra_repair import Repairs
 
@@ -200,12 +218,15 @@ main.add_command(edge)
 
 @main.group()
 def config() -> None:
-    """Look at the settings."""
+    """Inspect the settings."""
 
 
 @config.command("check")
 def check() -> None:
-    """Print the settings that are in force, secrets hidden; exit with 1 when one is missing or wrong."""
+    """Print the settings in force, with secrets masked; exit with status 1 if one is missing or invalid.
+
+    Use it to see which values the environment and `.env` result in, without starting the service.
+    """
     with _clear_errors():
         for name, value in load_settings(Settings):
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -234,7 +255,8 @@ async def _operators() -> AsyncIterator[Operators]:
     except UserNotFound:
         raise click.ClickException(f"No account has this e-mail address in {_place(settings)}.") from None
     except LastModerator:
-        raise click.ClickException("This is the last moderator. Make another one first, or use --force.") from None
+        text = "This is the last moderator. Assign the role to another account first, or use --force."
+        raise click.ClickException(text) from None
     finally:
         await store.close()
 
@@ -244,7 +266,7 @@ async def _data_api() -> "AsyncIterator[DataApi]":
     settings = _settings()
     if settings.store != "astra":
         raise click.ClickException(
-            "STORE is sqlite, which needs no schema. Set STORE=astra and the ASTRA_DB_ settings."
+            "STORE is sqlite, whose schema the service manages itself. Set STORE=astra and the ASTRA_DB_ settings."
         )
     api = open_data_api(settings)
     try:
@@ -255,7 +277,7 @@ async def _data_api() -> "AsyncIterator[DataApi]":
 
 @contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Turns what the person at the keyboard can fix into one clear message and exit code 1."""
+    """Turns errors that the operator can fix into one message and exit status 1."""
     try:
         yield
     except (ConfigurationError, UnusableKey, CannotListen, UndeclaredAccess) as error:
@@ -276,11 +298,11 @@ def _find_database(path: Path) -> None:
         text = f"The database at {path} can't be reached: {error.strerror}."
         raise click.ClickException(f"{text} Run this as the user who runs the service.") from None
     text = f"There is no database at {path}."
-    raise click.ClickException(f"{text} Run this in the service's folder, or set SQLITE_PATH.")
+    raise click.ClickException(f"{text} Run this in the directory where the service runs, or set SQLITE_PATH.")
 
 
 def _announce(text: str) -> None:
-    # A service that serves must not end because nobody can read its first screen.
+    # The service is running already; it must not stop just because its welcome can't be printed.
     try:
         click.echo(text)
     except OSError:
@@ -288,7 +310,7 @@ def _announce(text: str) -> None:
 
 
 def _drop_output() -> None:
-    """Drops what waits in standard output, which Python would try to write once more in the end."""
+    """Discards buffered output, which Python would otherwise try to write again at exit."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
@@ -296,7 +318,7 @@ def _drop_output() -> None:
 def _login_name() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as some container platforms run processes
+    except (KeyError, OSError):  # the user id has no name, as on some container platforms
         return f"uid {os.getuid()}"
 
 
@@ -323,7 +345,7 @@ def _welcome(settings: Settings, ports: list[int]) -> str:
   store  {settings.store}, {_place(settings)}
   key    {key}{metrics}
 
-Make an account, log in, and see yourself (`make setup` puts grpcurl into .venv/bin):
+Register an account, log in, and read your own account (`make setup` installs grpcurl in .venv/bin):
   {call} -d '{{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}}' \\
     {service}/Register
   TOKEN=$({call} -d '{{"email":"ann@example.org","password":"correct horse"}}' \\

@@ -1,4 +1,4 @@
-"""What an error tells its caller: the row of the error table, filled in with the error's own data."""
+"""Builds the answer to an error: its row in the error table, completed with the error's own data."""
 
 import json
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.errors import Violation
 from killrvideo_grpc.error_table import INTERNAL, OWN_ACTS, REFUSALS, TABLE, Row
 
-# Headers between the edge and the service. The edge drops them from requests before it sets its own.
+# Headers between the edge and the service. The edge removes them from incoming requests before it sets its own.
 PROBLEM_WANTED = "x-problem-wanted"
 PROBLEM, PROBLEM_STATUS = "x-problem", "x-problem-status"
-# Python clients refuse metadata from 8 KiB on; this many violations stay under it.
+# Python clients refuse metadata of 8 KiB or more; this many violations stay below that.
 MAX_VIOLATIONS = 50
 MAX_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One error as its caller sees it: at most 50 violations, and the seconds until a retry may help."""
+    """An error as the caller sees it: at most MAX_VIOLATIONS violations, and the seconds until a retry may help."""
 
     row: Row
     message: str
@@ -28,7 +28,7 @@ class Answer:
 
 
 def answer_to(error: BaseException) -> Answer:
-    """Returns what the caller sees of an error. One that the table lacks is a bug, and callers learn only that."""
+    """Returns the answer to an error. An error that is not in the table is a bug, and is answered as INTERNAL."""
     row = next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
     match error:
         case errors.InvalidRequest():
@@ -43,7 +43,7 @@ def answer_to(error: BaseException) -> Answer:
 
 
 def problem(answer: Answer) -> str:
-    """Returns the problem document (RFC 9457) of an answer, in ASCII. The edge adds its `instance`."""
+    """Returns an answer as a problem document (RFC 9457), in ASCII, without `instance`, which the edge adds."""
     members = _members(answer.row.status, answer.message)
     if answer.row.reason:
         members["code"] = answer.row.reason
@@ -55,7 +55,7 @@ def problem(answer: Answer) -> str:
 
 
 def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
-    """Returns everything that the edge needs for an HTTP answer, as headers."""
+    """Returns the headers from which the edge builds the HTTP response to an error."""
     headers = [(PROBLEM, problem(answer)), (PROBLEM_STATUS, str(answer.row.status))]
     if answer.row.status == 401:
         headers.append(("www-authenticate", "Bearer"))
@@ -65,7 +65,7 @@ def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
 
 
 def refusal_problem(status: int) -> str:
-    """Returns the problem document of what Envoy answers by itself with this HTTP status, without its `instance`."""
+    """Returns the problem document for Envoy's own responses with this HTTP status, without `instance`."""
     return json.dumps(_members(status, REFUSALS[status].detail), separators=(",", ":"))
 
 
@@ -74,7 +74,7 @@ def _members(status: int, detail: str) -> dict[str, object]:
 
 
 def _summary(error: errors.InvalidRequest) -> str:
-    """Says how many fields are wrong, and of the first few how: web clients show people nothing else."""
+    """Returns how many fields are invalid, and why the first few are: web clients show people only this text."""
     wrong: dict[str, str] = {}
     for violation in error.violations:
         wrong.setdefault(violation.field, violation.description)

@@ -1,4 +1,4 @@
-"""The composition root: the only code that turns settings into a store, use cases and a server."""
+"""The composition root: the only code that builds a store, the use cases and a server from the settings."""
 
 import os
 from contextlib import AsyncExitStack
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
-    """What the RPCs call, and the threads that hash passwords for them."""
+    """The parts that a server needs, built from the settings and a store."""
 
     authenticator: Authenticator
     people: People
@@ -43,13 +43,13 @@ class UseCases:
 
 
 async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> AccountStore:
-    """Opens the store that the settings name, ready for use.
+    """Opens the store that the settings name, and checks its schema.
 
-    Raises UnusableStore, and StoreUnavailable where waiting may help.
+    Raises UnusableStore, or StoreUnavailable if trying again later may help.
     """
     if settings.store == "sqlite":
         return SqliteStore(settings.sqlite_path, observer)
-    # Imported here, because importing astrapy takes a quarter of the time to start.
+    # Imported only when needed: importing astrapy takes a quarter of the start-up time.
     from killrvideo_grpc.stores import astra_schema
     from killrvideo_grpc.stores.astra import AstraStore
 
@@ -60,12 +60,12 @@ async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> Acc
         if missing:
             text = f"keyspace {settings.astra_db_keyspace} lacks {'; '.join(missing)}"
             raise UnusableStore(f"{text}. Create what is missing with: killrvideo-grpc schema create")
-        stack.pop_all()  # nothing failed: the store closes it
+        stack.pop_all()  # success: from here on the store closes `api`
         return AstraStore(api)
 
 
 def open_data_api(settings: Settings, observer: Observer = UNOBSERVED) -> "DataApi":
-    """Returns a client of the Data API that the settings name. Nothing is sent yet."""
+    """Returns a client for the Data API that the settings name. Sends nothing yet."""
     from killrvideo_grpc.stores.data_api import Connection, DataApi
 
     token, password = settings.astra_db_application_token, settings.astra_db_password
@@ -87,7 +87,7 @@ async def start_server(
     telemetry: Telemetry = UNWATCHED,
     arrival_seconds: float = ARRIVAL_SECONDS,
 ) -> UserServer:
-    """Returns a server that answers calls. It closes the store when it stops, or if it can't be started.
+    """Starts a server and returns it. The store is closed when the server stops, or if it can't be started.
 
     Raises UnusableKey, UndeclaredAccess and CannotListen.
     """
@@ -105,7 +105,7 @@ async def start_server(
             arrival_seconds=arrival_seconds,
         )
         await server.start()
-        stack.pop_all()  # nothing failed
+        stack.pop_all()  # success: from here on the server closes the store
         return server
 
 

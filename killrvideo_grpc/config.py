@@ -1,4 +1,4 @@
-"""The settings: the one reader of the environment and of `.env` in the working directory."""
+"""The settings. Only this module reads the environment and the `.env` file in the working directory."""
 
 import io
 import ipaddress
@@ -27,16 +27,16 @@ ENV_FILE = ".env"
 MAX_PORT = 65535
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: any number
+Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class ConfigurationError(Exception):
-    """Settings that are missing or wrong. The text names every one and shows no value."""
+    """Settings are missing or invalid. The message names each of them and contains no values."""
 
 
 class Settings(BaseSettings):
-    """All settings, as `.env.example` explains them. Frozen; secrets are `SecretStr`, so no repr shows them."""
+    """All settings; `.env.example` documents them. Frozen. Secrets are `SecretStr`, so that no repr shows them."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -95,7 +95,7 @@ class Settings(BaseSettings):
     @classmethod
     def _file(cls, path: Path) -> Path:
         if "\0" in str(path) or str(path).strip() in {"", ":memory:"}:
-            raise ValueError("must be the path of a file: workers and restarts share it")
+            raise ValueError("must be the path of a file, because workers share it and restarts reuse it")
         return path
 
     @field_validator("grpc_host")
@@ -112,7 +112,7 @@ class Settings(BaseSettings):
     @classmethod
     def _ports_for_all(cls, workers: int, info: ValidationInfo) -> int:
         if info.data.get("grpc_port", 0) + workers - 1 > MAX_PORT:
-            raise ValueError(f"takes the ports from GRPC_PORT on, one each, which would end above {MAX_PORT}")
+            raise ValueError(f"needs one port per worker, from GRPC_PORT on; the last would be above {MAX_PORT}")
         return workers
 
     @field_validator("secret_key")
@@ -121,7 +121,7 @@ class Settings(BaseSettings):
         if key is None:
             if info.data.get("store") == "astra":
                 raise ValueError(
-                    "is needed with STORE=astra, the same for all processes; make one: openssl rand -hex 32"
+                    "is required with STORE=astra, the same for all processes; generate one: openssl rand -hex 32"
                 )
             return None
         check_signing_key(key.get_secret_value())
@@ -133,21 +133,21 @@ class Settings(BaseSettings):
         if info.data.get("store") != "astra":
             return endpoint
         if not endpoint or not re.fullmatch(r"https?://[^\s/@?#]+/?", endpoint):
-            raise ValueError("is needed with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
+            raise ValueError("is required with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
         return endpoint.rstrip("/")
 
-    @field_validator("astra_db_application_token")  # after user and password, so it sees them
+    @field_validator("astra_db_application_token")  # declared after user name and password, so it can see both
     @classmethod
     def _some_credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if token is not None and not token.get_secret_value().strip():
             token = None
         has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
         if info.data.get("store") == "astra" and token is None and not has_user:
-            raise ValueError("is needed with STORE=astra, or else ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD")
+            raise ValueError("is required with STORE=astra, unless ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD are set")
         return token
 
-    # On the last of the three, which sees the others. No model validator: pydantic runs it only when every field is
-    # right, and a message must name all that are wrong.
+    # Validates the last of the three TLS fields, which can see the other two. A model validator would not do: pydantic
+    # runs it only if every field is valid, but the message must name all settings that are wrong.
     @field_validator("tls_client_ca_file")
     @classmethod
     def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
@@ -155,17 +155,17 @@ class Settings(BaseSettings):
         if certificate and key:
             check_tls(certificate, key, client_ca)
         elif certificate or key or client_ca:
-            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE only adds to them")
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
         return client_ca
 
-    @field_validator("allow_insecure")  # the last one, which sees host and TLS
+    @field_validator("allow_insecure")  # declared after the host and the TLS files, so it can see them
     @classmethod
-    def _nobody_listens_in(cls, allowed: bool, info: ValidationInfo) -> bool:
+    def _encrypted_or_private(cls, allowed: bool, info: ValidationInfo) -> bool:
         has_tls = bool(info.data.get("tls_cert_file") and info.data.get("tls_key_file"))
         if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
             raise ValueError(
-                "GRPC_HOST is not a loopback address, and without TLS passwords and tokens cross the network in the"
-                " clear. Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is private."
+                "GRPC_HOST is not a loopback address, so without TLS passwords and tokens would cross the network"
+                " unencrypted. Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is private."
             )
         return allowed
 
@@ -176,18 +176,18 @@ class Settings(BaseSettings):
         if first is None:
             return None
         if first + workers - 1 > MAX_PORT:
-            raise ValueError(f"takes a port for each of WORKERS from there on, which would end above {MAX_PORT}")
+            raise ValueError(f"needs one port per worker, from METRICS_PORT on; the last would be above {MAX_PORT}")
         if grpc_port and abs(first - grpc_port) < workers:
-            raise ValueError("takes a port for each of WORKERS from there on, and GRPC_PORT takes the same ones")
+            raise ValueError("needs one port per worker, from METRICS_PORT on; they overlap those from GRPC_PORT on")
         return first
 
     def address(self, port: int) -> str:
-        """Returns host and port as gRPC and people write them: an IPv6 host in brackets."""
+        """Returns HOST:PORT, with an IPv6 host in brackets."""
         host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
         return f"{host}:{port}"
 
     def metrics_urls(self) -> list[str]:
-        """Returns where the metrics of each worker are, if anywhere."""
+        """Returns the URL of each worker's metrics; empty without METRICS_PORT."""
         if self.metrics_port is None:
             return []
         host = f"[{self.metrics_host}]" if ":" in self.metrics_host else self.metrics_host
@@ -195,33 +195,34 @@ class Settings(BaseSettings):
 
     @property
     def metrics_host(self) -> str:
-        """Where metrics are: on GRPC_HOST, unless that would take them, which have no TLS, out of this machine."""
+        """The host that serves metrics: GRPC_HOST, or 127.0.0.1 if that would expose them, as they have no TLS."""
         return self.grpc_host if self.allow_insecure or _is_loopback(self.grpc_host) else "127.0.0.1"
 
     @property
     def secret_key_path(self) -> Path:
-        """The file that keeps the key that is made when none is set."""
+        """The file for the key that is generated when SECRET_KEY is not set."""
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
 
     def signing_key(self) -> str:
-        """Returns SECRET_KEY or, when it is not set, the kept key. Raises UnusableKey."""
+        """Returns SECRET_KEY or, if it is not set, the generated key. Raises UnusableKey."""
         return self.secret_key.get_secret_value() if self.secret_key else kept_signing_key(self.secret_key_path)
 
 
 def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
-    """Raises ValueError, with the cause, when these files can't be used for TLS."""
+    """Raises ValueError with the cause if these files can't be used for TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(certificate, key, password="")  # no prompt for the pass phrase of an encrypted key
+        context.load_cert_chain(certificate, key, password="")  # an encrypted key fails instead of prompting
         if client_ca:
             context.load_verify_locations(client_ca)
     except OSError as error:
-        cause = "not PEM, or key and certificate do not fit" if isinstance(error, ssl.SSLError) else error.strerror
+        is_tls = isinstance(error, ssl.SSLError)
+        cause = "not PEM, or the key does not match the certificate" if is_tls else error.strerror
         raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
 
 
 def _is_loopback(host: str) -> bool:
-    """Says whether only this machine can reach the host. A name that can't be resolved is left to the listener."""
+    """Returns whether the host is a loopback address. True if it can't be resolved: the listener reports that."""
     try:
         addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
@@ -233,9 +234,9 @@ Some = TypeVar("Some", bound=Settings)
 
 
 def load_settings(kind: type[Some]) -> Some:
-    """Reads `Settings`, or what a program adds to them.
+    """Reads `Settings`, or a subclass with more of them.
 
-    Raises ConfigurationError, whose text names all that are wrong and how to mend them.
+    Raises ConfigurationError, whose message says for each wrong setting what is wrong and how to fix it.
     """
     _check_env_file(Path(ENV_FILE), {name.upper() for name in kind.model_fields})
     try:
@@ -245,27 +246,27 @@ def load_settings(kind: type[Some]) -> Some:
             f"  {str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        raise ConfigurationError("These settings are missing or wrong:\n" + "\n".join(lines)) from None
+        raise ConfigurationError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
 
 
 def _check_env_file(path: Path, names: set[str]) -> None:
-    """Raises ConfigurationError for a file that python-dotenv would skip, or skip lines of: it only logs them."""
-    if not os.path.lexists(path) or path.is_fifo():  # what a pipe gives can be read only once
+    """Raises ConfigurationError for a file that can't be parsed: python-dotenv only logs such files or lines."""
+    if not os.path.lexists(path) or path.is_fifo():  # a pipe can be read only once, and pydantic will read it
         return
     try:
         content = path.read_bytes()
         text = content.decode()
     except OSError as error:
-        raise ConfigurationError(f"{path} in this folder can't be read: {error.strerror}.") from None
+        raise ConfigurationError(f"{path} in this directory can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{path} in this folder can't be read: line {line} is not UTF-8.") from None
+        raise ConfigurationError(f"{path} in this directory can't be read: line {line} is not UTF-8.") from None
     broken = [_line_of(binding) for binding in parse_stream(io.StringIO(text)) if _is_broken(binding, names)]
     if broken:
         lines = ", ".join(map(str, broken))
         raise ConfigurationError(
-            f"{path} in this folder can't be used. Each line must read NAME=value, and a quote must end on the line"
-            f" that it begins on. Wrong from here on: line {lines}."
+            f"{path} in this directory can't be parsed. Each line must have the form NAME=value, and a quote must be"
+            f" closed on the line where it is opened. Check line {lines} and what follows."
         )
 
 
@@ -274,7 +275,7 @@ def _is_broken(binding: Binding, names: set[str]) -> bool:
         return binding.error
     if binding.value is None:
         return binding.key.upper() in names or not binding.key.isidentifier()  # NAME alone, or NAME:value
-    # A value of several lines is meant for other programs, unless it swallows a setting: then a quote is left open.
+    # A value of several lines belongs to another program, unless it contains a setting: then a quote was not closed.
     lines = binding.original.string.strip().splitlines()
     return len(lines) > 1 and any(_name_in(line) in names for line in lines)
 

@@ -1,6 +1,7 @@
-"""The one table of errors: what callers see of each, over gRPC and over REST.
+"""The table of errors: what callers see of each error, over gRPC and over REST.
 
-The service's answers, Envoy's own answers, the Lua that runs in Envoy and the OpenAPI document are all made from it.
+The service's answers, Envoy's own answers, the Lua that runs in Envoy and the OpenAPI document are all generated from
+it.
 """
 
 from collections.abc import Mapping
@@ -28,10 +29,10 @@ Code = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What callers see of one kind of error that the service answers with.
+    """What callers see of one kind of error that the service itself returns.
 
-    The error's data replaces the braces in `message`. Over REST, `status` is the HTTP status, `message` the problem's
-    `detail` and `reason` its `code`. `retry_seconds` says when trying again may help.
+    Placeholders in `message` are filled in from the error. Over REST, `status` is the HTTP status, `message` becomes
+    the problem's `detail` and `reason` its `code`. `retry_seconds` is when a retry may help.
     """
 
     code: Code
@@ -43,9 +44,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What Envoy answers by itself with one HTTP status. It has no reason.
+    """What callers see of Envoy's own responses with one HTTP status. They have no reason.
 
-    `title` is also that of the service's problems with this status. `detail` is the message over gRPC too, unless
+    The service's own problems with this status have the same `title`. gRPC callers get `detail` as the message, unless
     `grpc_message` is given.
     """
 
@@ -80,7 +81,7 @@ TABLE: Mapping[type[errors.ServiceError], Row] = {
     errors.RoleRequired: Row("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
     errors.OwnAccount: Row("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
     errors.LastModerator: Row("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
-    # The error itself says when to try again.
+    # No retry_seconds: the error itself knows when to try again.
     errors.TooManyAttempts: Row("RESOURCE_EXHAUSTED", 429, "Too many attempts. Try again later.", "TOO_MANY_ATTEMPTS"),
     errors.StoreUnavailable: Row(
         "UNAVAILABLE", 503, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", RETRY_SECONDS
@@ -95,8 +96,8 @@ REFUSALS: Mapping[int, Refusal] = {
     400: Refusal(
         "Bad Request",
         "INVALID_ARGUMENT",
-        "The request is not one that this call takes: check its JSON, its path and its query.",
-        "The request is not one that this call takes.",
+        "The request is malformed: check its JSON, path and query.",
+        "The request is malformed.",
     ),
     401: Refusal("Unauthorized", "UNAUTHENTICATED", TABLE[errors.NotAuthenticated].message),
     403: Refusal("Forbidden", "PERMISSION_DENIED", "This is not allowed."),
@@ -104,7 +105,7 @@ REFUSALS: Mapping[int, Refusal] = {
     405: Refusal(
         "Method Not Allowed",
         "UNIMPLEMENTED",
-        "This path does not take this method. The Allow header has those that it takes.",
+        "This path does not support this method. The Allow header lists the methods that it supports.",
     ),
     408: Refusal("Request Timeout", "DEADLINE_EXCEEDED", "The request did not arrive in time."),
     413: Refusal(
@@ -116,7 +117,7 @@ REFUSALS: Mapping[int, Refusal] = {
     415: Refusal(
         "Unsupported Media Type",
         "INVALID_ARGUMENT",
-        "The body must be JSON, not compressed, with the content type application/json.",
+        "The body must be uncompressed JSON with the content type application/json.",
     ),
     422: Refusal("Unprocessable Content", "INVALID_ARGUMENT", "The request is invalid."),
     426: Refusal("Upgrade Required", "UNIMPLEMENTED", "Unsupported protocol."),
@@ -124,17 +125,17 @@ REFUSALS: Mapping[int, Refusal] = {
     431: Refusal(
         "Request Header Fields Too Large",
         "RESOURCE_EXHAUSTED",
-        "The headers are larger than 16 KiB, or more than 100.",
-        "The metadata are larger than 63 KiB.",
+        "There are more than 16 KiB of headers, or more than 100 headers.",
+        "The metadata is larger than 63 KiB.",
     ),
     500: Refusal("Internal Server Error", "INTERNAL", INTERNAL.message),
     501: Refusal(
         "Not Implemented",
         "UNIMPLEMENTED",
         "This is not implemented.",
-        "This compression is not known. Those that are: gzip, deflate.",
+        "Unsupported compression. Supported are gzip and deflate.",
     ),
-    502: Refusal("Bad Gateway", "UNAVAILABLE", "The service's answer is not valid."),
+    502: Refusal("Bad Gateway", "UNAVAILABLE", "The service sent an invalid response."),
     503: Refusal("Service Unavailable", "UNAVAILABLE", "The service is unavailable. Try again in a moment."),
     504: Refusal("Gateway Timeout", "DEADLINE_EXCEEDED", TABLE[errors.DeadlineExceeded].message),
 }

@@ -1,4 +1,4 @@
-"""What `killrvideo-grpc serve` does: one process until a signal ends it, or a supervisor and one process per worker."""
+"""Runs `killrvideo-grpc serve`: a single process or, with several workers, a supervisor and a process per worker."""
 
 import asyncio
 import ctypes
@@ -17,7 +17,7 @@ from killrvideo_grpc.signals import stop_event
 from killrvideo_grpc.supervisor import supervise
 from killrvideo_grpc.telemetry import UNWATCHED, Telemetry, open_telemetry
 
-WAIT_SECONDS = 1.0  # between two attempts to open a store that does not answer
+WAIT_SECONDS = 1.0  # between attempts to open a store that does not answer
 
 Announce = Callable[[list[int]], None]
 
@@ -25,9 +25,9 @@ _log = structlog.get_logger("killrvideo_grpc.lifecycle")
 
 
 def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:
-    """Serves until SIGTERM or SIGINT, or if `supervised` until standard input closes. Then ends in order.
+    """Serves until SIGTERM or SIGINT, or, if `supervised`, until standard input closes. Then stops gracefully.
 
-    Calls `announce` with the ports once calls are answered.
+    Calls `announce` with the ports once the service answers calls.
     """
     _open_missing_streams()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
@@ -35,7 +35,7 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Returns uvloop's event loop, which is faster, where uvloop exists; asyncio's own elsewhere."""
+    """Returns uvloop's event loop, which is faster, or asyncio's on platforms without uvloop."""
     try:
         import uvloop
     except ImportError:
@@ -46,14 +46,14 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 async def _serve(settings: Settings, announce: Announce, supervised: bool) -> None:
     stopping = stop_event()
     if supervised:
-        # The pipe closes when the supervisor ends, whatever ends it, so no worker is left behind.
+        # The pipe closes however the supervisor ends, even if it is killed, so no worker is left running.
         _set_at_end_of_input(stopping)
     telemetry = open_telemetry(settings) if settings.workers == 1 else UNWATCHED
     store = await _wait_for_store(settings, stopping, telemetry)
     if store is None:
         return
     if settings.workers > 1:
-        # Problems with the store, the key or the host are reported here, once, and not by every worker.
+        # This process has opened the store and read the key only to report problems once, not from every worker.
         await store.close()
         settings.signing_key()
         await supervise(settings, free_ports(settings), announce, stopping)
@@ -70,7 +70,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
 
 
 async def _wait_for_store(settings: Settings, stopping: asyncio.Event, telemetry: Telemetry) -> AccountStore | None:
-    """Opens the store as soon as it answers; returns None when the service is stopped before that."""
+    """Opens the store, waiting until it answers. Returns None if the service is stopped before that."""
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         while not stopped.done():
@@ -91,16 +91,16 @@ async def _wait_for_store(settings: Settings, stopping: asyncio.Event, telemetry
 
 
 def _open_missing_streams() -> None:
-    """Opens standard streams that were closed at the start: libuv aborts when sockets get their numbers."""
+    """Opens standard streams that are closed. Sockets would get their descriptors, and libuv would abort."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
 
 
 def _return_memory() -> None:
-    """Returns to the system what only the start needed: with glibc, a quarter of the process."""
+    """Returns the memory that only start-up needed to the system: with glibc, a quarter of the process's memory."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

@@ -1,4 +1,4 @@
-"""Log lines: one JSON object or one line of text each, on standard error."""
+"""Logs to standard error, one JSON object or one line of text per event."""
 
 import asyncio
 import atexit
@@ -14,7 +14,7 @@ from typing import Literal
 import orjson
 import structlog
 
-# They quote requests, answers and values. What is worth logging about them, the stores log.
+# Libraries that are silenced, because their messages quote requests, answers and values. The stores log what matters.
 QUIET = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
 
 
@@ -22,10 +22,10 @@ WRITE_SECONDS = 0.01
 
 
 class _StandardError(io.TextIOBase):
-    """Standard error, written a hundred times a second at most, and at once where no event loop runs.
+    """Standard error with a buffer, flushed every 10 ms; unbuffered where no event loop runs.
 
-    A system call for each line would be slow under load. A full disk or a closed pipe loses lines but fails no call. A
-    process that is killed loses those of the last moment.
+    A system call per line would be slow under load. If the disk is full or the pipe is closed, lines are lost but no
+    call fails. A process that is killed loses the lines of its last 10 ms.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class _StandardError(io.TextIOBase):
     def write(self, text: str) -> int:
         is_first = not self._lines
         self._lines.append(text)
-        if is_first:  # else they are about to be written
+        if is_first:  # otherwise a flush is scheduled already
             try:
                 asyncio.get_running_loop().call_later(WRITE_SECONDS, self._write_lines)
             except RuntimeError:
@@ -43,7 +43,7 @@ class _StandardError(io.TextIOBase):
         return len(text)
 
     def write_line(self, line: str) -> None:
-        """Writes what structlog has rendered, which calls the method with the level's name."""
+        """Writes a line that structlog has rendered. structlog calls it by the name of the log level."""
         self.write(line + "\n")
 
     debug = info = warning = error = critical = write_line
@@ -54,18 +54,18 @@ class _StandardError(io.TextIOBase):
             while True:
                 lines.append(self._lines.popleft())
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write("".join(lines))  # which it flushes, as the lines end in newlines
+            sys.stderr.write("".join(lines))  # standard error is line-buffered, so this flushes
 
 
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:
-    """Sends the process's logs to standard error. Other libraries log from WARNING on, some of them nothing at all."""
+    """Sends the process's logs to standard error. Libraries log from WARNING up, and those in QUIET nothing."""
     output = _StandardError()
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         _add_time if style == "json" else structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    # Neither shows exceptions, whose texts and local variables may hold anything.
+    # Neither renders exceptions, whose messages and local variables may contain secrets.
     render: list[structlog.typing.Processor] = [
         _to_json if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
     ]
@@ -96,7 +96,7 @@ def _add_time(logger: object, name: str, event: structlog.typing.EventDict) -> s
 def _to_json(logger: object, name: str, event: structlog.typing.EventDict) -> str:
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
-    except TypeError:  # text that is no Unicode, such as half a surrogate pair
+    except TypeError:  # a string that can't be encoded, such as one with a lone surrogate
         return json.dumps(event, default=_spell)
 
 

@@ -1,4 +1,4 @@
-"""The gRPC server: what every call passes through, and how the server starts and stops."""
+"""The gRPC server: its interceptors, and how it starts and stops."""
 
 import asyncio
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from killrvideo_grpc.telemetry import UNWATCHED, Telemetry
 CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
-ANSWER_SECONDS = 1.0  # after the grace period, for the answers to calls that lost the store
-ARRIVAL_SECONDS = 10.0  # from the start of a call to its message; most clients send both at once
+ANSWER_SECONDS = 1.0  # after the grace period and the closing of the store, to send the remaining answers
+ARRIVAL_SECONDS = 10.0  # a call's message must arrive within this time; most clients send it right away
 
 
 def build_interceptors(
@@ -41,28 +41,28 @@ def build_interceptors(
     on_store_trouble: Callable[[], None] = lambda: None,
     telemetry: Telemetry = UNWATCHED,
 ) -> InterceptorChain:
-    """Lists what every call passes through, outermost first. Raises UndeclaredAccess."""
+    """Returns the interceptors that every call passes through, outermost first. Raises UndeclaredAccess."""
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     requests = [message_factory.GetMessageClass(method.input_type)() for method in CONTRACT.methods]
     return InterceptorChain(
         [
-            *telemetry.interceptors,  # around logging, whose line has the trace's id
-            LoggingInterceptor(),  # around all that decides: every call has its line and its id, however it ends
+            *telemetry.interceptors,  # outside logging, so that the log line can contain the trace id
+            LoggingInterceptor(),  # outside everything that can refuse, so that every call is logged and has an id
         ],
         [
-            # Inside logging, which reads the code; around all that can fail.
+            # Inside logging, which logs the code that it sets; outside everything that can fail.
             ErrorsInterceptor(on_store_trouble, telemetry.observer),
-            AdmissionInterceptor(max_concurrent_rpcs, frozenset({HEALTH.full_name})),  # before any work
-            AccessInterceptor(table, authenticator.authenticate),  # before validation: strangers learn no shapes
-            ValidationInterceptor(arrivals, warm_up=requests),  # last: the servicer sees only what the contract allows
+            AdmissionInterceptor(max_concurrent_rpcs, frozenset({HEALTH.full_name})),  # before any work is done
+            AccessInterceptor(table, authenticator.authenticate),  # before validation, which would reveal shape rules
+            ValidationInterceptor(arrivals, warm_up=requests),  # last, so the servicer only sees valid requests
         ],
     )
 
 
 class UserServer:
-    """The whole service on one port. It holds the port from the start; `start` answers calls, `stop` ends in order.
+    """The whole service on one port. The constructor binds the port, and `start` begins to answer calls.
 
-    `max_concurrent_rpcs` limits the calls that work at once, `arrival_seconds` the wait for a call's message. Must be
+    `max_concurrent_rpcs` limits the calls handled at once, and `arrival_seconds` the wait for a call's message. Must be
     created inside a running event loop. Raises UndeclaredAccess and CannotListen.
     """
 
@@ -91,7 +91,7 @@ class UserServer:
         self._server = aio.server(
             interceptors=[chain],
             options=[
-                # As much as the edge accepts; above the soft limit grpcio refuses at random.
+                # As much as the edge accepts. Between the two limits, grpcio refuses calls at random.
                 ("grpc.max_metadata_size", 64 * 1024),
                 ("grpc.absolute_max_metadata_size", 128 * 1024),
                 *listener.options(),
@@ -99,26 +99,26 @@ class UserServer:
         )
         user_service_pb2_grpc.add_UserServiceServicer_to_server(
             servicer,
-            GenericHandlers(self._server),  # type: ignore[arg-type] # stands in for a server
+            GenericHandlers(self._server),  # type: ignore[arg-type] # has the two methods of a server that are called
         )
-        # Health is registered, so that its calls never queue behind others.
+        # Registered methods have queues of their own, so health checks never wait behind other calls.
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])
         self.port = listener.bind(self._server)
 
     async def start(self) -> None:
-        """Starts to answer."""
+        """Starts to answer calls."""
         self._telemetry.start()
         await self._health.start()
         self._sweeper.start()
         await self._server.start()
 
     def stop_serving(self) -> None:
-        """Says NOT_SERVING to whoever asks for health, and goes on answering."""
+        """Reports NOT_SERVING to health checks, but goes on answering calls."""
         self._health_servicer.stop_serving()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accepts no new calls, gives those under way their time, and releases port, threads and store."""
+        """Refuses new calls, gives those in progress `grace_seconds`, then releases the port, threads and store."""
         self.stop_serving()
         self._health_servicer.end_watches()
         await self._arrivals.stop()
@@ -126,8 +126,8 @@ class UserServer:
         await asyncio.wait([stopping], timeout=grace_seconds)
         for task in (self._health, self._sweeper):
             await task.stop()
-        # Calls that are still under way now lose the store. A write that has begun is finished, and there is still time
-        # to answer it; one that waits is refused. So none is done whose caller has been told otherwise.
+        # Closing the store fails the calls still in progress. Writes that have begun finish, and there is still time to
+        # answer them; writes that are waiting are refused. So no write takes effect after its caller saw it fail.
         await self._store.close()
         await stopping
         self._passwords.close()

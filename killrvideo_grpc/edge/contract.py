@@ -1,4 +1,4 @@
-"""The contract's REST side, read from its descriptors."""
+"""The REST mapping of the contract, read from its descriptors."""
 
 from pathlib import Path
 
@@ -10,15 +10,15 @@ from killrvideo.user.v1 import user_service_pb2
 SERVICE = "killrvideo.user.v1.UserService"
 OPENAPI = Path(user_service_pb2.__file__).with_name("openapi.json")
 
-# What a new RPC may need a line of.
-# The HTTP status of success where it isn't 200.
+# A new RPC may need an entry in one of the next three.
+# The HTTP status of success, where it isn't 200.
 SUCCESS = {"Register": 201}
-# Responses of which REST callers get only this field, as an array. The token of the next page goes into a header.
+# RPCs whose REST response is only this field of the message, as an array. The next page token goes into a header.
 LISTS = {"SearchUsers": "users"}
-# Ends of paths that stand for others, with a role in them.
+# Short endings of paths, and the endings with a role that they stand for.
 SHORT = {"/assign-moderator": "/roles/moderator:assign", "/revoke-moderator": "/roles/moderator:revoke"}
 
-# Files that only options of the contract need. Envoy knows google.api.http without them and ignores the other options.
+# Imports that only the contract's options need. Envoy knows google.api.http anyway, and ignores the other options.
 OPTIONS = (
     "buf/validate/validate.proto",
     "google/api/annotations.proto",
@@ -34,19 +34,19 @@ def methods() -> list[MethodDescriptor]:
 
 
 def is_read(method: MethodDescriptor) -> bool:
-    """Says whether the contract declares that an RPC has no side effects."""
+    """Returns whether the contract declares that the RPC has no side effects."""
     options = method.GetOptions()
     return bool(options.idempotency_level == options.NO_SIDE_EFFECTS)
 
 
 def takes_query(method: MethodDescriptor) -> bool:
-    """Says whether REST callers give some fields in the query: those of a GET that aren't in the path."""
+    """Returns whether REST callers may pass fields in the query: those fields of a GET that are not in its path."""
     path = method.GetOptions().Extensions[annotations_pb2.http].get
     return bool(path) and any(f"{{{field.name}}}" not in path for field in method.input_type.fields)
 
 
 def rest_paths() -> dict[str, dict[str, MethodDescriptor]]:
-    """Returns, for each path template, the RPC that each HTTP method calls."""
+    """Returns the RPC for each HTTP method of each path template: `{template: {"GET": method}}`."""
     paths: dict[str, dict[str, MethodDescriptor]] = {}
     for method in methods():
         rule = method.GetOptions().Extensions[annotations_pb2.http]
@@ -58,7 +58,7 @@ def rest_paths() -> dict[str, dict[str, MethodDescriptor]]:
 
 
 def descriptor_set() -> bytes:
-    """Returns the FileDescriptorSet from which Envoy learns the messages and their paths, as small as it can be."""
+    """Returns the smallest FileDescriptorSet from which Envoy can read the messages and their paths."""
     files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
 
     def add(file: FileDescriptor) -> None:

@@ -1,19 +1,20 @@
--- Runs in Envoy, in front of its gRPC-JSON transcoder. It refuses requests that fit no route of the contract, and makes
--- errors problem documents (RFC 9457). render.py puts PROBLEMS, RETRY_SECONDS and the like in front of it.
--- Of a request only its path gets into an answer, and only after its characters have been checked.
+-- Runs in Envoy, in front of its gRPC-JSON transcoder. Refuses requests that match no route of the contract, and turns
+-- errors into problem documents (RFC 9457). render.py prepends the constants that it uses, such as PROBLEMS.
+-- The only part of a request that is ever copied into a response is its path, after its characters have been checked.
 
 local DEFAULT_TIMEOUT = "10S"
--- The headers of a REST request that reach the service. gRPC would give others, such as grpc-encoding, a meaning.
+-- The headers of a REST request that are forwarded to the service. gRPC would interpret others, such as grpc-encoding.
 local FORWARDED = {
   ["authorization"] = true, ["content-length"] = true, ["grpc-timeout"] = true, ["traceparent"] = true,
   ["tracestate"] = true, ["transfer-encoding"] = true, ["user-agent"] = true, ["x-request-id"] = true,
 }
--- For gRPC: the service takes 64 KiB, and Envoy adds some headers of its own.
+-- MAX_GRPC_BYTES is below the 64 KiB that the service accepts, because Envoy adds headers of its own.
 local MAX_REST_BYTES, MAX_REST_HEADERS, MAX_GRPC_BYTES = 16384, 100, 64512
 local GRPC_ENCODINGS = { identity = true, gzip = true, deflate = true }
--- What the transcoder says of JSON that doesn't fit the message, and what we say instead. () matches an empty name.
+-- Patterns of the transcoder's error texts for JSON that doesn't fit the message, and the problem documents to send
+-- instead. The first capture is the field's name; () captures a position, for problems that name no field.
 local MISFITS = {
-  { "^([%w_.]+)%[?%d*%]?: invalid value", WRONG_TYPE },  -- the index that it gives in a list may be wrong
+  { "^([%w_.]+)%[?%d*%]?: invalid value", WRONG_TYPE },  -- without the list index, which may be wrong
   { "^: invalid value Starting an object on a scalar field for type ([%w_]+)$", WRONG_TYPE },
   { '^The binding value "[^"]*" of the field ([%w_.]+) is conflicting with', IN_PATH },
   { "^[%w_.]*(): ", WRONG_FORM },
@@ -23,8 +24,8 @@ local function note(handle, key, value)
   handle:streamInfo():dynamicMetadata():set("edge", key, value)
 end
 
--- Envoy writes the problem (local_replies.py). If the content type says gRPC it writes a gRPC status, and
--- envoy_on_response writes the problem.
+-- Envoy writes the problem document (see local_replies.py). If the content type is gRPC's, Envoy writes a gRPC status
+-- instead, and envoy_on_response replaces it with the problem document.
 local function refuse(handle, status, headers)
   headers = headers or {}
   headers[":status"] = status
@@ -32,7 +33,7 @@ local function refuse(handle, status, headers)
   handle:respond(headers, "")
 end
 
--- Keeps the caller's request id if it is harmless, and makes one otherwise.
+-- Keeps the caller's request id if it is short and harmless, and replaces it with a fresh one otherwise.
 local function set_request_id(handle, headers)
   local id = headers:get("x-request-id") or ""
   if #id > 128 or not id:find("^[%w%._:/+=-]+$") then id = headers:get("x-fresh-id") end
@@ -41,7 +42,7 @@ local function set_request_id(handle, headers)
   note(handle, "request_id", id)
 end
 
--- Returns the bytes of the headers as HTTP/2 counts them, and their number.
+-- Returns the size of the headers in bytes, as HTTP/2 counts it, and their number.
 local function size_of(headers)
   local bytes, count = 0, 0
   for name, value in pairs(headers) do bytes, count = bytes + #name + #value + 32, count + 1 end
@@ -56,7 +57,7 @@ local function remove_all_but(headers, kept)
   for _, name in ipairs(others) do headers:remove(name) end
 end
 
--- Returns the HTTP status for a gRPC call that the service's gRPC library would only answer with an internal error.
+-- Returns the HTTP status for a gRPC call that grpcio would answer with INTERNAL or refuse at random, or nil.
 local function refusal_of_grpc(headers)
   for name, value in pairs(headers) do
     if name:sub(-4) == "-bin" and not value:find("^[%w+/=,]*$") then return "400" end
@@ -65,7 +66,7 @@ local function refusal_of_grpc(headers)
   if not GRPC_ENCODINGS[headers:get("grpc-encoding") or "identity"] then return "501" end
 end
 
--- Writes out a short path. Such a call needs no body; then the audit trail gets the path as its reason.
+-- Replaces a short path by the full one. If the call has no body, its path becomes the reason in the audit trail.
 local function expand(handle, body, path, rewrite)
   local headers = handle:headers()
   local text = body:getBytes(0, body:length())
@@ -83,7 +84,7 @@ function envoy_on_request(handle)
   end
   if route:get("grpc") then
     local status = refusal_of_grpc(headers)
-    -- A call with one message waits for it here, where waiting costs the service nothing. Trailers mean nothing to gRPC.
+    -- Unary calls wait for their message here, where waiting costs the service nothing. Requests must have no trailers.
     if not status and route:get("whole") and handle:body() and handle:trailers() then status = "400" end
     if status then refuse(handle, status) end
     return
@@ -96,7 +97,7 @@ function envoy_on_request(handle)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
   remove_all_but(headers, FORWARDED)
   if bytes > MAX_REST_BYTES or count > MAX_REST_HEADERS then return refuse(handle, "431") end
-  -- No path of the contract needs an encoded byte, a dot segment or an empty one.
+  -- No path of the contract contains percent-encoding, dot segments or empty segments.
   if not path:find("^/[%w/_:.-]*$") or path:find("//", 1, true) or path:find("/.", 1, true) then
     return refuse(handle, "404")
   end
@@ -107,7 +108,7 @@ function envoy_on_request(handle)
     return refuse(handle, "405", { ["allow"] = allow })
   end
   if query ~= "" and not route:get("query") then return refuse(handle, "400") end
-  -- Browsers may send a content type with a GET, where it means nothing, except gRPC's.
+  -- The content type of a GET is ignored, because the web client sends one, unless it is gRPC's.
   local has_json = method == "POST" or method == "PUT"
   if content_type:find("^application/grpc$") or content_type:find("^application/grpc%+")
     or has_json and (encoding ~= "identity" or kind ~= "application/json" and kind ~= "") then
@@ -116,17 +117,18 @@ function envoy_on_request(handle)
   local fixed = route:get("body")
   if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
 
-  -- The call begins when its body is complete. Envoy answers 413 when it is larger than the buffer; the transcoder would
-  -- let any size through if it came in small pieces.
+  -- Waits until the body is complete. Envoy answers 413 if it exceeds the buffer; the transcoder's own limit would not
+  -- apply to a body that arrives in small pieces.
   local rewrite = route:get("rewrite")
   local body = handle:body(rewrite ~= nil)
   if has_json and kind == "" and body and body:length() > 0 then return refuse(handle, "415") end
   if rewrite then expand(handle, body, path, rewrite) end
-  -- The service would take trailers for gRPC's, and the transcoder takes JSON that is cut off before them for whole.
+  -- The service would interpret trailers as gRPC's, and the transcoder accepts truncated JSON that trailers follow.
   if handle:trailers() then return refuse(handle, "400") end
 end
 
--- Returns the problem for a body that the transcoder has refused, by its words; nil if it says nothing of the fields.
+-- Returns the problem document for a request that the transcoder has refused with this text, or nil if the text doesn't
+-- say which part of the JSON is wrong.
 local function problem_of_body(text)
   for _, misfit in ipairs(MISFITS) do
     local name = text:match(misfit[1])
@@ -134,7 +136,7 @@ local function problem_of_body(text)
   end
 end
 
--- Replaces an error's body by a problem: the service's, which it sent in headers, or that of the HTTP status.
+-- Replaces the body of an error by a problem document: the one that the service sent in headers, or the HTTP status's.
 local function write_problem(handle, status, path)
   local body, headers = handle:body(true), handle:headers()
   local problem = headers:get("x-problem")
@@ -152,7 +154,7 @@ local function write_problem(handle, status, path)
   return status
 end
 
--- Reduces a list response to its array. Page tokens have no characters that JSON escapes.
+-- Reduces a list response to its array. Page tokens contain no characters that JSON would escape.
 local function write_list(handle, list)
   local body, headers = handle:body(true), handle:headers()
   local text = body:getBytes(0, body:length())
@@ -165,7 +167,7 @@ function envoy_on_response(handle)
   local headers, route = handle:headers(), handle:metadata()
   local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
   local status = edge["refused"] or headers:get(":status")
-  if headers:get("grpc-status") and not headers:get("content-type") then  -- Envoy's own answer to gRPC-Web
+  if headers:get("grpc-status") and not headers:get("content-type") then  -- Envoy's own reply to a gRPC-Web call
     headers:replace("content-type", "application/grpc-web+proto")
   end
   if not route:get("grpc") and headers:get("content-type") ~= "application/problem+json" then
@@ -176,7 +178,7 @@ function envoy_on_response(handle)
       headers:replace(":status", route:get("success"))
       if route:get("list") then write_list(handle, route:get("list")) end
     end
-    headers = handle:headers()  -- reading a body may have made the old ones invalid
+    headers = handle:headers()  -- reading the body may have invalidated the old reference
     for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
       headers:remove(name)
     end

@@ -1,4 +1,4 @@
-"""What Envoy answers by itself, in the words of the error table: problems to REST callers, statuses to gRPC callers."""
+"""Envoy's own replies, with the texts of the error table: problem documents for REST, gRPC statuses for gRPC."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ Json = dict[str, Any]
 
 
 def local_replies() -> Json:
-    """Returns Envoy's `local_reply_config`. The first mapper that matches counts."""
+    """Returns Envoy's `local_reply_config`. Envoy uses the first mapper that matches."""
     is_rest = header_matches("content-type", GRPC) | {"invert_match": True, "treat_missing_header_as_empty": True}
-    # A request that fails in its first bytes has no path to name. The empty reference means the request itself.
+    # A request that fails in its first bytes has no path. The empty URI reference then stands for the request itself.
     has_path = _header({"name": ":path", "present_match": True})
     problems = [
         {
@@ -27,11 +27,11 @@ def local_replies() -> Json:
 
 
 def _grpc_status(status: int) -> Json:
-    """Left alone, Envoy would answer most gRPC calls with UNKNOWN or INTERNAL."""
+    """Returns the mapper for gRPC calls. Without it, Envoy would answer most of them with UNKNOWN or INTERNAL."""
     refusal = REFUSALS[status]
     is_grpc = _header(header_matches("content-type", GRPC))
     is_web = _all(_header(IS_POST), _header(header_matches("content-type", GRPC_WEB)))
-    # The transcoder makes REST calls look like gRPC. They are told apart by the path that edge.lua has noted.
+    # The transcoder turns REST calls into gRPC calls. They are recognized by the path that edge.lua has recorded.
     path = {"filter": "edge", "path": [{"key": "path"}], "value": {"null_match": {}}}
     was_grpc = {"metadata_filter": {"matcher": path, "match_if_key_not_found": True}}
     headers = {
@@ -40,7 +40,7 @@ def _grpc_status(status: int) -> Json:
     }
     return {
         "filter": _all({"or_filter": {"filters": [is_grpc, is_web]}}, was_grpc, _status_is(status)),
-        # Envoy knows gRPC, but not gRPC-Web, and would answer that with the HTTP status and a text.
+        # Envoy sets 200 for gRPC by itself, but would answer gRPC-Web with the HTTP status and a text.
         "status_code": 200,
         "headers_to_add": [
             {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,9 +1,9 @@
-"""Makes the OpenAPI document of what the edge serves: `make generate`.
+"""Generates the OpenAPI document of the REST API, for `make generate`.
 
     python -m killrvideo_grpc.edge.openapi <generated/api.binpb >openapi.json
 
-No maintained generator fits: those that exist write OpenAPI 2, need a Go toolchain on every machine that generates, or
-know neither the statuses nor the problems that this edge answers with (docs/decisions.md).
+No maintained generator fits: they write OpenAPI 2, need a Go toolchain on every machine that generates, or can't
+describe the statuses and problem documents of this edge (docs/decisions.md).
 """
 
 import json
@@ -18,16 +18,16 @@ from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORT, SUCCESS, rest_p
 from killrvideo_grpc.edge.schemas import Contract, Json, is_required, properties, property_of, reference
 from killrvideo_grpc.error_table import REFUSALS, TABLE
 
-# Statuses that any call can end in, calls with a body, and calls with a token.
+# The error statuses of any call, of calls with a body, and of calls with a token.
 ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)
 WITH_BODY = (415, 422)
 WITH_TOKEN = (401, 403, 404)
-# Further statuses, by the reasons that the comment of an RPC names.
+# The statuses of the reasons that an RPC's comment lists.
 STATUSES = {row.reason: row.status for row in TABLE.values() if row.reason}
 REASON = re.compile(r"\(([A-Z_]+)\)")
 NEXT_PAGE = {
     "X-Next-Page-Token": {
-        "description": "The page token of the next page; absent when this is the last one.",
+        "description": "The next page token; absent on the last page.",
         "schema": {"type": "string"},
     }
 }
@@ -122,7 +122,7 @@ def _success(contract: Contract, rpc: str, schemas: dict[str, Json]) -> Json:
 def _request_body(
     contract: Contract, name: str, variables: list[str], schemas: dict[str, Json], *, is_short: bool
 ) -> Json:
-    """Describes the fields that are not in the path; a short path stands for one with a role in it."""
+    """Describes the request fields that are not in the path. Short paths imply the role, so it is not in the body."""
     in_path = {*variables, *(["role"] if is_short else [])}
     left = [field for field in contract.messages[name].field if field.name not in in_path]
     if not in_path:
@@ -150,10 +150,10 @@ def _problem_schema() -> Json:
             "type": text,
             "title": text,
             "status": {"type": "integer"},
-            "detail": text | {"description": "A sentence for people."},
+            "detail": text | {"description": "What went wrong, as a sentence for people."},
             "instance": text | {"description": "The path of the request."},
-            "code": text | {"enum": reasons, "description": "The reason, for programs; absent where the edge answers."},
-            "errors": {"type": "array", "items": violation, "description": "Each broken rule, by its JSON path."},
+            "code": text | {"enum": reasons, "description": "The reason, for programs. Absent if the edge answers."},
+            "errors": {"type": "array", "items": violation, "description": "The violated rules, by JSON path."},
         },
         "required": ["type", "title", "status", "detail", "instance"],
     }
@@ -171,7 +171,8 @@ def _welcome() -> Json:
     schema = {"type": "object", "properties": {"message": {"type": "string"}}, "required": ["message"]}
     answers: Json = {"200": {"description": "Done.", "content": {"application/json": {"schema": schema}}}}
     answers |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in (400, 431)}
-    return {"get": {"operationId": "Welcome", "summary": "Welcomes.", "security": [], "responses": answers}}
+    summary = "Returns a welcome message."
+    return {"get": {"operationId": "Welcome", "summary": summary, "security": [], "responses": answers}}
 
 
 def main() -> None:

@@ -17,21 +17,22 @@ from killrvideo_grpc.edge.routes import routes
 from killrvideo_grpc.error_table import REFUSALS, RETRY_SECONDS, TABLE
 
 HERE = Path(__file__).parent
-# Envoy's transcoder refuses JSON that doesn't fit a message, in words that name the field. edge.lua puts the name here.
+# If JSON doesn't fit a message, the transcoder's error text names the field. edge.lua inserts that name here.
 FIELD = "FIELD"
 MISFITS = {
     "WRONG_TYPE": Violation(FIELD, "has the wrong type"),
     "IN_PATH": Violation(FIELD, "differs from the one in the path"),
-    "WRONG_FORM": Violation("", "has another form than this call takes"),
+    "WRONG_FORM": Violation("", "does not have the form that this call expects"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """The place of one Envoy. `workers` are host and port of each; `origins` are regular expressions (RE2).
+    """What the configuration of one Envoy depends on.
 
-    `admin` is a Unix socket for Envoy's admin interface, which only Envoy's own user can reach. `trusted_hops` is how
-    many proxies are in front of this edge, whose `x-forwarded-for` says where a call comes from.
+    `workers` are the host and port of each worker. `origins` are regular expressions (RE2) for allowed CORS origins.
+    `admin` is the path of a Unix socket for Envoy's admin interface, which only Envoy's own user can open.
+    `trusted_hops` is the number of proxies in front of Envoy that append to `x-forwarded-for`.
     """
 
     port: int
@@ -44,7 +45,7 @@ class Edge:
 
 
 def render(edge: Edge) -> str:
-    """Returns Envoy's configuration, which needs no other file."""
+    """Returns a self-contained Envoy configuration, in YAML."""
     template = Template((HERE / "envoy.yaml").read_text())
     return template.substitute(
         admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
@@ -63,7 +64,7 @@ def render(edge: Edge) -> str:
 
 
 def _lines(values: Iterable[Any]) -> str:
-    """Returns a list in JSON, which YAML takes, with a line for each of its items."""
+    """Returns a list as JSON, which is valid YAML, with one item per line."""
     items = [json.dumps(value) for value in values]
     return "[" + ",".join(f"\n{' ' * 30}{item}" for item in items) + "]"
 
@@ -73,7 +74,7 @@ def _socket(host: str, port: int) -> dict[str, Any]:
 
 
 def lua() -> str:
-    """Returns edge.lua behind the problem documents that it answers with."""
+    """Returns edge.lua, preceded by the constants and problem documents that it uses."""
     documents = ",\n".join(f'  ["{status}"] = {_quoted(refusal_problem(status))}' for status in REFUSALS)
     misfits = [
         f"local {name} = {_quoted(problem(answer_to(InvalidRequest([violation]))))}"

@@ -1,4 +1,4 @@
-"""Envoy's routes: gRPC, REST, and what the edge answers by itself."""
+"""Envoy's routes: gRPC, REST, and the paths that the edge answers itself."""
 
 import json
 import re
@@ -20,7 +20,7 @@ from killrvideo_grpc.edge.contract import (
 
 Json = dict[str, Any]
 
-# A worker may have died; then another one is tried. A write is sent again only if it can't have arrived.
+# If a worker has died, the call is retried on another one. Writes are retried only if they can't have been processed.
 RETRIES = {"num_retries": 3, "retry_back_off": {"base_interval": "0.025s"}, "host_selection_retry_max_attempts": 5}
 PREVIOUS_HOSTS = {
     "name": "envoy.retry_host_predicates.previous_hosts",
@@ -29,12 +29,12 @@ PREVIOUS_HOSTS = {
     },
 }
 NOT_ARRIVED = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
-# A worker may also hang. After 3 s a read is sent to another one too, and the answer that comes first counts: if only
-# the store is slow, that is the first worker's.
+# A worker may also hang. After 3 s, a read is sent to a second worker too, and the first response wins: if it is only
+# the store that is slow, that is the first worker's.
 READ = {"retry_on": f"{NOT_ARRIVED['retry_on']},reset", "per_try_timeout": "3s"}
 HEDGE = {"hedge_on_per_try_timeout": True}
 
-# The largest answer that anyone can ask for. Envoy holds a copy for each caller until it is read.
+# A rate limit for the largest response that anyone can request: Envoy holds a copy of it until the caller has read it.
 RARELY = {
     "typed_per_filter_config": {
         "envoy.filters.http.local_ratelimit": {
@@ -47,7 +47,7 @@ RARELY = {
     }
 }
 
-# The content types that Envoy's filters take for gRPC and gRPC-Web. Others that begin like them are not gRPC.
+# The content types that Envoy's filters treat as gRPC and gRPC-Web. Others with the same prefix are not gRPC.
 GRPC = r"application/grpc(\+.*)?"
 GRPC_WEB = r"application/grpc-web(-text)?(\+proto)?"
 
@@ -71,7 +71,7 @@ def _grpc_routes() -> Iterator[Json]:
     for method in methods():
         yield _route({"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}, whole, _retries(is_read(method)))
     yield _route({"prefix": "/grpc.health.v1.Health/", "headers": IS_GRPC}, whole)
-    # Reflection, whose calls stream, and unknown methods, which the service itself refuses.
+    # Reflection, which is a streaming RPC, and unknown methods, which the service refuses.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
 
@@ -92,7 +92,7 @@ def _rest_routes() -> Iterator[Json]:
             matched = match | {"headers": [header_matches(":method", verb)]}
             wanted = {"header": {"key": PROBLEM_WANTED, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
             yield _route(matched, metadata, _retries(is_read(method))) | {"request_headers_to_add": [wanted]}
-        # Methods that the path doesn't have: CORS answers preflight requests, and edge.lua the others with 405.
+        # Other HTTP methods: the CORS filter answers preflight requests, and edge.lua answers the rest with 405.
         yield _route(match, {"allow": allow})
 
 
@@ -111,14 +111,14 @@ def _retries(is_read: bool) -> Mapping[str, str]:
 def _route(match: Json, metadata: Json, retries: Mapping[str, str] = NOT_ARRIVED) -> Json:
     """Returns a route to the service. `metadata` tells edge.lua what to do with it.
 
-    edge.lua also answers what never goes to the service. Envoy's `direct_response` can't, because CORS ignores it.
+    edge.lua also answers requests that never reach the service. Envoy's `direct_response` would bypass the CORS filter.
     """
     return {
         "match": match,
         "metadata": {"filter_metadata": {"envoy.filters.http.lua": metadata}},
         "route": {
             "cluster": "user-service",
-            # A call ends when its grpc-timeout is over: 10 s if it has none, 30 s at most.
+            # A call ends after its grpc-timeout: 10 s if it has none, and at most 30 s.
             "timeout": "0s",
             "max_stream_duration": {"grpc_timeout_header_max": "30s", "max_stream_duration": "30s"},
             "retry_policy": {**RETRIES, **retries, "retry_host_predicate": [PREVIOUS_HOSTS]},

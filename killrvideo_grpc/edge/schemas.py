@@ -1,4 +1,4 @@
-"""JSON Schema for the contract's messages, with their comments and what it can express of their rules."""
+"""JSON Schemas of the contract's messages, with their comments and those rules that JSON Schema can express."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,7 +18,7 @@ SCALARS = {
     descriptor_pb2.FieldDescriptorProto.TYPE_BOOL: "boolean",
     descriptor_pb2.FieldDescriptorProto.TYPE_INT32: "integer",
 }
-# What JSON Schema can express of the rules that fields share. The descriptions say the rest.
+# The parts of the shared rules that JSON Schema can express. The fields' descriptions say the rest.
 SHARED_RULES: dict[Any, Json] = {
     string_rules_pb2.person_name: {"minLength": 1, "pattern": r"\S"},
     string_rules_pb2.email_address: {"minLength": 1, "format": "idn-email"},
@@ -29,7 +29,7 @@ SHARED_RULES: dict[Any, Json] = {
 
 
 class Contract:
-    """The contract with its comments, which generated code lacks. Full names begin with a dot, as in descriptors.
+    """The contract with its comments, which the generated code lacks. Full names begin with a dot, as in descriptors.
 
     `descriptors` is a serialized FileDescriptorSet with source information: generated/api.binpb.
     """
@@ -47,7 +47,7 @@ class Contract:
 
 
 def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, str]]:
-    """Yields each message, field, service and method (`.package.Message.field`) with its comment."""
+    """Yields the full name (`.package.Message.field`) and comment of each message, field, service and method."""
     for location in file.source_code_info.location:
         comment = " ".join(line.strip() for line in location.leading_comments.strip().splitlines())
         match list(location.path):
@@ -68,7 +68,7 @@ def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, s
 def properties(
     contract: Contract, name: str, fields: Iterable[descriptor_pb2.FieldDescriptorProto], schemas: dict[str, Json]
 ) -> Json:
-    """Returns the schemas of some fields of the message with this full name. Adds to `schemas` what they refer to."""
+    """Returns the schemas of `fields` of the message with this full name. Adds referenced schemas to `schemas`."""
     return {
         field.json_name: property_of(contract, field, schemas)
         | {"description": contract.comments[f"{name}.{field.name}"]}
@@ -77,7 +77,7 @@ def properties(
 
 
 def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
-    """Returns a reference to the schema of the message with this full name, which it adds to `schemas`."""
+    """Returns a reference to the schema of the message with this full name. Adds the schema to `schemas`."""
     short = name.rpartition(".")[2]
     if short not in schemas:
         message = contract.messages[name]
@@ -100,7 +100,7 @@ def property_of(contract: Contract, field: descriptor_pb2.FieldDescriptorProto, 
         kind = reference(contract, field.type_name, schemas)
     else:
         name = SCALARS[field.type]
-        # In the JSON mapping, null means that the field is missing.
+        # In protobuf's JSON mapping, null means that the field is absent.
         kind = {"type": [name, "null"] if field.proto3_optional else name} | _rules(field)
     if field.label != field.LABEL_REPEATED:
         return kind
@@ -123,11 +123,11 @@ def _rules(field: descriptor_pb2.FieldDescriptorProto) -> Json:
 
 
 def is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:
-    """Says whether requests must have the field."""
+    """Returns whether the field is required in requests."""
     behaviors: Iterable[int] = field.options.Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.REQUIRED in behaviors
 
 
 def _is_printed(field: descriptor_pb2.FieldDescriptorProto) -> bool:
-    """Says whether every response has the field: scalars and lists are there even when they are empty."""
+    """Returns whether every response contains the field: scalars and lists are printed even if they are empty."""
     return field.label == field.LABEL_REPEATED or not (field.type_name or field.proto3_optional)

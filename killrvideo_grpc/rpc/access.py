@@ -16,20 +16,20 @@ ROLES: Mapping[int, Role | None] = {
 
 
 class UndeclaredAccess(Exception):
-    """Methods without a usable `access` option. The text names them; a server that has any must not start."""
+    """Some methods declare no valid `access` option, so the server must not start. The message names them."""
 
 
-# Descriptors are Any: protobuf has two implementations of them, whose types have nothing in common.
+# Descriptors are typed as Any, because protobuf's two implementations share no type.
 def access_table(services: Iterable[Any], public: Iterable[Any]) -> dict[str, Role | None]:
-    """Maps each method's path (`/package.Service/Method`) to the role that it asks for; None: anyone may call.
+    """Maps each method's path (`/package.Service/Method`) to the role that it requires, or None if anyone may call it.
 
-    Methods of `services` must declare it; those of `public` (health, reflection) are not ours and open to anyone.
-    Raises UndeclaredAccess.
+    Methods of `services` must declare their access. Methods of `public` (health and reflection, which are defined
+    elsewhere) are open to anyone. Raises UndeclaredAccess.
     """
     methods = [method for service in services for method in service.methods]
     gaps = [method.full_name for method in methods if _declared(method) not in ROLES]
     if gaps:
-        raise UndeclaredAccess(f"No access is declared in the contract for: {', '.join(gaps)}")
+        raise UndeclaredAccess(f"The contract declares no access option for: {', '.join(gaps)}")
     table: dict[str, Role | None] = {_path(method): None for service in public for method in service.methods}
     return table | {_path(method): ROLES[_declared(method)] for method in methods}
 

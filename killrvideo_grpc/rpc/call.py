@@ -1,4 +1,4 @@
-"""One RPC under way, as the interceptors and the servicer see it."""
+"""A call in progress, as the interceptors and the servicer see it."""
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -14,21 +14,22 @@ Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 
 
 class Admission(Protocol):
-    """The calls that work, of which there may only be so many at once."""
+    """Limits how many calls are handled at once."""
 
     def take(self, call: "Call") -> None:
-        """Lets a call work. Raises Overloaded when there are too many."""
+        """Gives the call a place. Raises Overloaded if none is free."""
 
     def release(self, call: "Call") -> None:
-        """Gives up the place of a call, if it has one."""
+        """Frees the place of the call, if it has one."""
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """What the interceptors learn of a call as it passes through them.
+    """What the interceptors know about a call.
 
-    `metadata` is the caller's. `context` is set where the chain begins, `request_id` by logging, `admission` by
-    admission (where it counts the call), `caller` by access (not for public RPCs), and `request` by validation.
+    `metadata` is what the caller sent. The chain sets `context`, and the interceptors set the rest: logging
+    `request_id`, admission `admission` (unless the call is exempt), access `caller` (unless the RPC is public), and
+    validation `request`.
     """
 
     metadata: tuple[tuple[str, str | bytes], ...]
@@ -43,4 +44,4 @@ Next: TypeAlias = Callable[[Call], Awaitable[Any]]
 """The rest of the chain: runs the call and returns the response."""
 
 current_call: ContextVar[Call] = ContextVar("current_call")
-"""The call that the present task works for."""
+"""The call that the current task handles."""

@@ -1,4 +1,4 @@
-"""Health as callers see it: `""` says whether the process lives, the service's name whether it can do its work."""
+"""Health checks: `""` is the liveness of the process, and the service's name is its readiness, store included."""
 
 import asyncio
 from typing import Any
@@ -12,15 +12,15 @@ from killrvideo_grpc.rpc.call import Context
 
 Status = health_pb2.HealthCheckResponse
 
-# Seconds between two looks at the store while it answers, and while it does not, and the most that one look may take.
-# Trouble in a call brings the next look forward.
+# Seconds between checks of the store while it answers, and while it does not, and the timeout of a check. A call that
+# fails because of the store brings the next check forward.
 CALM, TROUBLED, PATIENCE = 5.0, 1.0, 2.0
 
 _log = structlog.get_logger("killrvideo_grpc.health")
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Serves grpc.health.v1. Watchers wait for changes each by itself, so one that stops reading delays nobody."""
+    """Serves grpc.health.v1. Each watcher waits in its own task, so one that stops reading delays no other."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {"": Status.SERVING}
@@ -28,19 +28,19 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._is_stopping = self._is_over = False
 
     def set(self, service: str, *, serving: bool) -> None:
-        """Sets the status of a service and tells its watchers."""
+        """Sets the status of a service and notifies its watchers."""
         if not self._is_stopping:
             self._statuses[service] = Status.SERVING if serving else Status.NOT_SERVING
             self._notify()
 
     def stop_serving(self) -> None:
-        """Says NOT_SERVING for every name, for good."""
+        """Sets every status to NOT_SERVING, permanently."""
         for service in self._statuses:
             self.set(service, serving=False)
         self._is_stopping = True
 
     def end_watches(self) -> None:
-        """Ends the streams of all watchers, which would otherwise keep the server from stopping."""
+        """Ends the streams of all watchers; otherwise the server would wait for them when it stops."""
         self._is_over = True
         self._notify()
 
@@ -70,7 +70,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
 
 class StoreHealth:
-    """Asks the store now and then whether it can answer, and tells the health servicer."""
+    """Checks regularly whether the store answers, and reports changes to the health servicer."""
 
     def __init__(self, servicer: HealthServicer, service: str, store: AccountStore) -> None:
         self._servicer = servicer
@@ -81,17 +81,17 @@ class StoreHealth:
         self._serving: bool | None = None
 
     async def start(self) -> None:
-        """Looks once, then goes on looking in the background."""
+        """Checks once, then keeps checking in the background."""
         await self._look()
         self._task = asyncio.create_task(self._watch())
 
     def look_soon(self) -> None:
-        """Brings the next look forward, unless the store is known to be down: the next look is near then."""
+        """Brings the next check forward, unless the store is known to be down, when the next check is soon anyway."""
         if self._serving:
             self._wake.set()
 
     async def stop(self) -> None:
-        """Stops looking."""
+        """Stops checking."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -111,7 +111,7 @@ class StoreHealth:
             async with asyncio.timeout(PATIENCE):
                 await self._store.ping()
             serving = True
-        except Exception:  # whatever it is, the store can't be relied on
+        except Exception:  # whatever the cause, the store can't be relied on
             serving = False
         if serving != self._serving:
             self._serving = serving

@@ -1,4 +1,4 @@
-"""Where calls come from: the peer, or whom trusted proxies have called for."""
+"""Determines where calls come from: from the peer, or from the client that trusted proxies name."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -10,29 +10,30 @@ from killrvideo_grpc.service.callers import Origin
 
 FORWARDED_FOR = "x-forwarded-for"
 MAX_USER_AGENT_LENGTH = 200
-MAX_PROXIES = 16  # in a row; addresses beyond them aren't looked at
-IPV6_PREFIX = 64  # what one customer has at least; each has 2^64 addresses to choose from
-UNKNOWN = "unknown"  # a peer without an address, which a server on TCP has none of
+MAX_PROXIES = 16  # only this many addresses of x-forwarded-for are read, from the last one back
+IPV6_PREFIX = 64  # providers assign at least a /64 to a customer, who can use any of its 2^64 addresses
+UNKNOWN = "unknown"  # the source of a peer without an IP address, which can't happen on TCP
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Origins:
-    """Tells the origin of calls. `trusted` are the networks of proxies, whose `x-forwarded-for` counts."""
+    """Determines the origin of calls. `trusted` are the networks of proxies whose `x-forwarded-for` is trusted."""
 
     def __init__(self, trusted: Sequence[Network]) -> None:
         self._trusted = trusted
 
     def of(self, call: Call) -> Origin:
-        """Returns where a call comes from, as use cases need to know it."""
+        """Returns the request id, user agent and source of a call."""
         return Origin(call.request_id, _user_agent(call), self.source(call))
 
     def source(self, call: Call) -> str | None:
-        """Returns the address of the peer or, behind trusted proxies, the last address that they vouch for.
+        """Returns the network address of the peer or, if that is a trusted proxy, of the client that it forwards for.
 
-        Each proxy appends the address that it was called from, so the last one that isn't itself a trusted proxy's was
-        written by one, and what precedes it by anyone. None: a trusted peer that names nobody, or something odd.
+        Each proxy appends the address that it was called from. So the last address that isn't a trusted proxy's was
+        appended by a trusted proxy, but anyone may have written the ones before it. Returns None if the peer is trusted
+        and sent no address, or one that can't be parsed.
         """
         address = _peer_address(call.context.peer())
         if address is None:
@@ -63,12 +64,12 @@ def _user_agent(call: Call) -> str:
 
 
 def _peer_address(peer: str) -> Address | None:
-    """Reads `ipv4:192.0.2.1:4242` or `ipv6:%5B2001:db8::1%5D:4242`, as grpcio writes peers."""
+    """Parses a peer as grpcio writes it: `ipv4:192.0.2.1:4242` or `ipv6:%5B2001:db8::1%5D:4242`."""
     return _address(unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]"))
 
 
 def _without_port(text: str) -> str:
-    """Takes the port, which some proxies add, from `192.0.2.1:4242` and `[2001:db8::1]:4242`."""
+    """Removes the port that some proxies add, as in `192.0.2.1:4242` and `[2001:db8::1]:4242`."""
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0] if text.count(":") == 1 else text

@@ -1,4 +1,4 @@
-"""Server reflection under both of its names: older grpcurls ask for v1alpha, newer ones for v1."""
+"""Server reflection under both names: older versions of grpcurl use v1alpha, newer ones v1."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -33,7 +33,7 @@ def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
 
 
 class _Symbols:
-    """The default pool, for a reflection servicer. Finds methods too, which reflection has to know."""
+    """The default descriptor pool, which can also look up methods, as the reflection protocol requires."""
 
     def __init__(self) -> None:
         self._pool: Any = descriptor_pool.Default()
@@ -42,7 +42,7 @@ class _Symbols:
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 # the pool's name
-        """Returns the file with this symbol. Raises KeyError."""
+        """Returns the file that defines the symbol. Raises KeyError."""
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
@@ -50,8 +50,8 @@ class _Symbols:
 
 
 def service_descriptors() -> list[Any]:
-    """Describes the reflection services, for the table of who may call what."""
-    # grpcio-reflection has no v1. Its messages are those of v1alpha under another package, the same on the wire.
+    """Returns the descriptors of the reflection services, for the access table."""
+    # grpcio-reflection lacks v1, whose messages are those of v1alpha in another package: the wire format is the same.
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace("v1alpha", "v1")

@@ -1,4 +1,4 @@
-"""Answers in gRPC's own form: a `google.rpc.Status` with typed details."""
+"""Converts answers to gRPC's form: a `google.rpc.Status` with typed details."""
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message
@@ -11,10 +11,10 @@ DOMAIN = "killrvideo.user.v1"
 
 
 def to_status(answer: Answer) -> status_pb2.Status:
-    """Returns the status of an answer, with ErrorInfo, RetryInfo and BadRequest where it has a reason for them."""
+    """Returns the status of an answer, with ErrorInfo, RetryInfo and BadRequest details as far as they apply."""
     status = status_pb2.Status(code=code_pb2.Code.Value(answer.row.code), message=answer.message)
     if answer.row.reason is not None:
-        # Value() raises on a reason that the contract lacks.
+        # Raises ValueError if the contract lacks the reason.
         ErrorReason.Value(f"ERROR_REASON_{answer.row.reason}")
         status.details.append(_packed(error_details_pb2.ErrorInfo(reason=answer.row.reason, domain=DOMAIN)))
     if answer.retry_seconds is not None:

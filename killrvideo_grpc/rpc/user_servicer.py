@@ -1,4 +1,4 @@
-"""The RPCs of UserService: each unpacks its request, calls a use case once, and packs the answer."""
+"""The RPCs of UserService. Each one unpacks the request, calls a use case, and converts the result to the response."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from killrvideo_grpc.service.sessions import Sessions
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
-    """Implements the contract. Failures are raised as domain errors; the errors interceptor answers them."""
+    """Implements the contract. Raises domain errors, which the errors interceptor turns into statuses."""
 
     def __init__(
         self, people: People, sessions: Sessions, directory: Directory, moderation: Moderation, origins: Origins

@@ -1,1 +1,1 @@
-"""Passwords and tokens: the only code that knows bcrypt and JSON Web Tokens."""
+"""Passwords and tokens. Only this package uses bcrypt and JSON Web Tokens."""

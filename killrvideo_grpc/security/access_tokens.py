@@ -19,12 +19,12 @@ REMEMBERED = 8192  # tokens, of about 1 KiB each
 
 
 class JwtAccessTokens:
-    """Implements `AccessTokens`. Tokens live for `lifetime`, in whole seconds, and only `algorithm` and `key` count.
+    """Implements `AccessTokens`. Tokens are valid for `lifetime`, rounded to whole seconds.
 
-    A token counts from `clock_skew` before its `nbf` and `iat` on, because the clock of the process that issued it may
-    be ahead. Nothing is added to its `exp`.
+    Only tokens signed with `algorithm` and `key` are accepted. They are valid from `clock_skew` before their `nbf` and
+    `iat`, because the clock of the process that issued them may be ahead, but never after their `exp`.
 
-    Verified tokens are remembered until they expire: checking a signature takes ten times as long as looking one up.
+    Verified tokens are cached: checking a signature takes ten times as long as a look-up in the cache.
     """
 
     def __init__(self, key: str, algorithm: str, lifetime: timedelta, clock_skew: timedelta) -> None:
@@ -33,11 +33,11 @@ class JwtAccessTokens:
         self._lifetime = lifetime
         self._clock_skew = clock_skew
         self._jwt = jwt.PyJWT()
-        # The whole token is the key, and failures aren't remembered, so nobody can fill this with forgeries.
+        # The whole token is the cache key, and failures aren't cached, so forged tokens can't fill the cache.
         self._decode_once = lru_cache(maxsize=REMEMBERED)(self._decode)
 
     def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
-        """Returns a token for a session, and when it expires (UTC): after the lifetime, but no later than `latest`."""
+        """Returns a token for a session and its expiry (UTC): now plus the lifetime, but no later than `latest`."""
         issued = datetime.now(UTC).replace(microsecond=0)
         expires = min(issued + self._lifetime, latest.replace(microsecond=0))
         claims = {
@@ -54,7 +54,7 @@ class JwtAccessTokens:
         return self._jwt.encode(claims, self._key, algorithm=self._algorithm), expires
 
     def verify(self, token: str) -> AccessClaims:
-        """Returns whom the token names. Raises TokenExpired, TokenSubjectInvalid or TokenInvalid."""
+        """Returns the account and the session of a token. Raises TokenExpired, TokenSubjectInvalid or TokenInvalid."""
         claims, expires = self._decode_once(token)
         if expires <= datetime.now(UTC).timestamp():
             raise TokenExpired
@@ -69,27 +69,30 @@ class JwtAccessTokens:
                 algorithms=[self._algorithm],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                leeway=self._clock_skew,  # for exp too, which `verify` checks without
+                leeway=self._clock_skew,  # also applies to exp, which `verify` checks again without leeway
                 options={"require": REQUIRED_CLAIMS, "verify_sub": False},
             )
             expires, *_ = (_time(claims[name]) for name in ("exp", "iat", "nbf"))
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
         except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
-            # Python's own errors come from what PyJWT doesn't check, such as an infinite exp.
+            # PyJWT lets some malformed claims, such as an infinite exp, raise Python's own errors.
             raise TokenInvalid from None
         return AccessClaims(_user_id(claims.get("sub")), _session_id(claims["sid"])), expires
 
 
 def _check_spelling(token: str) -> None:
-    """Raises ValueError for a token with padding, odd characters or surplus bits, which base64 decoders overlook."""
+    """Raises ValueError unless the token is in canonical base64url.
+
+    Decoders ignore padding, foreign characters and surplus bits, so the same token could be spelled in many ways.
+    """
     for segment in token.encode("ascii").split(b"."):
         if base64url_encode(base64url_decode(segment)) != segment:
             raise ValueError
 
 
 def _time(value: Any) -> float:
-    if type(value) not in {int, float}:  # PyJWT takes text and booleans too
+    if type(value) not in {int, float}:  # PyJWT also accepts strings and booleans
         raise TokenInvalid
     return float(value)
 
@@ -99,7 +102,7 @@ def _user_id(subject: Any) -> UUID:
         user_id = UUID(str(subject))
     except ValueError:
         raise TokenSubjectInvalid from None
-    # UUID() accepts other spellings than the one that tokens are issued with.
+    # UUID() also accepts other spellings, such as upper case or braces. Tokens are only issued with the canonical one.
     if str(user_id) != subject:
         raise TokenSubjectInvalid
     return user_id

@@ -1,4 +1,4 @@
-"""Keys derived from SECRET_KEY, each for one purpose, so that no kind of token passes for another."""
+"""Keys derived from SECRET_KEY, one per purpose, so that no kind of token can pass for another."""
 
 import hashlib
 import hmac
@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 
 def derived_key(secret_key: str, purpose: str) -> bytes:
-    """Returns the key for a purpose, such as `page token`: 32 bytes."""
+    """Returns the 32-byte key for a purpose, such as `page token`."""
     return hmac.digest(secret_key.encode(), f"killrvideo.user.v1 {purpose}".encode(), hashlib.sha256)
 
 
 def keyed_digest(secret_key: str, purpose: str) -> Callable[[str], bytes]:
-    """Returns a hash of text (HMAC-SHA-256, 32 bytes) that nobody can compute without the key."""
+    """Returns a function that hashes text with a derived key (HMAC-SHA-256, 32 bytes)."""
     key = derived_key(secret_key, purpose)
     return lambda text: hmac.digest(key, text.encode("utf-8", "surrogatepass"), hashlib.sha256)

@@ -1,4 +1,4 @@
-"""Password hashes, by bcrypt."""
+"""Hashes and checks passwords with bcrypt."""
 
 import asyncio
 import os
@@ -16,20 +16,20 @@ import bcrypt
 from killrvideo_grpc.domain.errors import Overloaded
 from killrvideo_grpc.observer import UNOBSERVED, Observer
 
-MAX_BYTES = 72  # bcrypt reads no more
-ALPHABET = string.ascii_letters + string.digits + "./"  # of hashes
+MAX_BYTES = 72  # bcrypt ignores the rest
+ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64
 HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-MAX_WAITING = 256  # at the default cost, what two cores hash in half a minute
+MAX_WAITING = 256  # two cores hash as many in half a minute at the default cost
 LOWEST_PRIORITY = 19
 
 T = TypeVar("T")
 
 
 class BcryptHasher:
-    """Implements `PasswordHasher`. `rounds` is the cost: each one more doubles the work (12: about 240 ms of CPU).
+    """Implements `PasswordHasher`. `rounds` is bcrypt's cost: each step doubles the work (12: about 240 ms of CPU).
 
-    Hashing runs on `threads` threads of its own, at the lowest priority, so that it only takes the CPU time that the
-    event loop leaves. bcrypt releases the GIL while it works.
+    Hashing runs on `threads` threads of its own at the lowest priority, so that it only uses CPU time that the event
+    loop does not need. bcrypt releases the GIL while it hashes.
     """
 
     def __init__(self, rounds: int, threads: int, observer: Observer = UNOBSERVED) -> None:
@@ -39,7 +39,7 @@ class BcryptHasher:
         self._free_threads = asyncio.Semaphore(threads)
         self._most = threads + MAX_WAITING
         self._under_way = 0
-        # What unknown accounts are checked against: it looks like a hash, and no password is known to give it.
+        # Passwords of unknown accounts are checked against this: it has the form of a hash, but no known password.
         self._nobody = bcrypt.gensalt(rounds).decode() + "".join(secrets.choice(ALPHABET) for _ in range(31))
 
     async def hash(self, password: str) -> str:
@@ -47,19 +47,19 @@ class BcryptHasher:
         return await self._run(lambda: self._hash(password.encode(), self._rounds))
 
     async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
-        """Checks a password against a `$2a$`, `$2b$` or `$2y$` hash, at a cost that doesn't depend on the result.
+        """Checks a password against a `$2a$`, `$2b$` or `$2y$` hash, at the same cost whatever the result.
 
-        Passwords that bcrypt can't tell apart are never accepted: those over 72 bytes, which it would cut, and those
-        with a NUL, at which it would start over.
+        Calls `begins` when a thread is free and the check begins. Never accepts passwords that bcrypt can't tell apart:
+        it would truncate those over 72 bytes, and treat a NUL as the end of the password and repeat it.
         """
         return await self._run(lambda: self._verify(password.encode(), password_hash), begins)
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Says whether the hash has another cost than the configured one."""
+        """Returns whether the hash has a cost other than the configured one."""
         return _cost(password_hash) != self._rounds
 
     def close(self) -> None:
-        """Waits for the hashes under way and ends the threads."""
+        """Waits for the hashes in progress and ends the threads."""
         self._threads.shutdown()
 
     async def _run(self, work: Callable[[], T], begins: Callable[[], None] = lambda: None) -> T:
@@ -67,17 +67,16 @@ class BcryptHasher:
             raise Overloaded
         self._under_way += 1
         try:
-            # The executor's own queue would keep the work of callers who have gone for its threads to throw away, with
-            # the GIL held at the lowest priority while the event loop waits for it.
+            # Calls wait here and not in the executor's queue. There, the threads would have to discard the work of
+            # cancelled calls, holding the GIL at the lowest priority while the event loop waits for it.
             with self._observer.waits_for_hash():
                 await self._free_threads.acquire()
             begins()
             with self._observer.hashes():
                 hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
                 hashing.add_done_callback(lambda _: self._free_threads.release())
-                return await asyncio.shield(
-                    hashing
-                )  # its thread is taken until it ends, whether the caller stays or not
+                # The thread stays busy until the hash is done, even if the call is cancelled.
+                return await asyncio.shield(hashing)
         finally:
             self._under_way -= 1
 
@@ -86,8 +85,8 @@ class BcryptHasher:
             self._matches(secret[:MAX_BYTES], self._nobody)
             return False
         matches = self._matches(secret, password_hash)
-        # A hash of a lower cost is quicker to check, which would reveal that the account exists. One more hash of each
-        # cost from its own up to the configured one adds up to the configured work: 2^c + 2^c + 2^(c+1) + … = 2^rounds.
+        # A hash of a lower cost c is checked faster, which would reveal that the account exists. Hashing once more at
+        # each cost from c to rounds - 1 adds the missing work: 2^c + 2^c + 2^(c+1) + … + 2^(rounds-1) = 2^rounds.
         for cost in range(_cost(password_hash), self._rounds):
             self._hash(secret, cost)
         return matches
@@ -105,6 +104,6 @@ def _cost(password_hash: str) -> int:
 
 
 def _lower_priority() -> None:
-    # Linux schedules threads one by one, so this leaves the event loop's thread alone.
+    # On Linux a thread has its own priority, so this does not affect the event loop's thread.
     if sys.platform == "linux":
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)

@@ -1,4 +1,4 @@
-"""Refresh tokens: JSON Web Tokens that name a session and a generation, and are stored nowhere."""
+"""Refresh tokens: JSON Web Tokens that contain a session id and a generation. They are not stored."""
 
 from uuid import UUID
 
@@ -15,8 +15,8 @@ AUDIENCE = "killrvideo.refresh"
 class JwtRefreshTokens:
     """Implements `RefreshTokens`.
 
-    They are signed with a key derived from SECRET_KEY for this purpose alone, so that neither kind of token can pass
-    for the other. They carry no dates: whether one has expired is judged by its session.
+    They are signed with a key derived from SECRET_KEY for this purpose only, so that no other kind of token can pass
+    for one. They contain no dates: a refresh token expires with its session.
     """
 
     def __init__(self, key: str) -> None:
@@ -24,12 +24,12 @@ class JwtRefreshTokens:
         self._jwt = jwt.PyJWT()
 
     def issue(self, claims: RefreshClaims) -> str:
-        """Returns the token; equal claims give equal tokens."""
+        """Returns the token for these claims. Equal claims result in equal tokens."""
         body = {"sub": str(claims.user_id), "sid": claims.session_id, "gen": claims.generation, "aud": AUDIENCE}
         return self._jwt.encode(body, self._key, algorithm=ALGORITHM)
 
     def verify(self, token: str) -> RefreshClaims:
-        """Returns what the token names. Raises RefreshTokenInvalid for anything but a token as `issue` returns it."""
+        """Returns the claims of a token. Raises RefreshTokenInvalid unless `issue` returned exactly this token."""
         try:
             body = self._jwt.decode(token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE)
             claims = RefreshClaims(UUID(body["sub"]), str(body["sid"]), int(body["gen"]))

@@ -1,4 +1,4 @@
-"""The key that tokens are signed with: what may be one, and the file that keeps the one made when none is set."""
+"""The key that signs tokens: checks SECRET_KEY, or generates a key and keeps it in a file if none is set."""
 
 import os
 import secrets
@@ -6,14 +6,14 @@ from itertools import pairwise
 from pathlib import Path
 
 MIN_KEY_BYTES = 32
-ADVICE = "make one with: openssl rand -hex 32"
+ADVICE = "generate one with: openssl rand -hex 32"
 
-# What examples and tutorials put where a key belongs, lower case and without separators. Whoever reads them knows it.
+# Keys from examples and tutorials, which attackers know too, in lower case and without separators.
 PLACEHOLDERS = (
     *("changeme", "changethis", "replaceme", "replacethis", "yoursecretkey", "supersecret", "insecure"),
     # jwt.io
     *("your256bitsecret", "your384bitsecret", "your512bitsecret", "secretatleast", "secretthatisatleast"),
-    # The tutorials of FastAPI, Flask, bezkoder's Spring Boot, and other Spring Boot tutorials that many copied from
+    # Tutorials: FastAPI's, Flask's, bezkoder's for Spring Boot, and other widely copied ones for Spring Boot
     "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
     "bezkoder",
@@ -24,33 +24,33 @@ PLACEHOLDERS = (
     # RFC 7515, appendix A.1
     "aym1sysppbydfgzld3umj1qzkobwvmkoqqestjqlrt1qs0gzh75aktmn3yj0ips4hcguutwjazzr1z9caow",
 )
-# The library counts no further than 2^64. A random key of 32 characters, digits alone too, always gets there.
+# zxcvbn's estimates end at 2^64. A random key of 32 characters always reaches that, even if it only contains digits.
 MIN_GUESSES = 10**19
 RANDOM_KEY_CHARACTERS = 43  # 32 bytes as base64; as hexadecimal digits they are 64
-MAX_ESTIMATED = 72  # characters; estimating takes time that grows with their square
+MAX_ESTIMATED = 72  # characters; the time that zxcvbn takes grows with the square of the length
 
 
 class UnusableKey(Exception):
-    """The key that is kept in a file can't be used. The text is for the operator, and shows no key."""
+    """The key in the key file can't be used. The message is for the operator and does not contain the key."""
 
 
 def check_signing_key(key: str) -> None:
-    """Raises ValueError, with the cause and what to do, when others may know or guess the key."""
+    """Raises ValueError, with the cause and what to do, if the key is well known, too short or easy to guess."""
     bare = key.lower().translate(str.maketrans("", "", "-_. "))
     if any(placeholder in bare for placeholder in PLACEHOLDERS):
-        raise ValueError(f"is an example's and no secret; {ADVICE}")
+        raise ValueError(f"is a well-known example key; {ADVICE}")
     if "-----BEGIN" in key or key.startswith("ssh-"):
-        raise ValueError("is a key pair's; tokens are signed with a shared secret: openssl rand -hex 32")
+        raise ValueError(f"is part of a key pair, but tokens are signed with a shared secret; {ADVICE}")
     if len(key.encode()) < MIN_KEY_BYTES:
-        raise ValueError(f"must have at least {MIN_KEY_BYTES} bytes; {ADVICE}")
+        raise ValueError(f"must be at least {MIN_KEY_BYTES} bytes long; {ADVICE}")
     if not _looks_random(key) and _guesses(key) < MIN_GUESSES:
-        raise ValueError(f"can be guessed, for it repeats itself or follows a pattern; {ADVICE}")
+        raise ValueError(f"is easy to guess, because it repeats itself or follows a pattern; {ADVICE}")
 
 
 def _looks_random(key: str) -> bool:
-    """Says whether a long key alternates often between digits, small and capital letters, and repeats nothing.
+    """Returns whether a long key often switches between digits, lower and upper case, and repeats nothing.
 
-    Nearly all random keys do. The estimate takes 20 ms, and 8 MB that the process keeps, so they are spared it.
+    Nearly all random keys do, and can skip the estimate by zxcvbn, which takes 20 ms and 8 MB of memory for good.
     """
     kinds = [(character.isdigit(), character.isupper()) for character in key]
     changes = sum(before != after for before, after in pairwise(kinds))
@@ -65,9 +65,9 @@ def _guesses(key: str) -> int:
 
 
 def kept_signing_key(path: Path) -> str:
-    """Returns the key kept in a file; makes a random one, readable by its owner only, where there is no such file.
+    """Returns the key in the file, which is created with a random key, readable only by its owner, if it is missing.
 
-    Raises UnusableKey when the file can't be read or made, can be read by others, or holds too short a key.
+    Raises UnusableKey if the file can't be read or created, can be read by others, or contains too short a key.
     """
     try:
         if not path.exists():
@@ -76,7 +76,7 @@ def kept_signing_key(path: Path) -> str:
         is_open = path.stat().st_mode & 0o077
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
-        raise UnusableKey(f"The key in {path} can't be read or made: {cause}. Set SECRET_KEY instead.") from None
+        raise UnusableKey(f"The key file {path} can't be read or created: {cause}. Set SECRET_KEY instead.") from None
     if len(key.encode()) < MIN_KEY_BYTES:
         raise UnusableKey(f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one.")
     if is_open:
@@ -85,7 +85,8 @@ def kept_signing_key(path: Path) -> str:
 
 
 def _keep_new_key(path: Path) -> None:
-    # Written whole under another name, then linked: of several processes one wins, and none reads half a key.
+    # The key is written to a draft, which is then linked to its path. If several processes do this at once, one of the
+    # links succeeds, and no process can read a partly written key.
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)

@@ -1,4 +1,4 @@
-"""Who is calling: turns a bearer token into a live account that may do what the RPC asks for."""
+"""Identifies callers: finds the account behind an access token, and checks that it may make the call."""
 
 from typing import NamedTuple
 
@@ -8,16 +8,16 @@ from killrvideo_grpc.domain.ports import AccessTokens, AccountStore
 
 
 class Caller(NamedTuple):
-    """The account behind a call, as the store had it when the call came in, and the session of its token."""
+    """The caller's account, as it was in the store when the call arrived, and the session id of the token."""
 
     account: Account
     session_id: str
 
 
 class Origin(NamedTuple):
-    """Where a call comes from: its request id, what the caller says it is, and its source for throttling.
+    """Where a call comes from: its request id, its user agent, and its source for throttling.
 
-    The source is an IPv4 address or an IPv6 network. None: another service called, and doesn't say for whom.
+    The source is an IPv4 address or an IPv6 network. It is None if a trusted service called without saying for whom.
     """
 
     request_id: str = ""
@@ -26,17 +26,17 @@ class Origin(NamedTuple):
 
 
 class Authenticator:
-    """Checks access tokens against the live account, with one read of the store."""
+    """Checks access tokens against the account in the store, with a single read."""
 
     def __init__(self, store: AccountStore, tokens: AccessTokens) -> None:
         self._store = store
         self._tokens = tokens
 
     async def authenticate(self, token: str, role: Role) -> Caller:
-        """Returns the caller if its account may act as `role`.
+        """Returns the caller if its account has `role` or a higher one. The roles in the token are ignored.
 
         Raises TokenExpired, TokenInvalid, TokenSubjectInvalid, UserNotFound, AccountSuspended, SessionEnded,
-        NoRolesAssigned or RoleRequired. The roles that count are the account's own, not those in the token.
+        NoRolesAssigned or RoleRequired.
         """
         user_id, session_id = self._tokens.verify(token)
         account = await self._store.get(user_id)

@@ -1,4 +1,4 @@
-"""What people do with their own accounts: register, log in, change names and password, leave."""
+"""What people do with their own accounts: register, log in, change their names and password, delete the account."""
 
 import asyncio
 from collections.abc import Callable
@@ -38,11 +38,11 @@ from killrvideo_grpc.service.callers import Caller, Origin
 from killrvideo_grpc.service.sessions import Login, Sessions
 from killrvideo_grpc.service.throttle import Throttle
 
-HOUSEKEEPING_SECONDS = 1.0  # at most, for what a good login writes besides its session
+HOUSEKEEPING_SECONDS = 1.0  # the longest that a login waits for its writes other than the session
 
 
 class People:
-    """The use cases of an account's owner."""
+    """The use cases of account owners."""
 
     def __init__(self, store: AccountStore, passwords: PasswordHasher, sessions: Sessions, throttle: Throttle) -> None:
         self._store = store
@@ -63,7 +63,8 @@ class People:
             created_date=now(),
             credential_id=uuid4().hex,
         )
-        # Counted meanwhile, for the hash takes longer. So the first one too many, in each process, is still hashed.
+        # Counted concurrently with the hash, which takes longer. So each process hashes one registration over the limit
+        # before it knows that the limit is reached.
         hashing, counting = self._passwords.hash(password), self._throttle.count_registration(origin.source)
         password_hash, _ = await asyncio.gather(hashing, counting)
         event = _event(account, Action.REGISTERED, origin, account.created_date, after=role_names(account.roles))
@@ -71,9 +72,9 @@ class People:
         return account
 
     async def login(self, email: str, password: str, origin: Origin) -> Login:
-        """Trades credentials for tokens.
+        """Checks the credentials, opens a session and returns its tokens.
 
-        Raises InvalidCredentials, after the same work whatever is wrong, and TooManyAttempts.
+        Raises TooManyAttempts, and InvalidCredentials, which takes the same time whatever is wrong.
         """
         attempt = self._throttle.attempt(_name_of(email), origin.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.look())
@@ -88,14 +89,14 @@ class People:
         removed = self._sessions.removable(found, room_for=1)
         source, forgotten = self._throttle.remembering(found, origin.source)
         account = await self._apply_login(found, OpenSession(session, removed, source, forgotten))
-        # The password may have changed, or the account been suspended, since it was read.
+        # Since the account was read, its password may have been changed or the account suspended.
         if session.session_id not in account.sessions or account.status is not AccountStatus.ACTIVE:
             raise InvalidCredentials
         await self._keep_house(credentials, account, password)
         return self._sessions.grant(account, session)
 
     async def _opens(self, credentials: Credentials | None, password: str, begins: Callable[[], None]) -> bool:
-        """Says whether the password opens the account, which must exist and be active."""
+        """Returns whether the account exists and is active, and the password is right."""
         password_hash = credentials.password_hash if credentials else None
         matches = await self._passwords.verify(password, password_hash, begins)
         return matches and credentials is not None and credentials.account.status is AccountStatus.ACTIVE
@@ -107,9 +108,10 @@ class People:
             raise InvalidCredentials from None
 
     async def _keep_house(self, credentials: Credentials, account: Account, password: str) -> None:
-        """Renews a hash of another cost, and removes sessions over the limit, which concurrent logins can exceed.
+        """Rehashes the password if its hash has another cost, and removes sessions over the limit.
 
-        Neither is worth refusing a good login for. The store logs why it failed.
+        Concurrent logins can exceed that limit. Errors are ignored, because neither is a reason to fail the login; the
+        store logs them.
         """
         changes: list[Change] = []
         if surplus := self._sessions.removable(account):
@@ -124,13 +126,13 @@ class People:
             pass
 
     async def rename(self, account: Account, first_name: str | None, last_name: str | None) -> Account:
-        """Changes the names that are not None; writes nothing when both are."""
+        """Changes the names that are not None. Writes nothing if both are None."""
         if first_name is None and last_name is None:
             return account
         return await self._store.apply(account, Rename(_trimmed(first_name), _trimmed(last_name)))
 
     async def change_password(self, caller: Caller, current: str, new: str, origin: Origin) -> Login:
-        """Replaces the password, ends all sessions, opens a new one.
+        """Replaces the password, ends all sessions and opens a new one.
 
         Raises InvalidCredentials, InvalidRequest and TooManyAttempts.
         """
@@ -164,15 +166,15 @@ class People:
 
 
 async def find_credentials(store: AccountStore, email: str) -> Credentials | None:
-    """Looks an address up, unless it is too long for one.
+    """Returns the credentials for an e-mail address. None without a look-up if it is longer than any address.
 
-    Anyone may send megabytes, and normalizing text takes time that grows with the square of its length.
+    Anyone can send megabytes of text, and the time to normalize it grows with the square of its length.
     """
     return await store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
 
 
 def _name_of(email: str) -> str:
-    """Returns what attempts at an address are counted by: all spellings are one, and so are all that are too long."""
+    """Returns what attempts on an address are counted under: its normal form, or one name for all that are too long."""
     return normal_email(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else "too long"
 
 

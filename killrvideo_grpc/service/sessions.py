@@ -1,4 +1,4 @@
-"""Sessions: opened by a login, kept alive by refresh tokens, ended by their owner or by age."""
+"""Sessions: a login opens one, refresh tokens prolong it, and its owner or its age ends it."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -18,15 +18,15 @@ from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClai
 from killrvideo_grpc.service.callers import Caller, Origin
 from killrvideo_grpc.service.throttle import Throttle
 
-MAX_SESSIONS = 20  # an account; the oldest gives way
-# Two tabs may refresh at once, and an answer may get lost: for so long the token before the current one still works.
+MAX_SESSIONS = 20  # per account; a new one replaces the oldest
+# How long the previous refresh token still works, because two tabs may refresh at once and a response may get lost.
 GRACE = timedelta(seconds=30)
-REFUSED = (RefreshTokenExpired, RefreshTokenInvalid, RefreshTokenReused)  # what counts as a failed attempt
+REFUSED = (RefreshTokenExpired, RefreshTokenInvalid, RefreshTokenReused)  # these count as failed attempts
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """What a good login gives: the account, and two tokens with their ends (UTC)."""
+    """The result of a login or refresh: the account, and the two tokens with their expiry times (UTC)."""
 
     account: Account
     token: str = field(repr=False)
@@ -37,7 +37,7 @@ class Login:
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """How long a session lasts: `idle` after its last refresh, and `total` at most."""
+    """How long a session lasts: until `idle` after its last refresh, and at most `total`."""
 
     idle: timedelta
     total: timedelta
@@ -65,12 +65,12 @@ class Sessions:
         self._throttle = throttle
 
     def new(self, credential_id: str, origin: Origin) -> Session:
-        """Returns a session that starts now. It counts once a store has it."""
+        """Returns a session that starts now. It takes effect when a store has saved it."""
         at = now()
         return Session(str(uuid4()), credential_id, 1, created_date=at, refreshed_date=at, user_agent=origin.user_agent)
 
     def removable(self, account: Account, room_for: int = 0) -> frozenset[str]:
-        """Returns the sessions to remove: dead, expired, and the oldest ones beyond the limit less `room_for`."""
+        """Returns the sessions to remove: dead and expired ones, and the oldest, to leave room for `room_for` more."""
         alive = self.alive(account)
         surplus = max(0, len(alive) + room_for - MAX_SESSIONS)
         kept = {session.session_id for session in alive[: len(alive) - surplus]}
@@ -87,16 +87,16 @@ class Sessions:
         return self._lifetimes.end_of(session)
 
     def grant(self, account: Account, session: Session) -> Login:
-        """Issues the tokens of a session."""
+        """Issues an access token and a refresh token for a session."""
         end = self.end_of(session)
         token, expires_at = self._access_tokens.issue(account, session.session_id, end)
         claims = RefreshClaims(account.user_id, session.session_id, session.generation)
         return Login(account, token, expires_at, self._refresh_tokens.issue(claims), end)
 
     async def refresh(self, token: str, origin: Origin) -> Login:
-        """Trades a refresh token for its successor and a new access token.
+        """Exchanges a refresh token for its successor and a new access token.
 
-        Of concurrent calls with one token, all get the same successor. Raises RefreshTokenInvalid,
+        Concurrent calls with the same token all get the same successor. Raises RefreshTokenInvalid,
         RefreshTokenExpired, AccountSuspended, TooManyAttempts, and RefreshTokenReused after ending the session.
         """
         try:
@@ -106,13 +106,14 @@ class Sessions:
             await attempt.look()
             await attempt.failed()
             raise
-        # By the id, not by the address: an app that keeps presenting an old token must not keep people from logging in.
+        # Counted under the id, while logins are counted under the address: an app that keeps sending an old token must
+        # not prevent its user from logging in.
         attempt = self._throttle.attempt(str(claims.user_id), origin.source)
         account, _ = await asyncio.gather(self._store.get(claims.user_id), attempt.look())
         attempt.admit(is_known=account is not None and self._throttle.knows(account, origin.source))
         try:
             return await self._refresh(account, claims, origin)
-        except UserNotFound:  # deleted at this moment
+        except UserNotFound:  # the account has just been deleted
             await attempt.failed()
             raise RefreshTokenInvalid from None
         except REFUSED:
@@ -123,7 +124,7 @@ class Sessions:
         while True:
             account, session = self._refreshable(account, claims)
             if claims.generation == session.generation:
-                # Idempotent, so that concurrent calls agree. What counts is the account as it is afterwards.
+                # Idempotent, so that concurrent calls agree. The account as it is afterwards decides.
                 change = RefreshSession(session.session_id, session.generation + 1, now())
                 account = await self._store.apply(account, change)
                 account, session = self._refreshable(account, claims)
@@ -145,12 +146,12 @@ class Sessions:
         return account, session
 
     async def end(self, caller: Caller, session_id: str, origin: Origin) -> None:
-        """Ends one of the caller's sessions; does nothing when there is no such session."""
+        """Ends one of the caller's sessions. Does nothing if there is no such session."""
         if session_id in caller.account.sessions:
             await self._end(caller.account, {session_id}, Action.SESSIONS_ENDED, origin)
 
     async def logout(self, caller: Caller, all_sessions: bool, origin: Origin) -> None:
-        """Ends the session of the call, or all sessions of its account."""
+        """Ends the session of the caller's token, or all sessions of the account."""
         ended = set(caller.account.sessions) if all_sessions else {caller.session_id}
         await self._end(caller.account, ended, Action.SESSIONS_ENDED, origin)
 

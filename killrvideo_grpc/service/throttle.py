@@ -1,10 +1,11 @@
-"""Throttling: how often somebody may fail, in a way that can't be turned on whom they fail to be.
+"""Throttling: limits failed attempts to log in, without letting an attacker lock the owner out of an account.
 
-Failed attempts are counted per account and source, per source, and per account. Accounts go by the address that was
-tried, whether anyone owns it or not. The last limit stops those who guess from many sources, but not its owner: who has
-logged in to the account from a source in the last 30 days is not stopped there by what comes from other sources.
+Failed attempts are counted per account and source, per source, and per account. An account is identified by the e-mail
+address that was tried, whether or not such an account exists. The limit per account stops attackers who guess from many
+sources. It does not apply to sources from which somebody has logged in to the account in the last 30 days, so attempts
+from elsewhere don't lock the owner out there.
 
-Windows are fixed: a count ends with its window, and attempts that are refused don't count, so they prolong nothing.
+Windows are fixed: a count ends with its window. Refused attempts are not counted, so they don't prolong the refusal.
 """
 
 import asyncio
@@ -24,8 +25,8 @@ from killrvideo_grpc.service.turns import Turns, Waits
 WINDOW_SECONDS = 15 * 60
 REGISTRATIONS_WINDOW_SECONDS = 60 * 60
 KNOWN_FOR = timedelta(days=30)
-MAX_SOURCES = 20  # that an account remembers; the one that was not used for the longest time gives way
-# Windows of one length share slots. The others are for registrations.
+MAX_SOURCES = 20  # per account; beyond that, the least recently used source is forgotten
+# Slots for windows of 15 minutes. The remaining slots are for registrations, whose windows last an hour.
 ATTEMPT_SLOTS = SLOTS * 15 // 16
 NO_SOURCE = ""
 MAX_REMEMBERED = 10_000
@@ -36,9 +37,10 @@ Check = Callable[[Callable[[], None]], Awaitable[bool]]
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many attempts may fail in 15 minutes, and how many accounts a source may register in an hour; 0: any number.
+    """How many attempts may fail in 15 minutes, and how many accounts a source may register in an hour. 0: no limit.
 
-    Callers without a source, whom another service logs in, count as one source, which has the limit of the account.
+    Callers without a source, such as people whom another service logs in, count as one source. For it, the limit per
+    account and source is as high as the limit per account.
     """
 
     account_and_source: int
@@ -56,11 +58,11 @@ class _Limit:
 
 
 class Throttle:
-    """Counts attempts in the store, for all processes. `digest` is a keyed hash, so that nobody can aim at a slot.
+    """Counts attempts in the store, across all processes. `digest` is a keyed hash, so nobody can choose their slot.
 
-    Up to `at_once` attempts of one account or source are open at once; the others wait, and what `waits` returns goes
-    around their wait. So a burst exceeds a limit by no more than that, times the number of processes, and good attempts
-    are never refused for being many.
+    At most `at_once` attempts per account or source proceed at the same time; the others wait, inside the context
+    manager that `waits` returns. So a burst exceeds a limit by at most `at_once` times the number of processes, and
+    successful attempts are never refused, however many there are.
     """
 
     def __init__(
@@ -77,14 +79,15 @@ class Throttle:
         self._limits = limits
         self._turns = Turns(at_once, waits)
         self._clock = clock
-        # Counts that have reached a limit, by slot, so that a flood doesn't reach the store.
+        # Counts that have reached a limit, by slot, so that a flood of attempts is refused without asking the store.
         self._reached: dict[int, tuple[AttemptCounter, int]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def attempt(self, account: str, source: str | None) -> "Attempt":
-        """Begins an attempt to get into an account. `account` is any text that names it; empty: none in particular.
+        """Begins an attempt to get into an account. `account` is any text that identifies it, or empty.
 
-        Raises TooManyAttempts when this process knows that there were too many from here, without asking the store.
+        Does not ask the store. Raises TooManyAttempts if this process already knows that a limit of the source, or of
+        the account and source, is reached.
         """
         own, wide = list[_Limit](), list[_Limit]()
         if account:
@@ -97,41 +100,44 @@ class Throttle:
         return Attempt(self, own, wide)
 
     async def count_registration(self, source: str | None) -> None:
-        """Counts one. Raises TooManyAttempts when it is one too many."""
+        """Counts a registration. Raises TooManyAttempts if it exceeds the limit."""
         limits = self._registration_limits(source)
         for limit, count in zip(limits, await self.count(limits), strict=True):
             if count > limit.most:
                 raise TooManyAttempts(self._seconds_left(limit))
 
     def refuse_registration(self, source: str | None) -> None:
-        """Raises TooManyAttempts when this process knows that there were too many, without asking the store."""
+        """Raises TooManyAttempts if this process already knows that the limit is reached. Does not ask the store."""
         self.refuse(self._registration_limits(source))
 
     def knows(self, account: Account, source: str | None) -> bool:
-        """Says whether somebody has logged in to the account from this source in the last 30 days."""
+        """Returns whether somebody has logged in to the account from this source in the last 30 days."""
         at = account.sources.get(self._source_digest(account, source))
         return at is not None and now() - at < KNOWN_FOR
 
     def remembering(self, account: Account, source: str | None) -> tuple[str, frozenset[str]]:
-        """Returns the digest of the source to remember at a login, and those to forget. It tells only this account."""
+        """Returns the digest of the source to remember at a login, and the digests to forget.
+
+        Digests differ between accounts, so they don't reveal which accounts were used from the same source.
+        """
         digest = self._source_digest(account, source)
         others = sorted((at, other) for other, at in account.sources.items() if other != digest)
         kept = [other for at, other in others if now() - at < KNOWN_FOR][-(MAX_SOURCES - 1) :]
         return digest, frozenset(account.sources) - {digest, *kept}
 
     def refuse(self, limits: Sequence[_Limit]) -> None:
-        """Raises TooManyAttempts when a limit is known to be reached."""
+        """Raises TooManyAttempts if this process knows that one of the limits is reached."""
         reached = [limit for limit in limits if self._is_reached(limit)]
         if reached:
             raise TooManyAttempts(max(map(self._seconds_left, reached)))
 
     async def read(self, limits: Sequence[_Limit]) -> None:
-        """Learns from the store which of the limits are reached."""
+        """Reads from the store which of the limits are reached."""
         if limits:
             self._note(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
 
     async def count(self, limits: Sequence[_Limit]) -> Sequence[int]:
-        """Counts an attempt for each of the limits, and returns the counts."""
+        """Counts an attempt towards each of the limits, and returns the new counts."""
         if not limits:
             return []
         counts = await self._counters.count_attempt([limit.counter for limit in limits])
@@ -139,11 +145,11 @@ class Throttle:
         return counts
 
     def turn(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
-        """Returns a context manager that holds a place for an attempt with these limits."""
+        """Returns a context manager that waits for a turn, and holds it, for an attempt with these limits."""
         return self._turns.of([(limit.kind, limit.counter.slot) for limit in limits])
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Starts work that may outlast its caller."""
+        """Starts a task that may outlive the call that started it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -153,7 +159,7 @@ class Throttle:
         return [] if source is None else self._limit("registrations", self._limits.registrations, source)
 
     def _limit(self, kind: str, most: int, key: str) -> list[_Limit]:
-        """Returns the limit of a kind for a key; nothing where there is none."""
+        """Returns the limit of a kind for a key, in a list; an empty list if there is no such limit."""
         if not most:
             return []
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
@@ -182,9 +188,10 @@ class Throttle:
 
 
 class Attempt:
-    """One attempt to get into an account: `look`, then `admit` and, once it has failed, `failed`; or `guess` for both.
+    """One attempt to get into an account: call `look`, then either `guess`, or `admit` and, if it fails, `failed`.
 
-    `own` are the limits of whoever attempts, and `wide` that of the account, to which others add too.
+    `own` are the limits to which only this source contributes, `wide` is the limit of the account, to which all sources
+    contribute.
     """
 
     def __init__(self, throttle: Throttle, own: Sequence[_Limit], wide: Sequence[_Limit]) -> None:
@@ -193,26 +200,26 @@ class Attempt:
         self._all = [*own, *wide]
 
     async def look(self) -> None:
-        """Looks how many have failed. Raises TooManyAttempts when they were too many from here.
+        """Reads the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
 
-        To be awaited beside the look-up of the account, so that it takes no time.
+        Run it concurrently with the look-up of the account, so that it adds no latency.
         """
         await self._throttle.read(self._all)
         self._throttle.refuse(self._own)
 
     def admit(self, *, is_known: bool) -> None:
-        """Raises TooManyAttempts when too many have failed, from anywhere unless the source is known to the account."""
+        """Raises TooManyAttempts if a limit is reached. A known source is exempt from the limit of the account."""
         self._throttle.refuse(self._own if is_known else self._all)
 
     async def failed(self) -> None:
-        """Counts the attempt, even if the caller hangs up."""
+        """Counts the attempt as failed, even if the call is cancelled."""
         await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))
 
     async def guess(self, check: Check, *, is_known: bool) -> bool:
-        """Waits for a turn, then returns what `check` returns; False is counted before. Raises TooManyAttempts.
+        """Waits for a turn, then runs `check` and returns its result. False counts as failed. Raises TooManyAttempts.
 
-        `check` gets a function to call when it begins what tells whether the guess is right. From then on the guess is
-        counted even if the caller hangs up, or guesses would cost nothing.
+        `check` gets a function that it must call just before it tests the guess. From then on a wrong guess is counted
+        even if the call is cancelled; otherwise an attacker could guess for free by hanging up.
         """
         has_begun = False
 
@@ -230,7 +237,7 @@ class Attempt:
 
     async def _guess(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
         async with self._throttle.turn(self._own if is_known else self._all):
-            self.admit(is_known=is_known)  # while it waited, others may have failed
+            self.admit(is_known=is_known)  # other attempts may have failed while this one waited
             if await check():
                 return True
             await self._throttle.count(self._all)

@@ -1,4 +1,4 @@
-"""Bounds how many attempts are open at once, so that a burst of guesses is counted while it goes on."""
+"""Limits how many attempts proceed at once, so that a burst of guesses is counted while it goes on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
@@ -6,15 +6,15 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 
 from killrvideo_grpc.domain.errors import Overloaded
 
-MAX_WAITING = 256  # in all; as many as may wait for a hash
+MAX_WAITING = 256  # in total, for all keys; as many as may wait for a hash
 
 Waits = Callable[[], AbstractContextManager[None]]
 
 
 class Turns:
-    """Lets `at_once` attempts with the same key go on at once, first come, first served. Keeps nothing of idle keys.
+    """Lets at most `at_once` attempts with the same key proceed at once, in the order of their arrival.
 
-    What `waits` returns goes around each wait.
+    Each wait happens inside the context manager that `waits` returns. Keys that are not in use take no memory.
     """
 
     def __init__(self, at_once: int, waits: Waits = nullcontext) -> None:
@@ -25,9 +25,9 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
-        """Holds a place of each key. Raises Overloaded when too many wait.
+        """Holds a place for each key. Raises Overloaded if too many attempts are waiting.
 
-        So that no two wait for each other, all must name kinds of keys in the same order.
+        To avoid deadlocks, all callers must pass the kinds of keys in the same order.
         """
         async with AsyncExitStack() as stack:
             for key in keys:
@@ -64,7 +64,7 @@ class Turns:
 
 
 class _Places:
-    """The places of one key, and how many hold one or wait for one."""
+    """The places of one key, and how many attempts hold one or wait for one."""
 
     def __init__(self, count: int) -> None:
         self.free = asyncio.Semaphore(count)

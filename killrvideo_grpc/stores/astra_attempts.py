@@ -1,9 +1,9 @@
-"""Counters of attempts on a Data API: SHARDS documents in `accounts`, each with the slots that fall to it.
+"""Counters of attempts on a Data API: SHARDS documents in `accounts`, each with a share of the slots.
 
 _id    throttle:<number of the shard>
-s<n>   the slot n of the shard, as attempt_values.py has it
+s<n>   slot n of the shard, with a value as attempt_values.py defines it
 
-Many small documents rather than few large ones, because attempts that are counted at once in one document conflict.
+There are many small documents rather than a few large ones, because concurrent updates of one document conflict.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from killrvideo_grpc.stores.attempt_values import beginning, count_of, is_of, is
 from killrvideo_grpc.stores.data_api import DataApi, Update
 
 SHARDS = 2048
-SLOTS_IN_SHARD = SLOTS // SHARDS  # a Data API takes 1,000 fields in a document
+SLOTS_IN_SHARD = SLOTS // SHARDS  # a Data API allows 1,000 fields per document
 
 
 class AstraAttempts:
@@ -24,7 +24,7 @@ class AstraAttempts:
         self._api = api
 
     async def read(self, counters: Sequence[AttemptCounter]) -> list[int]:
-        """Returns the counts, in the same order, by one request."""
+        """Returns the counts in the order of the counters, with one request."""
         places = [_place(counter) for counter in counters]
         keys, fields = {key for key, _ in places}, {field for _, field in places}
         found = await self._api.find_documents(keys, fields=fields) if counters else {}
@@ -32,14 +32,14 @@ class AstraAttempts:
         return [count_of(counter.window, value) for counter, value in zip(counters, values, strict=True)]
 
     async def count(self, counters: Sequence[AttemptCounter]) -> list[int]:
-        """Adds one to each, side by side, and returns the counts afterwards."""
+        """Adds one to each counter, concurrently, and returns the new counts."""
         async with self._api.within("count attempt"):
             return await asyncio.gather(*map(self._count, counters))
 
     async def _count(self, counter: AttemptCounter) -> int:
         key, field = _place(counter)
         value = await self._update(key, field, {"$inc": {field: 1}})
-        if not is_of(counter.window, value):  # the first attempt of this window
+        if not is_of(counter.window, value):  # this is the first attempt of its window
             begin = "$set" if is_too_far(counter.window, value) else "$max"
             await self._update(key, field, {begin: {field: beginning(counter.window)}})
             value = await self._update(key, field, {"$inc": {field: 1}})

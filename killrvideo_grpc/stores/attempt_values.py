@@ -1,27 +1,27 @@
-"""How a store keeps a counter of attempts: as one whole number, the window times CAPACITY plus the count in it.
+"""The value of a counter of attempts: one integer, the number of the window times CAPACITY plus the count in it.
 
-Numbers of a later window are greater than all of an earlier one, so `max` begins a window and adding one counts in it.
-Nothing has to be removed when a window is over.
+All values of a later window are greater than those of an earlier one. So a window is begun by taking the maximum of the
+value and the window's first one, an attempt is counted by adding one, and nothing has to be removed after a window.
 """
 
-CAPACITY = 2**20  # attempts in a window; with the windows of this century it all fits into 53 bits, as JSON wants it
+CAPACITY = 2**20  # attempts per window; values stay below 2^53, which JSON can represent exactly, in this century
 
 
 def beginning(window: int) -> int:
-    """Returns the value of a counter at the beginning of a window."""
+    """Returns the value of a counter when a window begins."""
     return window * CAPACITY
 
 
 def is_of(window: int, value: int) -> bool:
-    """Says whether the value counts for the window: it is of this one, or of the next by a clock that is ahead."""
+    """Returns whether the value belongs to the window, or to the next one, as another process's clock may be ahead."""
     return beginning(window) <= value < beginning(window + 2)
 
 
 def is_too_far(window: int, value: int) -> bool:
-    """Says whether a clock that was wrong has left the value."""
+    """Returns whether the value is so far in the future that a wrong clock must have written it."""
     return value >= beginning(window + 2)
 
 
 def count_of(window: int, value: int) -> int:
-    """Returns the count for the window."""
+    """Returns the count in the window; 0 if the value belongs to another window."""
     return value % CAPACITY if is_of(window, value) else 0

@@ -1,4 +1,4 @@
-"""Accounts in one SQLite file: the default store. Several processes on one machine can share the file."""
+"""The default store: accounts in one SQLite file, which several processes on one machine can share."""
 
 import asyncio
 import sqlite3
@@ -19,19 +19,19 @@ from killrvideo_grpc.stores.sqlite_file import DatabaseFile, is_busy, unavailabl
 from killrvideo_grpc.stores.sqlite_schema import migrate
 from killrvideo_grpc.stores.sqlite_worker import MAX_WAIT, Worker
 
-ACCOUNTS_AT_ONCE = 20  # with 20 sessions each, 2 ms of the event loop
+ACCOUNTS_AT_ONCE = 20  # reading them, with 20 sessions each, blocks the event loop for 2 ms
 
 K = TypeVar("K")
 T = TypeVar("T")
 
 
 class SqliteStore:
-    """Implements `AccountStore`. Makes the file, readable by its owner only, and its folder where they are missing.
+    """Implements `AccountStore`. Creates the file, readable only by its owner, and its directory if they are missing.
 
-    Reads take some microseconds and run on the event loop, except for searches, which have a thread. Writes run on
-    another thread, each in a transaction.
+    Reads take microseconds and run on the event loop. Searches and writes have a thread each, and every write is a
+    transaction.
 
-    Raises UnusableStore when the file can't be opened, is not ours, or is too new.
+    Raises UnusableStore if the file can't be opened, is not a database of this service, or has a newer schema.
     """
 
     def __init__(self, path: Path, observer: Observer = UNOBSERVED) -> None:
@@ -41,11 +41,11 @@ class SqliteStore:
             with ExitStack() as stack:
                 connection = stack.enter_context(closing(self._file.connect(MAX_WAIT)))
                 migrate(connection, MAX_WAIT)
-                self._file.close_to_others()  # now that it is known to be ours
-                self._reader = self._file.connect(max_wait=0)  # waiting would stop the event loop
+                self._file.close_to_others()  # only now, when it is known to be a database of this service
+                self._reader = self._file.connect(max_wait=0)  # waiting for a lock would block the event loop
                 stack.callback(self._reader.close)
                 searching = self._file.connect(MAX_WAIT)
-                stack.pop_all()  # nothing failed: `close` closes them
+                stack.pop_all()  # success: from here on `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
         self._writer = Worker(self._file, connection, observer)
@@ -67,7 +67,7 @@ class SqliteStore:
         wanted, found = list(user_ids), dict[UUID, Account]()
         for start in range(0, len(wanted), ACCOUNTS_AT_ONCE):
             found |= await self._read(sqlite_rows.find_accounts, wanted[start : start + ACCOUNTS_AT_ONCE])
-            await asyncio.sleep(0)  # other calls may go first
+            await asyncio.sleep(0)  # lets other calls run
         return found
 
     async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
@@ -75,7 +75,7 @@ class SqliteStore:
 
     async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
         await self._writer.write(sqlite_changes.delete, account, event, force=force)
-        with suppress(StoreUnavailable):  # the next sweep does it
+        with suppress(StoreUnavailable):  # the next sweep truncates it
             await self._writer.truncate_log()
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
@@ -92,7 +92,7 @@ class SqliteStore:
 
     async def sweep(self) -> int:
         await self._writer.truncate_log()
-        return 0  # each change is one transaction, so nothing is ever half done
+        return 0  # each change is one transaction, so there is never an unfinished one to repair
 
     async def ping(self) -> None:
         try:
@@ -102,7 +102,7 @@ class SqliteStore:
         await self._read(sqlite_rows.probe, None)
 
     async def close(self) -> None:
-        self._reader.close()  # first, because whoever closes the last connection works on the file
+        self._reader.close()  # not last, because closing the last connection writes to the file
         await self._searcher.close()
         await self._writer.close()
 

@@ -1,4 +1,4 @@
-"""Counters of attempts in the SQLite file: a row for each slot, of which there are so many."""
+"""Counters of attempts in the SQLite file: one row per slot. The number of slots is fixed, so the table stays small."""
 
 import json
 import sqlite3
@@ -8,7 +8,7 @@ from killrvideo_grpc.domain.ports import AttemptCounter
 from killrvideo_grpc.stores.attempt_values import beginning, count_of
 
 _READ = "SELECT slot, value FROM attempts WHERE slot IN (SELECT value FROM json_each(?))"
-# attempt_values.is_of says which values are counted on from.
+# Increments the value if it is of this window (see attempt_values.is_of); otherwise starts the window with 1.
 _COUNT = """
 INSERT INTO attempts (slot, value) VALUES (:slot, :beginning + 1)
 ON CONFLICT (slot) DO UPDATE SET value = 1 + CASE
@@ -18,14 +18,14 @@ RETURNING value
 
 
 def read_attempts(connection: sqlite3.Connection, counters: Sequence[AttemptCounter]) -> list[int]:
-    """Reads the counts, in the same order."""
+    """Returns the counts in the order of the counters."""
     slots = json.dumps([counter.slot for counter in counters])
     values: dict[int, int] = dict(connection.execute(_READ, (slots,)).fetchall())
     return [count_of(counter.window, values.get(counter.slot, 0)) for counter in counters]
 
 
 def count_attempt(connection: sqlite3.Connection, counters: Sequence[AttemptCounter]) -> list[int]:
-    """Adds one to each, in a transaction of the caller's, and returns the counts afterwards."""
+    """Adds one to each counter, within the caller's transaction, and returns the new counts."""
     return [count_of(counter.window, _count(connection, counter)) for counter in counters]
 
 

@@ -1,4 +1,4 @@
-"""Accounts as rows of the SQLite file, and what is read from them."""
+"""Reads accounts and events from the SQLite file, and converts them to and from rows."""
 
 import json
 import sqlite3
@@ -13,10 +13,10 @@ from killrvideo_grpc.domain.changes import Action, Event
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 
-DELETED = "deleted"  # the account_status of what is left of a deleted account, which no statement here finds
+DELETED = "deleted"  # the account_status of deleted accounts, which the statements here never return
 
-CANDIDATES = 100  # accounts looked at at once in a search
-LAST_CHARACTER = chr(0x10FFFF)  # after all that a term can go on with
+CANDIDATES = 100  # accounts that a search reads at a time
+LAST_CHARACTER = chr(0x10FFFF)  # sorts after every other character, so `term + LAST_CHARACTER` ends a prefix range
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_COLUMNS = ("session_id", "credential_id", "generation", "created_date", "refreshed_date", "user_agent")
 EVENT_COLUMNS = ("at", "event_id", "account", "action", "actor", "reason", "request_id", "before", "after")
@@ -35,8 +35,8 @@ ACCOUNT_COLUMNS = (
 _SELECTED = ", ".join(
     [f"sessions.{column}" for column in SESSION_COLUMNS] + [f"accounts.{column}" for column in ACCOUNT_COLUMNS]
 )
-_USERID = len(SESSION_COLUMNS)  # where a row's account begins
-# A row for each session; one row, with NULL for the session, where there is none.
+_USERID = len(SESSION_COLUMNS)  # the index of the account's first column in a selected row
+# Selects one row per session; an account without sessions has one row, whose session columns are NULL.
 _FROM = f"FROM accounts LEFT JOIN sessions USING (userid) WHERE account_status != '{DELETED}'"
 _ACCOUNT = f"SELECT {_SELECTED} {_FROM} AND accounts.userid = ?"
 _ACCOUNTS = f"SELECT {_SELECTED} {_FROM} AND accounts.userid IN (SELECT value FROM json_each(?))"
@@ -47,13 +47,13 @@ Row = tuple[Any, ...]
 
 
 def find_account(connection: sqlite3.Connection, user_id: UUID) -> Account | None:
-    """Reads an account with its sessions, in one statement: the hot path of every call that carries a token."""
+    """Reads an account with its sessions in one statement. This is the hot path of every call that carries a token."""
     rows = connection.execute(_ACCOUNT, (str(user_id),)).fetchall()
     return _account(user_id, rows) if rows else None
 
 
 def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) -> dict[UUID, Account]:
-    """Reads those of the accounts that exist."""
+    """Reads accounts by id. Ids without an account are missing from the result."""
     rows_by_id: dict[str, list[Row]] = {}
     for row in connection.execute(_ACCOUNTS, (json.dumps([str(user_id) for user_id in user_ids]),)):
         rows_by_id.setdefault(row[_USERID], []).append(row)
@@ -61,7 +61,7 @@ def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) ->
 
 
 def find_credentials(connection: sqlite3.Connection, key: UUID | str) -> Credentials | None:
-    """Reads an account with its hash: by its id, or by an e-mail address in any spelling."""
+    """Reads an account with its password hash, by its id or by an e-mail address in any spelling."""
     if isinstance(key, UUID):
         rows = connection.execute(_CREDENTIALS, (str(key),)).fetchall()
     else:
@@ -73,12 +73,15 @@ def find_credentials(connection: sqlite3.Connection, key: UUID | str) -> Credent
 
 
 def probe(connection: sqlite3.Connection, _: None) -> None:
-    """Reads whatever comes first."""
+    """Reads any row, to check that the database answers."""
     connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
 
 
 def search(connection: sqlite3.Connection, question: tuple[Query, int, str]) -> Page[Account]:
-    """Reads up to so many accounts that match a query, by user id, behind the one that the position names."""
+    """Returns a page of the accounts that match a query, ordered by user id.
+
+    `question` is the query, the size of the page, and the position to start after.
+    """
     query, size, start = question
     found: list[Account] = []
     while len(found) <= size and not query.is_hopeless:
@@ -102,7 +105,10 @@ def _selection(query: Query, start: str) -> tuple[str, list[str | int]]:
 
 
 def find_events(connection: sqlite3.Connection, question: tuple[UUID | None, int, str]) -> Page[Event]:
-    """Reads up to so many events of an account, or of all, newest first, behind the one that the position names."""
+    """Returns a page of the events of an account, or of all accounts if it is None, newest first.
+
+    `question` is the account's id, the size of the page, and the position to start after.
+    """
     user_id, size, start = question
     conditions, values = list[str](), list[str | int]()
     if user_id:
@@ -168,7 +174,7 @@ def to_millis(moment: datetime) -> int:
 
 
 class _Sessions(Mapping[str, Session]):
-    """Makes sessions from their rows when they are asked for: most calls only ask whether theirs is there."""
+    """Builds sessions from their rows only when they are accessed: most calls only check that theirs exists."""
 
     __slots__ = ("_rows",)
 
@@ -192,7 +198,7 @@ class _Sessions(Mapping[str, Session]):
 
 
 class _Sources(Mapping[str, datetime]):
-    """Reads sources when they are asked for, which only calls do that check a password or a refresh token."""
+    """Parses sources only when they are accessed: only calls that check a password or refresh token use them."""
 
     __slots__ = ("_text",)
 
@@ -243,7 +249,7 @@ def _event(row: Row) -> Event:
     )
 
 
-@lru_cache(64)  # there are only so many sets of roles, and GetMe reads one in each call
+@lru_cache(64)  # there are few combinations of roles, and every GetMe reads one
 def _roles(names: str) -> frozenset[Role]:
     return read_roles(json.loads(names))
 

@@ -125,7 +125,7 @@ def test_an_env_file_that_is_not_text(tmp_path: Path) -> None:
     (tmp_path / ".env").write_bytes(b"STORE=sqlite\nPROJECT_NAME=\xff\xfe\n")
     done = run(tmp_path, "config", "check")
     assert (done.returncode, done.stdout) == (1, "")
-    assert ".env in this folder can't be read: line 2 is not UTF-8" in done.stderr
+    assert ".env in this directory can't be read: line 2 is not UTF-8" in done.stderr
 
 
 def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None:
@@ -148,7 +148,7 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
         ),
         ({"SQLITE_PATH": "/proc/nowhere/killrvideo.db"}, ["/proc/nowhere/killrvideo.db: No such file or directory"]),
         ({"SQLITE_PATH": str(ROOT / "README.md")}, ["README.md: file is not a database"]),
-        ({"SQLITE_PATH": ":memory:", "GRPC_PORT": "65535", "WORKERS": "2"}, ["SQLITE_PATH: must be", "WORKERS: takes"]),
+        ({"SQLITE_PATH": ":memory:", "GRPC_PORT": "65535", "WORKERS": "2"}, ["SQLITE_PATH: must be", "WORKERS: needs"]),
         ({"TLS_CERT_FILE": "nowhere.pem"}, ["TLS needs both TLS_CERT_FILE and TLS_KEY_FILE"]),
         (
             {"WORKERS": "2", "GRPC_HOST": "203.0.113.1", "GRPC_PORT": "1", "ALLOW_INSECURE": "1"},

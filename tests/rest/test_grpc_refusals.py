@@ -17,7 +17,7 @@ GET_ME = f"{SERVICE}/GetMe"
 NO_MESSAGE = b"\0\0\0\0\0"
 TOO_LARGE = b"\0\0\x01\0\0" + b"x" * 65_536
 WEB, WEB_TEXT = "application/grpc-web+proto", "application/grpc-web-text+proto"
-INVALID = (str(grpc.StatusCode.INVALID_ARGUMENT.value[0]), "The request is not one that this call takes.")
+INVALID = (str(grpc.StatusCode.INVALID_ARGUMENT.value[0]), "The request is malformed.")
 LATE = (str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0]), "The request did not arrive in time.")
 
 
@@ -56,7 +56,7 @@ def test_large_metadata_cost_nobody_else_a_call(
     metadata = [(f"x-{number}", "x" * size) for number, size in enumerate(values)]
     refused = connection.send("POST", GET_ME, GRPC + metadata, NO_MESSAGE)
     code = str(grpc.StatusCode.RESOURCE_EXHAUSTED.value[0])
-    assert status_of(connection.answer(refused)[0]) == (code, "The metadata are larger than 63 KiB.")
+    assert status_of(connection.answer(refused)[0]) == (code, "The metadata is larger than 63 KiB.")
     connection.finish(other, NO_MESSAGE)
     assert connection.answer(other)[2]["grpc-status"] == "0"
 
@@ -103,7 +103,7 @@ def test_an_unknown_compression(connection: Http2) -> None:
     code = str(grpc.StatusCode.UNIMPLEMENTED.value[0])
     assert status_of(connection.answer(stream)[0]) == (
         code,
-        "This compression is not known. Those that are: gzip, deflate.",
+        "Unsupported compression. Supported are gzip and deflate.",
     )
 
 

@@ -1,1 +1,1 @@
-"""The interceptors that every call passes through."""
+"""The interceptors that every call passes through, and the chain that runs them."""

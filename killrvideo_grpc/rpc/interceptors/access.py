@@ -1,4 +1,4 @@
-"""Lets in whom the contract lets in: bearer token, live account and session, role."""
+"""Enforces the access that the contract declares: a bearer token of a live account and session, with the right role."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from killrvideo_grpc.service.callers import Caller
 
 
 class AccessInterceptor:
-    """Checks each call against the table from `rpc/access.py`. `authenticate` is the service's.
+    """Checks each call against the table from `rpc/access.py`, using `authenticate` of `Authenticator`.
 
-    Public methods look at no token, so a stale one does no harm there. A method that is missing from the table is a
-    bug: each call of it fails with a KeyError.
+    Public methods ignore tokens, so a stale one does no harm. A method that is missing from the table is a bug, and
+    each call to it fails with KeyError.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class AccessInterceptor:
 
 
 def bearer_token(call: Call) -> str:
-    """Returns the token of `authorization: Bearer TOKEN` (RFC 6750). Raises NotAuthenticated when there is none.
+    """Returns the token of `authorization: Bearer TOKEN` (RFC 6750). Raises NotAuthenticated if there is none.
 
-    Two such headers are refused with TokenInvalid: servers differ in which of them they believe.
+    Raises TokenInvalid if there are several such headers, because servers differ in which of them they use.
     """
     headers = [value for key, value in call.metadata if key == "authorization"]
     if len(headers) > 1:

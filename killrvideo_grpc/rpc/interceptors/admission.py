@@ -1,4 +1,4 @@
-"""Refuses calls beyond what the process can have under way at once."""
+"""Refuses calls while the process is already handling as many as it may."""
 
 from typing import Any
 
@@ -8,9 +8,9 @@ from killrvideo_grpc.rpc.interceptors.chain import Handler
 
 
 class AdmissionInterceptor:
-    """Lets `most` calls work at once. A call gives its place up while it waits for its message: that costs only memory.
+    """Lets at most `most` calls be handled at once. Calls waiting for their message don't count: they only cost memory.
 
-    Methods of the services `unlimited` are never refused: whether the process is alive must be known under load too.
+    Methods of the services in `unlimited` are never refused, so that health checks work under load too.
     """
 
     def __init__(self, most: int, unlimited: frozenset[str]) -> None:
@@ -33,11 +33,11 @@ class AdmissionInterceptor:
         return admitted
 
     def take(self, call: Call) -> None:
-        """Lets a call work. Raises Overloaded when there are too many."""
+        """Gives the call a place. Raises Overloaded if none is free."""
         if len(self._working) >= self._most:
             raise Overloaded
         self._working.add(call)
 
     def release(self, call: Call) -> None:
-        """Gives up the place of a call, if it has one."""
+        """Frees the place of the call, if it has one."""
         self._working.discard(call)

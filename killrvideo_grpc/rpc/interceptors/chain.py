@@ -1,4 +1,4 @@
-"""Runs all interceptors as one gRPC interceptor that wraps each method once, not once a call."""
+"""Runs all interceptors as a single gRPC interceptor, which wraps each method once instead of once per call."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn, Protocol
@@ -8,25 +8,25 @@ from grpc import aio
 
 from killrvideo_grpc.rpc.call import Call, Context, Next, current_call
 
-Handler = Any  # grpc.RpcMethodHandler, which is generic in grpcio's stubs and a plain class at run time
+Handler = Any  # grpc.RpcMethodHandler, which is generic in grpcio's type stubs but not at run time
 
 
 class Interceptor(Protocol):
     """One step of the chain."""
 
     def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
-        """Returns `proceed` with this step around it, for the method with this path (`/package.Service/Method`).
+        """Returns `proceed` wrapped in this step, for the method with this path (`/package.Service/Method`).
 
-        Without a handler the method doesn't exist, and its name is the caller's.
+        If `handler` is None, the method doesn't exist, and `method` is text that the caller chose.
         """
 
 
 class InterceptorChain(aio.ServerInterceptor):
-    """The interceptors in their order, the outermost first. Those that only observe see calls of unknown methods too.
+    """Runs interceptors, outermost first. The `observing` ones also see calls of unknown methods.
 
-    Towards grpcio every method takes a stream of bytes, from which validation reads the one message. If grpcio read it,
-    it would wait for ever for a message that doesn't come, answer undecodable bytes with the text of an exception, and
-    do both before any check of access.
+    All methods are declared to grpcio as taking a stream of bytes, and validation reads the message from it. If grpcio
+    read the message, it would wait forever for one that never comes, answer undecodable bytes with the text of an
+    exception, and do both before access is checked.
     """
 
     def __init__(self, observing: Sequence[Interceptor], deciding: Sequence[Interceptor] = ()) -> None:
@@ -39,8 +39,9 @@ class InterceptorChain(aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
-        """Returns the wrapped handler; for a method that doesn't exist, one that answers UNIMPLEMENTED."""
-        # The handler runs in the same task. Its context would make the metadata anew, from C.
+        """Returns the wrapped handler or, for a method that doesn't exist, a handler that answers UNIMPLEMENTED."""
+        # The handler runs in the same task, so it can read this variable. Reading the metadata from its context instead
+        # would convert it from C a second time.
         current_call.set(Call(tuple(handler_call_details.invocation_metadata)))
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
@@ -61,7 +62,7 @@ class InterceptorChain(aio.ServerInterceptor):
         return grpc.stream_unary_rpc_method_handler(_runner(proceed), None, handler.response_serializer)
 
     def _unimplemented(self, method: str) -> Handler:
-        # A path meant for REST may have a secret behind a question mark.
+        # A path that was meant for REST may have a query string with a secret.
         name = ascii(method.partition("?")[0][:200])
         proceed: Next = _refuse
         for interceptor in reversed(self._observing):
@@ -79,13 +80,13 @@ def _runner(proceed: Next) -> Callable[[object, Context], Awaitable[Any]]:
 
 
 async def _refuse(call: Call) -> NoReturn:
-    # abort replaces what was set before, so the request id has to go along.
+    # abort replaces the trailing metadata, so the request id that was set before must be passed on.
     trailing = tuple(call.context.trailing_metadata())
     await call.context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!", trailing)
 
 
 def _innermost(handler: Handler) -> Next:
-    """Calls the servicer's method. Methods that stream answer through the context, and return nothing."""
+    """Returns a step that calls the servicer's method. Streaming methods write to the context and return nothing."""
     behavior = handler.unary_unary or handler.unary_stream or handler.stream_stream
 
     def answer(call: Call) -> Awaitable[Any]:

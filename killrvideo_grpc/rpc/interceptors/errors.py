@@ -1,4 +1,4 @@
-"""The only place that catches: every failure leaves as the status that the error table has for it."""
+"""Turns every exception into the status that the error table defines for it."""
 
 import asyncio
 import traceback
@@ -21,9 +21,9 @@ _log = structlog.get_logger("killrvideo_grpc.errors")
 
 
 class ErrorsInterceptor:
-    """Answers domain errors from the table, and anything else as INTERNAL, logging where it was raised.
+    """Answers domain errors as the table says. Any other exception is a bug: it logs where, and answers INTERNAL.
 
-    Calls `on_store_trouble` when the store could not answer.
+    Calls `on_store_trouble` if the store was unavailable.
     """
 
     def __init__(self, on_store_trouble: Callable[[], None] = lambda: None, observer: Observer = UNOBSERVED) -> None:
@@ -35,11 +35,11 @@ class ErrorsInterceptor:
             try:
                 return await proceed(call)
             except aio.AbortError:
-                raise  # the call has its status already
+                raise  # the call already has its status
             except asyncio.CancelledError as error:
                 if _is_cancelled():
                     raise  # the caller hung up, or its deadline has passed
-                # Something that the call was waiting for was cancelled. grpcio would never answer.
+                # Something that the call awaited was cancelled, but not the call itself. grpcio would never answer it.
                 failure: BaseException = error
             except Exception as error:
                 failure = error
@@ -57,15 +57,15 @@ class ErrorsInterceptor:
 async def abort(context: Context, error: BaseException) -> NoReturn:
     """Ends a call with the status for `error`, keeping the trailing metadata set so far. Always raises AbortError.
 
-    The edge asks for a problem document, which it hands on to REST callers. Then it replaces gRPC's details, so that
-    even 50 violations fit into metadata.
+    For REST calls, the edge asks for a problem document. It replaces gRPC's error details, so that even 50 violations
+    fit into the metadata.
     """
     answer = answer_to(error)
     if any(key == PROBLEM_WANTED for key, _ in context.invocation_metadata() or ()):
         described: Iterable[tuple[str, str | bytes]] = problem_headers(answer)
     else:
         described = rpc_status.to_status(to_status(answer)).trailing_metadata
-    # abort replaces what was set before, so the request id has to go along.
+    # abort replaces the trailing metadata, so the request id that was set before must be passed on.
     trailing = (*context.trailing_metadata(), *described)
     await context.abort(grpc.StatusCode[answer.row.code], answer.message, trailing)
 
@@ -76,7 +76,7 @@ def _is_cancelled() -> bool:
 
 
 def _log_bug(error: BaseException) -> None:
-    # Where, but not what: the text of an exception may quote what the caller sent.
+    # Without the message of the exception, which may quote what the caller sent.
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     _log.error("bug", error=type(error).__qualname__, traceback=where)

@@ -1,4 +1,4 @@
-"""One log line for each call, and the request id that ties it to other lines and to the caller."""
+"""Logs one line per call, with a request id that links it to other log lines and to the caller."""
 
 import asyncio
 import random
@@ -13,17 +13,17 @@ from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 
 REQUEST_ID = "x-request-id"
-PROBES = "/grpc.health.v1.Health/"  # load balancers ask every second and would fill the log
+PROBES = "/grpc.health.v1.Health/"  # load balancers call it every second, which would fill the log
 SANE = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 _log = structlog.get_logger("killrvideo_grpc.calls")
 
 
 class LoggingInterceptor:
-    """Logs method, code, duration in ms, request id and user id; never anything from a message. Health at DEBUG.
+    """Logs method, code, duration in ms, request id and user id, but nothing from messages. Health checks are at DEBUG.
 
-    The request id is the caller's `x-request-id` if it is sane, else a new UUID. It goes back to the caller in the
-    trailing metadata, and into every line that is logged during the call.
+    The request id is the caller's `x-request-id` if it is short and harmless, or else a new UUID. It is returned to the
+    caller in the trailing metadata, and is part of every line that is logged during the call.
     """
 
     def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
@@ -55,15 +55,15 @@ def _request_id(call: Call) -> str:
 
 
 def _new_id() -> str:
-    # A UUID as uuid4() makes them, but it asks the operating system for nothing, makes no object and takes a third of
-    # the time. An id has to be unique, not hard to guess.
+    # A UUID of version 4, made in a third of the time that uuid4() takes, because it uses no system call and no UUID
+    # object. The id must be unique, but need not be hard to guess.
     bits = random.getrandbits(128)
     text = f"{bits:032x}"
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{'89ab'[bits & 3]}{text[17:20]}-{text[20:]}"
 
 
 def final_code(context: Context, cancelled: bool) -> str:
-    """Returns the name of the code that a call has ended in."""
+    """Returns the name of the status code with which a call ended."""
     code = context.code()
     if cancelled and not code:
         return "DEADLINE_EXCEEDED" if context.time_remaining() == 0 else "CANCELLED"

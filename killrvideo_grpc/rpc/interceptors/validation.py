@@ -1,4 +1,4 @@
-"""Reads the request, and enforces the shape rules of the contract: all violations at once, by their JSON paths."""
+"""Reads the request and enforces the contract's shape rules. Reports all violations at once, by their JSON paths."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 
-REFUSAL_SECONDS = 0.05  # for grpcio to cancel a call whose message it refused; it takes far less
+REFUSAL_SECONDS = 0.05  # ample time for grpcio to cancel a call whose message it refused
 
 
 class ValidationInterceptor:
@@ -25,7 +25,7 @@ class ValidationInterceptor:
     def __init__(self, arrivals: Arrivals, warm_up: Iterable[Message] = ()) -> None:
         self._arrivals = arrivals
         self._validator = protovalidate.Validator()
-        for message in warm_up:  # the first check of a message compiles its rules, which takes 9 ms
+        for message in warm_up:  # checking a message type for the first time compiles its rules, which takes 9 ms
             self._validator.collect_violations(message)
 
     def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
@@ -63,7 +63,7 @@ class ValidationInterceptor:
         except DecodeError:
             raise InvalidRequest([Violation("", "is not the message that this method takes")]) from None
         if not message.DESCRIPTOR.fields:
-            return message  # no fields, no rules to break
+            return message  # without fields there are no rules to check
         violations = self._validator.collect_violations(message)
         if violations:
             raise InvalidRequest([_to_violation(violation.proto, message.DESCRIPTOR) for violation in violations])
@@ -71,21 +71,21 @@ class ValidationInterceptor:
 
 
 async def _raise_if_too_large(context: Context) -> None:
-    """Raises CancelledError if grpcio refused the call's message, which looks as if none had come."""
+    """Raises CancelledError if grpcio refused the message as too large, which at first looks as if none had come."""
     try:
         await asyncio.sleep(REFUSAL_SECONDS)
     except asyncio.CancelledError:
-        context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)  # the caller knows already; this is for the log
+        context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)  # only for the log: the caller already has the status
         raise
 
 
 def _to_violation(violation: Any, descriptor: Any) -> Violation:
-    # protovalidate's own rules say "value is required". Our sentences begin with the field's name instead.
+    # protovalidate's messages begin with "value", as in "value is required". Here the field's name takes its place.
     return Violation(json_path(violation.field.elements, descriptor), violation.message.removeprefix("value "))
 
 
 def json_path(elements: Iterable[Any], descriptor: Any) -> str:
-    """Returns a protovalidate field path in the names of the JSON mapping: `firstName`, `userIds[3]`."""
+    """Returns a protovalidate field path with the names of the JSON mapping, such as `firstName` or `userIds[3]`."""
     path = ""
     for element in elements:
         field = descriptor.fields_by_number[element.field_number] if descriptor else None

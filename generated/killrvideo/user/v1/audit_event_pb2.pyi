@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """Records one thing that happened to an account. It holds no secrets, and outlives the account."""
+    """Records something that happened to an account. It contains no secrets, and is kept after the account is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,24 +35,26 @@ class AuditEvent(_message.Message):
     event_id: _builtins.str
     """Identifies the event: a UUID in its canonical text form."""
     action: _builtins.str
-    """Tells what happened: `registered`, `password_changed`, `sessions_ended`, `refresh_token_reused`, `role_assigned`,
+    """Says what happened: `registered`, `password_changed`, `sessions_ended`, `refresh_token_reused`, `role_assigned`,
     `role_revoked`, `suspended`, `reinstated` or `deleted`.
     """
     actor: _builtins.str
-    """Names who did it: a user id, or `cli:` and the login name of an operator at the command line."""
+    """Says who did it: a user id, or `cli:` followed by the login name of an operator at the command line."""
     user_id: _builtins.str
-    """Names the account that it happened to."""
+    """Identifies the account that it happened to."""
     reason: _builtins.str
-    """Repeats the reason that a moderator gave. Empty where none is asked for."""
+    """Contains the reason that a moderator gave. Empty for actions without a reason."""
     request_id: _builtins.str
-    """Names the call, as in the service's log and in the metadata `x-request-id` of its answer. Empty for the command line."""
+    """Identifies the call, as `x-request-id` in its response metadata and in the service's log. Empty for the command
+    line.
+    """
     before: _builtins.str
-    """Tells what was there before: roles as `viewer,moderator`, a status, or the ids of the sessions that ended."""
+    """Contains the previous value: roles such as `viewer,moderator`, a status, or the ids of the sessions that ended."""
     after: _builtins.str
-    """Tells what was there afterwards: roles or a status."""
+    """Contains the new value: roles or a status."""
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:
-        """Tells when it happened, to the millisecond."""
+        """Says when it happened, to the millisecond."""
 
     def __init__(
         self,

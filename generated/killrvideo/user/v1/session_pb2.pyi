@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Session(_message.Message):
-    """Describes one login that has not ended."""
+    """Describes a login that is still in effect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -32,21 +32,21 @@ class Session(_message.Message):
     session_id: _builtins.str
     """Identifies the session: a UUID in its canonical text form."""
     user_agent: _builtins.str
-    """Repeats what the caller said of itself at the login, in the metadata `user-agent`; at most 200 characters."""
+    """Contains the metadata `user-agent` of the login; at most 200 characters."""
     current: _builtins.bool
-    """Says whether this is the session of the call's own token."""
+    """Says whether this is the session of the caller's token."""
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the login was, to the millisecond."""
+        """Says when the login took place, to the millisecond."""
 
     @_builtins.property
     def last_used_date(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the session's refresh token was last used, to the millisecond; the login counts as the first time."""
+        """Says when the session's refresh token was last used, to the millisecond. The login counts as its first use."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the session ends unless its refresh token is used before. From a certain age on (90 days unless configured
-        otherwise) it ends in any case.
+        """Says when the session ends, unless its refresh token is used before then. It ends in any case at its maximum age
+        (90 days by default).
         """
 
     def __init__(

@@ -16,22 +16,23 @@ REASON_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 NEW_PASSWORD_FIELD_NUMBER: _builtins.int
 person_name: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""Holds a person's name: 1 to 50 characters after trimming white space, none of them a control character or an
-explicit change of text direction (either lets a name disturb the text around it).
+"""Requires a person's name: 1 to 50 characters after trimming white space, without control characters and explicit
+changes of text direction, because either could garble the text around the name.
 """
 email_address: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""Holds an e-mail address with a dotted domain and at most 254 characters, white space around it not counted. Letters
-of every script and the full-width forms of `@ . + - _` are welcome. Refused first are the letters whose
-compatibility form (NFKC) would hold something that no address may; then comes local part, at sign, two labels or
-more of at most 63 characters. Megabytes of text are too long, and not looked at further: that would take a second.
+"""Requires an e-mail address with at least two domain labels and at most 254 characters, not counting surrounding
+white space. Letters of every script and the full-width forms of `@ . + - _` are allowed. The first pattern
+excludes letters whose compatibility form (NFKC) contains characters that addresses may not contain. The second one
+matches the local part, the at sign, and domain labels of at most 63 characters. Text over 4,096 characters only
+violates the length rule: matching megabytes would take a second.
 """
 reason: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""Holds the reason for what a moderator does: 1 to 500 characters after trimming white space, none of them a control
-character but for tabs and line breaks.
+"""Requires a moderator's reason: 1 to 500 characters after trimming white space, without control characters other
+than tabs and line breaks.
 """
 role: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""Holds the name of a role."""
+"""Requires the name of a role."""
 new_password: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""Holds a password that an account may have: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt reads no
-more, and nothing is cut in silence), not all white space, no NUL.
+"""Requires an acceptable new password: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt would ignore the
+rest), not all white space, and no NUL.
 """

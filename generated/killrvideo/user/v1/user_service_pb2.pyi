@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RegisterRequest(_message.Message):
-    """Asks for a new account."""
+    """Requests a new account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,13 +33,15 @@ class RegisterRequest(_message.Message):
     FIRST_NAME_FIELD_NUMBER: _builtins.int
     LAST_NAME_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """Gives the e-mail address: at most 254 characters. Kept as written; claimed trimmed, in NFKC and lower case."""
+    """Contains the e-mail address: at most 254 characters. Stored as written, but compared with other addresses trimmed,
+    in NFKC and in lower case.
+    """
     password: _builtins.str
-    """Gives the password: at least 8 characters, at most 72 bytes of UTF-8, not all white space, no NUL."""
+    """Contains the password: at least 8 characters, at most 72 bytes of UTF-8, not all white space, and no NUL."""
     first_name: _builtins.str
-    """Gives the first name: 1 to 50 characters after trimming white space."""
+    """Contains the first name: 1 to 50 characters after trimming white space."""
     last_name: _builtins.str
-    """Gives the last name: 1 to 50 characters after trimming white space."""
+    """Contains the last name: 1 to 50 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -58,7 +60,7 @@ Global___RegisterRequest: _TypeAlias = RegisterRequest  # noqa: Y015
 
 @_typing.final
 class RegisterResponse(_message.Message):
-    """Tells what was registered."""
+    """Describes the new account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,11 +71,11 @@ class RegisterResponse(_message.Message):
     user_id: _builtins.str
     """Identifies the new account: a UUID in its canonical text form."""
     first_name: _builtins.str
-    """Holds the first name as it was kept."""
+    """Contains the first name as it was stored."""
     last_name: _builtins.str
-    """Holds the last name as it was kept."""
+    """Contains the last name as it was stored."""
     email: _builtins.str
-    """Holds the e-mail address as it was kept."""
+    """Contains the e-mail address as it was stored."""
     def __init__(
         self,
         *,
@@ -92,16 +94,16 @@ Global___RegisterResponse: _TypeAlias = RegisterResponse  # noqa: Y015
 
 @_typing.final
 class LoginRequest(_message.Message):
-    """Asks for a token."""
+    """Requests a token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """Gives the e-mail address, in any spelling of the one that was registered."""
+    """Contains the e-mail address, in any spelling that compares equal to the registered one."""
     password: _builtins.str
-    """Gives the password."""
+    """Contains the password."""
     def __init__(
         self,
         *,
@@ -118,7 +120,7 @@ Global___LoginRequest: _TypeAlias = LoginRequest  # noqa: Y015
 
 @_typing.final
 class LoginResponse(_message.Message):
-    """Grants access for a while."""
+    """Contains the tokens of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -128,21 +130,21 @@ class LoginResponse(_message.Message):
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     REFRESH_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Holds the JSON Web Token to send as `authorization: Bearer TOKEN`. Opaque to callers."""
+    """Contains the token to send as `authorization: Bearer TOKEN`. Opaque to callers."""
     refresh_token: _builtins.str
-    """Holds the token to send to RefreshToken, once, before `refresh_expires_at`. Opaque to callers."""
+    """Contains the token to send to RefreshToken, once, before `refresh_expires_at`. Opaque to callers."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
         """Describes the account that logged in."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the token expires, to the second: after 30 minutes unless configured otherwise, and with its session."""
+        """Says when the token expires, to the second: after 30 minutes by default, and no later than its session."""
 
     @_builtins.property
     def refresh_expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Tells when the session ends unless its refresh token is used before. From a certain age on (90 days unless configured
-        otherwise) it ends in any case.
+        """Says when the session ends, unless its refresh token is used before then. It ends in any case at its maximum age
+        (90 days by default).
         """
 
     def __init__(
@@ -164,7 +166,7 @@ Global___LoginResponse: _TypeAlias = LoginResponse  # noqa: Y015
 
 @_typing.final
 class GetMeRequest(_message.Message):
-    """Asks for the caller's own account."""
+    """Requests the caller's own account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,16 +183,16 @@ Global___GetMeRequest: _TypeAlias = GetMeRequest  # noqa: Y015
 
 @_typing.final
 class UpdateMeRequest(_message.Message):
-    """Asks for a change of the caller's own names."""
+    """Requests a change of the caller's own names."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_NAME_FIELD_NUMBER: _builtins.int
     LAST_NAME_FIELD_NUMBER: _builtins.int
     first_name: _builtins.str
-    """Gives the new first name, if it is to change: 1 to 50 characters after trimming white space."""
+    """Contains the new first name, if it is to change: 1 to 50 characters after trimming white space."""
     last_name: _builtins.str
-    """Gives the new last name, if it is to change: 1 to 50 characters after trimming white space."""
+    """Contains the new last name, if it is to change: 1 to 50 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -214,13 +216,13 @@ Global___UpdateMeRequest: _TypeAlias = UpdateMeRequest  # noqa: Y015
 
 @_typing.final
 class RefreshTokenRequest(_message.Message):
-    """Asks for new tokens."""
+    """Requests new tokens."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
-    """Gives the newest refresh token of the session."""
+    """Contains the newest refresh token of the session."""
     def __init__(
         self,
         *,
@@ -236,7 +238,7 @@ Global___RefreshTokenRequest: _TypeAlias = RefreshTokenRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """Asks for the caller's sessions."""
+    """Requests the caller's sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -253,7 +255,7 @@ Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsResponse(_message.Message):
-    """Lists sessions."""
+    """Contains the caller's sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -277,13 +279,13 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class EndSessionRequest(_message.Message):
-    """Asks to end one session."""
+    """Requests that a session be ended."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Names the session: a UUID."""
+    """Identifies the session by its UUID."""
     def __init__(
         self,
         *,
@@ -316,13 +318,13 @@ Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
 
 @_typing.final
 class LogoutRequest(_message.Message):
-    """Asks to log out."""
+    """Requests a logout."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ALL_SESSIONS_FIELD_NUMBER: _builtins.int
     all_sessions: _builtins.bool
-    """Says whether to end all sessions of the account instead of this one."""
+    """Says whether to end all sessions of the account instead of only the current one."""
     def __init__(
         self,
         *,
@@ -355,17 +357,17 @@ Global___LogoutResponse: _TypeAlias = LogoutResponse  # noqa: Y015
 
 @_typing.final
 class ChangePasswordRequest(_message.Message):
-    """Asks for another password."""
+    """Requests a new password."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CURRENT_PASSWORD_FIELD_NUMBER: _builtins.int
     NEW_PASSWORD_FIELD_NUMBER: _builtins.int
     current_password: _builtins.str
-    """Gives the current password."""
+    """Contains the current password."""
     new_password: _builtins.str
-    """Gives the new password, other than the current one: at least 8 characters, at most 72 bytes of UTF-8, not all white
-    space, no NUL.
+    """Contains the new password, which must differ from the current one: at least 8 characters, at most 72 bytes of
+    UTF-8, not all white space, and no NUL.
     """
     def __init__(
         self,
@@ -383,13 +385,13 @@ Global___ChangePasswordRequest: _TypeAlias = ChangePasswordRequest  # noqa: Y015
 
 @_typing.final
 class DeleteMeRequest(_message.Message):
-    """Asks to delete the caller's account."""
+    """Requests the deletion of the caller's account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PASSWORD_FIELD_NUMBER: _builtins.int
     password: _builtins.str
-    """Gives the password of the account."""
+    """Contains the password of the account."""
     def __init__(
         self,
         *,
@@ -422,13 +424,13 @@ Global___DeleteMeResponse: _TypeAlias = DeleteMeResponse  # noqa: Y015
 
 @_typing.final
 class GetUserRequest(_message.Message):
-    """Asks for a profile."""
+    """Requests a profile."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Names the account: a UUID."""
+    """Identifies the account by its UUID."""
     def __init__(
         self,
         *,
@@ -444,14 +446,14 @@ Global___GetUserRequest: _TypeAlias = GetUserRequest  # noqa: Y015
 
 @_typing.final
 class BatchGetUsersRequest(_message.Message):
-    """Asks for many profiles."""
+    """Requests many profiles."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names the accounts: 1 to 100 UUIDs."""
+        """Identifies the accounts by 1 to 100 UUIDs."""
 
     def __init__(
         self,
@@ -468,7 +470,7 @@ Global___BatchGetUsersRequest: _TypeAlias = BatchGetUsersRequest  # noqa: Y015
 
 @_typing.final
 class BatchGetUsersResponse(_message.Message):
-    """Holds many profiles."""
+    """Contains many profiles."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -480,7 +482,7 @@ class BatchGetUsersResponse(_message.Message):
 
     @_builtins.property
     def missing_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Lists the ids of the others, in the order of the request, each once."""
+        """Lists the ids of accounts that don't exist, in the order of the request, each once."""
 
     def __init__(
         self,
@@ -498,7 +500,7 @@ Global___BatchGetUsersResponse: _TypeAlias = BatchGetUsersResponse  # noqa: Y015
 
 @_typing.final
 class SearchUsersRequest(_message.Message):
-    """Asks for the accounts that match."""
+    """Requests the accounts that match a query."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -506,11 +508,11 @@ class SearchUsersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """Gives words: the beginnings of words to look for. Empty: all accounts."""
+    """Contains the prefixes of words to search for, separated by white space. Empty: all accounts."""
     page_size: _builtins.int
-    """Limits the page: up to 100; 0 stands for 20. A page can be shorter without being the last one."""
+    """Limits the size of the page: up to 100; 0 means 20. A page can be shorter without being the last one."""
     page_token: _builtins.str
-    """Repeats the `next_page_token` of the page before. Empty for the first page."""
+    """Contains the `next_page_token` of the previous page. Empty for the first page."""
     def __init__(
         self,
         *,
@@ -528,17 +530,17 @@ Global___SearchUsersRequest: _TypeAlias = SearchUsersRequest  # noqa: Y015
 
 @_typing.final
 class SearchUsersResponse(_message.Message):
-    """Holds a page of the accounts that match."""
+    """Contains a page of the accounts that match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Holds the page token of the next page. Empty when this is the last one."""
+    """Contains the page token of the next page. Empty on the last page."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
-        """Describes the accounts."""
+        """Lists the accounts."""
 
     def __init__(
         self,
@@ -556,7 +558,7 @@ Global___SearchUsersResponse: _TypeAlias = SearchUsersResponse  # noqa: Y015
 
 @_typing.final
 class AssignRoleRequest(_message.Message):
-    """Asks to give a role."""
+    """Requests that an account be given a role."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -564,11 +566,11 @@ class AssignRoleRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Names the account: a UUID."""
+    """Identifies the account by its UUID."""
     role: _builtins.str
-    """Names the role: `viewer`, `creator` or `moderator`."""
+    """Contains the role: `viewer`, `creator` or `moderator`."""
     reason: _builtins.str
-    """Says why, for the audit trail: 1 to 500 characters, not counting white space around them."""
+    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
     def __init__(
         self,
         *,
@@ -586,7 +588,7 @@ Global___AssignRoleRequest: _TypeAlias = AssignRoleRequest  # noqa: Y015
 
 @_typing.final
 class RevokeRoleRequest(_message.Message):
-    """Asks to take a role."""
+    """Requests that a role be taken from an account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -594,11 +596,11 @@ class RevokeRoleRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Names the account: a UUID."""
+    """Identifies the account by its UUID."""
     role: _builtins.str
-    """Names the role: `viewer`, `creator` or `moderator`."""
+    """Contains the role: `viewer`, `creator` or `moderator`."""
     reason: _builtins.str
-    """Says why, for the audit trail: 1 to 500 characters, not counting white space around them."""
+    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
     def __init__(
         self,
         *,
@@ -616,16 +618,16 @@ Global___RevokeRoleRequest: _TypeAlias = RevokeRoleRequest  # noqa: Y015
 
 @_typing.final
 class SuspendUserRequest(_message.Message):
-    """Asks to suspend an account."""
+    """Requests the suspension of an account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Names the account: a UUID."""
+    """Identifies the account by its UUID."""
     reason: _builtins.str
-    """Says why, for the audit trail: 1 to 500 characters, not counting white space around them."""
+    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
     def __init__(
         self,
         *,
@@ -642,16 +644,16 @@ Global___SuspendUserRequest: _TypeAlias = SuspendUserRequest  # noqa: Y015
 
 @_typing.final
 class ReinstateUserRequest(_message.Message):
-    """Asks to lift a suspension."""
+    """Requests that a suspension be lifted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Names the account: a UUID."""
+    """Identifies the account by its UUID."""
     reason: _builtins.str
-    """Says why, for the audit trail: 1 to 500 characters, not counting white space around them."""
+    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
     def __init__(
         self,
         *,
@@ -668,7 +670,7 @@ Global___ReinstateUserRequest: _TypeAlias = ReinstateUserRequest  # noqa: Y015
 
 @_typing.final
 class ListAuditEventsRequest(_message.Message):
-    """Asks for a part of the audit trail."""
+    """Requests a page of the audit trail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -676,11 +678,11 @@ class ListAuditEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Names the account: a UUID. Empty: all accounts."""
+    """Identifies the account by its UUID. Empty: all accounts."""
     page_size: _builtins.int
-    """Limits the page: up to 100; 0 stands for 20. A page can be shorter without being the last one."""
+    """Limits the size of the page: up to 100; 0 means 20. A page can be shorter without being the last one."""
     page_token: _builtins.str
-    """Repeats the `next_page_token` of the page before. Empty for the first page."""
+    """Contains the `next_page_token` of the previous page. Empty for the first page."""
     def __init__(
         self,
         *,
@@ -698,17 +700,17 @@ Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y0
 
 @_typing.final
 class ListAuditEventsResponse(_message.Message):
-    """Holds a page of the audit trail."""
+    """Contains a page of the audit trail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Holds the page token of the next page. Empty when this is the last one."""
+    """Contains the page token of the next page. Empty on the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_audit_event_pb2.AuditEvent]:
-        """Tells the events, newest first."""
+        """Lists the events, newest first."""
 
     def __init__(
         self,

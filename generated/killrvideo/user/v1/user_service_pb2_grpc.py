@@ -27,13 +27,14 @@ if _version_not_supported:
 
 
 class UserServiceStub:
-    """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
+    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
+    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
-    RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
-    PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
+    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
+    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
+    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
+    ROLE_REQUIRED).
     """
 
     def __init__(self, channel):
@@ -135,30 +136,32 @@ class UserServiceStub:
 
 
 class UserServiceServicer:
-    """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
+    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
+    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
-    RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
-    PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
+    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
+    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
+    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
+    ROLE_REQUIRED).
     """
 
     def Register(self, request, context):
-        """Makes an account with the role `viewer`. Of parallel calls with one address, exactly one succeeds.
+        """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
+        succeeds.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
+        INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
         ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
-        with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
+        """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
+        wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -170,7 +173,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetMe(self, request, context):
-        """Reads the caller's own account.
+        """Returns the caller's own account.
 
         Errors include: those of every RPC that is not public.
         """
@@ -179,25 +182,25 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMe(self, request, context):
-        """Changes the caller's own names: those that are present, and nothing when none is.
+        """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
+        INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
-        that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
-        session, because it may have been stolen.
+        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
+        can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
+        it again ends the session, because the token may have been stolen.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
-        UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
-        UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
-        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+        UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
+        UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
+        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
         PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
         """
@@ -215,7 +218,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def EndSession(self, request, context):
-        """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+        """Ends one of the caller's sessions. Does nothing if the caller has no such session.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
@@ -225,7 +228,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Logout(self, request, context):
-        """Ends the session of the call's token, or all sessions of its account.
+        """Ends the session of the caller's token, or all sessions of the account.
 
         Errors include: those of every RPC that is not public.
         """
@@ -237,7 +240,7 @@ class UserServiceServicer:
         """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+        INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
         UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         """
@@ -246,8 +249,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMe(self, request, context):
-        """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
-        used again.
+        """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
+        is never used again.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -260,7 +263,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetUser(self, request, context):
-        """Reads what everybody may know of an account.
+        """Returns the public profile of an account.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
@@ -271,34 +274,36 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetUsers(self, request, context):
-        """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+        """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
+        separately.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+        INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SearchUsers(self, request, context):
-        """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
-        or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+        """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
+        address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-        Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
-        answer is an array of users, and the next page token is in the header `x-next-page-token`.
+        A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
+        the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
-        the page token is not one of this query's.
+        the page token was not issued for this query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AssignRole(self, request, context):
-        """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+        """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
 
-        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
+        becomes the reason.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -310,37 +315,38 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RevokeRole(self, request, context):
-        """Takes a role from an account. Does nothing where it lacks the role.
+        """Takes a role from an account. Does nothing if it lacks the role.
 
-        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
+        becomes the reason.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
         to 500 characters.
         NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
-        FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
-        FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+        FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own moderator role.
+        FAILED_PRECONDITION (LAST_MODERATOR): it is the moderator role of the last moderator.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SuspendUser(self, request, context):
-        """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
-        it is suspended.
+        """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
+        already suspended.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
         NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
         FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
-        FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+        FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's account.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReinstateUser(self, request, context):
-        """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+        """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -356,7 +362,7 @@ class UserServiceServicer:
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
-        the page token is not one of this list's.
+        the page token was not issued for this list.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -464,13 +470,14 @@ def add_UserServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UserService:
-    """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
+    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
+    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
-    RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
-    PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
+    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
+    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
+    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
+    ROLE_REQUIRED).
     """
 
     @staticmethod

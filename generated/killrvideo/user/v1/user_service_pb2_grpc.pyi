@@ -28,13 +28,14 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UserServiceStub:
-    """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
+    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
+    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
-    RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
-    PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
+    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
+    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
+    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
+    ROLE_REQUIRED).
     """
 
     @_typing.overload
@@ -42,16 +43,17 @@ class UserServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UserServiceAsyncStub: ...
     Register: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RegisterRequest, _user_service_pb2.RegisterResponse]
-    """Makes an account with the role `viewer`. Of parallel calls with one address, exactly one succeeds.
+    """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
+    succeeds.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
-      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
     """
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
-    """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
-    with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
+    """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
+    wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -59,26 +61,26 @@ class UserServiceStub:
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many logins have failed.
     """
     GetMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetMeRequest, _user_pb2.User]
-    """Reads the caller's own account.
+    """Returns the caller's own account.
 
     Errors include: those of every RPC that is not public.
     """
     UpdateMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_pb2.User]
-    """Changes the caller's own names: those that are present, and nothing when none is.
+    """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
+      INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]
-    """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
-    that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
-    session, because it may have been stolen.
+    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
+    can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
+    it again ends the session, because the token may have been stolen.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
-      UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
-      UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
-      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+      UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
+      UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
     """
@@ -88,13 +90,13 @@ class UserServiceStub:
     Errors include: those of every RPC that is not public.
     """
     EndSession: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.EndSessionRequest, _user_service_pb2.EndSessionResponse]
-    """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+    """Ends one of the caller's sessions. Does nothing if the caller has no such session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
     """
     Logout: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LogoutRequest, _user_service_pb2.LogoutResponse]
-    """Ends the session of the call's token, or all sessions of its account.
+    """Ends the session of the caller's token, or all sessions of the account.
 
     Errors include: those of every RPC that is not public.
     """
@@ -102,13 +104,13 @@ class UserServiceStub:
     """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     DeleteMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]
-    """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
-    used again.
+    """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
+    is never used again.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -117,33 +119,35 @@ class UserServiceStub:
       FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
     """
     GetUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.PublicProfile]
-    """Reads what everybody may know of an account.
+    """Returns the public profile of an account.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     BatchGetUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]
-    """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+    """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
+    separately.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+      INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
     """
     SearchUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]
-    """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
-    or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+    """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
+    address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-    Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
-    answer is an array of users, and the next page token is in the header `x-next-page-token`.
+    A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
+    the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
-        the page token is not one of this query's.
+        the page token was not issued for this query.
     """
     AssignRole: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.AssignRoleRequest, _user_pb2.User]
-    """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+    """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
 
-    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
+    becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -151,29 +155,30 @@ class UserServiceStub:
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     RevokeRole: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RevokeRoleRequest, _user_pb2.User]
-    """Takes a role from an account. Does nothing where it lacks the role.
+    """Takes a role from an account. Does nothing if it lacks the role.
 
-    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
+    becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
         to 500 characters.
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
-      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
-      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own moderator role.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the moderator role of the last moderator.
     """
     SuspendUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SuspendUserRequest, _user_pb2.User]
-    """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
-    it is suspended.
+    """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
+    already suspended.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
       FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
-      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's account.
     """
     ReinstateUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ReinstateUserRequest, _user_pb2.User]
-    """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+    """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -185,32 +190,34 @@ class UserServiceStub:
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
-        the page token is not one of this list's.
+        the page token was not issued for this list.
     """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
-    """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
+    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
+    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
-    RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
-    PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
+    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
+    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
+    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
+    ROLE_REQUIRED).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RegisterRequest, _user_service_pb2.RegisterResponse]  # type: ignore[assignment]
-    """Makes an account with the role `viewer`. Of parallel calls with one address, exactly one succeeds.
+    """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
+    succeeds.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
-      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
     """
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
-    with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
+    """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
+    wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -218,26 +225,26 @@ class UserServiceAsyncStub(UserServiceStub):
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many logins have failed.
     """
     GetMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetMeRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Reads the caller's own account.
+    """Returns the caller's own account.
 
     Errors include: those of every RPC that is not public.
     """
     UpdateMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Changes the caller's own names: those that are present, and nothing when none is.
+    """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
+      INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
-    that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
-    session, because it may have been stolen.
+    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
+    can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
+    it again ends the session, because the token may have been stolen.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
-      UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
-      UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
-      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+      UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
+      UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
     """
@@ -247,13 +254,13 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include: those of every RPC that is not public.
     """
     EndSession: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EndSessionRequest, _user_service_pb2.EndSessionResponse]  # type: ignore[assignment]
-    """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+    """Ends one of the caller's sessions. Does nothing if the caller has no such session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
     """
     Logout: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LogoutRequest, _user_service_pb2.LogoutResponse]  # type: ignore[assignment]
-    """Ends the session of the call's token, or all sessions of its account.
+    """Ends the session of the caller's token, or all sessions of the account.
 
     Errors include: those of every RPC that is not public.
     """
@@ -261,13 +268,13 @@ class UserServiceAsyncStub(UserServiceStub):
     """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     DeleteMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]  # type: ignore[assignment]
-    """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
-    used again.
+    """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
+    is never used again.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -276,33 +283,35 @@ class UserServiceAsyncStub(UserServiceStub):
       FAILED_PRECONDITION (LAST_MODERATOR): the caller is the last moderator.
     """
     GetUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetUserRequest, _user_pb2.PublicProfile]  # type: ignore[assignment]
-    """Reads what everybody may know of an account.
+    """Returns the public profile of an account.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     BatchGetUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]  # type: ignore[assignment]
-    """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+    """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
+    separately.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+      INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
     """
     SearchUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]  # type: ignore[assignment]
-    """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
-    or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+    """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
+    address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-    Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
-    answer is an array of users, and the next page token is in the header `x-next-page-token`.
+    A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
+    the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
-        the page token is not one of this query's.
+        the page token was not issued for this query.
     """
     AssignRole: _aio.UnaryUnaryMultiCallable[_user_service_pb2.AssignRoleRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+    """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
 
-    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
+    becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -310,29 +319,30 @@ class UserServiceAsyncStub(UserServiceStub):
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     RevokeRole: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RevokeRoleRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Takes a role from an account. Does nothing where it lacks the role.
+    """Takes a role from an account. Does nothing if it lacks the role.
 
-    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
+    becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
         to 500 characters.
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
-      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
-      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+      FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own moderator role.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the moderator role of the last moderator.
     """
     SuspendUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SuspendUserRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
-    it is suspended.
+    """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
+    already suspended.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
       FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
-      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+      FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's account.
     """
     ReinstateUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ReinstateUserRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+    """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -344,17 +354,18 @@ class UserServiceAsyncStub(UserServiceStub):
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
-        the page token is not one of this list's.
+        the page token was not issued for this list.
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Keeps KillrVideo's accounts. Where an RPC is not public, the call's metadata carries `authorization: Bearer TOKEN`
-    with a token from Login, RefreshToken or ChangePassword, and the account is read anew on each call.
+    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
+    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    Besides what each RPC names, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE),
-    RESOURCE_EXHAUSTED (OVERLOADED) or, for a bug, INTERNAL. Every RPC that is not public can end in UNAUTHENTICATED
-    (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or
-    PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
+    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
+    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
+    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
+    ROLE_REQUIRED).
     """
 
     @_abc_1.abstractmethod
@@ -363,12 +374,13 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RegisterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.RegisterResponse, _abc.Awaitable[_user_service_pb2.RegisterResponse]]:
-        """Makes an account with the role `viewer`. Of parallel calls with one address, exactly one succeeds.
+        """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
+        succeeds.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): the request breaks a shape rule.
+          INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
           ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
-          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from where the caller is.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
         """
 
     @_abc_1.abstractmethod
@@ -377,8 +389,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.LoginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Opens a session: trades an e-mail address and a password for a bearer token and a refresh token. Whatever is wrong
-        with them, the answer is the same. An account has at most 20 sessions; the oldest gives way.
+        """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
+        wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -392,7 +404,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.GetMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Reads the caller's own account.
+        """Returns the caller's own account.
 
         Errors include: those of every RPC that is not public.
         """
@@ -403,10 +415,10 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.UpdateMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Changes the caller's own names: those that are present, and nothing when none is.
+        """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present breaks its shape rule; an empty one does.
+          INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
         """
 
     @_abc_1.abstractmethod
@@ -415,15 +427,15 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RefreshTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Trades a refresh token for its successor and a new bearer token. A refresh token works once; for 30 seconds after
-        that it still gives the same successor, so that two tabs or a lost answer do no harm. One that comes later ends its
-        session, because it may have been stolen.
+        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
+        can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
+        it again ends the session, because the token may have been stolen.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
-          UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it is not one of this service, or its session has ended.
-          UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was not used for too long, or its session is too old.
-          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago.
+          UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
+          UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
+          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
           PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
           RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
         """
@@ -445,7 +457,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.EndSessionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.EndSessionResponse, _abc.Awaitable[_user_service_pb2.EndSessionResponse]]:
-        """Ends one of the caller's sessions. Does nothing where the caller has no such session.
+        """Ends one of the caller's sessions. Does nothing if the caller has no such session.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the session id is not a UUID.
@@ -457,7 +469,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.LogoutRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LogoutResponse, _abc.Awaitable[_user_service_pb2.LogoutResponse]]:
-        """Ends the session of the call's token, or all sessions of its account.
+        """Ends the session of the caller's token, or all sessions of the account.
 
         Errors include: those of every RPC that is not public.
         """
@@ -471,7 +483,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): the new password breaks a shape rule, or is the current one.
+          INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
           UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
           RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         """
@@ -482,8 +494,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.DeleteMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.DeleteMeResponse, _abc.Awaitable[_user_service_pb2.DeleteMeResponse]]:
-        """Deletes the caller's account: ends its sessions, erases names and e-mail, and frees the address. The id is never
-        used again.
+        """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
+        is never used again.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -498,7 +510,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.GetUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.PublicProfile, _abc.Awaitable[_user_pb2.PublicProfile]]:
-        """Reads what everybody may know of an account.
+        """Returns the public profile of an account.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID.
@@ -511,10 +523,11 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.BatchGetUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.BatchGetUsersResponse, _abc.Awaitable[_user_service_pb2.BatchGetUsersResponse]]:
-        """Reads what everybody may know of up to 100 accounts. Those that don't exist, or were deleted, are listed apart.
+        """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
+        separately.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): there is no id, there are more than 100, or one is not a UUID.
+          INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
         """
 
     @_abc_1.abstractmethod
@@ -523,15 +536,15 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.SearchUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.SearchUsersResponse, _abc.Awaitable[_user_service_pb2.SearchUsersResponse]]:
-        """Finds accounts by the beginnings of words. Each word of the query must begin a word of the account's e-mail address,
-        or of its first or last name. Case, width and accents make no difference. An empty query finds all accounts.
+        """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
+        address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-        Following the page tokens to the end gives every account that was there all the time exactly once. Over REST, the
-        answer is an array of users, and the next page token is in the header `x-next-page-token`.
+        A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
+        the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
-            the page token is not one of this query's.
+            the page token was not issued for this query.
         """
 
     @_abc_1.abstractmethod
@@ -540,9 +553,10 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.AssignRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Gives an account a role. Does nothing where it has the role. The role counts from the account's next call on.
+        """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
 
-        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. It needs no body: then the reason names it.
+        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
+        becomes the reason.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -556,16 +570,17 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RevokeRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Takes a role from an account. Does nothing where it lacks the role.
+        """Takes a role from an account. Does nothing if it lacks the role.
 
-        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. It needs no body: then the reason names it.
+        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
+        becomes the reason.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
             to 500 characters.
           NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
-          FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own role of moderator.
-          FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+          FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own moderator role.
+          FAILED_PRECONDITION (LAST_MODERATOR): it is the moderator role of the last moderator.
         """
 
     @_abc_1.abstractmethod
@@ -574,14 +589,14 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.SuspendUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Suspends an account: it can't log in or refresh, and its tokens are refused from the next call on. Does nothing where
-        it is suspended.
+        """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
+        already suspended.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
           NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
           FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
-          FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's.
+          FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's account.
         """
 
     @_abc_1.abstractmethod
@@ -590,7 +605,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.ReinstateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Lifts a suspension. Sessions that have not ended meanwhile work again. Does nothing where the account is active.
+        """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -608,7 +623,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
-            the page token is not one of this list's.
+            the page token was not issued for this list.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
