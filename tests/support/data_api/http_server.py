@@ -27,8 +27,15 @@ class HttpServer:
     def close(self) -> None:
         """Ends all connections, idle ones too, and cancels requests under way. Safe to repeat."""
         if not self._thread.loop.is_closed():
-            self._thread.run(self._runner.cleanup())
+            self._thread.run(self._end())
             self._thread.close()
+
+    async def _end(self) -> None:
+        await self._runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _open(self, port: int) -> int:
         self._server = _CountingServer(self._respond)
