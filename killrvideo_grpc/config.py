@@ -108,6 +108,13 @@ class Settings(BaseSettings):
     def _separated(cls, networks: object) -> object:
         return [each.strip() for each in networks.split(",")] if isinstance(networks, str) else networks
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _some_networks(cls, networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("must not include every address: anyone could write x-forwarded-for")
+        return tuple(map(_unmapped, networks))
+
     @field_validator("workers")
     @classmethod
     def _ports_for_all(cls, workers: int, info: ValidationInfo) -> int:
@@ -221,6 +228,12 @@ def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
         raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
 
 
+def _unmapped(network: IPvAnyNetwork) -> IPvAnyNetwork:
+    """Returns a network of IPv4-mapped addresses (`::ffff:10.0.0.0/104`) as IPv4, as peers are compared."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    return network if mapped is None else ipaddress.IPv4Network((mapped, max(0, network.prefixlen - 96)))
+
+
 def _is_loopback(host: str) -> bool:
     """Returns whether the host is a loopback address. True if it can't be resolved: the listener reports that."""
     try:
@@ -243,10 +256,16 @@ def load_settings(kind: type[Some]) -> Some:
         return kind()
     except ValidationError as error:
         lines = [
-            f"  {str(detail['loc'][0]).upper()}: {detail['msg'].removeprefix('Value error, ')}"
+            f"  {_name_of(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise ConfigurationError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
+
+
+def _name_of(location: tuple[int | str, ...]) -> str:
+    """Returns the name of a setting and, in a list, which entry is meant, counted from 1."""
+    entry = f", entry {location[1] + 1}" if len(location) > 1 and isinstance(location[1], int) else ""
+    return f"{str(location[0]).upper()}{entry}"
 
 
 def _check_env_file(path: Path, names: set[str]) -> None:

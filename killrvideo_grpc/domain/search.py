@@ -7,6 +7,7 @@ from itertools import takewhile
 
 from killrvideo_grpc.domain.account import Account
 
+TYPOGRAPHIC_APOSTROPHE = "\u2019"  # which phones type in names such as O'Brien
 TERM_LENGTH = 16  # characters of each word that stores index; `Query.matches` compares the whole word
 
 
@@ -41,9 +42,14 @@ class Query:
 
 
 def fold(text: str) -> str:
-    """Removes differences of case, width and accents: `Ｂｅñ` becomes `ben`."""
+    """Removes differences of case, width and accents, and invisible characters: `Ｂｅñ` becomes `ben`."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
-    return "".join(character for character in decomposed if not unicodedata.combining(character))
+    visible = (
+        character
+        for character in decomposed
+        if not unicodedata.combining(character) and unicodedata.category(character) != "Cf"
+    )
+    return "".join(visible).replace(TYPOGRAPHIC_APOSTROPHE, "'")
 
 
 def terms(*texts: str) -> set[str]:
@@ -60,9 +66,14 @@ def _word_starts(*texts: str) -> Iterator[str]:
     """Yields the rest of the text from each word on: for `bob.ray@x.org` itself, `ray@x.org`, `x.org` and `org`."""
     for part in fold(" ".join(texts)).split():
         for position, character in enumerate(part):
-            if character.isalnum() and not (position and part[position - 1].isalnum()):
+            if character.isalnum() and not (position and _is_in_word(part[position - 1])):
                 yield part[position:]
 
 
 def _term(text: str) -> str:
-    return "".join(takewhile(str.isalnum, text))[:TERM_LENGTH]
+    return "".join(takewhile(_is_in_word, text))[:TERM_LENGTH]
+
+
+def _is_in_word(character: str) -> bool:
+    # The vowel signs of Indic scripts are marks (M), not letters.
+    return character.isalnum() or unicodedata.category(character).startswith("M")

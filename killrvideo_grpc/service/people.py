@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from uuid import uuid4
 
@@ -63,6 +64,9 @@ class People:
             created_date=now(),
             credential_id=uuid4().hex,
         )
+        # Others can't throttle the owner at the place where the account was made.
+        source, _ = self._throttle.remembering(account, origin.source)
+        account = replace(account, sources={source: account.created_date})
         # Counted concurrently with the hash, which takes longer. So each process hashes one registration over the limit
         # before it knows that the limit is reached.
         hashing, counting = self._passwords.hash(password), self._throttle.count_registration(origin.source)
@@ -76,7 +80,7 @@ class People:
 
         Raises TooManyAttempts, and InvalidCredentials, which takes the same time whatever is wrong.
         """
-        attempt = self._throttle.attempt(_name_of(email), origin.source)
+        attempt = self._throttle.password_attempt(_name_of(email), origin.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.look())
         is_right = await attempt.guess(
             lambda begins: self._opens(credentials, password, begins),
@@ -147,12 +151,12 @@ class People:
     async def delete(self, caller: Caller, password: str, origin: Origin) -> None:
         """Deletes the caller's account. Raises InvalidCredentials, LastModerator and TooManyAttempts."""
         credentials = await self._checked(caller, password, origin)
-        event = _event(caller.account, Action.DELETED, origin, now(), before=role_names(caller.account.roles))
+        event = _event(caller.account, Action.DELETED, origin, now())
         await self._store.delete(credentials.account, event)
 
     async def _checked(self, caller: Caller, password: str, origin: Origin) -> Credentials:
         account = caller.account
-        attempt = self._throttle.attempt(_name_of(account.email), origin.source)
+        attempt = self._throttle.password_attempt(_name_of(account.email), origin.source)
         credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.look())
         if credentials is None:
             raise UserNotFound
@@ -178,15 +182,12 @@ def _name_of(email: str) -> str:
     return normal_email(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else "too long"
 
 
-def _event(
-    account: Account, action: Action, origin: Origin, at: datetime, *, before: str = "", after: str = ""
-) -> Event:
+def _event(account: Account, action: Action, origin: Origin, at: datetime, *, after: str = "") -> Event:
     return Event(
         action=action,
         actor=str(account.user_id),
         account=account.user_id,
         request_id=origin.request_id,
-        before=before,
         after=after,
         at=at,
     )

@@ -102,13 +102,13 @@ class Sessions:
         try:
             claims = self._refresh_tokens.verify(token)
         except RefreshTokenInvalid:
-            attempt = self._throttle.attempt("", origin.source)
+            attempt = self._throttle.token_attempt(origin.source)
             await attempt.look()
             await attempt.failed()
             raise
         # Counted under the id, while logins are counted under the address: an app that keeps sending an old token must
         # not prevent its user from logging in.
-        attempt = self._throttle.attempt(str(claims.user_id), origin.source)
+        attempt = self._throttle.session_attempt(str(claims.user_id), origin.source)
         account, _ = await asyncio.gather(self._store.get(claims.user_id), attempt.look())
         attempt.admit(is_known=account is not None and self._throttle.knows(account, origin.source))
         try:

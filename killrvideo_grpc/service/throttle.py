@@ -2,8 +2,9 @@
 
 Failed attempts are counted per account and source, per source, and per account. An account is identified by the e-mail
 address that was tried, whether or not such an account exists. The limit per account stops attackers who guess from many
-sources. It does not apply to sources from which somebody has logged in to the account in the last 30 days, so attempts
-from elsewhere don't lock the owner out there.
+sources, the limit per source those who try many accounts. Neither applies where somebody has logged in to the account,
+or registered it, in the last 30 days: only failures on that account from that source count there, so nobody else can
+lock the owner out.
 
 Windows are fixed: a count ends with its window. Refused attempts are not counted, so they don't prolong the refusal.
 """
@@ -83,21 +84,37 @@ class Throttle:
         self._reached: dict[int, tuple[AttemptCounter, int]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def attempt(self, account: str, source: str | None) -> "Attempt":
-        """Begins an attempt to get into an account. `account` is any text that identifies it, or empty.
+    def password_attempt(self, account: str, source: str | None) -> "Attempt":
+        """Begins an attempt at a password. `account` is any text that identifies the account.
 
-        Does not ask the store. Raises TooManyAttempts if this process already knows that a limit of the source, or of
-        the account and source, is reached.
+        Does not ask the store. Raises TooManyAttempts if this process already knows that the limit of the account and
+        source is reached.
         """
-        own, wide = list[_Limit](), list[_Limit]()
-        if account:
-            most = self._limits.account if source is None else self._limits.account_and_source
-            own += self._limit("account and source", most, f"{source or NO_SOURCE}\0{account}")
-            wide += self._limit("account", self._limits.account, account)
-        if source is not None:
-            own += self._limit("source", self._limits.source, source)
+        total = [] if source is None else self._limit("source", self._limits.source, source)
+        return self._attempt(account, source, total)
+
+    def session_attempt(self, account: str, source: str | None) -> "Attempt":
+        """Begins an attempt with a refresh token that we have signed. Raises what `password_attempt` does.
+
+        Does not count towards the total of the source: such a token can't be guessed, so an app that keeps sending an
+        old one must not block others who share its address.
+        """
+        return self._attempt(account, source, [])
+
+    def token_attempt(self, source: str | None) -> "Attempt":
+        """Begins an attempt with a refresh token that we have not signed. Raises TooManyAttempts as above.
+
+        These have a limit of their own per source, since anyone can send any number at no cost.
+        """
+        own = [] if source is None else self._limit("unsigned token and source", self._limits.source, source)
         self.refuse(own)
-        return Attempt(self, own, wide)
+        return Attempt(self, own, [])
+
+    def _attempt(self, account: str, source: str | None, total: list[_Limit]) -> "Attempt":
+        most = self._limits.account if source is None else self._limits.account_and_source
+        own = self._limit("account and source", most, f"{source or NO_SOURCE}\0{account}")
+        self.refuse(own)
+        return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
 
     async def count_registration(self, source: str | None) -> None:
         """Counts a registration. Raises TooManyAttempts if it exceeds the limit."""
@@ -190,8 +207,7 @@ class Throttle:
 class Attempt:
     """One attempt to get into an account: call `look`, then either `guess`, or `admit` and, if it fails, `failed`.
 
-    `own` are the limits to which only this source contributes, `wide` is the limit of the account, to which all sources
-    contribute.
+    `own` are the limits that only attempts at this account from this source count towards, `wide` all others.
     """
 
     def __init__(self, throttle: Throttle, own: Sequence[_Limit], wide: Sequence[_Limit]) -> None:
@@ -208,7 +224,7 @@ class Attempt:
         self._throttle.refuse(self._own)
 
     def admit(self, *, is_known: bool) -> None:
-        """Raises TooManyAttempts if a limit is reached. A known source is exempt from the limit of the account."""
+        """Raises TooManyAttempts if a limit is reached. A known source is exempt from the `wide` ones."""
         self._throttle.refuse(self._own if is_known else self._all)
 
     async def failed(self) -> None:

@@ -6,7 +6,8 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 
 from killrvideo_grpc.domain.errors import Overloaded
 
-MAX_WAITING = 256  # in total, for all keys; as many as may wait for a hash
+# Attempts that may wait with one key. Not a total for all keys: a flood from one source would use it up for everybody.
+MAX_WAITING = 128
 
 Waits = Callable[[], AbstractContextManager[None]]
 
@@ -21,11 +22,10 @@ class Turns:
         self._at_once = at_once
         self._waits = waits
         self._places: dict[Hashable, _Places] = {}
-        self._waiting = 0
 
     @asynccontextmanager
     async def of(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
-        """Holds a place for each key. Raises Overloaded if too many attempts are waiting.
+        """Holds a place for each key. Raises Overloaded if too many attempts wait for one of them.
 
         To avoid deadlocks, all callers must pass the kinds of keys in the same order.
         """
@@ -39,7 +39,7 @@ class Turns:
         places = self._places.setdefault(key, _Places(self._at_once))
         places.users += 1
         try:
-            await self._take(places.free)
+            await self._take(places)
             try:
                 yield
             finally:
@@ -49,18 +49,14 @@ class Turns:
             if not places.users:
                 del self._places[key]
 
-    async def _take(self, free: asyncio.Semaphore) -> None:
-        if not free.locked():
-            await free.acquire()
+    async def _take(self, places: "_Places") -> None:
+        if not places.free.locked():
+            await places.free.acquire()
             return
-        if self._waiting >= MAX_WAITING:
+        if places.users > self._at_once + MAX_WAITING:
             raise Overloaded
-        self._waiting += 1
-        try:
-            with self._waits():
-                await free.acquire()
-        finally:
-            self._waiting -= 1
+        with self._waits():
+            await places.free.acquire()
 
 
 class _Places:

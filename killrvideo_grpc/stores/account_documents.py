@@ -29,6 +29,7 @@ from killrvideo_grpc.domain.account import Account, Credentials, Session
 from killrvideo_grpc.domain.changes import (
     Action,
     Event,
+    role_names,
 )
 from killrvideo_grpc.stores import histories, successions
 from killrvideo_grpc.stores.data_api import Document
@@ -138,6 +139,8 @@ def read_outbox(document: Document) -> list[Event]:
                 events.append(replace(event, before=before, after=after))
             case "end" if event_id in ended and not (deletion and event.at > deletion.at):
                 events.append(replace(event, before=",".join(ended[event_id])))
+            case "succession" if deletion and event_id == deletion.event_id:
+                events.append(replace(event, before=role_names(histories.read_state(document).roles)))
             case "succession" if event_id in followed:
                 events.append(event)
             case "other":

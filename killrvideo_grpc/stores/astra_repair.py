@@ -1,5 +1,6 @@
 """Finishes work that crashed processes left incomplete. Safe to repeat, and to run in several processes at once."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -7,7 +8,14 @@ from uuid import UUID
 import structlog
 
 from killrvideo_grpc.domain.account import now
-from killrvideo_grpc.stores.account_documents import PREFIX, is_deleted, is_erased, shows_moderator, user_id_of
+from killrvideo_grpc.stores.account_documents import (
+    PREFIX,
+    is_deleted,
+    is_erased,
+    read_account,
+    shows_moderator,
+    user_id_of,
+)
 from killrvideo_grpc.stores.data_api import USERS, DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from killrvideo_grpc.stores.email_claims import CLAIM_PREFIX, EmailClaims, owner_of
@@ -16,6 +24,8 @@ from killrvideo_grpc.stores.projections import Projections, is_projected_in
 
 # A registration takes seconds, so an unclaimed account older than this was left by a crash.
 ORPHAN_AGE = timedelta(hours=1)
+# What reading a document that is not in our format fails with.
+NOT_OURS = (AttributeError, LookupError, TypeError, ValueError)
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
@@ -63,8 +73,8 @@ class Repairs:
         """
         repaired = Repaired()
         async for page in self._api.document_pages({}):
-            accounts = [document for document in page if str(document["_id"]).startswith(PREFIX)]
-            claims = [document for document in page if str(document["_id"]).startswith(CLAIM_PREFIX)]
+            accounts = _readable(page, PREFIX, lambda document: (user_id_of(document), read_account(document)))
+            claims = _readable(page, CLAIM_PREFIX, lambda claim: owner_of(claim["log"]))
             await self._finish(accounts, repaired, at or now())
             await self._rewrite_rows(accounts, repaired)
             await self._count_moderators(accounts, repaired)
@@ -112,7 +122,7 @@ class Repairs:
             # One account that can't be finished must not stop the others from being finished.
             except RequestRefused as error:
                 _log.error("left unfinished", document=document["_id"], cause=error.code)
-            except (AttributeError, LookupError, TypeError, ValueError) as error:  # not in our format
+            except NOT_OURS as error:
                 _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
 
     async def _finish_one(self, document: Document, counted: set[str], repaired: Repaired, at: datetime) -> None:
@@ -135,3 +145,17 @@ class Repairs:
         if document["version"] > 1 or is_deleted(document) or not document.get("pending"):
             return True
         return await self._claims.find_owner(document["email"]) == user_id_of(document)
+
+
+def _readable(page: list[Document], prefix: str, read: Callable[[Document], object]) -> list[Document]:
+    """Returns the documents with this prefix that `read` can read. Logs the others."""
+    documents = []
+    for document in page:
+        if str(document["_id"]).startswith(prefix):
+            try:
+                read(document)
+            except NOT_OURS as error:
+                _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
+            else:
+                documents.append(document)
+    return documents

@@ -1,6 +1,7 @@
 """The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception."""
 
 import sqlite3
+from dataclasses import replace
 from typing import assert_never
 from uuid import UUID
 
@@ -19,6 +20,7 @@ from killrvideo_grpc.domain.changes import (
     SetStatus,
     described,
     has_effect,
+    role_names,
 )
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, LastModerator, UserNotFound
 from killrvideo_grpc.domain.search import terms
@@ -97,7 +99,7 @@ def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force
     )
     _delete_sessions(connection, user_id)
     connection.execute("DELETE FROM search_terms WHERE userid = ?", (str(user_id),))
-    _record(connection, event)
+    _record(connection, replace(event, before=role_names(account.roles)))
 
 
 def _change_account(connection: sqlite3.Connection, account: Account, change: _AccountChange) -> None:

@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from killrvideo_grpc.domain.account import Account, Credentials, normal_email
-from killrvideo_grpc.domain.changes import Action, Change, OpenSession, Rename
+from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_email
+from killrvideo_grpc.domain.changes import Action, AssignRole, Change, OpenSession, Rename
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import Harness
@@ -54,6 +54,14 @@ async def test_a_deletion_needs_the_current_password(store: AccountStore, accoun
     assert found.sessions == changed.sessions
     await store.delete(changed, event)
     assert await store.get(account.user_id) is None
+
+
+async def test_a_deletion_records_the_roles_as_they_were(store: AccountStore, account: Account) -> None:
+    await store.apply(account, AssignRole(Role.CREATOR))  # after the call read the account
+    event = an_event(account, Action.DELETED)
+    await store.delete(account, event)
+    (recorded,) = [each for each in (await store.events(account.user_id, 20)).items if each.event_id == event.event_id]
+    assert recorded.before == "viewer,creator"
 
 
 @pytest.mark.parametrize("_", range(5))

@@ -55,6 +55,18 @@ def mark() -> str:
     return f"m{uuid4().hex[:12]}"
 
 
+async def test_words_are_found_as_people_see_and_type_them(harness: Harness, mark: str) -> None:
+    writer = harness.open()
+    # A soft hyphen, a typographic apostrophe, and vowel signs, which Unicode doesn't count as letters.
+    hindi = "\u0939\u093f\u0928\u094d\u0926\u0940"
+    account = await registered(writer, f"{mark}@x.org", f"A\u00adnn {hindi}", "O\u2019Brien")
+    store = await settled(harness, writer)
+    for word in ("ann", "o'brien", "O\u2019Brien", hindi[:3], hindi):
+        assert await found(store, f"{mark} {word}") == [account.user_id]
+    for word in (hindi[2], hindi[4]):
+        assert await found(store, f"{mark} {word}") == []
+
+
 async def test_every_word_of_the_query_begins_a_word_of_the_account(harness: Harness, mark: str) -> None:
     writer = harness.open()
     bob = await registered(writer, f"Bob.Smith-{mark}@Mail.Example.org", "Robért", "Van den Bérg")

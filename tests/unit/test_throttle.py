@@ -67,7 +67,7 @@ class Process:
         assert not await self.guess(account, source, is_known=is_known)
 
     async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
-        attempt = self.throttle.attempt(account, source)
+        attempt = self.throttle.password_attempt(account, source)
         await attempt.look()
         return await attempt.guess(lambda begins: self._check(begins, is_right), is_known=is_known)
 
@@ -110,8 +110,9 @@ async def test_a_source_fails_only_so_often_whatever_it_tries(process: Process) 
     for number in range(6):
         await process.fail(f"account {number}", "s1")
     await refused(process, "another", "s1")
-    await refused(process, "another", "s1", is_known=True)
     await process.fail("another", "s2")
+    # Others at the same address must not lock somebody out who has logged in from there.
+    assert await process.guess("another", "s1", is_known=True, is_right=True)
 
 
 async def test_an_account_is_guessed_at_from_all_sources_only_so_often(process: Process) -> None:
@@ -144,12 +145,12 @@ async def test_what_comes_from_elsewhere_locks_nobody_out_of_a_service_that_logs
 
 async def test_attempts_that_name_no_account_count_for_their_source(process: Process) -> None:
     for _ in range(6):
-        await process.throttle.attempt("", "s1").failed()
+        await process.throttle.token_attempt("s1").failed()
     with pytest.raises(TooManyAttempts):
-        process.throttle.attempt("", "s1")
+        process.throttle.token_attempt("s1")
     for _ in range(6):
-        await process.throttle.attempt("", None).failed()
-    process.throttle.attempt("", None)
+        await process.throttle.token_attempt(None).failed()
+    process.throttle.token_attempt(None)
 
 
 async def test_a_block_ends_with_its_window_and_is_not_prolonged(process: Process) -> None:
@@ -199,6 +200,15 @@ async def test_a_burst_of_guesses_exceeds_a_limit_by_no_more_than_go_on_at_once(
     assert most <= sum(process.checks for process in processes) <= most + 2 * AT_ONCE
 
 
+async def test_a_flood_from_one_source_leaves_room_for_others(process: Process) -> None:
+    flood = [process.guess(f"nobody {n}", "s1", is_right=True) for n in range(2 * MAX_WAITING)]
+    flooding = asyncio.gather(*flood, return_exceptions=True)
+    await asyncio.sleep(0)
+    others = await asyncio.gather(*(process.guess("ann", "s2", is_right=True) for _ in range(8)))
+    assert all(others)
+    assert Overloaded in map(type, await flooding)
+
+
 async def test_only_so_many_wait(process: Process) -> None:
     guesses = [process.guess("ann", "s1", is_right=True) for _ in range(MAX_WAITING + AT_ONCE + 10)]
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
@@ -225,7 +235,7 @@ async def test_a_caller_who_hangs_up_while_waiting_has_guessed_nothing(process: 
         await release.wait()
         return False
 
-    attempts = [process.throttle.attempt("ann", "s1") for _ in range(5)]
+    attempts = [process.throttle.password_attempt("ann", "s1") for _ in range(5)]
     guesses = [asyncio.create_task(attempt.guess(wait, is_known=False)) for attempt in attempts]
     await asyncio.sleep(0)
     for guess in guesses:
@@ -288,7 +298,7 @@ def test_nobody_without_the_key_knows_the_slot_of_an_account(counters: Counters)
     slots = []
     for key in (KEY, KEY + "x"):
         throttle = Throttle(counters, keyed_digest(key, "throttle"), LIMITS, AT_ONCE)
-        slots.append([limit.counter.slot for limit in throttle.attempt("ann", "s1")._all])
+        slots.append([limit.counter.slot for limit in throttle.password_attempt("ann", "s1")._all])
     assert slots[0] != slots[1]
 
 

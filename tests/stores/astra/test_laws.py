@@ -234,6 +234,18 @@ async def test_the_repair_rewrites_an_older_image_whose_process_crashed(
     assert await Repairs(store._api).repair() == Repaired()
 
 
+@pytest.mark.parametrize("key", ["email:odd", "account:odd", "account:00000000-0000-4000-8000-000000000001"])
+async def test_the_repair_passes_over_documents_that_are_not_ours(
+    store: AstraStore, account: Account, held: Held, key: str
+) -> None:
+    await store._api.insert_document({"_id": key, "version": 2})
+    await store._api.update_document(document_id(account.user_id), {"$set": {"pending": "crashed"}}, image="after")
+    repaired = await Repairs(store._api).repair()
+    assert repaired.finished == 1
+    assert held.pending() == []
+    await store._api.delete_document(key)
+
+
 async def test_the_repair_deletes_the_row_of_a_deleted_account(store: AstraStore, account: Account, held: Held) -> None:
     row = held.row(account)
     assert row
