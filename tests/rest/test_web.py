@@ -118,6 +118,6 @@ def test_the_end_of_either_ends_both(tmp_path: Path) -> None:
         subprocess.run(["kill", "-9", str(envoy)], check=True)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "the service or Envoy ended" in errors
+    assert "The service or Envoy exited" in errors
     for other in others:
         wait_for_end(other)
