@@ -1,7 +1,7 @@
 """The benchmark: `make bench`, or `make bench PART=storm` for one part.
 
-Each part starts what it compares, measures the sides alternately, stops everything and prints a line of JSON; a table
-comes last. A target that is missed is reported, and is no failure. docs/performance.md says how to read the figures.
+Each part starts its servers, measures the sides alternately, stops everything and prints a line of JSON; a table
+follows at the end. A missed target is reported, but is not a failure. docs/performance.md says how to read the figures.
 """
 
 import argparse
@@ -32,10 +32,10 @@ CAVEAT = "They need more CPU than the service does, so most ratios come out too 
 
 
 def main() -> None:
-    """Measures the parts that are asked for, and prints what they found."""
+    """Measures the requested parts and prints their results."""
     given = _parser().parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: sys.exit("told to stop"))  # by an exception, so that all servers end
+        signal.signal(number, lambda *_: sys.exit("told to stop"))  # the exception stops all servers
     if not H2LOAD:
         print(f"Load by {GENERATOR}, as h2load is not installed (Debian's nghttp2-client has it). {CAVEAT}", flush=True)
     results: dict[str, Result] = {}
@@ -54,7 +54,7 @@ def _measure(part: str, options: Options, results: dict[str, Result]) -> bool:
     try:
         results[part] = PARTS[part](options)
     except Exception:
-        traceback.print_exc()  # the other parts may still work
+        traceback.print_exc()  # goes on with the other parts
         return False
     print(as_json(part, results[part]), flush=True)
     return True

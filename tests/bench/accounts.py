@@ -1,4 +1,4 @@
-"""Accounts to call with: a few over the service's own RPCs, or a million straight into its file."""
+"""Accounts for the benchmark: a few registered over RPCs, or a million written directly to the database file."""
 
 import random
 import sqlite3
@@ -24,7 +24,7 @@ RARE_NAME = "Zebulon"
 
 @dataclass(frozen=True)
 class Account:
-    """An account, its token, and what GetMe answers to it."""
+    """An account, its token, and its response to GetMe."""
 
     email: str
     token: str
@@ -39,7 +39,7 @@ def served(accounts: int = 1, **settings: str) -> Iterator[tuple[Server, list[Ac
 
 
 def register(address: str, count: int = 1) -> list[Account]:
-    """Makes accounts over the service's RPCs and logs them in."""
+    """Registers accounts over RPCs and logs them in."""
     with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(AT_ONCE) as pool:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
         return list(pool.map(lambda number: _register(stub, f"caller-{number:04}@example.org"), range(count)))
@@ -54,7 +54,7 @@ def _register(stub: user_service_pb2_grpc.UserServiceStub, email: str) -> Accoun
 
 
 def get_me(address: str, account: Account, seconds: float) -> user_pb2.User:
-    """Calls GetMe as the account's owner, on a connection of its own. Raises grpc.RpcError."""
+    """Calls GetMe as the account's owner, on a new connection. Raises grpc.RpcError."""
     with grpc.insecure_channel(address) as channel:
         return _get_me(user_service_pb2_grpc.UserServiceStub(channel), account.token, seconds)
 
@@ -67,10 +67,10 @@ def _get_me(stub: user_service_pb2_grpc.UserServiceStub, token: str, seconds: fl
 def insert_accounts(file: Path, count: int, rare: int = 0) -> list[str]:
     """Puts accounts with a session each into a new SQLite file and returns their user ids.
 
-    If so many are to have the first name RARE_NAME, they can be searched, and the last account is a moderator. The only
-    place here that knows the schema.
+    With RARE_NAME as the first name of some, they can be searched, and the last account is a moderator. Only this code
+    in the benchmark knows the schema.
     """
-    spread, source = 2**32 // count, random.Random(1)  # over the whole range of keys, and sorted, which is quick
+    spread, source = 2**32 // count, random.Random(1)  # keys cover the whole range; inserting them sorted is fast
     ids = [f"{number * spread:08x}-0000-4000-8000-{source.getrandbits(48):012x}" for number in range(count)]
     with sqlite3.connect(file, isolation_level=None) as connection:
         sqlite_schema.migrate(connection, 5.0)
@@ -101,5 +101,5 @@ def insert_accounts(file: Path, count: int, rare: int = 0) -> list[str]:
 
 
 def mint(user_id: str) -> str:
-    """Signs a token for an account as the service would. The only place here that knows what a token holds."""
+    """Signs a token for an account as the service would. The only place in the benchmark that knows the claims."""
     return tokens.signed(tokens.claims(user_id, session_id=user_id))

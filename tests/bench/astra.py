@@ -1,4 +1,4 @@
-"""GetMe on the Data API: look-ups joined, as shipped, against one request each."""
+"""GetMe on the Data API: joined look-ups, as shipped, compared with one request per look-up."""
 
 import subprocess
 import tempfile
@@ -20,16 +20,14 @@ AT_LEAST = {64: 4.0}
 NEVER_BELOW = 0.95
 JOINED, EACH = "joined", "one each"
 
-# Measured on a real Data API with its Cassandra: a request takes 4.5 ms, 2.3 of them CPU, and each row 0.24 ms more.
+# As measured on a real Data API with Cassandra: a request takes 4.5 ms, of which 2.3 are CPU, plus 0.24 ms per row.
 COST = ("--burn-milliseconds", "2.3", "--delay-milliseconds", "2.2", "--row-milliseconds", "0.24")
 
 
 def measure_astra(options: Options) -> Result:
-    """GetMe on the Data API with look-ups joined, as shipped ÷ with one request per look-up."""
+    """GetMe on the Data API with joined look-ups, as shipped ÷ with one request per look-up."""
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second, _data_api() as connection:
-        settings = astra(connection) | {
-            "BCRYPT_ROUNDS": "4"
-        }  # hashing is no part of this, and every caller is an account
+        settings = astra(connection) | {"BCRYPT_ROUNDS": "4"}  # hashing is not measured here
         each = running(module("tests.bench.one_request_each", "serve"), Path(second), **settings)
         with service(Path(first), **settings) as joined, each as one_each:
             accounts = register(joined.address, max(CALLERS))
@@ -39,7 +37,7 @@ def measure_astra(options: Options) -> Result:
 
 
 def _rounds(sides: dict[str, int], accounts: list[Account], options: Options) -> list[dict[str, Load]]:
-    # A token of its own for every caller: look-ups of the same account would be one key.
+    # Every caller has its own account and token, because look-ups of the same account would share a key.
     sources = {side: [_caller(port, account) for account in accounts] for side, port in sides.items()}
     return loads_in_turns(sources, options)
 
@@ -75,7 +73,7 @@ def _callers(count: int) -> str:
 
 @contextmanager
 def _data_api() -> Iterator[Connection]:
-    """Has a keyspace ready: on the stand-in, or on the real Data API that TEST_DATA_API_* name."""
+    """Provides a keyspace, on the stand-in or on the real Data API that TEST_DATA_API_* configure."""
     if REAL_URL is not None:
         with real_keyspace() as connection:
             yield connection

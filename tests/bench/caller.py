@@ -1,7 +1,7 @@
-"""A client in a process of its own: reads a plan (JSON) from standard input, carries it out and prints what it saw.
+"""A client in its own process: reads a plan (JSON) from standard input, carries it out and prints the results.
 
-With a rate (an open loop), calls are sent on a schedule, whether earlier ones were answered or not, and a call's time
-counts from its place in the schedule. Without (a closed loop), each caller waits for an answer before it calls again.
+With a rate (an open loop), calls are sent on a schedule, whether or not earlier ones were answered, and a call's time
+is measured from its scheduled time. Without a rate (a closed loop), each caller waits for an answer between calls.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ def plan(
 
 
 class Report(TypedDict):
-    """What came of it, without the warm-up."""
+    """The results, without the warm-up."""
 
     good: int
     codes: dict[str, int]
@@ -75,7 +75,7 @@ class Report(TypedDict):
 
 @dataclass
 class _Log:
-    """Takes down the calls that end between two moments."""
+    """Records the calls that end within a period."""
 
     start: float
     end: float
@@ -95,7 +95,7 @@ class _Log:
     def report(self) -> Report:
         good = len(self.times)
         percentiles = statistics.quantiles(self.times, n=100) if good > 1 else [float("nan")] * 99
-        # Between the first answer and the last: with few and slow calls, the edges of the time would count for much.
+        # From the first answer to the last: with few, slow calls, the idle ends of the period would distort the rate.
         between = max(self.ends) - min(self.ends) if good > 1 else 1.0
         return {
             "good": good,
@@ -107,7 +107,7 @@ class _Log:
 
 
 class _Calls:
-    """The arguments of call after call."""
+    """Yields the arguments of one call after another."""
 
     def __init__(self, plan: Plan) -> None:
         self._random = random.Random(1)
@@ -145,7 +145,7 @@ async def call_in_turn(plan: Plan) -> Report:
 
 
 def call_on_schedule(plan: Plan, rate: float) -> Report:
-    """Runs the open loop. Not with asyncio, which wakes up on whole milliseconds only."""
+    """Runs the open loop, on threads because asyncio only wakes up at whole milliseconds."""
     calls = _Calls(plan)
     with grpc.insecure_channel(plan["address"]) as channel:
         method: Any = channel.unary_unary(plan["method"])

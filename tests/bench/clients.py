@@ -1,4 +1,4 @@
-"""Starts clients as processes of their own, and waits for what they saw."""
+"""Starts clients as separate processes, and waits for their results."""
 
 import json
 import subprocess
@@ -10,7 +10,7 @@ from tests.bench.processes import ROOT, module
 
 
 def report_of(plan: Plan) -> Report:
-    """Carries out a plan in a client of our own. Raises RuntimeError when a call was not answered well."""
+    """Carries out a plan in a Python client. Raises RuntimeError if a call failed."""
     with client(plan) as started:
         report = finish(started)
     if set(report["codes"]) != {"OK"}:
@@ -20,7 +20,7 @@ def report_of(plan: Plan) -> Report:
 
 @contextmanager
 def client(plan: Plan) -> Iterator["subprocess.Popen[str]"]:
-    """Starts a client of our own; `finish` waits for it."""
+    """Starts a Python client; `finish` waits for it."""
     with process(module("tests.bench.caller"), stdin=subprocess.PIPE) as started:
         assert started.stdin
         json.dump(plan, started.stdin)
@@ -30,7 +30,7 @@ def client(plan: Plan) -> Iterator["subprocess.Popen[str]"]:
 
 
 def finish(started: "subprocess.Popen[str]") -> Report:
-    """Waits until a client has carried out its plan. Raises RuntimeError when it could not."""
+    """Waits until a client has carried out its plan. Raises RuntimeError if it failed."""
     output, _ = started.communicate()
     if started.returncode:
         raise RuntimeError("a client failed; it says why above")
@@ -40,7 +40,7 @@ def finish(started: "subprocess.Popen[str]") -> Report:
 
 @contextmanager
 def process(command: list[str], stdin: int | None = None) -> Iterator["subprocess.Popen[str]"]:
-    """Starts a client of any kind, and ends it if it still runs when it isn't needed any more."""
+    """Starts a client of any kind, and kills it on exit if it is still running."""
     with subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, text=True) as started:
         try:
             yield started

@@ -1,4 +1,4 @@
-"""A bare grpcio server that answers every GetMe with the same User (given in hex): what GetMe is compared with.
+"""A bare grpcio server that answers every GetMe with the same User (given in hex), for comparison with the service.
 
 `python -m tests.bench.echo sync USER` serves on a thread pool, `aio` on an event loop, uvloop if it is installed.
 Prints its address on one line and runs until it is ended.
@@ -48,7 +48,7 @@ async def serve_on_loop(user: user_pb2.User) -> None:
 
 
 def loop_name() -> str:
-    """Names the event loop that the asyncio server runs on."""
+    """Returns the name of the asyncio server's event loop."""
     return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
 
 

@@ -23,7 +23,7 @@ class _Seen:
 def measure_rest(options: Options) -> Result:
     """GetMe over REST through Envoy ÷ over gRPC without it, and Envoy's CPU time per call.
 
-    Without h2load both sides are gRPC, since our own clients speak nothing else.
+    Without h2load, both sides are gRPC, because the Python clients only speak gRPC.
     """
     with tempfile.TemporaryDirectory() as folder:
         web = running(module("killrvideo_grpc", "edge", "web"), Path(folder), HTTP_PORT="0", DRAIN_SECONDS="0")

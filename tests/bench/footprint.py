@@ -1,4 +1,4 @@
-"""What a worker takes to start, in time and memory."""
+"""How long a worker takes to start, and how much memory it needs."""
 
 import statistics
 import tempfile

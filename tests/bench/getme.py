@@ -14,7 +14,7 @@ from tests.bench.rounds import Options, generator_cores, loads_in_turns, rates
 
 
 def measure_getme(options: Options) -> Result:
-    """GetMe as shipped ÷ the faster of two bare servers that give the same answer."""
+    """GetMe as shipped ÷ the faster of two bare servers that return the same response."""
     with served() as (server, accounts), tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         servers = {"service": server}
         for kind in ("sync", "aio"):
@@ -34,7 +34,7 @@ def measure_getme(options: Options) -> Result:
 def measure_workers(options: Options) -> Result:
     """GetMe on two workers ÷ on one. The load generators need CPU too, so two cores can't show twice as much."""
     with served() as (one, alone), served(WORKERS="2") as (two, shared):
-        # Two load generators on both sides; where there is one worker, both call that one.
+        # Both sides have two load generators; with a single worker, both call that one.
         sides = {
             "1 worker": [calls_of_get_me(one.ports[0], alone[0])] * 2,
             "2 workers": [calls_of_get_me(port, shared[0]) for port in two.ports],

@@ -1,4 +1,4 @@
-"""What bcrypt alone can do on all cores: `python -m tests.bench.hashing ROUNDS SECONDS` prints checks a second."""
+"""Measures bcrypt alone on all cores: `python -m tests.bench.hashing ROUNDS SECONDS` prints checks per second."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ SECRET = b"correct horse"
 
 
 def rate(password_hash: bytes, seconds: float) -> float:
-    """Checks a password over and over, and returns how often a second."""
+    """Checks a password repeatedly, and returns the checks per second."""
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         bcrypt.checkpw(SECRET, password_hash)

@@ -1,4 +1,4 @@
-"""Puts load on servers: with h2load where it is installed, else with clients of our own, which need far more CPU."""
+"""Puts load on servers: with h2load if it is installed, or else with Python clients, which need far more CPU."""
 
 import os
 import re
@@ -18,17 +18,17 @@ from tests.bench.clients import client, finish, process
 H2LOAD = shutil.which("h2load")
 GENERATOR = "h2load" if H2LOAD else "clients of our own"
 
-FRAME_HEAD = 5  # before each message of gRPC: a flag and the length
-MAX_UNDER_WAY = 4000  # on a connection, for calls on a schedule
+FRAME_HEAD = 5  # bytes before each gRPC message: a flag and the length
+MAX_UNDER_WAY = 4000  # concurrent calls per connection, for calls on a schedule
 PATIENCE = 10.0
 
 
 @dataclass(frozen=True)
 class Source:
-    """One load generator: what it calls, with which token, over how many connections, how many calls at once on each.
+    """One load generator: its target, its token, its number of connections, and the concurrent calls on each.
 
-    `answer` is the size of a good answer in bytes. With a `rate`, that many calls are sent each second whether earlier
-    ones were answered or not; without one, a new call waits for an answer. `patience` is every call's deadline.
+    `answer` is the size of a successful response in bytes. With a `rate`, that many calls are sent each second, whether
+    or not earlier ones were answered; without one, each call waits for the last response. `patience` is the deadline.
     """
 
     url: str
@@ -44,13 +44,13 @@ class Source:
         return self.url.endswith(GET_ME)
 
     def paced(self, rate: float) -> "Source":
-        """Returns the same source, which sends calls at this rate."""
+        """Returns a copy of the source that sends calls at this rate."""
         return replace(self, rate=rate, at_once=MAX_UNDER_WAY)
 
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a load: good answers a second, all answers a second, and how many cores the generators took."""
+    """The result of a load: successful and total responses per second, and the cores that the generators used."""
 
     rate: float
     answered: float
@@ -63,7 +63,7 @@ def calls_of_get_me(port: int, account: Account, **options: Any) -> Source:
 
 
 def drive(sources: Sequence[Source], seconds: float) -> Load:
-    """Runs all sources at once. Raises RuntimeError on bad answers, which only a source with a rate may get."""
+    """Runs all sources at once. Raises RuntimeError if calls of a source without a rate fail."""
     before, began = _cpu_of_children(), time.perf_counter()
     found = _h2load(sources, seconds) if H2LOAD else _own_clients(sources, seconds)
     share = (_cpu_of_children() - before) / (time.perf_counter() - began)
@@ -94,10 +94,10 @@ def _h2load_command(source: Source, seconds: float, message: str) -> list[str]:
 
 
 def _read_h2load(output: str, source: Source) -> tuple[float, float]:
-    """Returns good and all answers a second.
+    """Returns the successful and total responses per second.
 
-    h2load looks at HTTP's status, which is 200 for gRPC's errors too. But those carry no message, so the number of
-    message bytes that arrived tells how many answers were good.
+    h2load only checks the HTTP status, which is 200 for gRPC errors too. But errors contain no message, so the count of
+    received message bytes shows how many responses were successful.
     """
     time_taken = re.search(r"finished in ([\d.]+)(m?)s", output)
     answered, fine, data = (re.search(pattern, output) for pattern in (r"(\d+) done", r"(\d+) 2xx", r"\((\d+)\) data"))
@@ -116,7 +116,7 @@ def _own_clients(sources: Sequence[Source], seconds: float) -> list[tuple[float,
 
 
 def _plan(source: Source, seconds: float) -> Plan:
-    """Returns what a client of our own is to do for one connection of a source."""
+    """Returns the plan of a Python client for one connection of a source."""
     return plan(
         source.url.removeprefix("http://").removesuffix(GET_ME),
         GET_ME,
@@ -134,6 +134,6 @@ def cores() -> int:
 
 
 def _cpu_of_children() -> float:
-    # Counts children that have ended: while a load runs, only its generators do.
+    # Counts children that have ended: while a load runs, only its generators end.
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime

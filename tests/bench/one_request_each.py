@@ -1,7 +1,7 @@
-"""`killrvideo-grpc` with one request per look-up by user id: what joined look-ups are compared with.
+"""Runs `killrvideo-grpc` with one request per look-up by user id, for comparison with joined look-ups.
 
-There is no setting for this, since nobody should want it. So before anything starts, this says that one key fills a
-request, and lets as many requests be under way as there are callers.
+There is no setting for this, because nobody should need it. So this patches constants before anything starts: one key
+fills a request, and as many requests as there are callers may be in progress.
 """
 
 from killrvideo_grpc.__main__ import main

@@ -11,16 +11,16 @@ from tests.bench.rounds import WARM_UP_SECONDS, Options, each, generator_cores, 
 
 OVERLOAD = 3
 DEADLINE_SECONDS = 1.0
-RECOVERY_SECONDS = 15.0  # at most
+RECOVERY_SECONDS = 15.0  # the longest to wait for the recovery
 PAUSE_SECONDS = 0.05
 CAPACITY, OVER = "at capacity", "at 3 times"
 
 
 def measure_overload(options: Options) -> Result:
-    """Good answers a second at 3 times the capacity ÷ at capacity.
+    """Successful calls per second at 3 times the capacity ÷ at capacity.
 
-    Capacity is what a closed loop gets: 32 callers, each of whom waits for an answer before calling again. Three times
-    as many calls are then sent at a fixed rate, whatever becomes of them. All calls have a deadline of a second.
+    Capacity is the rate of a closed loop: 32 callers, each of which waits for a response between calls. Then three
+    times as many calls are sent at a fixed rate, regardless of their responses. All calls have a deadline of a second.
     """
     with served() as (server, accounts):
         source = calls_of_get_me(server.ports[0], accounts[0], patience=DEADLINE_SECONDS)
@@ -44,12 +44,12 @@ def measure_overload(options: Options) -> Result:
 
 def _overload(source: Source, seconds: float) -> dict[str, Load]:
     capacity = drive([source], seconds)
-    # Longer by the deadline, since no call can be late before that.
+    # Longer by one deadline, because no call can be late before that.
     return {CAPACITY: capacity, OVER: drive([source.paced(OVERLOAD * capacity.rate)], seconds + DEADLINE_SECONDS)}
 
 
 def _recovery(address: str, account: Account) -> float:
-    """Returns how many seconds after the overload a call is answered in time again."""
+    """Returns the seconds from the end of the overload until a call is answered in time."""
     began = time.perf_counter()
     while time.perf_counter() - began < RECOVERY_SECONDS:
         try:

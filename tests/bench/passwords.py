@@ -1,4 +1,4 @@
-"""Logins: what they do to other calls, and how near they come to what bcrypt allows."""
+"""Logins: how they affect other calls, and how close their rate comes to that of bcrypt alone."""
 
 import statistics
 import subprocess
@@ -17,7 +17,7 @@ CLIENTS = 16
 RATE = 200.0
 PATIENCE = 30.0
 WARM_UP_SECONDS = 1.0
-LONGER = 3  # than other measurements: a p99 needs many calls, and a login takes a quarter of a second
+LONGER = 3  # times the usual duration: a p99 needs many calls, and a login takes a quarter of a second
 
 IDLE, STORM = "idle", "storm"
 
@@ -26,7 +26,7 @@ def measure_storm(options: Options) -> Result:
     """Latency of GetMe at 200 calls a second while 16 clients log in ÷ while nobody does."""
     seconds = options.seconds * LONGER
     with served(2 * CLIENTS) as (server, accounts):
-        # Not those who log in: an account keeps 20 sessions, and each login would soon end one that GetMe uses.
+        # Accounts other than those that log in: an account has at most 20 sessions, so logins would end those of GetMe.
         tokens = [account.token for account in accounts[CLIENTS:]]
         calls = plan(server.address, GET_ME, seconds, tokens=tokens, rate=RATE, warm_up=WARM_UP_SECONDS)
         logins = _logins(server.address, accounts[:CLIENTS], seconds)
@@ -34,7 +34,7 @@ def measure_storm(options: Options) -> Result:
         def storm() -> tuple[Report, float]:
             with client(logins) as others:
                 answered = report_of(calls)
-                return answered, finish(others)["rate"]  # waits for the last login, so that idle is idle
+                return answered, finish(others)["rate"]  # waits for the last login before the idle side
 
         found = in_turns(options.rounds, {IDLE: lambda: (report_of(calls), 0.0), STORM: storm})
     p50 = [_named("p50", sides) for sides in each(found, lambda seen: seen[0]["p50_ms"])]
@@ -51,7 +51,7 @@ def measure_storm(options: Options) -> Result:
 
 
 def measure_logins(options: Options) -> Result:
-    """Logins a second with 16 clients ÷ password checks a second that the cores manage on their own."""
+    """Logins per second with 16 clients ÷ password checks per second of bcrypt alone on all cores."""
     seconds = options.seconds * LONGER
     with served(CLIENTS) as (server, accounts):
         logins = _logins(server.address, accounts, seconds)

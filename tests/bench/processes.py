@@ -1,4 +1,4 @@
-"""Starts what is measured, tells how much it uses, and ends it."""
+"""Starts the servers that are measured, reports their CPU time and memory, and stops them."""
 
 import os
 import re
@@ -13,9 +13,9 @@ from pathlib import Path
 from tests.support.process import COMMAND, children, environment
 
 ROOT = Path(__file__).parents[2]
-# So that this tree is measured, whatever is installed.
+# Measures this source tree, even if another version is installed.
 PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "generated")])
-# As the service runs in production; the tests' own settings make it cheaper.
+# The settings of production; those of the tests make the service cheaper.
 SHIPPED = {"LOG_LEVEL": "INFO", "LOG_FORMAT": "json", "BCRYPT_ROUNDS": "12", "PYTHONPATH": PYTHONPATH}
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
@@ -39,7 +39,7 @@ class Server:
 
 @contextmanager
 def running(command: list[str], folder: Path, **settings: str) -> Iterator[Server]:
-    """Starts a server in `folder`, waits for its first line, and ends it. Its log goes to a file in the folder."""
+    """Runs a server in `folder`, with its log in a file there. Yields once its first line is printed."""
     log = folder / "server.log"
     with log.open("a") as stderr, _started(command, folder, settings, stderr.fileno()) as process:
         assert process.stdout
@@ -60,7 +60,7 @@ def _started(
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        start_new_session=True,  # Ctrl-C is for the benchmark, which ends it in order
+        start_new_session=True,  # Ctrl-C only reaches the benchmark, which then stops the server
     )
     with process:
         try:
@@ -75,7 +75,7 @@ def _end(process: "subprocess.Popen[str]") -> None:
         process.wait(END_SECONDS)
     except subprocess.TimeoutExpired:
         pass
-    finally:  # after a second Ctrl-C too
+    finally:  # even after a second Ctrl-C
         process.kill()
 
 
@@ -103,11 +103,11 @@ def resident_megabytes(pid: int) -> float:
 
 
 def descendants(pid: int, name: str) -> list[int]:
-    """Returns the processes called `name` among `pid` and all that it has started."""
+    """Returns the processes named `name` among `pid` and its descendants."""
     found = [pid] if Path(f"/proc/{pid}/comm").read_text().strip() == name else []
     return found + [one for child in children(pid) for one in descendants(child, name)]
 
 
 def _stat(pid: int) -> list[str]:
-    # From the third field on; the second, the name in brackets, may contain blanks.
+    # From the third field on, because the second, the name in parentheses, may contain spaces.
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()

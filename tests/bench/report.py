@@ -1,4 +1,4 @@
-"""What a part found: its figures and targets, as rows of a table and as a line of JSON."""
+"""The results of a part: its figures and targets, as rows of a table and as a line of JSON."""
 
 import json
 import statistics
@@ -14,7 +14,7 @@ from tests.bench.rounds import Round, medians
 
 @dataclass(frozen=True)
 class Figure:
-    """A number, its target (without one it is only reported), and the sides that it compares."""
+    """A number, its target (None: it is only reported), and the sides that it compares."""
 
     name: str
     value: float
@@ -31,7 +31,7 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Says whether the target is met; None: there is none."""
+        """Returns whether the target is met, or None if there is no target."""
         if self.at_least is not None:
             return self.value >= self.at_least
         return None if self.at_most is None else self.value <= self.at_most
@@ -45,14 +45,14 @@ def ratio(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Figure:
-    """Returns one side ÷ the other: taken within each round, since noise comes and goes, and the median of those."""
+    """Returns the median over the rounds of one side ÷ the other. Noise affects both sides of a round alike."""
     value = statistics.median(found[side] / found[other] for found in rounds)
     return Figure(name, value, at_least, at_most, sides=(side, other))
 
 
 @dataclass(frozen=True)
 class Result:
-    """The figures of a part, the main one first, and what they come from. `unit` is the unit of the sides."""
+    """The figures of a part, the main one first, and their source data. `unit` is the unit of the sides."""
 
     figures: list[Figure]
     rounds: list[Round]

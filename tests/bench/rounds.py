@@ -16,14 +16,14 @@ WARM_UP_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Options:
-    """How often each side is measured, and for how long; a part that needs longer takes a multiple."""
+    """How often and how long each side is measured. Some parts measure for a multiple of that."""
 
     rounds: int
     seconds: float
 
 
 def in_turns(rounds: int, sides: Mapping[str, Callable[[], T]]) -> list[dict[str, T]]:
-    """Measures the sides one after the other, `rounds` times, in alternating order, so that noise hits all alike."""
+    """Measures the sides in turn, `rounds` times, in alternating order, so that noise affects all of them alike."""
     found = []
     for number in range(rounds):
         order = list(sides) if number % 2 == 0 else list(reversed(list(sides)))
@@ -33,7 +33,7 @@ def in_turns(rounds: int, sides: Mapping[str, Callable[[], T]]) -> list[dict[str
 
 
 def loads_in_turns(sides: Mapping[str, Sequence[Source]], options: Options) -> list[dict[str, Load]]:
-    """Warms all sides up, then loads one after the other, round by round."""
+    """Warms up all sides, then puts load on one after the other in each round."""
     for sources in sides.values():
         drive(sources, WARM_UP_SECONDS)
     measures = {side: partial(drive, sources, options.seconds) for side, sources in sides.items()}
@@ -41,7 +41,7 @@ def loads_in_turns(sides: Mapping[str, Sequence[Source]], options: Options) -> l
 
 
 def each(found: Iterable[Mapping[str, T]], value: Callable[[T], float]) -> list[Round]:
-    """Picks one number from what each round found for each side."""
+    """Selects one number from each result of each side."""
     return [{side: value(seen) for side, seen in sides.items()} for sides in found]
 
 
@@ -51,10 +51,10 @@ def medians(rounds: Sequence[Round]) -> Round:
 
 
 def rates(loads: Iterable[Mapping[str, Load]]) -> list[Round]:
-    """Returns good answers a second."""
+    """Returns the successful responses per second."""
     return each(loads, lambda load: load.rate)
 
 
 def generator_cores(loads: Iterable[Mapping[str, Load]]) -> Round:
-    """Returns how many cores the load generators used. One that uses a whole core is the bottleneck itself."""
+    """Returns how many cores the load generators used. A generator that uses a whole core is the bottleneck."""
     return medians(each(loads, lambda load: load.generator_cores))

@@ -16,7 +16,7 @@ from tests.bench.report import Result, ratio
 from tests.bench.rounds import Options, each, in_turns, medians
 
 FEW, MANY = 1_000, 1_000_000
-TOKENS = 5_000  # as many on both sides, so that checking tokens costs both the same
+TOKENS = 5_000  # on both sides, so that checking tokens costs the same
 CALLERS = 8
 
 
@@ -27,9 +27,9 @@ class _Seen:
 
 
 def measure_scale(options: Options) -> Result:
-    """The service's CPU time per GetMe at 1,000,000 accounts ÷ at 1,000, called by many accounts at random.
+    """The service's CPU time per GetMe at 1,000,000 accounts ÷ at 1,000, with tokens of random accounts.
 
-    The service's own CPU time is what counts: h2load can't mix tokens, and a client in Python would measure itself.
+    Measures the service's CPU time, because h2load can't mix tokens, and a Python client would be the bottleneck.
     """
     with _filled(FEW, options) as few, _filled(MANY, options) as many:
         sides = {f"{FEW:,}": few, f"{MANY:,}": many}

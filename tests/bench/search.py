@@ -22,7 +22,7 @@ MATCHING = 50
 
 
 def measure_search(options: Options) -> Result:
-    """The time of a first page of a word that 50 of 1,000,000 accounts have ÷ that 50 of 1,000 have."""
+    """The time to search a word that 50 of 1,000,000 accounts contain ÷ that 50 of 1,000 contain."""
     with _filled(FEW) as few, _filled(MANY) as many:
         sides = {f"{FEW:,}": few, f"{MANY:,}": many}
         for server, token in sides.values():
@@ -43,7 +43,7 @@ def _filled(accounts: int) -> Iterator[tuple[Server, str]]:
 
 
 def _milliseconds(server: Server, token: str, seconds: float) -> float:
-    """Returns how long a call takes, one after the other."""
+    """Returns how long a call takes when calls are made one after another."""
     taken: list[float] = []
     with grpc.insecure_channel(server.address) as channel:
         stub, end = UserServiceStub(channel), time.monotonic() + seconds

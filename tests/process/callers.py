@@ -1,4 +1,4 @@
-"""Calls of the service by people with accounts."""
+"""Calls to the service on behalf of accounts."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ Json = dict[str, Any]
 def processes(
     folder: Path, connection: Connection | None, count: int = 1, **changes: str
 ) -> Iterator[list[UserServiceStub]]:
-    """Starts so many processes of the service on one keyspace; on one SQLite file in the folder without a keyspace."""
+    """Starts several processes of the service on one keyspace or, without one, on one SQLite file in the folder."""
     settings = (astra(connection) if connection else {}) | changes
     with ExitStack() as stack:
         services = [stack.enter_context(running(folder, **settings)) for _ in range(count)]
@@ -56,7 +56,7 @@ def outcome(call: Callable[[], object]) -> str:
 
 
 def access(stub: UserServiceStub, login: LoginResponse) -> str:
-    """Returns what the access token of a login is good for: "OK", or the reason why it is not."""
+    """Returns "OK" if the access token of a login works, or else the reason of the error."""
     return outcome(lambda: stub.GetMe(GetMeRequest(), metadata=bearer(login)))
 
 
@@ -67,7 +67,7 @@ def held(connection: Connection) -> dict[str, list[Json]]:
 
 
 def accounts_with(connection: Connection, email: str) -> list[Json]:
-    """Returns the documents of the accounts that have this address, as it was typed."""
+    """Returns the documents of the accounts with this address, exactly as it was typed."""
     return [document for document in held(connection)[ACCOUNTS] if document.get("email") == email]
 
 

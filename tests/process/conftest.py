@@ -1,4 +1,4 @@
-"""Keyspaces for the end-to-end tests: of a stand-in, and of a real Data API where there is one."""
+"""Keyspaces for the end-to-end tests: on a stand-in and, if one is configured, on a real Data API."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -22,7 +22,7 @@ if REAL_URL:
     KEYSPACES["data-api"] = real_keyspace
 
 
-# One for all tests, because a real Data API takes seconds to make a keyspace. Each test has accounts of its own.
+# All tests share one, because a real Data API takes seconds to create a keyspace. Each test uses its own accounts.
 @pytest.fixture(scope="session", params=list(KEYSPACES))
 def keyspace(request: pytest.FixtureRequest) -> Iterator[Connection]:
     with KEYSPACES[request.param]() as connection:

@@ -1,4 +1,4 @@
-"""A process is killed, as by kill -9, between two of its writes on a Data API, and others go on with what it left."""
+"""A process is killed (kill -9) between two writes to a Data API, and another process goes on with what it left."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -27,14 +27,14 @@ Code = grpc.StatusCode
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 PATIENCE = 30.0
-# The writes of a registration, and of a deletion, in their order. The first of the latter is to the moderators' guard.
+# The writes of a registration and of a deletion, in order. A deletion first writes to the moderators' guard.
 EVENT = ["event of the account", "day listed", "event of the day"]
 REGISTRATION = ["account", "claim", "row", *EVENT, "mark cleared"]
 DELETION = ["guard", "account", "row", "claim released", *EVENT, "document erased"]
 
 
 class Stop:
-    """A fault at which a request stops for good. `reached` is set when it is there."""
+    """A fault that holds a request forever. `reached` is set when a request has arrived."""
 
     def __init__(self) -> None:
         self.reached = Event()
@@ -45,7 +45,7 @@ class Stop:
 
 
 class Door(data_api.StandIn):
-    """A second address of a stand-in, for one process: a fault set here meets no request of the others."""
+    """A second address of a stand-in, used by one process: faults set here don't affect the others' requests."""
 
     def __init__(self, server: data_api.StandIn) -> None:
         super().__init__(username=server.username, password=server.password)
@@ -73,14 +73,14 @@ def connection(prepared: tuple[data_api.StandIn, Connection]) -> Connection:
 
 @pytest.fixture(scope="module")
 def survivor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserServiceStub]:
-    """Another process of the service, which lives on."""
+    """Another process of the service, which survives."""
     folder = tmp_path_factory.mktemp("survivor")
     with running(folder, **astra(connection)) as service, grpc.insecure_channel(service.target) as channel:
         yield UserServiceStub(channel)
 
 
 def registration(email: str) -> RegisterRequest:
-    """Returns a request in which the names hold the first part of the address, to be searched for."""
+    """Returns a request whose names contain the local part of the address, so that they can be searched for."""
     planted = email.partition("@")[0]
     return RegisterRequest(email=email, password=PASSWORD, first_name=f"First {planted}", last_name=f"Last {planted}")
 
@@ -105,10 +105,10 @@ def killed_at(
     write: int,
     after_write: bool,
 ) -> grpc.StatusCode:
-    """Makes the call in a process of its own, and kills that before or after one of its writes; tells the outcome."""
+    """Makes the call to a process and kills it before or after one of its writes. Returns the call's outcome."""
     stop = Stop()
     with (
-        Door(server) as door,  # closed, and not cleared, or a request that stopped before its write would make it
+        Door(server) as door,  # closed instead of cleared: otherwise a held request would go on to write
         running(folder, **astra(connection_to(door.url))) as service,
         grpc.insecure_channel(service.target) as channel,
         ThreadPoolExecutor(1) as pool,
@@ -125,7 +125,7 @@ def is_write(request: data_api.Request) -> bool:
 
 
 def sweep(connection: Connection) -> None:
-    """Sweeps once, as every process does about once a minute."""
+    """Runs a sweep, as every process does about once a minute."""
 
     async def work() -> None:
         store = AstraStore(DataApi(connection))
@@ -136,7 +136,7 @@ def sweep(connection: Connection) -> None:
 
 
 def repair(connection: Connection, folder: Path) -> str:
-    """Repairs as an operator does, and returns what was printed last."""
+    """Runs the repair command, and returns the last line that it prints."""
     done = run(folder, "schema", "check", "--repair", **astra(connection))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
@@ -159,7 +159,7 @@ def test_registering(
     email, claim = an_address(), REGISTRATION.index("claim")
     request, login = registration(email), LoginRequest(email=email, password=PASSWORD)
     answer = killed_at(server, tmp_path, lambda stub: stub.Register(request), write, after_write)
-    # The claim is the registration. Without one there is no account, and the address is free.
+    # The registration takes effect with the claim. Without it there is no account, and the address is free.
     is_registered = (write, after_write) >= (claim, True)
     assert is_registered or answer is Code.UNAVAILABLE
     assert attempt(lambda: survivor.Login(login)) is (Code.OK if is_registered else Code.UNAUTHENTICATED)

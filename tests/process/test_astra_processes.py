@@ -106,7 +106,7 @@ def test_repair_by_command(tmp_path: Path) -> None:
         with running(tmp_path, **settings) as service, grpc.insecure_channel(service.target) as channel:
             with server.fail(HttpStatus(500), name=USERS) as fault:
                 user_id = UserServiceStub(channel).Register(registration(an_address())).user_id
-                server.wait_until(lambda: fault.hits == 2)  # then the service leaves it to a sweep
+                server.wait_until(lambda: fault.hits == 2)  # after the second failure the service leaves it to a sweep
             assert server.row(KEYSPACE, USERS, user_id) is None
         for finished in (1, 0):
             done = run(tmp_path, "schema", "check", "--repair", **settings)
@@ -137,7 +137,7 @@ def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
 
     with prepared_stand_in() as (server, connection):
         with running(tmp_path, **astra(connection)) as service:
-            assert service.stop() == 0  # one that is there needs no waiting
+            assert service.stop() == 0  # a Data API that is up needs no waiting
         server.fail(Close())
         Thread(target=let_it_answer_once_missed, args=[server], daemon=True).start()
         with running(tmp_path, **astra(connection)) as service, grpc.insecure_channel(service.target) as channel:

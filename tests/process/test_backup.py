@@ -1,4 +1,4 @@
-"""The commands of docs/backup.md, as they stand there, on a service at work."""
+"""Runs the commands of docs/backup.md verbatim, on a running service."""
 
 import re
 import sqlite3
@@ -58,7 +58,7 @@ def test_a_backup_under_load_can_be_restored(tmp_path: Path) -> None:
         assert log_in(stub, email).user.email == email
         metadata = (("authorization", f"Bearer {login.token}"),)
         assert stub.ListSessions(ListSessionsRequest(), metadata=metadata).sessions  # the old token, and the old key
-        assert stub.Register(registration(late)).user_id  # which came after the backup
+        assert stub.Register(registration(late)).user_id  # it was registered after the backup
         connection = sqlite3.connect(data / "killrvideo.db")
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)

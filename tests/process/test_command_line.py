@@ -1,4 +1,4 @@
-"""The installed command, as people and scripts use it."""
+"""The installed command, run as people and scripts run it."""
 
 import ctypes
 import re
@@ -24,7 +24,7 @@ ANN = RegisterRequest(email="ann@example.org", password=PASSWORD, first_name="An
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a database in it, in which Ann has an account."""
+    """A folder with a database that contains Ann's account."""
     folder = tmp_path_factory.mktemp("command line")
     with running(folder) as service, grpc.insecure_channel(service.target) as channel:
         UserServiceStub(channel).Register(ANN)
@@ -159,7 +159,7 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
 def test_a_start_that_can_not_be_says_why(tmp_path: Path, changes: dict[str, str], messages: list[str]) -> None:
     mode = ROOT.joinpath("README.md").stat().st_mode
     done = run(tmp_path, "serve", **changes)
-    assert ROOT.joinpath("README.md").stat().st_mode == mode  # what is not ours is left as it was
+    assert ROOT.joinpath("README.md").stat().st_mode == mode  # files of others are not changed
     assert (done.returncode, done.stdout) == (1, "")
     assert all(message in done.stderr for message in messages), done.stderr
     assert "Traceback" not in done.stderr
@@ -222,7 +222,7 @@ def shell(folder: Path, line: str, **changes: str) -> "subprocess.CompletedProce
 
 
 def without_root_rights() -> None:
-    """Lets permissions count for root too: CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH go with the next program."""
+    """Makes file permissions apply to root too: the next program lacks CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
     for capability in (1, 2):
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 

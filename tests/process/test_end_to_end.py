@@ -1,4 +1,4 @@
-"""Lives on a Data API, with the command as processes: on the stand-in, and on a real one where there is one."""
+"""The whole life of accounts on a Data API, with real processes: on the stand-in and, if configured, on a real one."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +98,7 @@ def test_one_address_raced_for_over_two_processes_is_one_account(
             outcomes = Counter(pool.map(claim, range(64)))
         assert outcomes == {"OK": 1, "EMAIL_ALREADY_REGISTERED": 63}
         me = stubs[0].GetMe(GetMeRequest(), metadata=bearer(log_in(stubs[1], email)))
-        # The accounts of those who came too late are removed after their answers.
+        # The accounts of the calls that lost the race are removed after they are answered.
         eventually(lambda: len(accounts_with(keyspace, email)) == 1)
         assert accounts_with(keyspace, email)[0]["_id"] == f"account:{me.user_id}"
 
@@ -170,9 +170,9 @@ def test_schema_commands(tmp_path: Path, keyspace: Connection) -> None:
     assert run(tmp_path, "schema", "create", "--keyspace", **settings).stdout.endswith(COMPLETE)
     with processes(tmp_path, keyspace) as (stub,):
         user_id = stub.Register(registration(email)).user_id
-    repair()  # what is unfinished now is no matter of this test
+    repair()  # finishes whatever earlier tests left
     assert row()["firstname"] == "Ann"
-    # A moderator who is not counted, whose row is older than the account; and a registration that never ended.
+    # A moderator who is missing from the guard, with an outdated row, and an unfinished registration.
     change_document(keyspace, user_id, {"$set": {"pending": "crashed", "firstname": "Bea", "roles.moderator": True}})
     orphan = an_account(created_date=now() - timedelta(hours=2))
     insert_document(keyspace, new_document(orphan, HASH, an_event(orphan)))

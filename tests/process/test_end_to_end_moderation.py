@@ -1,4 +1,4 @@
-"""Moderators over two processes, on SQLite and on a Data API: on the stand-in, and on a real one where there is one."""
+"""Moderators on two processes, on SQLite and on a Data API: on the stand-in and, if configured, on a real one."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -73,7 +73,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def moderators(service: Service) -> Iterator[list[Member]]:
-    """Two accounts, the only moderators: the one that the test before has left, and one that it appoints."""
+    """Two accounts, the only moderators: the one that is left from the previous test, and one that it appoints."""
     if service.moderator is None:
         service.moderator = service.join()
         assert service.roles("assign", service.moderator) == 0
@@ -123,7 +123,7 @@ def test_of_two_moderators_who_demote_each_other_one_is_left(
     with ThreadPoolExecutor(2) as pool:
         outcomes = list(pool.map(attempt, service.stubs, [ann, bob], [bob, ann]))
     assert outcomes.count("OK") == 1
-    # The other one was refused as the last moderator's rival, or came after its own demotion.
+    # The other call was refused because it would have removed the last moderator, or came after its own demotion.
     assert set(outcomes) <= {"OK", "LAST_MODERATOR", "ROLE_REQUIRED", "ACCOUNT_SUSPENDED"}
     winner, loser = (ann, bob) if outcomes[0] == "OK" else (bob, ann)
     for stub in service.stubs:

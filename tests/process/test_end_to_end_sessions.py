@@ -1,4 +1,4 @@
-"""Sessions over two processes on one keyspace: what one of them ends is dead in the other at the next call."""
+"""Sessions on two processes and one keyspace: when one process ends a session, the other refuses its next call."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -84,10 +84,10 @@ def test_a_refresh_token_goes_from_process_to_process(
 ) -> None:
     first = log_in(here, email)
     second = refresh(there, first)
-    assert refresh(here, first).refresh_token == second.refresh_token  # within its grace
+    assert refresh(here, first).refresh_token == second.refresh_token  # within the grace period
     third = refresh(here, second)
     assert third.refresh_token != second.refresh_token
-    # The first is not the one before the current one any more: it was stolen, or the third was.
+    # The first token is older than the previous one now, so either it or the third was stolen.
     assert outcome(lambda: refresh(there, first)) == "REFRESH_TOKEN_REUSED"
     assert outcome(lambda: refresh(here, third)) == "REFRESH_TOKEN_INVALID"
     assert access(here, third) == "SESSION_ENDED"

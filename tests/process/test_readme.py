@@ -1,4 +1,4 @@
-"""Every command of the README, as a newcomer types them, and what they print."""
+"""Runs every command of the README, and compares the output."""
 
 import os
 import re
@@ -25,7 +25,7 @@ def sessions() -> list[list[str]]:
 
 
 def split(session: list[str]) -> tuple[list[str], list[str]]:
-    """Separates the commands, with their continuation lines, from what they print."""
+    """Separates the commands, with their continuation lines, from their output."""
     commands, printed, continues = list[str](), list[str](), False
     for line in session:
         if line.startswith("$ ") or continues:
@@ -38,7 +38,7 @@ def split(session: list[str]) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def started(target: str, settings: dict[str, str]) -> Iterator[str]:
-    """Runs a target of the Makefile until it has said how to stop it, and stops it that way; yields the address."""
+    """Runs a target of the Makefile, yields the address that it prints, and stops it with Ctrl-C as it says."""
     process = subprocess.Popen(
         ["make", "--silent", f"VENV={sys.prefix}", f"PYTHON={sys.executable}", target],
         cwd=ROOT,

@@ -78,7 +78,7 @@ def test_grpcurl_shows_errors_with_their_details(service: Service) -> None:
 
 
 def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path) -> None:
-    """64 callers, 8 at a time a channel, at two services on one file."""
+    """64 callers, 8 at a time per channel, call two services on one file."""
     email, start = "raced@example.org", Barrier(64)
     with ExitStack() as stack:
         services = [stack.enter_context(running(tmp_path)) for _ in range(2)]
@@ -101,7 +101,7 @@ def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path)
 
 @pytest.mark.parametrize("seed", [20, 21])
 def test_what_was_answered_survives_kills(tmp_path: Path, seed: int) -> None:
-    """10 rounds of registering until kill -9, at random times."""
+    """10 rounds of registrations until kill -9 at a random time."""
     random, answered = Random(seed), []
     for _ in range(10):
         with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
@@ -164,7 +164,7 @@ def test_grpcurl_describes(service: Service, symbol: str) -> None:
 
 
 def test_it_drains(tmp_path: Path) -> None:
-    """For DRAIN_SECONDS it says that it is about to go, and still answers."""
+    """For DRAIN_SECONDS, health reports NOT_SERVING while calls are still answered."""
     with running(tmp_path, DRAIN_SECONDS="2") as service, grpc.insecure_channel(service.target) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         seen = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20)

@@ -1,4 +1,4 @@
-"""A worker that is told to stop under load: what its callers notice, which should be nothing."""
+"""A worker is stopped under load, and its callers notice nothing."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def registration(email: str) -> RegisterRequest:
 
 
 def balanced(service: Service) -> grpc.Channel:
-    """Returns a channel over all workers that leaves alone those whose health is not SERVING."""
+    """Returns a channel that balances over all workers whose health is SERVING."""
     addresses = ",".join(f"127.0.0.1:{port}" for port in service.ports)
     return grpc.insecure_channel(f"ipv4:{addresses}", [("grpc.service_config", HEALTH_CHECKED)])
 
@@ -48,7 +48,7 @@ def code_of(call: object, *arguments: object, **options: object) -> grpc.StatusC
 
 
 def test_no_call_fails_for_clients_that_check_health(tmp_path: Path) -> None:
-    """Reads and writes alike, while one of two workers stops."""
+    """Reads and writes go on while one of two workers stops."""
     with running(tmp_path, WORKERS="2", DRAIN_SECONDS="1") as service, balanced(service) as channel:
         stub, email, under_load = UserServiceStub(channel), an_address(), Event()
         stub.Register(registration(email), wait_for_ready=True)
@@ -90,7 +90,7 @@ def test_hashes_under_way_are_answered(tmp_path: Path) -> None:
 
 
 def test_a_write_under_way_is_answered_or_not_done(tmp_path: Path) -> None:
-    """It waits for a lock that another program holds beyond the grace period."""
+    """The write waits for a lock that another program holds beyond the grace period."""
     metrics, email = free_port(), an_address()
     with (
         running(tmp_path, GRACE_PERIOD_SECONDS="0.3", METRICS_PORT=str(metrics)) as service,

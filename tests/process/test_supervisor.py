@@ -1,4 +1,4 @@
-"""WORKERS: several processes under a supervisor, their deaths, and signals while they start."""
+"""WORKERS: several processes under a supervisor, crashes of workers, and signals while they start."""
 
 import os
 import signal
@@ -56,7 +56,7 @@ def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
 
 
 def starting(folder: Path) -> "tuple[subprocess.Popen[str], list[int]]":
-    """Starts two workers, and returns before they can serve, as a leader of their own group like under a shell."""
+    """Starts two workers in a new process group, as a shell would, and returns before they serve."""
     process = subprocess.Popen(
         [COMMAND, "serve"],
         env=environment(folder, WORKERS="2", DRAIN_SECONDS="0"),
@@ -74,7 +74,7 @@ def test_it_can_be_stopped_while_a_worker_does_not_come_up(tmp_path: Path) -> No
     with process:
         os.kill(workers[0], signal.SIGSTOP)
         process.terminate()
-        wait_for_end(workers[1])  # told to end, though the first has not come up
+        wait_for_end(workers[1])  # it is stopped although the first one has not started
         os.kill(workers[0], signal.SIGCONT)
         output, errors = process.communicate(timeout=30)
     assert (process.returncode, output) == (0, "")

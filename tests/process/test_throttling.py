@@ -1,6 +1,6 @@
-"""An attacker tries to guess a password, and to lock its owner out: over two processes, on every store.
+"""An attacker tries to guess a password and to lock the owner out, on two processes and every store.
 
-The processes believe the test, their peer, where calls come from. So each of its callers has an address.
+The processes trust their peer, the test, so it can choose the source of each call with x-forwarded-for.
 """
 
 import os
@@ -26,16 +26,16 @@ from tests.process.callers import bearer, outcome, processes, registration
 from tests.process.conftest import KEYSPACES
 from tests.support.accounts import PASSWORD, an_address
 
-# Lower than the defaults, but for the first, so that an attack takes little time.
+# Lower than the defaults, except for the first, so that an attack takes little time.
 PER_ACCOUNT_AND_SOURCE, PER_SOURCE, PER_ACCOUNT, REGISTRATIONS = 20, 50, 40, 30
 LIMITS = {
     "MAX_FAILURES_PER_SOURCE": str(PER_SOURCE),
     "MAX_FAILURES_PER_ACCOUNT": str(PER_ACCOUNT),
     "MAX_REGISTRATIONS_PER_SOURCE": str(REGISTRATIONS),
 }
-AT_ONCE = len(os.sched_getaffinity(0))  # how many guesses a process lets go on at once
+AT_ONCE = len(os.sched_getaffinity(0))  # how many guesses a process checks at once
 HOME = "198.51.100.7"
-# Counters share slots now and then, so a limit may be reached a little early; never late.
+# Counters may share a slot, so a limit may be reached a little early, but never late.
 EARLY = 3
 BLOCKED, WRONG = "TOO_MANY_ATTEMPTS", "INVALID_CREDENTIALS"
 
@@ -43,13 +43,13 @@ _numbers = iter(range(1, 1 << 24))
 
 
 def a_source() -> str:
-    """Returns an address that nobody has called from."""
+    """Returns an address from which nobody has called yet."""
     number = next(_numbers)
     return f"203.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 def from_(source: str) -> tuple[tuple[str, str], ...]:
-    return (("x-forwarded-for", f"192.0.2.99, {source}"),)  # of which a proxy has added the last one
+    return (("x-forwarded-for", f"192.0.2.99, {source}"),)  # the trusted proxy appended the last address
 
 
 @pytest.fixture(scope="module", params=["sqlite", *KEYSPACES])
@@ -91,7 +91,7 @@ def guess_from_anywhere(stub: UserServiceStub, email: str) -> str:
 def is_reached(
     stubs: list[UserServiceStub], most: int, call: Callable[[UserServiceStub], str], refusal: str = WRONG
 ) -> bool:
-    """Makes calls that fail, of each process in turn, until one is blocked. Says whether that was when it should be."""
+    """Makes failing calls to the processes in turn until one is blocked. Returns whether the number was as expected."""
     outcomes = [call(stub) for stub in islice(cycle(stubs), most + 1)]
     failed = list(takewhile(lambda outcome: outcome != BLOCKED, outcomes))
     assert set(outcomes) == {refusal, BLOCKED}
@@ -107,8 +107,8 @@ def test_nobody_guesses_a_password_from_one_source(stubs: list[UserServiceStub],
     assert is_reached(stubs, PER_ACCOUNT_AND_SOURCE, lambda stub: guess(stub, victim.email, source))
     for each in stubs:
         assert guess(each, victim.email, source) == BLOCKED
-        assert guess(each, victim.email, source, PASSWORD) == BLOCKED  # the right one, too late
-    assert guess(stubs[0], an_address(), source) == WRONG  # at another account
+        assert guess(each, victim.email, source, PASSWORD) == BLOCKED  # even the right password is refused now
+    assert guess(stubs[0], an_address(), source) == WRONG  # another account is not affected
 
 
 def test_nobody_guesses_a_password_from_many_sources(stubs: list[UserServiceStub], victim: Victim) -> None:
@@ -119,7 +119,7 @@ def test_nobody_guesses_a_password_from_many_sources(stubs: list[UserServiceStub
 
 
 def test_nobody_locks_a_victim_out(stubs: list[UserServiceStub], victim: Victim) -> None:
-    """An attacker with many addresses does all that can be done, and the victim gets in at home."""
+    """An attacker with many addresses tries everything, and the victim can still log in at home."""
     stub = cycle(stubs)
     for _ in range(PER_ACCOUNT + 20):
         guess(next(stub), victim.email, a_source())
@@ -155,7 +155,7 @@ def test_an_address_that_nobody_has_answers_the_same(stubs: list[UserServiceStub
 
 
 def test_a_source_fails_only_so_often(stubs: list[UserServiceStub], victim: Victim) -> None:
-    """At logins to many addresses. Where the victim has logged in before, that stops nobody but the attacker."""
+    """Counts logins to many addresses. The victim can still log in from a source where they have logged in before."""
     elsewhere, home = a_source(), a_source()
     log_in(stubs[0], victim.email, home)
     for source, expected in ((elsewhere, BLOCKED), (home, "OK")):
@@ -227,7 +227,7 @@ def test_a_source_registers_only_so_many(stubs: list[UserServiceStub]) -> None:
 
 
 def test_a_service_that_names_nobody_logs_any_number_in(stubs: list[UserServiceStub]) -> None:
-    """It has no limit per source, whoever fails through it."""
+    """The service has no limit per source, however many logins fail through it."""
     stub = cycle(stubs)
     for _ in range(PER_SOURCE + 10):
         request = LoginRequest(email=an_address(), password="wrong guess")

@@ -35,14 +35,14 @@ class Edge:
     database: Path
 
     def connect(self) -> socket.socket:
-        """Opens a connection, for bytes that no HTTP client would send."""
+        """Opens a TCP connection, to send bytes that no HTTP client would send."""
         place = urlsplit(self.url)
         return socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20)
 
 
 @contextmanager
 def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
-    """Does what `make web` does, with its store in `folder` and ports of its own choice."""
+    """Does what `make web` does, with its store in `folder` and on free ports."""
     log = folder / "web.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-    # Envoy goes on with a request after an error in Lua, unchecked, and only logs it.
+    # After an error in Lua, Envoy only logs it and lets the request pass unchecked.
     assert "[lua]" not in log.read_text()
 
 
@@ -119,7 +119,7 @@ def registration(email: str) -> dict[str, str]:
 
 
 def problem(answer: httpx.Response, status: int, code: str | None = None, detail: str | None = None) -> None:
-    """Checks that an answer is a whole problem, with this status, reason and sentence."""
+    """Checks that a response is a complete problem document with this status, reason and detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -143,7 +143,7 @@ def command_of(pid: int) -> str:
 def raw(
     edge: Edge, line: str, *headers: str, body: bytes = b"", has_host: bool = True
 ) -> tuple[int, dict[str, str], str]:
-    """Sends bytes that no HTTP client would, and reads the answer."""
+    """Sends bytes that no HTTP client would send, and reads the response."""
     host = [f"host: {urlsplit(edge.url).netloc}"] if has_host else []
     head = "\r\n".join([line, *host, "connection: close", *headers, "", ""])
     with edge.connect() as connection:

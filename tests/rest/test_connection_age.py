@@ -1,4 +1,4 @@
-"""Envoy's connections to the workers, which reach their age."""
+"""Envoy's connections to the workers reach their maximum age."""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ from tests.rest.conftest import registered, web
 
 
 def test_no_call_fails_when_a_connection_reaches_its_age(tmp_path: Path) -> None:
-    """About once a second on each of two workers, three times, under reads and writes."""
+    """Connections to two workers reach it about once a second, three times each, under reads and writes."""
     with (
         web(tmp_path, WORKERS="2", MAX_CONNECTION_AGE_SECONDS="1") as edge,
         httpx.Client(base_url=edge.url, timeout=20, trust_env=False) as client,

@@ -127,7 +127,7 @@ def test_what_the_web_client_does(client: httpx.Client, account: Account) -> Non
     assert client.post(f"{USERS}/login", json=credentials, headers=stale).status_code == 200
     assert client.post(f"{USERS}/register", json=registration(an_address()), headers=stale).status_code == 201
     assert client.get(f"{USERS}/me", headers=JSON | account.bearer | {"cookie": "a=b"}).status_code == 200
-    # A POST without a body arrives as an empty message; this RPC then misses its fields.
+    # A POST without a body arrives as an empty message, so required fields are missing.
     problem(client.post(f"{USERS}/login", headers=JSON), 422, "VALIDATION_FAILED")
 
 
@@ -162,7 +162,7 @@ def test_cors_for_others(client: httpx.Client, origin: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/openapi.json", "/nothing", f"{USERS}/register"])
 def test_cors_on_what_the_edge_answers_itself(client: httpx.Client, path: str) -> None:
-    """A browser shows a script nothing of an answer without it, not even that it was a 404."""
+    """Without CORS headers, browsers hide the whole response from scripts, even its status."""
     headers = {"origin": "http://localhost:5173"}
     asked = {"access-control-request-method": "GET"}
     for answer in (client.get(path, headers=headers), client.options(path, headers=headers | asked)):

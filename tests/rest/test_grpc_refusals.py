@@ -1,4 +1,4 @@
-"""gRPC calls that never reach the service: Envoy refuses them, with the codes of the contract."""
+"""gRPC calls that never reach the service, because Envoy refuses them with the contract's codes."""
 
 import base64
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ def test_a_late_message(connection: Http2, fields: Fields) -> None:
 
 @pytest.mark.parametrize("fields", [[("x-problem-wanted", "true")], [("x-problem", "{}"), ("x-problem-status", "200")]])
 def test_problems_are_for_rest(connection: Http2, fields: Fields) -> None:
-    """The edge drops the header with which it asks the service for them, whoever sends it."""
+    """The edge removes the header that requests problem documents if a caller sends it."""
     headers, _, trailers = connection.answer(connection.send("POST", GET_ME, GRPC + fields, NO_MESSAGE))
     answered = headers | trailers
     assert (answered["grpc-status"], answered["grpc-message"]) == ("16", "Not authenticated")

@@ -1,4 +1,4 @@
-"""REST over HTTP/2, which can say what HTTP/1 can't: trailers, and headers that only a parser behind Envoy minds."""
+"""REST over HTTP/2, with requests that HTTP/1 can't express: trailers, and headers that only grpcio would reject."""
 
 import json
 from collections import defaultdict
@@ -21,7 +21,7 @@ GRPC: Fields = [("content-type", "application/grpc"), ("te", "trailers")]
 
 
 class Http2:
-    """One connection, for requests that no well-behaved client sends."""
+    """A connection for requests that no well-behaved client sends."""
 
     def __init__(self, edge: Edge) -> None:
         self._socket = edge.connect()
@@ -51,12 +51,12 @@ class Http2:
         return stream
 
     def finish(self, stream: int, body: bytes) -> None:
-        """Sends the body of a request that was opened."""
+        """Sends the body of a request whose headers were sent."""
         self._connection.send_data(stream, body, end_stream=True)
         self._socket.sendall(self._connection.data_to_send())
 
     def answer(self, stream: int) -> tuple[dict[str, str], bytes, dict[str, str]]:
-        """Waits for the answer on a stream: its headers, its body, its trailers."""
+        """Waits for the response on a stream: its headers, body and trailers."""
         seen = self._seen[stream]
         while not any(isinstance(event, StreamEnded | StreamReset) for event in seen):
             data = self._socket.recv(65_536)
@@ -116,8 +116,8 @@ def test_trailers_are_refused(connection: Http2, client: httpx.Client, account: 
 
 
 def test_nobody_else_pays_for_what_grpc_can_not_parse(edge: Edge, client: httpx.Client) -> None:
-    """To a worker all callers share a connection of Envoy's, and would share its table of headers."""
-    for _ in range(8):  # for each of Envoy's threads
+    """All callers share Envoy's connection to a worker, and would share its HPACK table."""
+    for _ in range(8):  # enough to reach each of Envoy's threads
         connection = Http2(edge)
         odd = [("grpc-timeout", "zzz"), ("grpc-encoding", "zzz")]
         connection.answer(connection.send("POST", f"{SERVICE}/GetMe", GRPC, b"\0\0\0\0\0", odd))
@@ -130,18 +130,18 @@ def test_nobody_else_pays_for_what_grpc_can_not_parse(edge: Edge, client: httpx.
 def test_a_call_begins_once_its_message_is_there(
     edge: Edge, connection: Http2, client: httpx.Client, kind: Fields, path: str
 ) -> None:
-    """A thread of the service would else wait for it."""
+    """Otherwise the service would wait for it."""
     begun = edge.log.read_text().count(f"{SERVICE}/Login")
     for _ in range(80):
         connection.open("POST", path, kind)
     assert client.get(f"{USERS}/me").status_code == 401
-    connection.close()  # which a call that has begun shows in the log, as one that was cancelled
+    connection.close()  # if the call had begun, it would be logged as cancelled
     assert client.get(f"{USERS}/me").status_code == 401
     assert edge.log.read_text().count(f"{SERVICE}/Login") == begun
 
 
 def test_the_largest_answer_is_given_a_hundred_times_a_second(edge: Edge, client: httpx.Client) -> None:
-    """Envoy holds a copy for each caller who doesn't read it."""
+    """Envoy holds a copy for each caller that doesn't read it."""
     statuses: set[str] = set()
     for _ in range(5):
         connection = Http2(edge)

@@ -1,4 +1,4 @@
-"""Other people's accounts over REST: profiles, search, roles, suspension and the audit trail, through a real Envoy."""
+"""Calls about other accounts over REST, through a real Envoy: profiles, search, roles, suspension, audit trail."""
 
 from uuid import uuid4
 
@@ -9,7 +9,7 @@ from tests.rest.conftest import JSON, USERS, Account, Edge, problem, promote, re
 from tests.support.accounts import PASSWORD, an_address
 
 MODERATION = "/api/v1/moderation"
-# As the web client sends it, from another origin and with cookies.
+# Headers as the web client sends them, from another origin and with cookies.
 BROWSER = JSON | {"origin": "http://localhost:5173", "cookie": "theme=dark"}
 
 
@@ -26,7 +26,7 @@ def named(client: httpx.Client, email: str, first_name: str) -> str:
 
 
 def from_browser(answer: httpx.Response) -> httpx.Response:
-    """Checks that a browser would let the page at the other origin see the answer."""
+    """Checks that a browser would let a page of the other origin read the response."""
     assert answer.headers["access-control-allow-origin"] == BROWSER["origin"]
     assert answer.headers["access-control-allow-credentials"] == "true"
     assert "x-next-page-token" in answer.headers["access-control-expose-headers"]
@@ -138,7 +138,7 @@ def test_only_moderators_moderate(client: httpx.Client, account: Account) -> Non
 
 
 def test_the_moderation_pages_of_the_web_client(client: httpx.Client, moderator: Account) -> None:
-    """Search, assign and revoke with exactly its requests: JSON on GET, POST without a body, another origin."""
+    """Sends exactly the web client's requests: a JSON content type on GET, POST without a body, another origin."""
     preflight = client.options(
         f"{MODERATION}/users",
         headers={
@@ -155,7 +155,7 @@ def test_the_moderation_pages_of_the_web_client(client: httpx.Client, moderator:
     (user,) = from_browser(client.get(f"{MODERATION}/users?q={email.replace('@', '%40')}", headers=headers)).json()
     assert (user["userId"], user["roles"]) == (user_id, ["viewer"])
     for end, roles in (("assign-moderator", ["viewer", "moderator"]), ("revoke-moderator", ["viewer"])):
-        for _ in range(2):  # the second time nothing happens
+        for _ in range(2):  # the second call changes nothing
             changed = from_browser(client.post(f"{MODERATION}/users/{user_id}/{end}", headers=headers))
             assert (changed.status_code, changed.json()["roles"]) == (200, roles)
     events = client.get(f"{MODERATION}/events", params={"userId": user_id}, headers=headers).json()["events"]
@@ -191,7 +191,7 @@ def test_a_body_that_contradicts_the_path(client: httpx.Client, moderator: Accou
         answer = client.post(f"{path}/{end}", json=body, headers=moderator.bearer)
         problem(answer, 422, "VALIDATION_FAILED", detail.format(field))
         assert answer.json()["errors"] == [{"field": field, "description": "differs from the one in the path"}]
-    # In this spelling Envoy doesn't notice, and the path counts.
+    # Envoy ignores this spelling in the body, and uses the path.
     body = {"userId": str(uuid4()), "reason": "x"}
     agreed = client.post(f"{path}/roles/creator:assign", json=body, headers=moderator.bearer)
     assert (agreed.status_code, agreed.json()["userId"]) == (200, moderator.user_id)

@@ -1,4 +1,4 @@
-"""What is refused, and how: problems for Envoy's own errors too, and no path that reaches what it should not."""
+"""Refused requests: Envoy's own errors are problem documents too, and no path reaches anything but the contract."""
 
 import gzip
 import json
@@ -107,12 +107,12 @@ def test_json_of_another_form(client: httpx.Client, body: bytes, field: str) -> 
 
 @pytest.mark.parametrize("body", [b"{email: 'x', password: ''}", b'{"email":"x","email":"y","more":{},}'])
 def test_json_is_read_kindly(client: httpx.Client, body: bytes) -> None:
-    """What Envoy's parser lets pass is in docs/rest.md. Whatever it reads, the rules of the contract hold."""
+    """docs/rest.md says what Envoy's parser accepts. The contract's rules apply to whatever it accepts."""
     problem(client.post(f"{USERS}/login", content=body, headers=JSON), 422, "VALIDATION_FAILED")
 
 
 KINDS = ["text/plain", "application/x-www-form-urlencoded", "application/json, text/plain", ""]
-KINDS += ["application/grpcx", "application/grpc;x", "application/grpc-webx"]  # no gRPC to Envoy
+KINDS += ["application/grpcx", "application/grpc;x", "application/grpc-webx"]  # Envoy does not treat these as gRPC
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -128,7 +128,7 @@ def test_bodies_that_are_compressed(client: httpx.Client) -> None:
 
 @pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto"])
 def test_what_says_that_it_is_grpc_and_can_not_be(client: httpx.Client, account: Account, kind: str) -> None:
-    """Envoy puts all that it answers to these into gRPC's headers."""
+    """Envoy puts its replies to such requests into gRPC's headers."""
     headers = account.bearer | {"content-type": kind}
     for method, path, status in (
         ("GET", f"{USERS}/me", 415),
@@ -144,7 +144,7 @@ def test_what_says_that_it_is_grpc_and_can_not_be(client: httpx.Client, account:
 
 
 def test_bodies_of_no_kind(edge: Edge) -> None:
-    """Not even in chunks, whose length no header tells."""
+    """Chunked bodies are limited too, although no header announces their length."""
     line = f"POST {USERS}/login HTTP/1.1"
     status, _, text = raw(edge, line, "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
     assert (status, json.loads(text)["status"]) == (415, 415)
@@ -180,7 +180,7 @@ def test_too_much_without_a_length(client: httpx.Client) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(10):
             yield b" " * 10_000
-            Event().wait(0.01)  # for Envoy to read each by itself; what it answers must not depend on that
+            Event().wait(0.01)  # makes Envoy read each piece separately, which must not change its response
 
     for content in (pieces(), iter([b" " * 100_000])):
         problem(client.post(f"{USERS}/login", content=content, headers=JSON), 413)
@@ -220,7 +220,7 @@ def test_a_text_of_the_client_is_never_a_part_of_the_problem(client: httpx.Clien
 
 
 fuzzed = settings(max_examples=150)
-# Not "#": Envoy refuses a fragment before any filter, and in gRPC where the request says that it is gRPC, a GET too.
+# Without "#": Envoy refuses fragments before any filter runs, and answers a GET in gRPC if its content type is gRPC's.
 VISIBLE = st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="#")
 BODIES = st.dictionaries(st.text(), st.text() | st.integers() | st.none()).map(lambda body: json.dumps(body).encode())
 HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=60)
@@ -247,7 +247,7 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
     status, answered, text = raw(edge, f"{method} {path}{query} HTTP/1.1", *headers, body=body)
     assert status < 500
     if answered["content-type"].startswith("application/grpc"):
-        assert status == 200  # gRPC is answered in gRPC
+        assert status == 200  # gRPC requests get gRPC responses
         assert (method, kind[:16]) == ("POST", "application/grpc"), (path, query, body, kind, text)
     else:
         parsed = json.loads(text)
@@ -271,7 +271,7 @@ def test_a_body_that_does_not_arrive(edge: Edge) -> None:
 def test_an_odd_request_id_comes_back_from_nowhere(
     edge: Edge, line: str, has_host: bool, status: int, odd: str
 ) -> None:
-    """Not even from what Envoy refuses before edge.lua sees it."""
+    """This includes requests that Envoy refuses before edge.lua runs."""
     answered, headers, _ = raw(edge, line, f"x-request-id: {odd}", has_host=has_host)
     assert (answered, odd in str(headers)) == (status, False)
     answered, headers, _ = raw(edge, "OPTIONS / HTTP/1.1", *PREFLIGHT, f"x-request-id: {odd}")

@@ -1,4 +1,4 @@
-"""gRPC and gRPC-Web through the same port, and the OpenAPI document held against what the edge serves."""
+"""gRPC and gRPC-Web on the same port, and the OpenAPI document compared with what the edge serves."""
 
 import base64
 import re
@@ -52,7 +52,7 @@ def test_grpcurl(edge: Edge) -> None:
 
 @pytest.mark.parametrize("kind", ["application/grpc-web+proto", "application/grpc-web-text+proto"])
 def test_grpc_web(client: httpx.Client, account: Account, kind: str) -> None:
-    """Frames as the browser's library sends and reads them: a flag, a length, a message; then the trailers."""
+    """Sends and reads frames as the browser's library does: a flag, a length and a message, then the trailers."""
     is_text = "text" in kind
     frame = struct.pack(">BI", 0, 0) + GetMeRequest().SerializeToString()
     headers = {"content-type": kind, "accept": kind, "x-grpc-web": "1", "origin": "http://localhost:5173"}
@@ -60,7 +60,7 @@ def test_grpc_web(client: httpx.Client, account: Account, kind: str) -> None:
     answer = client.post(GET_ME, content=body, headers=headers | account.bearer)
     assert answer.status_code == 200
     assert answer.headers["access-control-allow-origin"] == "http://localhost:5173"
-    # As text, each chunk is encoded by itself.
+    # In gRPC-Web-Text, each chunk is encoded separately.
     chunks = re.findall(rb"[A-Za-z0-9+/]+=*", answer.content) if is_text else []
     content = b"".join(map(base64.b64decode, chunks)) if is_text else answer.content
     flag, length = struct.unpack(">BI", content[:5])
@@ -91,14 +91,14 @@ CONFORMANCE = (
 @pytest.mark.parametrize(
     ("operations", "checks"),
     [
-        # Logout ends the session that the other calls need. Envoy's parser takes "yes" and the like for its boolean.
+        # Without Logout: it would end the session that other calls need, and Envoy accepts values like "yes" for it.
         (["--exclude-operation-id", "Logout"], f"{CONFORMANCE},negative_data_rejection"),
         (["--include-operation-id", "Logout"], CONFORMANCE),
     ],
     ids=["others", "logout"],
 )
 def test_openapi_describes_what_is_served(edge: Edge, account: Account, operations: list[str], checks: str) -> None:
-    """Schemathesis calls the edge from its own document, well and badly, and finds no answer that is not in there."""
+    """Schemathesis makes valid and invalid calls from the document, and finds no response that it lacks."""
     promote(edge, account)
     done = subprocess.run(
         [

@@ -1,4 +1,4 @@
-"""Sessions, passwords and leaving, over REST and through a real Envoy."""
+"""Sessions, passwords and the deletion of accounts, over REST and through a real Envoy."""
 
 from typing import Any
 from uuid import uuid4
@@ -24,7 +24,7 @@ def bearer(login: Any) -> dict[str, str]:
 
 
 def ended(client: httpx.Client, login: Any) -> None:
-    """Checks that a login's token is good for nothing more."""
+    """Checks that a login's access token no longer works."""
     answer = client.get(f"{USERS}/me", headers=bearer(login) | ORIGIN)
     problem(answer, 401, "SESSION_ENDED", "Session has ended")
     assert answer.headers["www-authenticate"] == "Bearer"
@@ -40,7 +40,7 @@ def test_sessions_are_listed_and_ended_one_by_one(client: httpx.Client, account:
     assert (newest["current"], oldest["current"]) == (False, True)
     assert newest["userAgent"].startswith("python-httpx")
     path = f"{USERS}/me/sessions/{newest['sessionId']}"
-    for _ in range(2):  # the second time there is nothing left to end
+    for _ in range(2):  # the second time, nothing is left to end
         gone = client.delete(path, headers=account.bearer)
         assert (gone.status_code, gone.json()) == (200, {})
     ended(client, other)

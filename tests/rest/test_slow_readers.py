@@ -1,4 +1,4 @@
-"""Callers that ask for much and read nothing."""
+"""Callers that request a lot and read nothing."""
 
 import socket
 from contextlib import ExitStack
@@ -11,12 +11,12 @@ from tests.rest.conftest import USERS, Edge, command_of, web
 from tests.support.eventually import eventually
 from tests.support.process import children
 
-CONNECTIONS, STREAMS = 250, 100  # as many as Envoy allows one connection
-MOST_MEBIBYTES = 800  # with Envoy's limits it was 490 to 540, without them 1,580
+CONNECTIONS, STREAMS = 250, 100  # Envoy's maximum of streams per connection
+MOST_MEBIBYTES = 800  # measured: 490 to 540 with Envoy's limits, 1,580 without
 
 
 def slow_reader(edge: Edge) -> socket.socket:
-    """Asks for the OpenAPI document on all streams of a connection, and lets Envoy send nothing of it."""
+    """Requests the OpenAPI document on all streams of a connection, with a window that lets Envoy send nothing."""
     http2 = H2Connection()
     http2.local_settings.initial_window_size = 0
     http2.initiate_connection()

@@ -1,4 +1,4 @@
-"""`make web` is stopped while it is busy: whoever calls it is answered, or can't connect any more."""
+"""`make web` is stopped under load: every call is answered, or its connection is refused."""
 
 import signal
 from collections import Counter
@@ -22,7 +22,7 @@ Answered = Callable[[], None]
 
 
 def over_http_1(edge: Edge, account: Account, answered: Answered) -> str:
-    """Calls until it can't, on a connection that is kept as long as the edge keeps it. Returns what ended it."""
+    """Makes REST calls, on one connection as long as the edge keeps it, until one fails. Returns how it failed."""
     with httpx.Client(base_url=edge.url, timeout=30) as client:
         while True:
             try:
@@ -37,8 +37,8 @@ def over_http_1(edge: Edge, account: Account, answered: Answered) -> str:
 
 
 def over_http_2(edge: Edge, account: Account, answered: Answered) -> str:
-    """The same in gRPC."""
-    options = [("grpc.use_local_subchannel_pool", 1)]  # a connection for each caller
+    """Does the same over gRPC."""
+    options = [("grpc.use_local_subchannel_pool", 1)]  # gives each caller its own connection
     with grpc.insecure_channel(edge.url.removeprefix("http://"), options) as channel:
         stub = UserServiceStub(channel)
         while True:

@@ -1,4 +1,4 @@
-"""Throttling through the edge: whom it takes calls to come from, and what it answers."""
+"""Throttling through the edge: how it determines the source of calls, and its responses."""
 
 import grpc
 import httpx
@@ -17,7 +17,7 @@ CLAIMS = ["198.51.100.99", "127.0.0.1", "198.51.100.99, 127.0.0.1", "garbage", "
 
 @pytest.fixture
 def blocked(client: httpx.Client, account: Account) -> Account:
-    """An account at which the test has failed too often, each time as somebody else, if one believes it."""
+    """An account with too many failed attempts, each with another forged x-forwarded-for."""
     for headers in FORGED:
         problem(log_in(client, account, "wrong guess", **headers), 401, "INVALID_CREDENTIALS")
     return account

@@ -1,4 +1,4 @@
-"""Workers that die or end, a service that is down, slow or full, and what callers of the edge see of it."""
+"""What callers of the edge see when workers die or stop, or the service is down, slow or overloaded."""
 
 import asyncio
 import os
@@ -37,7 +37,7 @@ from tests.support.stores import FlakyStore, undisturbed
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Edge]:
-    """An edge over two workers, both healthy: Envoy listens only after it has asked them."""
+    """An edge with two workers, both healthy: Envoy only listens after it has checked them."""
     with web(tmp_path, drain_seconds=str(DRAIN_SECONDS), WORKERS="2") as edge:
         yield edge
 
@@ -50,7 +50,7 @@ def workers_of(edge: Edge) -> list[int]:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.Signals) -> None:
-    """Killed, it costs no read. Told to end, it costs no write either."""
+    """If it is killed, no read fails. If it is stopped, no write fails either."""
     with httpx.Client(base_url=pair.url, timeout=30) as client:
         account, answered, replaced = registered(client), Semaphore(0), Event()
 
@@ -97,7 +97,7 @@ def test_a_worker_that_is_frozen_costs_no_read_and_no_write_more_than_its_patien
         reads = [callers.submit(client.get, f"{USERS}/me", headers=account.bearer) for _ in range(8)]
         assert {read.result().status_code for read in reads} == {200}
         assert {write.result().status_code for write in writes} == {200, 504}
-        # 10 s is the patience of who names none; 30 s the most that anyone is given.
+        # 10 s is the default deadline, and 30 s the maximum.
         assert max(write.result().elapsed.total_seconds() for write in writes) < 20
         os.kill(victim, signal.SIGCONT)
 
@@ -190,11 +190,11 @@ def test_the_callers_patience_reaches_the_service(
     answer = login(client, headers={"grpc-timeout": "200m"})
     store.go_on.set()
     problem(answer, 504, detail="This took too long. Try again in a moment.")
-    assert answer.elapsed.total_seconds() < 5  # 10 s are the default, and 20 s is what the store would take
+    assert answer.elapsed.total_seconds() < 5  # 10 s is the default deadline, and the store takes 20 s
 
 
 def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore]) -> None:
-    """Asking again, which is for frozen workers, does not give up the first try."""
+    """The second try after 3 s, meant for hanging workers, does not abandon the first one."""
     client, store = troubled
     account, asked_again, answered = registered(client), Event(), Event()
 

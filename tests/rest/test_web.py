@@ -1,4 +1,4 @@
-"""`make web` as a command: its settings, what it says, and how it ends."""
+"""`make web` as a command: its settings, its output, and how it stops."""
 
 import json
 import signal
@@ -37,7 +37,7 @@ def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]
 
 
 def refused(folder: Path, **changes: str) -> str:
-    """Returns what it says when it does not start."""
+    """Returns the error that it prints if it does not start."""
     with web_process(folder, **changes) as process:
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")
@@ -118,6 +118,6 @@ def test_the_end_of_either_ends_both(tmp_path: Path) -> None:
         subprocess.run(["kill", "-9", str(envoy)], check=True)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "the service or Envoy ended" in errors
+    assert "The service or Envoy exited" in errors
     for other in others:
         wait_for_end(other)

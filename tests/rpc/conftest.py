@@ -38,7 +38,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 @pytest.fixture(scope="module")
 def loop() -> Iterator[LoopThread]:
-    """The loop that the server, the store and the use cases run on."""
+    """The event loop that the server, the store and the use cases run on."""
     with loop_thread() as loop:
         yield loop
 
@@ -53,7 +53,7 @@ def hasher(settings: Settings) -> Iterator[CountingHasher]:
 @pytest.fixture(scope="module")
 def store(settings: Settings, loop: LoopThread) -> Iterator[FlakyStore]:
     async def make() -> FlakyStore:
-        return FlakyStore(settings.sqlite_path)  # SQLite's connections are bound to the thread that makes them
+        return FlakyStore(settings.sqlite_path)  # created here, because SQLite connections belong to a thread
 
     store = loop.run(make())
     yield store
@@ -79,7 +79,7 @@ def grpc_interceptors(use_cases: UseCases, settings: Settings, loop: LoopThread)
 
 @pytest.fixture(scope="module")
 def _grpc_server(loop: LoopThread, grpc_interceptors: InterceptorChain) -> AioServer:
-    """Takes the place of pytest-grpc's fixture of this name, which makes a server with a thread pool."""
+    """Replaces pytest-grpc's fixture of this name, which creates a server with a thread pool."""
 
     async def make() -> Any:
         return aio.server(interceptors=[grpc_interceptors])
@@ -108,7 +108,7 @@ def grpc_stub_cls() -> type[Stub]:
 
 
 class Account:
-    """A registered account with a session, and what tests do to it."""
+    """A registered account with a session, and methods to change it."""
 
     def __init__(self, stub: Stub, database: Path, password: str = PASSWORD) -> None:
         self.email = an_address()
@@ -125,7 +125,7 @@ class Account:
 
     @cached_property
     def other(self) -> "Account":
-        """One more account of the same service, which is registered when it is first asked for."""
+        """Another account of the same service, registered when it is first accessed."""
         return Account(self.stub, self.database)
 
     def log_in(self) -> user_service_pb2.LoginResponse:
@@ -133,7 +133,7 @@ class Account:
         return self.stub.Login(user_service_pb2.LoginRequest(email=self.email, password=self.password))
 
     def change(self, column: str, value: str) -> None:
-        """Changes a column of its row, as another program on the database would."""
+        """Changes a column of its row, as another program with access to the database could."""
         self.execute(f"UPDATE accounts SET {column} = ? WHERE userid = ?", value, self.user_id)
 
     def delete(self) -> None:
@@ -150,13 +150,13 @@ class Account:
 
 
 def session_of(token: str) -> str:
-    """Returns the session that an access token names."""
+    """Returns the id of an access token's session."""
     session_id: str = jwt.decode(token, options={"verify_signature": False})["sid"]
     return session_id
 
 
 def bearer(token: str) -> Metadata:
-    """Returns the metadata that carries a token."""
+    """Returns the metadata for a token."""
     return (("authorization", f"Bearer {token}"),)
 
 

@@ -1,4 +1,4 @@
-"""What others do to an account between the moment when a call reads it and the moment when it writes."""
+"""Changes that others make to an account between a call's read and its write."""
 
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +27,7 @@ def logout(store: AccountStore, account: Account) -> Awaitable[object]:
 
 
 def refresh(store: AccountStore, account: Account) -> Awaitable[object]:
-    """The refresh of another tab, with the same token."""
+    """Refreshes in another tab, with the same token."""
     return store.apply(account, RefreshSession(_only_session(account), 2, now()))
 
 
@@ -40,7 +40,7 @@ def _only_session(account: Account) -> str:
     return session_id
 
 
-# What becomes of a login, and of a refresh with the first refresh token of the only session.
+# The outcomes of a login, and of a refresh with the first refresh token of the only session.
 SPOILS_LOGIN: dict[Step, str] = dict.fromkeys([new_password, suspension, deletion], "INVALID_CREDENTIALS")
 SPOILS_REFRESH: dict[Step, str] = {
     logout: "REFRESH_TOKEN_INVALID",

@@ -1,4 +1,4 @@
-"""A good request for every RPC of the contract. An RPC that is missing here fails the tests that walk the contract."""
+"""A valid request for every RPC of the contract. Tests that cover the whole contract fail if one is missing here."""
 
 import json
 from collections.abc import Callable
@@ -46,14 +46,14 @@ PRIVATE = [rpc for rpc in RPCS if _ROLES[rpc] is not None]
 
 
 def empower(account: Account, rpc: str) -> None:
-    """Gives the account the role that an RPC asks for, and no other."""
+    """Gives the account the role that an RPC requires, and no other."""
     role = role_for(rpc)
     if role:
         account.change("roles", json.dumps([role]))
 
 
 def role_for(rpc: str) -> Role | None:
-    """Returns the role that an RPC asks for; None for public ones."""
+    """Returns the role that an RPC requires; None for public ones."""
     return _ROLES[rpc]
 
 
@@ -63,7 +63,7 @@ def good_request(rpc: str, account: Account) -> Any:
 
 
 def harmless_request(rpc: str, account: Account) -> Any:
-    """Returns the same with wrong passwords, so that it can be sent again and again."""
+    """Returns such a request with wrong passwords, so that it can be sent repeatedly."""
     request = good_request(rpc, account)
     for field in ("current_password", "password"):
         if rpc in PRIVATE and field in request.DESCRIPTOR.fields_by_name:

@@ -44,7 +44,7 @@ def by_hand(*, padding: bool = False, **changes: Any) -> Callable[[Account], Met
 
 
 def with_surplus_bits(account: Account) -> Metadata:
-    """A signature has 256 bits, and its 43 characters room for two more, which a decoder drops."""
+    """The 43 characters of a 256-bit signature have two surplus bits, which decoders ignore."""
     token = account.login.token
     last = ALPHABET.index(token[-1])
     assert last % 4 == 0
@@ -64,7 +64,7 @@ def of_an_ended_session(account: Account) -> Metadata:
 def of_an_old_password(account: Account) -> Metadata:
     old, current = bearer(account.log_in().token), PASSWORD
     metadata = bearer(account.log_in().token)
-    for new in ("another password", PASSWORD):  # and back, so that the account is as before
+    for new in ("another password", PASSWORD):  # and back again, so that the account is unchanged
         change = ChangePasswordRequest(current_password=current, new_password=new)
         metadata = bearer(account.stub.ChangePassword(change, metadata=metadata).token)
         current = new
@@ -84,7 +84,7 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
     "good": (token(), GOOD),
     "good, scheme in other letters": (lambda account: (("authorization", f"bEARER {account.login.token}"),), GOOD),
     "good, with claims of its own": (token(extra="x"), GOOD),
-    "good, forged role": (token(roles=["moderator"]), GOOD),  # the account's own roles count, see below
+    "good, forged role": (token(roles=["moderator"]), GOOD),  # the account's roles decide, see below
     "good, without roles": (token(roles=None), GOOD),
     "none": (lambda account: (), NOT_AUTHENTICATED),
     "empty": (sent(""), NOT_AUTHENTICATED),
@@ -180,13 +180,13 @@ def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) ->
 @pytest.mark.parametrize("kind", TOKENS)
 def test_public_rpcs_look_at_no_token(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
     metadata = TOKENS[kind][0](account)
-    account.login = account.log_in()  # for RefreshToken: some kinds end all sessions
+    account.login = account.log_in()  # for RefreshToken, as some kinds end all sessions
     assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata) is None
 
 
 @pytest.mark.parametrize("rpc", PRIVATE)
 def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -> None:
-    sessions = [bearer(account.log_in().token) for _ in range(5)]  # one a call, since Logout ends its own
+    sessions = [bearer(account.log_in().token) for _ in range(5)]  # one per call, because Logout ends its session
 
     def now() -> tuple[grpc.StatusCode, str, str] | None:
         found = outcome(grpc_stub, rpc, harmless_request(rpc, account), sessions.pop())

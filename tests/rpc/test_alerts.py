@@ -1,4 +1,4 @@
-"""The alert rules and the dashboard ask for metrics, labels and reasons that the service has."""
+"""The alert rules and the dashboard only use metrics, labels and reasons that the service has."""
 
 import json
 import re
@@ -27,7 +27,7 @@ BY_PROMETHEUS = {"job", "instance"}
 
 @pytest.fixture(scope="module")
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
-    """The labels of each metric that a service on a Data API shows after some calls."""
+    """The labels of each metric that a service on a Data API exports after some calls."""
     folder = tmp_path_factory.mktemp("alerts")
     with on_data_api(folder) as (settings, stub, stand_in):
         account = Account(stub, folder)
@@ -44,7 +44,7 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 def test_what_is_asked_for_exists(metrics: dict[str, set[str]], expression: str) -> None:
     names = re.findall(r"\b(?:killrvideo|process)_\w+", expression)
     assert names or expression.startswith("up{")
-    labels = set().union(*(metrics[name] for name in names)) | BY_PROMETHEUS  # a KeyError: there is no such metric
+    labels = set().union(*(metrics[name] for name in names)) | BY_PROMETHEUS  # raises KeyError for an unknown metric
     grouped = [label for group in re.findall(r"by \((.*?)\)", expression) for label in group.split(", ")]
     assert {*re.findall(r"(\w+)(?:=~|!~|!=|=)\"", expression), *grouped} <= labels
     for reasons in re.findall(r'reason=~?"([^"]*)"', expression):

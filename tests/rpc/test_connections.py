@@ -1,4 +1,4 @@
-"""Connections: how old they get, what becomes of their streams, and clients that ping too often."""
+"""Connections: their maximum age, the end of their streams, and clients that ping too often."""
 
 import socket
 import time
@@ -30,7 +30,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 def test_a_connection_ends_at_its_age_and_no_call_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Streams of health and reflection end after the last calls. The channel connects again by itself."""
+    """Health and reflection streams end after the last calls, and the channel reconnects by itself."""
     monkeypatch.setattr(listening, "LAST_CALLS_SECONDS", 1)
     settings = settings_in(tmp_path, max_connection_age_seconds=1)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
@@ -58,7 +58,7 @@ def test_a_connection_ends_at_its_age_and_no_call_with_it(
         again.cancel()
     log = capsys.readouterr().out
     assert "] bug" not in log
-    assert all(f"/{method} " in log for method in ("ServerReflectionInfo", "Watch"))  # logged once they have ended
+    assert all(f"/{method} " in log for method in ("ServerReflectionInfo", "Watch"))  # so they have ended
 
 
 def test_a_connection_may_last_for_ever(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_client_that_keeps_pinging_is_sent_away(tmp_path: Path) -> None:
 
 
 def pings(port: int) -> Iterator[Event]:
-    """Sends 20 pings, one after the other's answer, and yields what the server sends."""
+    """Sends 20 pings, each after the response to the previous one, and yields what the server sends."""
     http2 = H2Connection(H2Configuration(client_side=True))
     http2.initiate_connection()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

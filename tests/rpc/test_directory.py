@@ -1,4 +1,4 @@
-"""Looking other people up: one, many, and by words."""
+"""Looking up other people: one, many, and by words."""
 
 import sqlite3
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Nothing keeps the event loop from other calls: neither what an RPC does nor thousands of silent callers."""
+"""Nothing blocks the event loop: neither the work of an RPC nor thousands of silent callers."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ TOOK = re.compile(r"Executing (.*) took ([\d.]+) seconds")
 
 @pytest.fixture
 def slow(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """Collects what asyncio's debug mode says of callbacks that took too long."""
+    """Collects asyncio's debug warnings about callbacks that took too long."""
     found: list[str] = []
 
     class Collector(logging.Handler):
@@ -56,7 +56,7 @@ def watched_loop() -> asyncio.AbstractEventLoop:
 
 @pytest.mark.parametrize("rpc", RPCS)
 def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> None:
-    """A busy machine can stop any process for 10 ms, so one quick round of many is enough. A hash takes longer."""
+    """A busy machine can pause any process for 10 ms, so one fast round suffices. A hash would always take longer."""
     settings = settings_in(tmp_path, bcrypt_rounds=8)
     with running_server(settings, new_loop=watched_loop) as server, grpc.insecure_channel(server.target) as channel:
         stub = UserServiceStub(channel)
@@ -73,7 +73,7 @@ def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> No
 
 def test_what_does_block_the_loop_is_found(slow: list[str]) -> None:
     async def block() -> None:
-        time.sleep(2 * SLOW_SECONDS)  # noqa: ASYNC251 # what must not be
+        time.sleep(2 * SLOW_SECONDS)  # noqa: ASYNC251 # blocks on purpose
 
     with asyncio.Runner(loop_factory=watched_loop) as runner:
         runner.run(block())
@@ -81,7 +81,7 @@ def test_what_does_block_the_loop_is_found(slow: list[str]) -> None:
 
 
 def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path) -> None:
-    """A silent call that held anything would hold it for longer than the others may take."""
+    """If a silent call held a resource, it would hold it for longer than the other calls may take."""
     settings = settings_in(tmp_path)
     with (
         running_server(settings, arrival_seconds=2 * PATIENCE) as server,
@@ -91,12 +91,12 @@ def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path
         account = Account(stub, settings.sqlite_path)
         quiet = seconds_of(stub, account)
         with started_calls(server.port, "/killrvideo.user.v1.UserService/Login", SILENT):
-            # While the server accepts them, it has less time for others.
+            # While the server accepts them, it is slower for others.
             eventually(lambda: seconds_of(stub, account) < 2 * quiet + 0.05)
 
 
 def seconds_of(stub: UserServiceStub, account: Account) -> float:
-    """Returns how long a pair of GetMe and Login usually takes: a busy machine holds some of them up in any case."""
+    """Returns the usual time of a GetMe and a Login together: a busy machine always delays some of them."""
     seconds = []
     for _ in range(15):
         started = time.monotonic()

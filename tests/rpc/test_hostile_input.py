@@ -1,4 +1,4 @@
-"""Hypothesis feeds each RPC hostile text: every answer is one that the contract knows."""
+"""Hypothesis sends hostile text to each RPC, and every error is one that the contract lists."""
 
 from typing import Any
 
@@ -42,13 +42,13 @@ ODD = st.sampled_from(
     ]
 )
 TEXT = st.text() | ODD | st.emails()
-# A field of another type in the contract needs an entry here, or the tests fail.
+# Strategies by field type. A new type in the contract needs an entry here, or the tests fail.
 VALUES: dict[int, st.SearchStrategy[Any]] = {
     FieldDescriptor.TYPE_STRING: TEXT,
     FieldDescriptor.TYPE_BOOL: st.booleans(),
     FieldDescriptor.TYPE_INT32: st.integers(-(2**31), 2**31 - 1),
 }
-# protobuf accepts no lone surrogates in a str; on the wire they are bytes that are not UTF-8.
+# protobuf rejects lone surrogates in a str; on the wire, they are bytes that are not valid UTF-8.
 BYTES = (
     st.binary()
     | st.just(b"\x0a\x03\xed\xa0\x80")
@@ -57,13 +57,13 @@ BYTES = (
 
 hostile = settings(max_examples=60)
 
-# What the contract knows of an RPC, whatever is sent, besides OK and INVALID_ARGUMENT.
+# The statuses that the contract allows for each RPC in these tests, besides OK and INVALID_ARGUMENT.
 CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "DeleteMe"}
 
 
 @pytest.fixture(scope="module", name="settings")
 def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """Lets all of it fail at one account, rather than be refused after some of it."""
+    """Disables throttling, so that all attempts reach the account instead of being refused after some."""
     folder = tmp_path_factory.mktemp("rpc")
     return settings_in(folder, max_failures_per_account=0, max_failures_per_account_and_source=0)
 
@@ -84,7 +84,7 @@ def known(rpc: str) -> set[grpc.StatusCode]:
 
 
 def messages(rpc: str) -> st.SearchStrategy[Message]:
-    """Makes requests of an RPC, with odd values in the fields that its contract names."""
+    """Generates requests of an RPC, with hostile values in the contract's fields."""
     kind = message_factory.GetMessageClass(CONTRACT.methods_by_name[rpc].input_type)
     fields = {
         field.name: st.lists(VALUES[field.type]) if field.is_repeated else VALUES[field.type]
@@ -135,7 +135,7 @@ def test_bytes(grpc_channel: grpc.Channel, account: Account, rpc: str, body: byt
 
 
 def test_megabytes_are_too_long_and_not_looked_at(grpc_stub: Stub) -> None:
-    """The syntax rule would take most of a second for these, in which nothing else runs."""
+    """The syntax rule would take almost a second for these, and block the event loop."""
     with pytest.raises(grpc.RpcError) as caught:
         grpc_stub.Register(RegisterRequest(email="a." * 1_900_000, password="x" * 8, first_name="Ann", last_name="Lee"))
     assert read_failure(caught.value).violations == {"email": ["must have at most 254 characters"]}

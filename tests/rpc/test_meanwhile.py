@@ -1,4 +1,4 @@
-"""Logins and refreshes of accounts that others change at the same moment, on SQLite."""
+"""Logins and refreshes of accounts that are changed concurrently, on SQLite."""
 
 from collections.abc import Iterator
 from uuid import UUID
@@ -15,7 +15,7 @@ from tests.support.stores import FlakyStore, undisturbed
 
 
 class Interference:
-    """Lets something happen to an account just before the next change."""
+    """Changes an account just before the next change of a call."""
 
     def __init__(self, store: FlakyStore) -> None:
         self._store = store

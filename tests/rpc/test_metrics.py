@@ -1,4 +1,4 @@
-"""What Prometheus reads from the running service: that it counts what happens, and holds nothing of any caller."""
+"""The metrics of a running service count what happens, and contain nothing that callers sent."""
 
 import re
 import subprocess
@@ -148,7 +148,7 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
     with on_data_api(tmp_path) as (settings, stub, stand_in):
         account = Account(stub, tmp_path)
         refuse(stub.Register, pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B"))
-        # The first two look-ups leave at once. While they are under way, the others gather.
+        # The first two look-ups are sent immediately. While they are in progress, the others are collected.
         stand_in.fail(data_api.Delay(0.3), command="findOne", times=2)
         for call in [stub.GetMe.future(pb.GetMeRequest(), metadata=account.metadata) for _ in range(100)]:
             call.result()

@@ -1,4 +1,4 @@
-"""Moderators at work on other people's accounts, and the audit trail that they leave."""
+"""Moderators change other people's accounts, and the audit trail records it."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -94,7 +94,7 @@ def test_roles_are_given_and_taken_and_repeating_it_is_harmless(
         user = grpc_stub.RevokeRole(revoke(other, role), metadata=moderator.metadata)
         assert list(user.roles) == [each for each in expected if each != role]
     actions = [event.action for event in trail(grpc_stub, moderator, other.user_id)]
-    # A viewer who becomes one is no event.
+    # Assigning a role that the account already has is not an event.
     assert actions == ["role_revoked", *([] if role is Role.VIEWER else ["role_assigned"]), "registered"]
 
 
@@ -132,7 +132,7 @@ def test_moderators_act_on_others_only(grpc_stub: Stub, moderator: Account, othe
 def test_of_two_moderators_who_demote_each_other_one_is_left(
     grpc_stub: Stub, moderator: Account, other: Account, call: str, _: int
 ) -> None:
-    # The only moderators there are.
+    # These are the only moderators.
     moderator.execute("UPDATE accounts SET roles = '[\"viewer\"]' WHERE userid != ?", moderator.user_id)
     grpc_stub.AssignRole(assign(other, "moderator"), metadata=moderator.metadata)
     request: Callable[[Account], object] = suspend if call == "SuspendUser" else lambda user: revoke(user, "moderator")
@@ -141,7 +141,7 @@ def test_of_two_moderators_who_demote_each_other_one_is_left(
         outcomes = list(pool.map(lambda pair: attempt(getattr(grpc_stub, call), request(pair[1]), pair[0]), pairs))
     assert [isinstance(outcome, User) for outcome in outcomes].count(True) == 1
     (refused,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    # Whoever comes second is either the last moderator's enemy, or no moderator any more.
+    # The second call would either remove the last moderator, or its caller is no longer a moderator.
     assert refused.reason in ("LAST_MODERATOR", "ROLE_REQUIRED", "ACCOUNT_SUSPENDED")
     winner = pairs[[isinstance(outcome, User) for outcome in outcomes].index(True)][0]
     assert attempt(grpc_stub.ListAuditEvents, ListAuditEventsRequest(), winner).events

@@ -1,4 +1,4 @@
-"""Errors for the edge, which asks for a problem document in the trailing metadata."""
+"""Errors for the edge, which requests a problem document in the trailing metadata."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""What gRPC itself can be asked: unknown methods, unreadable bytes, cancellation, deadlines, too much at once."""
+"""The limits of the protocol: unknown methods, undecodable bytes, cancellation, deadlines, overload."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -88,9 +88,9 @@ def test_nothing_is_hashed_for_a_caller_who_is_gone(
     if code is Code.CANCELLED:
         login.cancel()
     assert login.code() is code
-    grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)  # by now the server has heard of the cancellation
+    grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)  # by now the server knows of the cancellation
     store.go_on.set()
-    # Until the call has its line in the log, which is the last thing that it does.
+    # Waits for the call's log line, which is the last thing that it does.
     eventually(lambda: "/Login" in capsys.readouterr().out)
     assert len(hasher.costs) == before
 
@@ -108,7 +108,7 @@ def test_all_lines_of_a_call_carry_its_id(
 
     def logged(text: str) -> bool:
         lines.extend(line for line in capsys.readouterr().out.splitlines() if text in line)
-        return any("code=" in line for line in lines)  # a call's own line is the last, after its answer
+        return any("code=" in line for line in lines)  # a call's own line comes last, after its answer
 
     store.error = ValueError("planted")
     with pytest.raises(grpc.RpcError):
@@ -138,7 +138,7 @@ def test_a_call_that_its_caller_gives_up_is_logged_as_that(
 def test_a_call_that_reaches_its_deadline_is_logged_as_that(
     grpc_addr: str, account: Account, store: FlakyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A client of grpcio would cancel it at the same moment, and either can come first."""
+    """Doesn't use grpcio's client, which would cancel the call at the same moment, in either order."""
     store.waiting.clear()
     store.go_on.clear()
     message = LoginRequest(email=account.email, password=PASSWORD).SerializeToString()
@@ -152,7 +152,7 @@ def test_a_call_that_reaches_its_deadline_is_logged_as_that(
 def test_a_call_that_waits_for_something_cancelled_is_answered(
     grpc_stub: Stub, account: Account, store: FlakyStore
 ) -> None:
-    """Left to grpcio, the caller would wait for ever."""
+    """If grpcio handled this itself, the caller would wait forever."""
 
     async def cancelled() -> None:
         raise asyncio.CancelledError

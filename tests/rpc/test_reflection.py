@@ -1,4 +1,4 @@
-"""Reflection under both of its names."""
+"""Reflection under both names, v1 and v1alpha."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
 
 
 def files_with(channel: grpc.Channel, version: str, symbol: str) -> list[str]:
-    """Asks for a symbol and returns the names of the files in the answer, or no files for one that is unknown."""
+    """Requests a symbol and returns the names of the files in the response; none if the symbol is unknown."""
     method: Any = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         ServerReflectionRequest.SerializeToString,

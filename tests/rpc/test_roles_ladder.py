@@ -1,4 +1,4 @@
-"""The access option at work on a service of the tests' own, one RPC a rung, through the service's interceptors."""
+"""The access option on a test service with one RPC per role, called through the real interceptors."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,7 +26,7 @@ RUNGS = {"Open": "PUBLIC", "View": "VIEWER", "Create": "CREATOR", "Moderate": "M
 
 
 def describe(name: str, accesses: dict[str, int | None]) -> Any:
-    """Describes a service with one RPC, Empty to Empty, for each access; None leaves the option out."""
+    """Describes a service with one RPC from Empty to Empty per access value; None omits the option."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tests", syntax="proto3")
     file.dependency.extend([access_pb2.DESCRIPTOR.name, empty_pb2.DESCRIPTOR.name])
     service = file.service.add(name=name)
@@ -60,7 +60,7 @@ def grpc_servicer() -> Any:
 @pytest.fixture(scope="module")
 def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
     def add(handler: Any, server: grpc.Server) -> None:
-        # Undeclared is served and not in the contract, as after a mistake in the composition.
+        # Undeclared is served but missing from the access table, as after a mistake in the composition.
         methods = dict.fromkeys([*RUNGS, "Undeclared"], handler)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(LADDER.full_name, methods),))
 
@@ -87,7 +87,7 @@ def test_who_gets_where(
     roles: list[Role],
     expected: dict[str, str | None],
 ) -> None:
-    email, token = a_viewer(use_cases, loop)  # issued to a viewer: what counts is what the account is now
+    email, token = a_viewer(use_cases, loop)  # issued to a viewer, but the account's current roles decide
     for role in roles:
         loop.run(operators.assign_role(email, role))
     if Role.VIEWER not in roles:

@@ -1,4 +1,4 @@
-"""No password, hash, token or key reaches a log line or an error, whatever is called and however it ends."""
+"""No log line or error contains a password, hash, token or key, whatever is called and however it ends."""
 
 import re
 import sqlite3
@@ -38,7 +38,7 @@ def test_no_secret_is_logged(tmp_path: Path, style: str) -> None:
         assert planted not in log
         assert planted not in service.banner
         assert not any(planted in answer for answer in answers)
-    for rpc in CONTRACT.methods_by_name:  # and all of that was logged, good and bad
+    for rpc in CONTRACT.methods_by_name:  # checks that all calls, successful and failed, were logged
         lines = [line for line in log.splitlines() if re.search(rf"/{rpc}\b", line)]
         codes = {found[1] for line in lines if (found := re.search(r"\bcode\W+(\w+)", line))}
         assert len(codes) > 1, (rpc, codes)
@@ -46,7 +46,7 @@ def test_no_secret_is_logged(tmp_path: Path, style: str) -> None:
 
 
 def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str]]:
-    """Calls each RPC well and badly. Returns all tokens, and the texts of all errors."""
+    """Makes valid and invalid calls of each RPC. Returns all tokens, and the texts of all errors."""
     errors: list[str] = []
     with grpc.insecure_channel(service.target) as channel:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
@@ -84,14 +84,14 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
 
 
 def odd_request(rpc: str) -> Any:
-    """Returns a request that says something planted in every text."""
+    """Returns a request with planted text in every string field."""
     kind = message_factory.GetMessageClass(CONTRACT.methods_by_name[rpc].input_type)
     texts = [field for field in kind.DESCRIPTOR.fields if field.type == field.TYPE_STRING]
     return kind(**{field.name: ["planted\0"] if field.is_repeated else "planted\0" for field in texts})
 
 
 def break_store(folder: Path) -> None:
-    """Gives a column values that no version of the program wrote, so that reading them is a bug's kind of error."""
+    """Sets a column to values that the service never writes, so that reading them raises an unexpected error."""
     connection = sqlite3.connect(folder / "killrvideo.db")
     with connection:
         connection.execute("UPDATE accounts SET roles = 'planted'")

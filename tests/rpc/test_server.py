@@ -1,4 +1,4 @@
-"""The whole server as it is composed: health, reflection, refusals, TLS, stopping."""
+"""The server as composed for production: health, reflection, refusals, TLS, stopping."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -76,7 +76,7 @@ def test_health_follows_the_store_and_liveness_does_not(channel: grpc.Channel, s
     seen = watch(channel, SERVICE)
     assert next(seen) == SERVING
     store.error = StoreUnavailable()
-    with pytest.raises(grpc.RpcError) as caught:  # trouble in a call brings the next look at the store forward
+    with pytest.raises(grpc.RpcError) as caught:  # a failed call brings the next check of the store forward
         user_service_pb2_grpc.UserServiceStub(channel).Login(LoginRequest(email="ann@example.org", password="wrong"))
     assert read_failure(caught.value).reason == "STORE_UNAVAILABLE"
     assert next(seen) == NOT_SERVING
@@ -165,7 +165,7 @@ def test_calls_beyond_the_limit_are_refused_and_health_is_not(tmp_path: Path) ->
 
 
 def test_calls_are_counted_once_their_message_is_there(tmp_path: Path) -> None:
-    """However late it comes, and however many silent health checks are open."""
+    """Even if it comes late, and while many silent health checks are open."""
     store, settings = FlakyStore(tmp_path / "killrvideo.db"), settings_in(tmp_path, max_concurrent_rpcs=4)
     login = LoginRequest(email=an_address(), password=PASSWORD).SerializeToString()
     send = Event()
@@ -186,7 +186,7 @@ def test_calls_are_counted_once_their_message_is_there(tmp_path: Path) -> None:
 
 
 def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
-    """Its window is closed, so what the server writes to it is never taken."""
+    """Its window is closed, so it never accepts what the server writes."""
     store = FlakyStore(tmp_path / "killrvideo.db")
     with running_server(settings_in(tmp_path), store) as server:
         watches = "/grpc.health.v1.Health/Watch"

@@ -1,4 +1,4 @@
-"""Sessions, refresh tokens, passwords and leaving, as a caller sees them."""
+"""Sessions, refresh tokens, passwords and the deletion of accounts, as callers see them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -44,7 +44,7 @@ DAY = 24 * 60 * 60 * 1000
 
 
 def attempt(call: Callable[..., Any], request: object, metadata: Metadata | None = None) -> Any:
-    """Returns the answer, or how the call failed."""
+    """Returns the response, or how the call failed."""
     try:
         return call(request, metadata=metadata, timeout=30)
     except grpc.RpcError as error:
@@ -52,7 +52,7 @@ def attempt(call: Callable[..., Any], request: object, metadata: Metadata | None
 
 
 def reason(call: Callable[..., Any], request: object, metadata: Metadata | None = None) -> str | None:
-    """Returns why the call failed; None when it didn't."""
+    """Returns the reason why the call failed; None if it succeeded."""
     outcome = attempt(call, request, metadata)
     return outcome.reason if isinstance(outcome, Failure) else None
 
@@ -284,7 +284,7 @@ def test_a_new_password_keeps_the_rules_and_differs(grpc_stub: Stub, account: Ac
 
 
 def test_of_many_new_passwords_at_once_one_is_accepted(grpc_stub: Stub, account: Account) -> None:
-    """All of them have checked the password before the first one is replaced."""
+    """All calls have checked the password before the first one replaces it."""
     news = [f"new password {number}" for number in range(4)]
     with ThreadPoolExecutor(len(news)) as pool:
         outcomes = list(pool.map(lambda new: change_password(grpc_stub, account.metadata, account.password, new), news))
@@ -310,7 +310,7 @@ def test_a_refresh_that_races_with_a_deletion(
 
 
 def test_a_login_that_races_with_a_new_password(grpc_stub: Stub, account: Account) -> None:
-    """Whenever the login comes, its session lives only if the password it was opened with is the current one."""
+    """Whatever the order, the login's session only works if its password is the current one."""
     current, following = PASSWORD, NEW
     metadata = account.metadata
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""TLS and mutual TLS. The key under tests/support/tls is for tests alone: it is public, and protects nothing."""
+"""TLS and mutual TLS. The key under tests/support/tls is only for tests: it is public and protects nothing."""
 
 import shutil
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def trusting(certificate: Path) -> grpc.ChannelCredentials:
 
 
 def connected(target: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
-    """Returns a channel with a connection of its own."""
+    """Returns a channel with its own connection."""
     channel = grpc.secure_channel(target, credentials, [("grpc.use_local_subchannel_pool", 1)])
     grpc.channel_ready_future(channel).result(10)
     return channel
@@ -67,7 +67,7 @@ def test_mutual_tls(tmp_path: Path) -> None:
 
 
 def test_a_renewed_certificate_needs_no_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """While only one of the two files is replaced, the old pair stays in use."""
+    """As long as only one of the two files is replaced, the old pair stays in use."""
     old, new = trusting(CERTIFICATE), trusting(RENEWED / "certificate.pem")
     files = {"tls_cert_file": tmp_path / "certificate.pem", "tls_key_file": tmp_path / "key.pem"}
     shutil.copy(CERTIFICATE, tmp_path)
@@ -101,5 +101,5 @@ def test_a_renewed_client_ca_needs_no_restart(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_pair_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="not PEM, or key and certificate do not fit"):
+    with pytest.raises(ValidationError, match="not PEM, or the key does not match the certificate"):
         settings_in(tmp_path, tls_cert_file=KEY, tls_key_file=CERTIFICATE)

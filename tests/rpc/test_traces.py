@@ -1,4 +1,4 @@
-"""The spans of real calls, in memory: their tree, the context that comes in and goes on, and nothing of any caller."""
+"""The spans of real calls, collected in memory: their tree, context propagation, and no data of callers."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -38,7 +38,7 @@ UNWATCHED_METHODS = ("/grpc.health.v1.Health/Check", f"/{PLANTED}/X", f"/killrvi
 
 
 class Spans:
-    """What was exported."""
+    """The exported spans."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
@@ -48,7 +48,7 @@ class Spans:
         return self._exporter.get_finished_spans()
 
     def of_call(self, rpc: str) -> ReadableSpan:
-        """Returns the span of the last call of an RPC, once it has ended."""
+        """Waits until the span of the last call of an RPC has ended, and returns it."""
         name = f"killrvideo.user.v1.UserService/{rpc}"
         return eventually(lambda: [span for span in self.all() if span.name == name])[-1]
 
@@ -100,7 +100,7 @@ def test_a_login_is_a_tree(tmp_path: Path) -> None:
         with pytest.raises(grpc.RpcError):
             stub.Login(pb.LoginRequest(email=account.email, password="wrong"))
         eventually(lambda: (spans.of_call("Login").attributes or {})["rpc.grpc.status_code"] == 16)
-        assert spans.of_call("Login").status.status_code is StatusCode.UNSET  # the caller's mistake, not ours
+        assert spans.of_call("Login").status.status_code is StatusCode.UNSET  # the caller's error
 
 
 def test_a_caller_s_trace_goes_on(tmp_path: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_caller_s_trace_goes_on(tmp_path: Path) -> None:
 def test_it_goes_on_to_the_data_api(tmp_path: Path) -> None:
     sent: list[str | None] = []
     spans = Spans()
-    telemetry = Telemetry(Metrics("astra", "127.0.0.1", 0), spans.traces)  # both at once
+    telemetry = Telemetry(Metrics("astra", "127.0.0.1", 0), spans.traces)  # metrics and traces together
     with prepared_stand_in() as (_, connection):
         api = DataApi(replace(connection, max_wait=2), telemetry.observer)
 
@@ -191,7 +191,7 @@ def test_the_collector_gets_spans_and_the_log_their_trace(tmp_path: Path) -> Non
         with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT=endpoint, LOG_FORMAT="json") as service:
             with grpc.insecure_channel(service.target) as channel, pytest.raises(grpc.RpcError):
                 Stub(channel).GetMe(pb.GetMeRequest(), metadata=(("traceparent", TRACEPARENT),))
-            assert service.stop() == 0  # sends what is left
+            assert service.stop() == 0  # flushes the remaining spans
         collector.shutdown()
     (resource,) = received[0].resource_spans
     named = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}

@@ -1,4 +1,4 @@
-"""Register, Login, GetMe and UpdateMe, as a caller sees them."""
+"""Register, Login, GetMe and UpdateMe, as callers see them."""
 
 import time
 from collections import Counter
@@ -230,7 +230,7 @@ def test_an_empty_update_writes_nothing(grpc_stub: Stub, account: Account) -> No
     try:
         assert grpc_stub.UpdateMe(UpdateMeRequest(), metadata=account.metadata).user_id == account.user_id
         failure = failing(grpc_stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=account.metadata)
-        assert failure.code is Code.UNAVAILABLE  # so the trigger would have shown a write
+        assert failure.code is Code.UNAVAILABLE  # so the trigger does detect writes
     finally:
         account.execute("DROP TRIGGER no_writes")
 

@@ -44,7 +44,7 @@ def test_full_width_is_the_same_address() -> None:
 
 
 def test_whatever_the_contract_takes_has_a_normal_form_that_it_takes() -> None:
-    """Each character of Unicode that may stand in an address is tried, so the contract may judge what is typed."""
+    """Tries every Unicode character, so that the contract can validate addresses as they are typed."""
     validator = Validator()
 
     def taken(address: str) -> bool:

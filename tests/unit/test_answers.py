@@ -1,4 +1,4 @@
-"""The error table, and what is made of it: gRPC statuses and problem documents."""
+"""The error table, and the gRPC statuses and problem documents that are built from it."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""The changelog, in the form of Keep a Changelog, and the version of the package agree."""
+"""The changelog follows Keep a Changelog, and agrees with the version of the package."""
 
 import re
 import tomllib
@@ -10,7 +10,7 @@ HEADING = re.compile(r"^## \[(?P<version>[^]]+)\](?: - (?P<date>\S+))?$")
 
 
 def releases() -> list[tuple[str, str | None]]:
-    """Lists the versions that the changelog has sections for, with their dates, in its order."""
+    """Returns the versions that have a section in the changelog, with their dates, in its order."""
     lines = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     matches = [HEADING.match(line) for line in lines]
     assert all(matches), f"a section is not called '## [version] - date': {lines}"

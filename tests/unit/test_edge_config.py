@@ -1,4 +1,4 @@
-"""What `killrvideo-grpc edge config` prints. `make check` has Envoy validate it, and tests/rest run it."""
+"""The output of `killrvideo-grpc edge config`. `make check` has Envoy validate it, and tests/rest run it."""
 
 import base64
 from pathlib import Path
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 def config(*options: str) -> dict[str, Any]:
     printed = CliRunner().invoke(edge, ["config", *options])
     assert printed.exit_code == 0, printed.output
-    assert str(ROOT) not in printed.output  # it works on other machines
+    assert str(ROOT) not in printed.output  # so that it works on other machines
     parsed: dict[str, Any] = yaml.safe_load(printed.output)
     return parsed
 

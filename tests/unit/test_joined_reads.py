@@ -15,7 +15,7 @@ WAIT = 5.0
 
 
 class Database:
-    """Documents by key, behind a `fetch` that a test can hold up and that remembers what it was asked."""
+    """Documents by key, with a `fetch` that tests can hold up and that records its arguments."""
 
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, Any]] = {}
@@ -62,7 +62,7 @@ def start(reads: JoinedReads, *keys: str) -> list["asyncio.Task[dict[str, Any] |
 
 
 async def occupy(database: Database, reads: JoinedReads) -> list["asyncio.Task[dict[str, Any] | None]"]:
-    """Holds up as many requests as may be under way, so that what comes next has to wait."""
+    """Holds up as many requests as may be in progress, so that further look-ups have to wait."""
     database.go_on.clear()
     held = []
     for _ in range(UNDER_WAY):
@@ -73,7 +73,7 @@ async def occupy(database: Database, reads: JoinedReads) -> list["asyncio.Task[d
 
 
 async def all_waiting() -> None:
-    """Lets tasks that were just created run until they wait: look-ups, and then the requests that they bring about."""
+    """Lets new tasks run until they wait: first look-ups, then the requests that these start."""
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -113,14 +113,14 @@ async def test_no_request_is_larger_than_the_limit(database: Database, reads: Jo
 
 
 async def test_those_that_come_back_one_by_one_leave_together(database: Database, reads: JoinedReads) -> None:
-    """As a server's callers do: each is answered, and a moment later asks for something else."""
+    """Callers behave like those of a server: each gets an answer, and soon looks up something else."""
 
     async def caller() -> None:
         for _ in range(10):
             await reads.get(uuid4().hex)
 
     await asyncio.gather(*(caller() for _ in range(40)))
-    # The first two look-ups went alone, and after them each request takes what it can get.
+    # The first two look-ups were sent alone. After that, each request takes as many as it can.
     assert len(database.requests) < 40
     assert sum(len(request) for request in database.requests) == 400
 
@@ -137,7 +137,7 @@ async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
 
 
 async def test_a_pause_is_only_that(database: Database, reads: JoinedReads) -> None:
-    """Right after a request for many, a lone look-up waits for others that never come, and no longer than the pause."""
+    """After a request for many keys, a lone look-up waits for others that never come, but only for the pause."""
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()
@@ -218,7 +218,7 @@ async def test_a_look_up_never_joins_a_request_that_has_left(database: Database,
     database.go_on.clear()
     (early,) = start(reads, "a")
     await all_waiting()
-    database.documents["a"] = {"_id": "a"}  # a write that was answered before the next look-up begins
+    database.documents["a"] = {"_id": "a"}  # a write that is answered before the next look-up begins
     (late,) = start(reads, "a")
     await all_waiting()
     database.go_on.set()
@@ -242,7 +242,7 @@ async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: 
     database.documents["a"] = {"_id": "a"}
     same, alone, patient = start(reads, "a", "b", "a")
     await all_waiting()
-    for cancelled in (held[0], same, alone):  # one whose request has left, and two that wait
+    for cancelled in (held[0], same, alone):  # one whose request was already sent, and two that are waiting
         cancelled.cancel()
     await all_waiting()
     database.go_on.set()
@@ -286,7 +286,7 @@ async def test_closing_fails_all_look_ups(database: Database, reads: JoinedReads
 
 
 async def test_many_callers_are_served_for_longer_than_a_look_up_may_take() -> None:
-    """There are always more of them waiting than a request takes, so the queue is never empty."""
+    """More look-ups than fit into a request are always waiting, so the queue is never empty."""
     max_wait, seconds_given = 0.5, []
 
     async def fetch(keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""The OpenAPI document against the contract: every RPC is there, with its path, its method and its statuses."""
+"""The OpenAPI document contains every RPC of the contract, with its path, HTTP method and statuses."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ GENERATED = Path(__file__).parents[2] / "generated"
 ANY_CALL = {400, 408, 413, 429, 431, 500, 503, 504}
 TOKEN = {401, 403, 404}
 BODY = {415, 422}
-# Besides ANY_CALL. An RPC that is missing here fails the tests.
+# Statuses besides ANY_CALL. The tests fail if an RPC is missing here.
 STATUSES: dict[str, set[int]] = {
     "Register": {201} | BODY,
     "Login": {200, 401} | BODY,
@@ -45,13 +45,13 @@ every_rpc = pytest.mark.parametrize("rpc", [method.name for method in CONTRACT.m
 
 
 def operations() -> dict[tuple[str, str], Operation]:
-    """Returns what the document describes, by path and method."""
+    """Returns the document's operations, by path and HTTP method."""
     paths: dict[str, dict[str, Operation]] = json.loads(OPENAPI.read_text())["paths"]
     return {(path, verb): operation for path, verbs in paths.items() for verb, operation in verbs.items()}
 
 
 def places(method: MethodDescriptor) -> set[tuple[str, str]]:
-    """Returns the paths and methods that the contract gives an RPC."""
+    """Returns the paths and HTTP methods of an RPC in the contract."""
     rule = method.GetOptions().Extensions[annotations_pb2.http]
     bindings = [(str(binding.WhichOneof("pattern")), binding) for binding in (rule, *rule.additional_bindings)]
     return {(getattr(binding, verb), verb) for verb, binding in bindings}

@@ -1,4 +1,4 @@
-"""Where calls come from, as throttling needs to know it."""
+"""The source of calls, which throttling depends on."""
 
 import ipaddress
 
@@ -11,7 +11,7 @@ TRUSTED = [ipaddress.ip_network(text) for text in ("127.0.0.1", "10.0.0.0/8", "f
 
 
 class Peer:
-    """A grpcio context that knows its peer."""
+    """A grpcio context that only knows its peer."""
 
     def __init__(self, peer: str) -> None:
         self._peer = peer
@@ -59,7 +59,7 @@ def test_a_peer_is_its_own_source_whatever_it_says(peer: str, expected: str) -> 
         (["2001:db8:1:2:3::4"], "2001:db8:1:2::/64"),
         (["[2001:db8:1:2:3::4]:4242"], "2001:db8:1:2::/64"),
         (["::ffff:198.51.100.7"], "198.51.100.7"),
-        (["10.9.9.9, 10.1.2.3"], "10.9.9.9"),  # a trusted proxy that calls for itself
+        (["10.9.9.9, 10.1.2.3"], "10.9.9.9"),  # a trusted proxy that calls on its own behalf
         ([], None),
         ([""], None),
         (["  "], None),

@@ -56,7 +56,7 @@ async def test_bytes_past_72_count(hasher: BcryptHasher) -> None:
 
 async def test_nul_does_not_repeat_a_password(hasher: BcryptHasher) -> None:
     hashed = await hasher.hash("aaaaaaaa")
-    assert bcrypt.checkpw(b"aaaaaaaa\0aaaaaaaa", hashed.encode())  # bcrypt itself takes one for the other
+    assert bcrypt.checkpw(b"aaaaaaaa\0aaaaaaaa", hashed.encode())  # bcrypt itself can't tell them apart
     assert not await hasher.verify("aaaaaaaa\0aaaaaaaa", hashed)
 
 
@@ -68,7 +68,7 @@ async def test_another_cost_asks_for_a_new_hash(hasher: BcryptHasher, counting: 
 async def test_refusing_a_cheaper_hash_costs_what_refusing_any_does(
     hasher: BcryptHasher, counting: CountingHasher
 ) -> None:
-    """2^4 steps to check, then 2^4 and 2^5 more: together the 2^6 of the configured cost."""
+    """The check takes 2^4 steps, plus 2^4 and 2^5 more: together the 2^6 of the configured cost."""
     cheap = await hasher.hash("correct horse")
     assert not await counting.verify("wrong", cheap)
     assert sum(2**cost for cost in counting.costs) == 2**6
@@ -84,7 +84,7 @@ async def test_the_default_cost() -> None:
 
 
 class HeldHasher(CountingHasher):
-    """Hashes only once it is let go on."""
+    """A hasher that waits until the test lets it go on."""
 
     def __init__(self) -> None:
         super().__init__(4, threads=1)
@@ -103,9 +103,9 @@ async def test_nothing_is_hashed_for_a_caller_who_left_the_queue() -> None:
     for caller in callers:
         caller.cancel()
     await asyncio.wait(callers)
-    assert hasher._threads._work_queue.qsize() == 0  # what is left there, threads of the lowest priority throw away
+    assert hasher._threads._work_queue.qsize() == 0  # low-priority threads would have to discard its items
     hasher.go_on.set()
-    hasher.close()  # which waits for the one that had begun
+    hasher.close()  # waits for the hash that had begun
     assert len(hasher.costs) == 1
 
 

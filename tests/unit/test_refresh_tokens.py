@@ -1,4 +1,4 @@
-"""Refresh tokens: which ones count, and for whom."""
+"""Refresh tokens: which ones are accepted, and for which session."""
 
 import base64
 from uuid import UUID, uuid4
@@ -40,7 +40,7 @@ def test_the_key_is_derived_from_the_secret_key_and_not_the_same(tokens: JwtRefr
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(genuine, KEY, [ALGORITHM], audience=AUDIENCE)
     signed_with_it = jwt.encode(BODY, KEY, ALGORITHM)
-    assert signed_with_it.split(".")[:2] == genuine.split(".")[:2]  # it differs in nothing but the key
+    assert signed_with_it.split(".")[:2] == genuine.split(".")[:2]  # they only differ in the key
     assert refused(tokens, signed_with_it)
 
 
@@ -62,7 +62,7 @@ def test_the_other_alphabet_of_base64_is_refused(tokens: JwtRefreshTokens) -> No
 
 
 def test_bits_behind_the_end_are_refused(tokens: JwtRefreshTokens) -> None:
-    """The last letter of a signature carries two bits that mean nothing: four letters decode to the same."""
+    """Two bits of a signature's last character are unused, so four characters decode to the same bytes."""
     genuine = tokens.issue(CLAIMS)
     signature = decoded(genuine)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.anyio
 
 
 class SweptStore(SqliteStore):
-    """Fails at each sweep, in another way each time, and counts them."""
+    """A store whose sweeps fail, each in a different way, and are counted."""
 
     def __init__(self) -> None:
         self.failures: list[Exception] = [StoreUnavailable(), UnusableStore(), KeyError("planted")]

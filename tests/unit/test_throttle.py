@@ -1,4 +1,4 @@
-"""Throttling by the clock: windows, limits, bursts, callers who hang up, and what is remembered of sources."""
+"""Throttling with a fake clock: windows, limits, bursts, callers that hang up, and remembered sources."""
 
 import asyncio
 from collections import Counter
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 LIMITS = Limits(account_and_source=3, source=6, account=8, registrations=5)
 AT_ONCE = 2
-BEGINNING = 900 * 2_000_000.0  # of a window of both lengths
+BEGINNING = 900 * 2_000_000.0  # a time when windows of both lengths begin
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def anyio_backend() -> str:
 
 
 class Counters:
-    """Implements `AttemptCounters` in memory, and tells how often it was asked."""
+    """Implements `AttemptCounters` in memory, and counts the requests."""
 
     def __init__(self) -> None:
         self.counts = Counter[AttemptCounter]()
@@ -54,7 +54,7 @@ class Counters:
 
 
 class Process:
-    """One process of the service: what it does to throttle attempts."""
+    """One process of the service, reduced to throttling."""
 
     def __init__(self, counters: Counters, limits: Limits = LIMITS) -> None:
         self.time = BEGINNING
@@ -63,7 +63,7 @@ class Process:
         self.begins = asyncio.Event()
 
     async def fail(self, account: str, source: str | None, *, is_known: bool = False) -> None:
-        """Fails to get in. Raises TooManyAttempts."""
+        """Makes a failing attempt. Raises TooManyAttempts."""
         assert not await self.guess(account, source, is_known=is_known)
 
     async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
@@ -90,7 +90,7 @@ def process(counters: Counters) -> Process:
 
 
 async def refused(process: Process, account: str, source: str | None, *, is_known: bool = False) -> int:
-    """Checks that an attempt is refused before anything is checked, and returns when it may be repeated."""
+    """Asserts that an attempt is refused without a check, and returns when it may be repeated."""
     checks = process.checks
     with pytest.raises(TooManyAttempts) as caught:
         await process.guess(account, source, is_known=is_known)
@@ -291,7 +291,7 @@ async def test_whatever_is_counted_falls_into_the_slots(process: Process, counte
         await process.fail(f"account {number}", f"s{number}")
         await process.throttle.count_registration(f"s{number}")
     assert {0 <= counter.slot < SLOTS for counter in counters.counts} == {True}
-    assert len(counters.counts) > 7000  # and spreads over them
+    assert len(counters.counts) > 7000  # the slots are used evenly
 
 
 def test_nobody_without_the_key_knows_the_slot_of_an_account(counters: Counters) -> None:
@@ -312,7 +312,7 @@ def test_a_source_is_known_for_thirty_days(process: Process) -> None:
         assert not throttle.knows(seen, "s2")
         assert not throttle.knows(seen, None)
         assert throttle.remembering(seen, "s2")[1] == (frozenset() if is_known else {digest})
-    assert throttle.remembering(an_account(), "s1")[0] != digest  # which links no accounts
+    assert throttle.remembering(an_account(), "s1")[0] != digest  # so sources don't link accounts
 
 
 def test_an_account_remembers_only_so_many_sources(process: Process) -> None:

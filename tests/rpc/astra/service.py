@@ -1,4 +1,4 @@
-"""The service on a stand-in for the Data API, and calls of it."""
+"""The service on a stand-in for the Data API, and calls to it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,8 +27,8 @@ from tests.support.settings import settings_in
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
-# What each RPC asks of the collection `accounts` before it answers.
-# Beside that, attempts are counted: see COUNTED.
+# The requests that each RPC makes to the collection `accounts` before it answers.
+# In addition, attempts are counted: see COUNTED.
 READ, CHANGE, INSERT = "findOne", "findOneAndUpdate", "insertOne"
 REQUESTS_OF = {
     "Register": [READ, INSERT, INSERT],  # claim, account, claim
@@ -51,15 +51,16 @@ REQUESTS_OF = {
     # account with its hashes; guard, account; claim, claim, account
     "DeleteMe": [READ, READ, CHANGE, CHANGE, READ, CHANGE, CHANGE],
 }
-# What each RPC asks of the counters of attempts when all goes well, beside its first request or a hash.
+# The requests that each successful RPC makes to the counters of attempts, concurrent with its first request or a hash.
 COUNTERS = "find"
 COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "RefreshToken", "ChangePassword", "DeleteMe")}
-UNTIL_DONE = {"DeleteMe": 4, "SuspendUser": 4}  # of these; a sweep makes up for the others
+# The requests until the change has taken effect. A sweep makes up for the rest.
+UNTIL_DONE = {"DeleteMe": 4, "SuspendUser": 4}
 
 
 @dataclass(frozen=True)
 class Service:
-    """The service, the stand-in that it runs on, and what goes on after its answers."""
+    """The service, the stand-in that it runs on, and the work that it does after its answers."""
 
     stub: Stub
     data_api: data_api.StandIn
@@ -71,7 +72,7 @@ class Service:
         self.loop.run(self.store._background.finish())
 
     def sweep(self) -> int:
-        """Sweeps, as every process does now and then, and returns how many accounts that finished."""
+        """Runs a sweep, as every process does regularly, and returns the number of accounts that it finished."""
         return self.loop.run(self.store.sweep())
 
     def new_account(self) -> Account:
@@ -81,12 +82,12 @@ class Service:
         return account
 
     def empower(self, account: Account, rpc: str) -> None:
-        """Gives the account the role that an RPC asks for."""
+        """Gives the account the role that an RPC requires."""
         self.loop.run(Operators(self.store, "tests").assign_role(account.email, role_for(rpc) or Role.VIEWER))
         self.settle()
 
     def recover(self) -> None:
-        """Ends all trouble, and returns when calls are answered again and nothing is left to do."""
+        """Removes all faults, and returns when calls are answered again and no work is left."""
         self.data_api.clear_faults()
 
         def log_in_nobody() -> object:
@@ -115,12 +116,12 @@ def attempt(call: Callable[[], object]) -> Failure | None:
 
 
 def call(rpc: str, account: Account, request: Any = None) -> Any:
-    """Calls an RPC for the account, with a good request unless given one."""
+    """Calls an RPC for the account, with a valid request unless one is given."""
     return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=account.metadata)
 
 
 def start_calls(rpcs: list[str], account: Account) -> list[Any]:
-    """Makes good calls, and returns their futures."""
+    """Makes valid calls, and returns their futures."""
     return [
         getattr(account.stub, rpc).future(good_request(rpc, account), metadata=account.metadata, timeout=20)
         for rpc in rpcs
@@ -128,7 +129,7 @@ def start_calls(rpcs: list[str], account: Account) -> list[Any]:
 
 
 def effective_request(service: Service, rpc: str, account: Account) -> Any:
-    """Returns a request that changes something, where the RPC can. Lets the account make it."""
+    """Returns a request that changes something, if the RPC can, and gives the account the role to make it."""
     service.empower(account, rpc)
     request = good_request(rpc, account)
     if rpc == "EndSession":
@@ -146,15 +147,15 @@ def registration(email: str) -> pb.RegisterRequest:
 
 
 def is_call(request: data_api.Request) -> bool:
-    """Tells requests made for a call from those that health makes, and from those for rows and events."""
+    """Returns whether a request was made for a call, and not by health checks or for rows and events."""
     return request.name == ACCOUNTS and request.arguments.get("filter") != {"_id": "-"} and not is_count(request)
 
 
 def is_count(request: data_api.Request) -> bool:
-    """Tells requests that read or write counters of attempts."""
+    """Returns whether a request reads or writes counters of attempts."""
     return request.name == ACCOUNTS and '"throttle:' in json.dumps(request.arguments.get("filter"))
 
 
 def events(server: data_api.StandIn, table: str, user_id: str) -> list[str]:
-    """Returns what happened to an account, according to a table, in the order of the alphabet."""
+    """Returns the actions on an account that a table contains, in alphabetical order."""
     return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)

@@ -1,4 +1,4 @@
-"""The service on a Data API: how many requests each RPC makes, and what follows its answer."""
+"""The service on a Data API: which requests each RPC makes, and what it does after its answer."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from tests.support.keyspaces import KEYSPACE
 
 
 def made_by(service: Service, call: Callable[[], object]) -> list[str]:
-    """Returns what the call asks of `accounts`. What is done after the answer waits meanwhile, at the first row."""
+    """Returns the requests of the call to `accounts`. Work after the answer is held at its first row meanwhile."""
     with service.data_api.fail(Hang(), name=USERS):
         made = asked_by(service, call)
     service.settle()
@@ -44,21 +44,21 @@ def made_by(service: Service, call: Callable[[], object]) -> list[str]:
 
 
 def asked_by(service: Service, call: Callable[[], object]) -> list[str]:
-    """Returns what is asked of `accounts` until the call is answered."""
+    """Returns the requests to `accounts` until the call is answered."""
     service.data_api.forget_requests()
     call()
     return [request.command for request in service.data_api.requests if is_call(request)]
 
 
 def counted(service: Service) -> list[str]:
-    """Returns what was asked of the counters of attempts since."""
+    """Returns the requests to the counters of attempts since then."""
     return [request.command for request in service.data_api.requests if is_count(request)]
 
 
 @pytest.mark.parametrize("rpc", RPCS)
 def test_requests_of_each_rpc(service: Service, account: Account, rpc: str) -> None:
     request = effective_request(service, rpc, account)
-    # One leaves nothing for after its answer, the other reads rows.
+    # The first has no work after its answer, and the second reads rows.
     asked = asked_by if rpc in ("DeleteMe", "SearchUsers") else made_by
     assert asked(service, lambda: call(rpc, account, request)) == REQUESTS_OF[rpc]
     assert counted(service) == COUNTED.get(rpc, [])
@@ -73,8 +73,8 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
     service.data_api.forget_requests()
     call("DeleteMe", account)
     assert [_place(each) for each in service.data_api.requests if _place(each) not in ("-", "throttle")] == [
-        *("account", "account", "guard"),  # and counters of attempts, beside the second one
-        *(["account"] if is_moderator else []),  # whether another one that the guard counts is a moderator indeed
+        *("account", "account", "guard"),  # and counters of attempts, concurrently with the second one
+        *(["account"] if is_moderator else []),  # checks that another account in the guard really is a moderator
         "account",
         *(["guard", "account"] if is_moderator else []),
         *(USERS, "email", "email", ACCOUNT_EVENTS, EVENTS_BY_DAY, "account"),
@@ -84,7 +84,7 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
 
 
 def _place(request: data_api.Request) -> str:
-    """Returns the table, or the kind of document; "-" for what health asks."""
+    """Returns the table or the kind of document of a request; "-" for those of health checks."""
     if request.name != ACCOUNTS:
         return str(request.name)
     key = request.arguments["filter"]["_id"]
@@ -95,7 +95,7 @@ def test_calls_that_change_nothing_ask_less(service: Service, account: Account) 
     for rpc, request, asked in (
         ("Register", registration(account.email), [READ]),
         ("Login", pb.LoginRequest(email=account.email, password="wrong"), [READ, READ]),
-        ("Login", pb.LoginRequest(email=an_address(), password="wrong"), [READ, READ]),  # the time tells nothing
+        ("Login", pb.LoginRequest(email=an_address(), password="wrong"), [READ, READ]),  # takes as long
         ("UpdateMe", pb.UpdateMeRequest(), [READ]),
         ("EndSession", pb.EndSessionRequest(session_id=str(uuid4())), [READ]),
         ("DeleteMe", pb.DeleteMeRequest(password="wrong"), [READ, READ]),
@@ -103,13 +103,13 @@ def test_calls_that_change_nothing_ask_less(service: Service, account: Account) 
         made = made_by(service, lambda: attempt(partial(call, rpc, account, request)))  # noqa: B023 # called at once
         assert (rpc, made) == (rpc, asked)
     call("RefreshToken", account)
-    assert made_by(service, lambda: call("RefreshToken", account)) == [READ]  # the same token, within its grace
+    assert made_by(service, lambda: call("RefreshToken", account)) == [READ]  # the same token, within the grace period
 
 
 def test_a_failed_attempt_is_counted_once_for_each_limit(service: Service) -> None:
-    """The accounts of this service are counted by account and source, and by account."""
+    """Attempts in these tests are counted per account and source, and per account."""
     login = pb.LoginRequest(email=an_address(), password="wrong")
-    begins = ["findOneAndUpdate"] * 3  # the count of another window, the beginning of this one, the count
+    begins = ["findOneAndUpdate"] * 3  # add one to an old window's count, begin this window, add one
     for updates in (2 * begins, ["findOneAndUpdate"] * 2):
         made_by(service, lambda: attempt(lambda: service.stub.Login(login)))
         assert counted(service) == [COUNTERS, *updates]
@@ -151,7 +151,7 @@ def test_the_next_login_removes_dead_sessions(service: Service, server: data_api
     found = service.loop.run(service.store.get(UUID(account.user_id)))
     assert found
     dead = a_session(found, credential_id="an older one")
-    with server.fail(Hang(), name=USERS):  # what follows a change would remove it too
+    with server.fail(Hang(), name=USERS):  # the work after a change would remove it too
         service.loop.run(service.store.apply(found, OpenSession(dead)))
         assert dead.session_id in held()
         login = account.log_in()

@@ -1,4 +1,4 @@
-"""Logins and refreshes of accounts that others change at the same moment, on a Data API."""
+"""Logins and refreshes of accounts that are changed concurrently, on a Data API."""
 
 from collections.abc import Callable
 from typing import Any
@@ -21,7 +21,7 @@ def raises_generation(request: Request) -> bool:
 
 
 def interfered(service: Service, account: Account, rpc: str, at: Callable[[Request], bool], step: Step) -> Any:
-    """Makes a call, and lets something happen to its account before its update; returns the call's future."""
+    """Makes a call, and changes its account just before the call's update. Returns the call's future."""
     found = service.loop.run(service.store.get(UUID(account.user_id)))
     assert found
     service.data_api.forget_requests()

@@ -1,4 +1,4 @@
-"""The service on a Data API that fails: what callers see, and what a sweep makes up for."""
+"""The service on a failing Data API: what callers see, and what a sweep finishes later."""
 
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
@@ -111,7 +111,7 @@ def test_calls_that_fail_do_not_hurry_health(server: data_api.StandIn, account: 
     for _ in range(100):
         assert attempt(account.log_in)
     pings = [request for request in server.requests if not is_call(request)]
-    assert 0 < len(pings) < 50  # one a second, which a slow machine may need some of
+    assert 0 < len(pings) < 50  # one per second; a slow machine may take some seconds
 
 
 def test_hanging_calls_end_in_time(server: data_api.StandIn, account: Account) -> None:
