@@ -65,6 +65,7 @@ async def test_words_are_found_as_people_see_and_type_them(harness: Harness, mar
         assert await found(store, f"{mark} {word}") == [account.user_id]
     for word in (hindi[2], hindi[4]):
         assert await found(store, f"{mark} {word}") == []
+    await store.close()
 
 
 async def test_every_word_of_the_query_begins_a_word_of_the_account(harness: Harness, mark: str) -> None:
