@@ -1,7 +1,7 @@
 """Builds the answer to an error: its row in the error table, completed with the error's own data."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -27,9 +27,14 @@ class Answer:
     retry_seconds: int | None = None
 
 
+def row_of(error: BaseException) -> Row:
+    """Returns the row of the table for an error; that of INTERNAL for one that the table lacks, which is a bug."""
+    return next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
+
+
 def answer_to(error: BaseException) -> Answer:
     """Returns the answer to an error. An error that is not in the table is a bug, and is answered as INTERNAL."""
-    row = next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
+    row = row_of(error)
     match error:
         case errors.InvalidRequest():
             return Answer(row, _summary(error), error.violations[:MAX_VIOLATIONS])
@@ -51,7 +56,7 @@ def problem(answer: Answer) -> str:
         members["errors"] = [
             {"field": violation.field, "description": violation.description} for violation in answer.violations
         ]
-    return json.dumps(members, separators=(",", ":"))
+    return _to_json(members)
 
 
 def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
@@ -66,7 +71,16 @@ def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
 
 def refusal_problem(status: int) -> str:
     """Returns the problem document for Envoy's own responses with this HTTP status, without `instance`."""
-    return json.dumps(_members(status, REFUSALS[status].detail), separators=(",", ":"))
+    return _to_json(refusal_members(status))
+
+
+def refusal_members(status: int) -> dict[str, object]:
+    """Returns the members of `refusal_problem`, from which Envoy can make the document itself."""
+    return _members(status, REFUSALS[status].detail)
+
+
+def _to_json(members: Mapping[str, object]) -> str:
+    return json.dumps(members, separators=(",", ":"))
 
 
 def _members(status: int, detail: str) -> dict[str, object]:

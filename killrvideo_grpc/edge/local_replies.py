@@ -4,6 +4,7 @@ from typing import Any
 
 from google.rpc import code_pb2
 
+from killrvideo_grpc.answers import refusal_members
 from killrvideo_grpc.edge.routes import GRPC, GRPC_WEB, IS_POST, header_matches
 from killrvideo_grpc.error_table import REFUSALS
 
@@ -51,9 +52,10 @@ def _grpc_status(status: int) -> Json:
 
 
 def _problem(status: int, instance: str) -> Json:
-    refusal = REFUSALS[status]
-    members = {"type": "about:blank", "title": refusal.title, "status": status, "detail": refusal.detail}
-    return {"json_format": members | {"instance": instance}, "content_type": "application/problem+json"}
+    return {
+        "json_format": refusal_members(status) | {"instance": instance},
+        "content_type": "application/problem+json",
+    }
 
 
 def _all(*filters: Json) -> Json:

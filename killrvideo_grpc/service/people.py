@@ -174,12 +174,16 @@ async def find_credentials(store: AccountStore, email: str) -> Credentials | Non
 
     Anyone can send megabytes of text, and the time to normalize it grows with the square of its length.
     """
-    return await store.find_credentials(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else None
+    return await store.find_credentials(email) if _can_be_address(email) else None
 
 
 def _name_of(email: str) -> str:
     """Returns what attempts on an address are counted under: its normal form, or one name for all that are too long."""
-    return normal_email(email) if len(email.strip()) <= MAX_EMAIL_LENGTH else "too long"
+    return normal_email(email) if _can_be_address(email) else "too long"
+
+
+def _can_be_address(email: str) -> bool:
+    return len(email.strip()) <= MAX_EMAIL_LENGTH
 
 
 def _event(account: Account, action: Action, origin: Origin, at: datetime, *, after: str = "") -> Event:

@@ -63,7 +63,7 @@ class Throttle:
 
     At most `at_once` attempts per account or source proceed at the same time; the others wait, inside the context
     manager that `waits` returns. So a burst exceeds a limit by at most `at_once` times the number of processes, and
-    successful attempts are never refused, however many there are.
+    successful attempts never count towards a limit, however many there are.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Throttle:
         self.refuse(self._registration_limits(source))
 
     def knows(self, account: Account, source: str | None) -> bool:
-        """Returns whether somebody has logged in to the account from this source in the last 30 days."""
+        """Returns whether somebody registered or logged in to the account from this source in the last 30 days."""
         at = account.sources.get(self._source_digest(account, source))
         return at is not None and now() - at < KNOWN_FOR
 

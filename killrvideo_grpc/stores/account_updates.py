@@ -130,9 +130,8 @@ def with_mark(update: Update, document: Document) -> Update:
 
     Must be applied with the mark as its filter, so that it has no effect if the document has changed since it was read.
     """
-    whole = update | {"$unset": {**update["$unset"], "pending": ""}}
     fields = {} if is_deleted(document) else histories.shortened(document)
-    return whole | {"$set": {**update.get("$set", {}), **fields}} if fields else whole
+    return update | {"$unset": {**update["$unset"], "pending": ""}} | ({"$set": fields} if fields else {})
 
 
 def has_settled(document: Document, at: datetime) -> bool:

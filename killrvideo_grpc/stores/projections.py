@@ -84,8 +84,10 @@ class Projections:
 
 def is_projected_in(row: Row | None, document: Document) -> bool:
     """Returns whether the row, or its absence (None), agrees with the document."""
-    if is_deleted(document) or row is None:
-        return is_deleted(document) and row is None
+    if is_deleted(document):
+        return row is None
+    if row is None:
+        return False
     due = _row(document)
     return all(row[name] == due[name] for name in ("email", "firstname", "lastname", "account_status"))
 

@@ -10,7 +10,7 @@ import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
-from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem_headers
+from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem_headers, row_of
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.rpc.call import Call, Context, Next
@@ -47,7 +47,7 @@ class ErrorsInterceptor:
                 self._on_store_trouble()
             elif not isinstance(failure, ServiceError):
                 _log_bug(failure)
-            if reason := answer_to(failure).row.reason:
+            if reason := row_of(failure).reason:
                 self._observer.refused(method, reason)
             return await abort(call.context, failure)
 
