@@ -31,6 +31,9 @@ CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 ANSWER_SECONDS = 1.0  # after the grace period and the closing of the store, to send the remaining answers
+# Calls that wait inside grpcio to be accepted. It ends further ones with CANCELLED, which costs the event loop nothing.
+# The limit is above a burst of 2,000 calls, and low enough that calls are answered within a second of waiting.
+MAX_PENDING = 2500
 ARRIVAL_SECONDS = 10.0  # a call's message must arrive within this time; most clients send it right away
 
 
@@ -94,6 +97,9 @@ class UserServer:
                 # As much as the edge accepts. Between the two limits, grpcio refuses calls at random.
                 ("grpc.max_metadata_size", 64 * 1024),
                 ("grpc.absolute_max_metadata_size", 128 * 1024),
+                # Between these two limits too. By default, they are 1,000 and 3,000.
+                ("grpc.server.max_pending_requests", MAX_PENDING),
+                ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
                 *listener.options(),
             ],
         )

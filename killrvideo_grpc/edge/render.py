@@ -9,8 +9,10 @@ from string import Template
 from textwrap import indent
 from typing import Any
 
+from google.rpc import code_pb2
+
 from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem, refusal_problem
-from killrvideo_grpc.domain.errors import InvalidRequest, Violation
+from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
 from killrvideo_grpc.edge.routes import routes
@@ -80,8 +82,21 @@ def lua() -> str:
         f"local {name} = {_quoted(problem(answer_to(InvalidRequest([violation]))))}"
         for name, violation in MISFITS.items()
     ]
-    numbers = f'local RETRY_SECONDS, MISFIT_STATUS = "{RETRY_SECONDS}", "{TABLE[InvalidRequest].status}"'
-    constants = (numbers, f"local PROBLEMS = {{\n{documents},\n}}", *misfits)
+    overloaded = TABLE[Overloaded]
+    texts = {
+        "RETRY_SECONDS": str(RETRY_SECONDS),
+        "MISFIT_STATUS": str(TABLE[InvalidRequest].status),
+        "CANCELLED": str(code_pb2.CANCELLED),
+        "OVERLOADED": problem(answer_to(Overloaded())),
+        "OVERLOADED_STATUS": str(overloaded.status),
+        "OVERLOADED_CODE": str(code_pb2.Code.Value(overloaded.code)),
+        "OVERLOADED_MESSAGE": overloaded.message,
+    }
+    constants = (
+        *(f"local {name} = {_quoted(text)}" for name, text in texts.items()),
+        f"local PROBLEMS = {{\n{documents},\n}}",
+        *misfits,
+    )
     return "\n".join((*constants, (HERE / "edge.lua").read_text()))
 
 

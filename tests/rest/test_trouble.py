@@ -20,6 +20,7 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
+from killrvideo_grpc import server
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.edge.render import render
@@ -33,6 +34,8 @@ from tests.support.process import BIN, children, wait_for_end
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 from tests.support.stores import FlakyStore, undisturbed
+
+Code = grpc.StatusCode
 
 
 @pytest.fixture
@@ -131,8 +134,8 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.C
     folder, port = tmp_path_factory.mktemp("troubled"), free_port()
     store = FlakyStore(folder / "killrvideo.db")
     with (
-        running_server(settings_in(folder), store) as server,
-        envoy(port, server.port),
+        running_server(settings_in(folder), store) as service,
+        envoy(port, service.port),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         eventually(lambda: ready(client) == 401)
@@ -173,6 +176,31 @@ def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore]) -> No
     store.error = None
     problem(answer, 429, "OVERLOADED", "The service is overloaded. Try again in a moment.")
     assert answer.headers["retry-after"] == "1"
+
+
+def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If no more calls may wait, grpcio ends them with CANCELLED. Callers of the edge see what that means."""
+    monkeypatch.setattr(server, "MAX_PENDING", 0)
+    port, message = free_port(), "The service is overloaded. Try again in a moment."
+    with (
+        running_server(settings_in(tmp_path)) as service,
+        envoy(port, service.port),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
+        ThreadPoolExecutor(32) as pool,
+    ):
+        eventually(lambda: ready(client) == 401)
+        answers = list(pool.map(lambda _: client.get(f"{USERS}/me"), range(500)))
+        assert {answer.status_code for answer in answers} == {401, 429}
+        refused = next(answer for answer in answers if answer.status_code == 429)
+        problem(refused, 429, "OVERLOADED", message)
+        assert refused.headers["retry-after"] == "1"
+
+        stub = UserServiceStub(channel)
+        calls: list[Any] = [stub.GetMe.future(GetMeRequest()) for _ in range(500)]
+        failures = [read_failure(call.exception()) for call in calls]
+        assert {failure.code for failure in failures} == {Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
+        assert message in {failure.message for failure in failures}
 
 
 def test_a_bug(troubled: tuple[httpx.Client, FlakyStore]) -> None:

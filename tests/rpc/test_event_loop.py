@@ -17,13 +17,13 @@ from tests.rpc.conftest import Account, bearer
 from tests.rpc.requests import RPCS, empower, good_request
 from tests.support.accounts import PASSWORD
 from tests.support.eventually import eventually
-from tests.support.http2 import started_calls
+from tests.support.http2 import codes_of_calls, started_calls
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 
 SLOW_SECONDS = 0.01
 ROUNDS = 20
-SILENT = 2000
+BURST = 2000
 PATIENCE = 30.0
 TOOK = re.compile(r"Executing (.*) took ([\d.]+) seconds")
 
@@ -80,6 +80,13 @@ def test_what_does_block_the_loop_is_found(slow: list[str]) -> None:
     assert "block()" in slow[0]
 
 
+def test_a_burst_of_calls_is_accepted_whole(tmp_path: Path) -> None:
+    """With its default limits, grpcio would end some of the calls with CANCELLED."""
+    with running_server(settings_in(tmp_path, max_concurrent_rpcs=BURST)) as server:
+        codes = codes_of_calls(server.port, "/killrvideo.user.v1.UserService/GetMe", BURST, b"")
+    assert codes == {grpc.StatusCode.UNAUTHENTICATED.value[0]: BURST}
+
+
 def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path) -> None:
     """If a silent call held a resource, it would hold it for longer than the other calls may take."""
     settings = settings_in(tmp_path)
@@ -90,7 +97,7 @@ def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path
         stub = UserServiceStub(channel)
         account = Account(stub, settings.sqlite_path)
         quiet = seconds_of(stub, account)
-        with started_calls(server.port, "/killrvideo.user.v1.UserService/Login", SILENT):
+        with started_calls(server.port, "/killrvideo.user.v1.UserService/Login", BURST):
             # While the server accepts them, it is slower for others.
             eventually(lambda: seconds_of(stub, account) < 2 * quiet + 0.05)
 

@@ -1,8 +1,10 @@
 """gRPC calls made of bare HTTP/2 frames, for what no gRPC client does."""
 
 import socket
+from collections import Counter
 
 from h2.connection import H2Connection
+from h2.events import ResponseReceived, TrailersReceived
 
 
 def started_calls(
@@ -13,6 +15,27 @@ def started_calls(
     They send `message` and end, or without one, nothing beyond their headers. `window` is how many bytes the server may
     send to each, and `timeout` a deadline that only the server keeps, such as "500m".
     """
+    connection, _ = _start(port, path, count, window, message, timeout)
+    assert connection.recv(1000)
+    return connection
+
+
+def codes_of_calls(port: int, path: str, count: int, message: bytes) -> Counter[int]:
+    """Makes calls of a method on one connection, all at once, and returns how many ended with which status code."""
+    connection, http2 = _start(port, path, count, 65535, message, "")
+    codes: Counter[int] = Counter()
+    with connection:
+        while codes.total() < count:
+            for event in http2.receive_data(connection.recv(65536)):
+                if isinstance(event, ResponseReceived | TrailersReceived):
+                    codes.update(int(value) for name, value in event.headers if name == b"grpc-status")
+            connection.sendall(http2.data_to_send())
+    return codes
+
+
+def _start(
+    port: int, path: str, count: int, window: int, message: bytes | None, timeout: str
+) -> tuple[socket.socket, H2Connection]:
     http2 = H2Connection()
     http2.local_settings.initial_window_size = window
     http2.initiate_connection()
@@ -24,5 +47,4 @@ def started_calls(
             http2.send_data(2 * number + 1, b"\0" + len(message).to_bytes(4, "big") + message, end_stream=True)
     connection = socket.create_connection(("127.0.0.1", port), timeout=20)
     connection.sendall(http2.data_to_send())
-    assert connection.recv(1000)
-    return connection
+    return connection, http2
