@@ -179,7 +179,10 @@ def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore]) -> No
 
 
 def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If no more calls may wait, grpcio ends them with CANCELLED. Callers of the edge see what that means."""
+    """If no more calls may wait, grpcio ends them with CANCELLED. Callers of the edge see what that means.
+
+    On a busy machine, grpcio resets some of them instead. Envoy retries these, and answers 502 in the end.
+    """
     monkeypatch.setattr(server, "MAX_PENDING", 0)
     port, message = free_port(), "The service is overloaded. Try again in a moment."
     with (
@@ -191,7 +194,7 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
     ):
         eventually(lambda: ready(client) == 401)
         answers = list(pool.map(lambda _: client.get(f"{USERS}/me"), range(500)))
-        assert {answer.status_code for answer in answers} == {401, 429}
+        assert {answer.status_code for answer in answers} - {502} == {401, 429}
         refused = next(answer for answer in answers if answer.status_code == 429)
         problem(refused, 429, "OVERLOADED", message)
         assert refused.headers["retry-after"] == "1"
@@ -199,7 +202,8 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
         stub = UserServiceStub(channel)
         calls: list[Any] = [stub.GetMe.future(GetMeRequest()) for _ in range(500)]
         failures = [read_failure(call.exception()) for call in calls]
-        assert {failure.code for failure in failures} == {Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
+        codes = {failure.code for failure in failures} - {Code.UNAVAILABLE}
+        assert codes == {Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
         assert message in {failure.message for failure in failures}
 
 
