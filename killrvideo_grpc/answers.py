@@ -1,4 +1,4 @@
-"""Builds the answer to an error: its row in the error table, completed with the error's own data."""
+"""Builds the answer to an error: its entry in the error table, completed with the error's own data."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from itertools import islice
 
 from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.errors import Violation
-from killrvideo_grpc.error_table import INTERNAL, OWN_ACTS, REFUSALS, TABLE, Row
+from killrvideo_grpc.error_table import INTERNAL, OWN_ACTS, REFUSALS, TABLE, Entry
 
 # Headers between the edge and the service. The edge removes them from incoming requests before it sets its own.
 PROBLEM_WANTED = "x-problem-wanted"
@@ -21,37 +21,37 @@ MAX_NAMED = 5
 class Answer:
     """An error as the caller sees it: at most MAX_VIOLATIONS violations, and the seconds until a retry may help."""
 
-    row: Row
+    entry: Entry
     message: str
     violations: Sequence[Violation] = ()
     retry_seconds: int | None = None
 
 
-def row_of(error: BaseException) -> Row:
-    """Returns the row of the table for an error; that of INTERNAL for one that the table lacks, which is a bug."""
+def entry_of(error: BaseException) -> Entry:
+    """Returns the entry of the table for an error; that of INTERNAL for one that the table lacks, which is a bug."""
     return next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
 
 
 def answer_to(error: BaseException) -> Answer:
     """Returns the answer to an error. An error that is not in the table is a bug, and is answered as INTERNAL."""
-    row = row_of(error)
+    entry = entry_of(error)
     match error:
         case errors.InvalidRequest():
-            return Answer(row, _summary(error), error.violations[:MAX_VIOLATIONS])
+            return Answer(entry, _summary(error), error.violations[:MAX_VIOLATIONS])
         case errors.OwnAccount():
-            return Answer(row, row.message.format(act=OWN_ACTS[error.subject]))
+            return Answer(entry, entry.message.format(act=OWN_ACTS[error.subject]))
         case errors.RoleRequired():
-            return Answer(row, row.message.format(roles=[role.value for role in error.role.sufficient]))
+            return Answer(entry, entry.message.format(roles=[role.value for role in error.role.sufficient]))
         case errors.TooManyAttempts():
-            return Answer(row, row.message, retry_seconds=error.retry_after)
-    return Answer(row, row.message, retry_seconds=row.retry_seconds)
+            return Answer(entry, entry.message, retry_seconds=error.retry_after)
+    return Answer(entry, entry.message, retry_seconds=entry.retry_seconds)
 
 
 def problem(answer: Answer) -> str:
     """Returns an answer as a problem document (RFC 9457), in ASCII, without `instance`, which the edge adds."""
-    members = _members(answer.row.status, answer.message)
-    if answer.row.reason:
-        members["code"] = answer.row.reason
+    members = _members(answer.entry.status, answer.message)
+    if answer.entry.reason:
+        members["code"] = answer.entry.reason
     if answer.violations:
         members["errors"] = [
             {"field": violation.field, "description": violation.description} for violation in answer.violations
@@ -61,8 +61,8 @@ def problem(answer: Answer) -> str:
 
 def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
     """Returns the headers from which the edge builds the HTTP response to an error."""
-    headers = [(PROBLEM, problem(answer)), (PROBLEM_STATUS, str(answer.row.status))]
-    if answer.row.status == 401:
+    headers = [(PROBLEM, problem(answer)), (PROBLEM_STATUS, str(answer.entry.status))]
+    if answer.entry.status == 401:
         headers.append(("www-authenticate", "Bearer"))
     if answer.retry_seconds is not None:
         headers.append(("retry-after", str(answer.retry_seconds)))

@@ -66,19 +66,19 @@ async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> Acc
 
 def open_data_api(settings: Settings, observer: Observer = UNOBSERVED) -> "DataApi":
     """Returns a client for the Data API that the settings name. Sends nothing yet."""
-    from killrvideo_grpc.stores.data_api import Connection, DataApi
+    from killrvideo_grpc.stores.data_api import DataApi, Keyspace
 
     token, password = settings.astra_db_application_token, settings.astra_db_password
-    connection = Connection(
+    keyspace = Keyspace(
         endpoint=settings.astra_db_api_endpoint or "",
-        keyspace=settings.astra_db_keyspace,
+        name=settings.astra_db_keyspace,
         environment=settings.astra_db_environment,
         token=token.get_secret_value() if token else None,
         username=settings.astra_db_username,
         password=password.get_secret_value() if password else None,
         max_wait=settings.astra_db_timeout_seconds,
     )
-    return DataApi(connection, observer)
+    return DataApi(keyspace, observer)
 
 
 async def start_server(

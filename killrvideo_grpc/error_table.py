@@ -28,7 +28,7 @@ Code = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Entry:
     """What callers see of one kind of error that the service itself returns.
 
     Placeholders in `message` are filled in from the error. Over REST, `status` is the HTTP status, `message` becomes
@@ -61,35 +61,37 @@ OWN_ACTS = {
     "status": "change the status of their own account",
 }
 
-INTERNAL = Row("INTERNAL", 500, "An unexpected internal server error occurred.")
+INTERNAL = Entry("INTERNAL", 500, "An unexpected internal server error occurred.")
 
-TABLE: Mapping[type[errors.ServiceError], Row] = {
-    errors.InvalidRequest: Row("INVALID_ARGUMENT", 422, "The request is invalid", "VALIDATION_FAILED"),
-    errors.EmailAlreadyRegistered: Row("ALREADY_EXISTS", 400, "Email already registered", "EMAIL_ALREADY_REGISTERED"),
-    errors.InvalidCredentials: Row("UNAUTHENTICATED", 401, "Incorrect email or password", "INVALID_CREDENTIALS"),
-    errors.NotAuthenticated: Row("UNAUTHENTICATED", 401, "Not authenticated", "NOT_AUTHENTICATED"),
-    errors.TokenExpired: Row("UNAUTHENTICATED", 401, "Token has expired", "TOKEN_EXPIRED"),
-    errors.TokenInvalid: Row("UNAUTHENTICATED", 401, "Could not validate credentials", "TOKEN_INVALID"),
-    errors.TokenSubjectInvalid: Row("UNAUTHENTICATED", 401, "Invalid token subject", "TOKEN_SUBJECT_INVALID"),
-    errors.SessionEnded: Row("UNAUTHENTICATED", 401, "Session has ended", "SESSION_ENDED"),
-    errors.RefreshTokenInvalid: Row("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_INVALID"),
-    errors.RefreshTokenExpired: Row("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
-    errors.RefreshTokenReused: Row("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_REUSED"),
-    errors.UserNotFound: Row("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
-    errors.AccountSuspended: Row("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
-    errors.NoRolesAssigned: Row("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
-    errors.RoleRequired: Row("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
-    errors.OwnAccount: Row("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
-    errors.LastModerator: Row("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
+TABLE: Mapping[type[errors.ServiceError], Entry] = {
+    errors.InvalidRequest: Entry("INVALID_ARGUMENT", 422, "The request is invalid", "VALIDATION_FAILED"),
+    errors.EmailAlreadyRegistered: Entry("ALREADY_EXISTS", 400, "Email already registered", "EMAIL_ALREADY_REGISTERED"),
+    errors.InvalidCredentials: Entry("UNAUTHENTICATED", 401, "Incorrect email or password", "INVALID_CREDENTIALS"),
+    errors.NotAuthenticated: Entry("UNAUTHENTICATED", 401, "Not authenticated", "NOT_AUTHENTICATED"),
+    errors.TokenExpired: Entry("UNAUTHENTICATED", 401, "Token has expired", "TOKEN_EXPIRED"),
+    errors.TokenInvalid: Entry("UNAUTHENTICATED", 401, "Could not validate credentials", "TOKEN_INVALID"),
+    errors.TokenSubjectInvalid: Entry("UNAUTHENTICATED", 401, "Invalid token subject", "TOKEN_SUBJECT_INVALID"),
+    errors.SessionEnded: Entry("UNAUTHENTICATED", 401, "Session has ended", "SESSION_ENDED"),
+    errors.RefreshTokenInvalid: Entry("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_INVALID"),
+    errors.RefreshTokenExpired: Entry("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
+    errors.RefreshTokenReused: Entry("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_REUSED"),
+    errors.UserNotFound: Entry("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
+    errors.AccountSuspended: Entry("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
+    errors.NoRolesAssigned: Entry("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
+    errors.RoleRequired: Entry("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
+    errors.OwnAccount: Entry("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
+    errors.LastModerator: Entry("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
     # No retry_seconds: the error itself knows when to try again.
-    errors.TooManyAttempts: Row("RESOURCE_EXHAUSTED", 429, "Too many attempts. Try again later.", "TOO_MANY_ATTEMPTS"),
-    errors.StoreUnavailable: Row(
+    errors.TooManyAttempts: Entry(
+        "RESOURCE_EXHAUSTED", 429, "Too many attempts. Try again later.", "TOO_MANY_ATTEMPTS"
+    ),
+    errors.StoreUnavailable: Entry(
         "UNAVAILABLE", 503, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", RETRY_SECONDS
     ),
-    errors.Overloaded: Row(
+    errors.Overloaded: Entry(
         "RESOURCE_EXHAUSTED", 429, "The service is overloaded. Try again in a moment.", "OVERLOADED", RETRY_SECONDS
     ),
-    errors.DeadlineExceeded: Row("DEADLINE_EXCEEDED", 504, "This took too long. Try again in a moment."),
+    errors.DeadlineExceeded: Entry("DEADLINE_EXCEEDED", 504, "This took too long. Try again in a moment."),
 }
 
 REFUSALS: Mapping[int, Refusal] = {

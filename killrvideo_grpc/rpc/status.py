@@ -12,11 +12,11 @@ DOMAIN = "killrvideo.user.v1"
 
 def to_status(answer: Answer) -> status_pb2.Status:
     """Returns the status of an answer, with ErrorInfo, RetryInfo and BadRequest details as far as they apply."""
-    status = status_pb2.Status(code=code_pb2.Code.Value(answer.row.code), message=answer.message)
-    if answer.row.reason is not None:
+    status = status_pb2.Status(code=code_pb2.Code.Value(answer.entry.code), message=answer.message)
+    if answer.entry.reason is not None:
         # Raises ValueError if the contract lacks the reason.
-        ErrorReason.Value(f"ERROR_REASON_{answer.row.reason}")
-        status.details.append(_packed(error_details_pb2.ErrorInfo(reason=answer.row.reason, domain=DOMAIN)))
+        ErrorReason.Value(f"ERROR_REASON_{answer.entry.reason}")
+        status.details.append(_packed(error_details_pb2.ErrorInfo(reason=answer.entry.reason, domain=DOMAIN)))
     if answer.retry_seconds is not None:
         retry = error_details_pb2.RetryInfo()
         retry.retry_delay.seconds = answer.retry_seconds

@@ -11,7 +11,7 @@ from killrvideo_grpc.domain.changes import Action, Event
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.account_documents import document_id, is_erased, read_account, read_outbox
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Row
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, TableRow
 from killrvideo_grpc.stores.projections import DAYS
 
 PAGES = 10  # of 50 rows, read at most for one page of search results, since many rows may not match
@@ -98,7 +98,7 @@ class AstraLists:
                 async for event, at in self._rows(EVENTS_BY_DAY, {"day": day}, at_first):
                     yield _event(event), [days_at, day, at]
 
-    async def _rows(self, table: str, condition: Row, state: State) -> AsyncIterator[tuple[Row, State]]:
+    async def _rows(self, table: str, condition: TableRow, state: State) -> AsyncIterator[tuple[TableRow, State]]:
         """Yields rows, each with the page state of its page."""
         while True:
             rows, following = await self._api.row_page(table, condition, state)
@@ -122,6 +122,6 @@ def _millis(moment: datetime) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _event(row: Row) -> Event:
+def _event(row: TableRow) -> Event:
     texts = {name: row.get(name) or "" for name in ("actor", "reason", "request_id", "before", "after")}
     return Event(action=Action(row["action"]), account=row["account"], at=row["at"], event_id=row["event_id"], **texts)

@@ -21,7 +21,7 @@ from killrvideo_grpc.stores.data_api_errors import Conflict, raise_time_out, tra
 from killrvideo_grpc.stores.http_pool import HttpPool
 
 T = TypeVar("T")
-Row = dict[str, Any]
+TableRow = dict[str, Any]
 Document = dict[str, Any]
 Update = dict[str, dict[str, Any]]
 
@@ -39,11 +39,11 @@ _ID_AND_VERSION = {"_id": True, "version": True}  # `_id` alone would return the
 
 
 @dataclass(frozen=True)
-class Connection:
-    """The address of a Data API and its credentials: a token, or a user name and password."""
+class Keyspace:
+    """A keyspace: the address of its Data API, its name, and the credentials: a token, or a user name and password."""
 
     endpoint: str
-    keyspace: str
+    name: str
     environment: str
     token: str | None = field(default=None, repr=False)
     username: str | None = None
@@ -69,7 +69,7 @@ class Connection:
             ),
         )
         client = DataAPIClient(environment=self.environment, api_options=options)
-        return client.get_async_database(self.endpoint, token=provider, keyspace=self.keyspace)
+        return client.get_async_database(self.endpoint, token=provider, keyspace=self.name)
 
 
 class DataApi:
@@ -80,10 +80,10 @@ class DataApi:
     nothing was written, is repeated until it succeeds.
     """
 
-    def __init__(self, connection: Connection, observer: Observer = UNOBSERVED) -> None:
+    def __init__(self, keyspace: Keyspace, observer: Observer = UNOBSERVED) -> None:
         self.observer = observer
-        self.database = connection.open()
-        self.max_wait = connection.max_wait
+        self.database = keyspace.open()
+        self.max_wait = keyspace.max_wait
         self._is_away = False
         # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
         self._places = asyncio.Semaphore(MAX_REQUESTS)
@@ -182,17 +182,17 @@ class DataApi:
         """Deletes a document if it exists."""
         await self._call("delete document", lambda: self._accounts.delete_one({"_id": key}))
 
-    async def insert_row(self, table: str, row: Row) -> None:
+    async def insert_row(self, table: str, row: TableRow) -> None:
         """Writes these columns of a row, creating it if necessary. Leaves its other columns as they are."""
         await self._call("insert row", lambda: self.tables[table].insert_one(row))
 
-    async def delete_row(self, table: str, key: Row) -> None:
+    async def delete_row(self, table: str, key: TableRow) -> None:
         """Deletes a row if it exists."""
         await self._call("delete row", lambda: self.tables[table].delete_one(key))
 
     async def row_page(
-        self, table: str, condition: Row, state: str | None = None, *, columns: Collection[str] | None = None
-    ) -> tuple[list[Row], str | None]:
+        self, table: str, condition: TableRow, state: str | None = None, *, columns: Collection[str] | None = None
+    ) -> tuple[list[TableRow], str | None]:
         """Returns up to 50 matching rows from `state` on, and the state of the next page; None on the last one."""
         projection = dict.fromkeys(columns, True) if columns else None
         options: dict[str, Any] = {"initial_page_state": state} if state else {}

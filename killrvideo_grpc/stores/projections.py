@@ -18,7 +18,7 @@ from killrvideo_grpc.stores.account_documents import (
     user_id_of,
 )
 from killrvideo_grpc.stores.account_updates import clearing, has_settled, with_mark
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, Row
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, TableRow
 from killrvideo_grpc.stores.email_claims import EmailClaims
 from killrvideo_grpc.stores.histories import read_state
 
@@ -82,7 +82,7 @@ class Projections:
             self._listed_days.add(day)
 
 
-def is_projected_in(row: Row | None, document: Document) -> bool:
+def is_projected_in(row: TableRow | None, document: Document) -> bool:
     """Returns whether the row, or its absence (None), agrees with the document."""
     if is_deleted(document):
         return row is None
@@ -92,7 +92,7 @@ def is_projected_in(row: Row | None, document: Document) -> bool:
     return all(row[name] == due[name] for name in ("email", "firstname", "lastname", "account_status"))
 
 
-def _row(document: Document) -> Row:
+def _row(document: Document) -> TableRow:
     row = {
         "userid": user_id_of(document),
         "email": document["email"],
@@ -106,7 +106,7 @@ def _row(document: Document) -> Row:
     return row | {name: document[name] for name in ("last_login_date",) if name in document}
 
 
-def _event_row(event: Event) -> Row:
+def _event_row(event: Event) -> TableRow:
     return {
         "account": event.account,
         "at": event.at,

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from killrvideo_grpc.stores.data_api import Connection
+from killrvideo_grpc.stores.data_api import Keyspace
 from tests.bench.accounts import Account, register
 from tests.bench.load import Load, Source, calls_of_get_me
 from tests.bench.processes import SHIPPED, module, running, service
 from tests.bench.report import Result, ratio
 from tests.bench.rounds import Options, generator_cores, loads_in_turns
-from tests.support.keyspaces import PASSWORD, REAL_URL, USERNAME, connection_to, real_keyspace
+from tests.support.keyspaces import PASSWORD, REAL_URL, USERNAME, keyspace_at, real_keyspace
 from tests.support.process import COMMAND, astra, environment
 
 CALLERS = (64, 32, 8, 1)
@@ -26,8 +26,8 @@ COST = ("--burn-milliseconds", "2.3", "--delay-milliseconds", "2.2", "--row-mill
 
 def measure_astra(options: Options) -> Result:
     """GetMe on the Data API with joined look-ups, as shipped ÷ with one request per look-up."""
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second, _data_api() as connection:
-        settings = astra(connection) | {"BCRYPT_ROUNDS": "4"}  # hashing is not measured here
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second, _data_api() as keyspace:
+        settings = astra(keyspace) | {"BCRYPT_ROUNDS": "4"}  # hashing is not measured here
         each = running(module("tests.bench.one_request_each", "serve"), Path(second), **settings)
         with service(Path(first), **settings) as joined, each as one_each:
             accounts = register(joined.address, max(CALLERS))
@@ -72,17 +72,17 @@ def _callers(count: int) -> str:
 
 
 @contextmanager
-def _data_api() -> Iterator[Connection]:
+def _data_api() -> Iterator[Keyspace]:
     """Provides a keyspace, on the stand-in or on the real Data API that TEST_DATA_API_* configure."""
     if REAL_URL is not None:
-        with real_keyspace() as connection:
-            yield connection
+        with real_keyspace() as keyspace:
+            yield keyspace
         return
     command = module("tests.support.data_api", "--username", USERNAME, "--password", PASSWORD, *COST)
     with tempfile.TemporaryDirectory() as folder, running(command, Path(folder)) as server:
-        connection = connection_to(server.first_line)
-        settings = environment(Path(folder)) | SHIPPED | astra(connection)
+        keyspace = keyspace_at(server.first_line)
+        settings = environment(Path(folder)) | SHIPPED | astra(keyspace)
         subprocess.run(
             [COMMAND, "schema", "create", "--keyspace"], cwd=folder, env=settings, check=True, stdout=subprocess.DEVNULL
         )
-        yield connection
+        yield keyspace

@@ -11,7 +11,7 @@ import grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, LoginResponse, RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.stores.data_api import ACCOUNTS, Connection
+from killrvideo_grpc.stores.data_api import ACCOUNTS, Keyspace
 from tests.stores.harness import DataApiHarness
 from tests.support.accounts import PASSWORD
 from tests.support.errors import read_failure
@@ -23,10 +23,10 @@ Json = dict[str, Any]
 
 @contextmanager
 def processes(
-    folder: Path, connection: Connection | None, count: int = 1, **changes: str
+    folder: Path, keyspace: Keyspace | None, count: int = 1, **changes: str
 ) -> Iterator[list[UserServiceStub]]:
     """Starts several processes of the service on one keyspace or, without one, on one SQLite file in the folder."""
-    settings = (astra(connection) if connection else {}) | changes
+    settings = (astra(keyspace) if keyspace else {}) | changes
     with ExitStack() as stack:
         services = [stack.enter_context(running(folder, **settings)) for _ in range(count)]
         channels = [stack.enter_context(grpc.insecure_channel(service.target)) for service in services]
@@ -60,33 +60,33 @@ def access(stub: UserServiceStub, login: LoginResponse) -> str:
     return outcome(lambda: stub.GetMe(GetMeRequest(), metadata=bearer(login)))
 
 
-def held(connection: Connection) -> dict[str, list[Json]]:
+def held(keyspace: Keyspace) -> dict[str, list[Json]]:
     """Returns all documents and rows of the keyspace, by collection and table."""
-    found: dict[str, list[Json]] = json.loads(DataApiHarness(connection).raw_text())
+    found: dict[str, list[Json]] = json.loads(DataApiHarness(keyspace).raw_text())
     return found
 
 
-def accounts_with(connection: Connection, email: str) -> list[Json]:
+def accounts_with(keyspace: Keyspace, email: str) -> list[Json]:
     """Returns the documents of the accounts with this address, exactly as it was typed."""
-    return [document for document in held(connection)[ACCOUNTS] if document.get("email") == email]
+    return [document for document in held(keyspace)[ACCOUNTS] if document.get("email") == email]
 
 
-def change_document(connection: Connection, user_id: str, update: dict[str, Json]) -> None:
+def change_document(keyspace: Keyspace, user_id: str, update: dict[str, Json]) -> None:
     """Changes the document of an account, as another program on the keyspace would."""
 
     async def work() -> None:
-        async with connection.open() as database, database.get_collection(ACCOUNTS) as accounts:
+        async with keyspace.open() as database, database.get_collection(ACCOUNTS) as accounts:
             changed = await accounts.update_one({"_id": f"account:{user_id}"}, update)
             assert changed.update_info["n"] == 1
 
     asyncio.run(work())
 
 
-def insert_document(connection: Connection, document: Json) -> None:
+def insert_document(keyspace: Keyspace, document: Json) -> None:
     """Inserts a document, as another program on the keyspace would."""
 
     async def work() -> None:
-        async with connection.open() as database, database.get_collection(ACCOUNTS) as accounts:
+        async with keyspace.open() as database, database.get_collection(ACCOUNTS) as accounts:
             await accounts.insert_one(document)
 
     asyncio.run(work())

@@ -5,16 +5,16 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from killrvideo_grpc.stores.data_api import Connection
+from killrvideo_grpc.stores.data_api import Keyspace
 from tests.support.keyspaces import REAL_URL, prepared_stand_in, real_keyspace
 
-KEYSPACES: dict[str, Callable[[], AbstractContextManager[Connection]]] = {}
+KEYSPACES: dict[str, Callable[[], AbstractContextManager[Keyspace]]] = {}
 
 
 @contextmanager
-def stand_in() -> Iterator[Connection]:
-    with prepared_stand_in() as (_, connection):
-        yield connection
+def stand_in() -> Iterator[Keyspace]:
+    with prepared_stand_in() as (_, keyspace):
+        yield keyspace
 
 
 KEYSPACES["stand-in"] = stand_in
@@ -24,6 +24,6 @@ if REAL_URL:
 
 # All tests share one, because a real Data API takes seconds to create a keyspace. Each test uses its own accounts.
 @pytest.fixture(scope="session", params=list(KEYSPACES))
-def keyspace(request: pytest.FixtureRequest) -> Iterator[Connection]:
-    with KEYSPACES[request.param]() as connection:
-        yield connection
+def keyspace(request: pytest.FixtureRequest) -> Iterator[Keyspace]:
+    with KEYSPACES[request.param]() as keyspace:
+        yield keyspace

@@ -15,12 +15,12 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, Connection, DataApi
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, DataApi, Keyspace
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
-from tests.support.keyspaces import KEYSPACE, connection_to, prepared_stand_in
+from tests.support.keyspaces import KEYSPACE, keyspace_at, prepared_stand_in
 from tests.support.process import astra, run, running
 
 Code = grpc.StatusCode
@@ -56,26 +56,26 @@ class Door(data_api.StandIn):
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[data_api.StandIn, Connection]]:
+def prepared() -> Iterator[tuple[data_api.StandIn, Keyspace]]:
     with prepared_stand_in() as prepared:
         yield prepared
 
 
 @pytest.fixture(scope="module")
-def server(prepared: tuple[data_api.StandIn, Connection]) -> data_api.StandIn:
+def server(prepared: tuple[data_api.StandIn, Keyspace]) -> data_api.StandIn:
     return prepared[0]
 
 
 @pytest.fixture(scope="module")
-def connection(prepared: tuple[data_api.StandIn, Connection]) -> Connection:
+def keyspace(prepared: tuple[data_api.StandIn, Keyspace]) -> Keyspace:
     return prepared[1]
 
 
 @pytest.fixture(scope="module")
-def survivor(connection: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserServiceStub]:
+def survivor(keyspace: Keyspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[UserServiceStub]:
     """Another process of the service, which survives."""
     folder = tmp_path_factory.mktemp("survivor")
-    with running(folder, **astra(connection)) as service, grpc.insecure_channel(service.target) as channel:
+    with running(folder, **astra(keyspace)) as service, grpc.insecure_channel(service.target) as channel:
         yield UserServiceStub(channel)
 
 
@@ -109,7 +109,7 @@ def killed_at(
     stop = Stop()
     with (
         Door(server) as door,  # closed instead of cleared: otherwise a held request would go on to write
-        running(folder, **astra(connection_to(door.url))) as service,
+        running(folder, **astra(keyspace_at(door.url))) as service,
         grpc.insecure_channel(service.target) as channel,
         ThreadPoolExecutor(1) as pool,
     ):
@@ -124,20 +124,20 @@ def is_write(request: data_api.Request) -> bool:
     return request.command in {"insertOne", "findOneAndUpdate", "deleteOne"}
 
 
-def sweep(connection: Connection) -> None:
+def sweep(keyspace: Keyspace) -> None:
     """Runs a sweep, as every process does about once a minute."""
 
     async def work() -> None:
-        store = AstraStore(DataApi(connection))
+        store = AstraStore(DataApi(keyspace))
         await store.sweep()
         await store.close()
 
     asyncio.run(work())
 
 
-def repair(connection: Connection, folder: Path) -> str:
+def repair(keyspace: Keyspace, folder: Path) -> str:
     """Runs the repair command, and returns the last line that it prints."""
-    done = run(folder, "schema", "check", "--repair", **astra(connection))
+    done = run(folder, "schema", "check", "--repair", **astra(keyspace))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
 
@@ -150,7 +150,7 @@ def actions(server: data_api.StandIn, table: str, user_id: str) -> list[str]:
 @pytest.mark.parametrize("write", range(len(REGISTRATION)), ids=REGISTRATION)
 def test_registering(
     server: data_api.StandIn,
-    connection: Connection,
+    keyspace: Keyspace,
     survivor: UserServiceStub,
     tmp_path: Path,
     write: int,
@@ -167,7 +167,7 @@ def test_registering(
     assert again is (Code.ALREADY_EXISTS if is_registered else Code.OK)
     me = survivor.GetMe(GetMeRequest(), metadata=log_in(survivor, email))
     assert (me.email, list(me.roles), me.account_status) == (email, ["viewer"], "active")
-    sweep(connection)
+    sweep(keyspace)
     row = server.row(KEYSPACE, USERS, me.user_id)
     assert row
     assert row["email"] == email
@@ -177,18 +177,18 @@ def test_registering(
 
 def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(tmp_path: Path) -> None:
     email = an_address()
-    with prepared_stand_in() as (server, connection):  # a new one: a sweep of the survivor could be faster than repair
+    with prepared_stand_in() as (server, keyspace):  # a new one: a sweep of the survivor could be faster than repair
 
         def left() -> list[str]:
             return [found["_id"] for found in server.documents(KEYSPACE, ACCOUNTS) if found.get("email") == email]
 
         killed_at(server, tmp_path, lambda stub: stub.Register(registration(email)), 0, after_write=True)
-        repair(connection, tmp_path)
+        repair(keyspace, tmp_path)
         (orphan,) = left()
         an_hour_ago = {"$date": int((now() - timedelta(minutes=61)).timestamp() * 1000)}
         update = {"filter": {"_id": orphan}, "update": {"$set": {"created_date": an_hour_ago}}}
         server.execute([KEYSPACE, ACCOUNTS], {"updateOne": update})
-        assert repair(connection, tmp_path).endswith("Removed: 1 orphans. Freed: 0 addresses.")
+        assert repair(keyspace, tmp_path).endswith("Removed: 1 orphans. Freed: 0 addresses.")
         assert left() == []
 
 
@@ -196,7 +196,7 @@ def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(tmp_path: Pa
 @pytest.mark.parametrize("write", range(len(DELETION)), ids=DELETION)
 def test_deleting(
     server: data_api.StandIn,
-    connection: Connection,
+    keyspace: Keyspace,
     survivor: UserServiceStub,
     tmp_path: Path,
     write: int,
@@ -212,9 +212,9 @@ def test_deleting(
         survivor.DeleteMe(request, metadata=metadata)
     assert attempt(lambda: survivor.GetMe(GetMeRequest(), metadata=metadata)) is Code.NOT_FOUND
     if by_command:
-        repair(connection, tmp_path)
+        repair(keyspace, tmp_path)
     else:
-        sweep(connection)
+        sweep(keyspace)
     assert email.partition("@")[0] not in everything(server)
     for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
         assert actions(server, table, user_id) == ["deleted", "registered"]

@@ -14,7 +14,7 @@ from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.data_api import Close, ErrorAnswer, HttpStatus
 from tests.support.eventually import eventually
-from tests.support.keyspaces import KEYSPACE, connection_to, prepared_stand_in
+from tests.support.keyspaces import KEYSPACE, keyspace_at, prepared_stand_in
 from tests.support.keyspaces import PASSWORD as DATABASE_PASSWORD
 from tests.support.keyspaces import USERNAME as DATABASE_USERNAME
 from tests.support.process import astra, run, running
@@ -43,7 +43,7 @@ def server() -> Iterator[data_api.StandIn]:
 
 def test_schema_is_made_checked_and_made_again(server: data_api.StandIn, tmp_path: Path) -> None:
     def output(*arguments: str) -> tuple[int, str]:
-        done = run(tmp_path, *arguments, **astra(connection_to(server.url)))
+        done = run(tmp_path, *arguments, **astra(keyspace_at(server.url)))
         assert "Traceback" not in done.stderr
         return done.returncode, done.stdout + done.stderr
 
@@ -70,16 +70,16 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.StandIn, tmp_p
     server.put_keyspace(KEYSPACE)
     server.put_table(KEYSPACE, "users", KILLRVIDEO_USERS)
     server.put_row(KEYSPACE, "users", BEA)
-    refused = run(tmp_path, "serve", **astra(connection_to(server.url)))
+    refused = run(tmp_path, "serve", **astra(keyspace_at(server.url)))
     assert refused.returncode == 1
     lacking = "columns search_terms of table users; table account_events; table events_by_day; collection accounts"
     assert f"keyspace killrvideo lacks {lacking}." in refused.stderr
     assert "killrvideo-grpc schema create" in refused.stderr
-    created = run(tmp_path, "schema", "create", **astra(connection_to(server.url)))
+    created = run(tmp_path, "schema", "create", **astra(keyspace_at(server.url)))
     assert (created.returncode, "created columns search_terms of table users" in created.stdout) == (0, True)
     assert server.row(KEYSPACE, "users", BEA["userid"]) == BEA
     with (
-        running(tmp_path, **astra(connection_to(server.url))) as service,
+        running(tmp_path, **astra(keyspace_at(server.url))) as service,
         grpc.insecure_channel(service.target) as channel,
     ):
         UserServiceStub(channel).Register(registration(an_address()))
@@ -89,10 +89,10 @@ def test_a_column_of_another_type_is_told_and_left(server: data_api.StandIn, tmp
     server.put_keyspace(KEYSPACE)
     columns = KILLRVIDEO_USERS["columns"] | {"search_terms": "text"}  # type: ignore[operator]
     server.put_table(KEYSPACE, "users", KILLRVIDEO_USERS | {"columns": columns})
-    refused = run(tmp_path, "schema", "create", **astra(connection_to(server.url)))
+    refused = run(tmp_path, "schema", "create", **astra(keyspace_at(server.url)))
     assert refused.returncode == 1
     assert "column search_terms of table users is text and must be set<text>" in refused.stderr
-    assert run(tmp_path, "schema", "check", **astra(connection_to(server.url))).returncode == 1
+    assert run(tmp_path, "schema", "check", **astra(keyspace_at(server.url))).returncode == 1
 
 
 def test_schema_on_sqlite_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -101,8 +101,8 @@ def test_schema_on_sqlite_says_that_there_is_nothing_to_do(tmp_path: Path) -> No
 
 
 def test_repair_by_command(tmp_path: Path) -> None:
-    with prepared_stand_in() as (server, connection):
-        settings = astra(connection)
+    with prepared_stand_in() as (server, keyspace):
+        settings = astra(keyspace)
         with running(tmp_path, **settings) as service, grpc.insecure_channel(service.target) as channel:
             with server.fail(HttpStatus(500), name=USERS) as fault:
                 user_id = UserServiceStub(channel).Register(registration(an_address())).user_id
@@ -120,11 +120,11 @@ def test_repair_by_command(tmp_path: Path) -> None:
 def test_roles_by_command(tmp_path: Path) -> None:
     with prepared_stand_in() as (server, _):
         with (
-            running(tmp_path, **astra(connection_to(server.url))) as service,
+            running(tmp_path, **astra(keyspace_at(server.url))) as service,
             grpc.insecure_channel(service.target) as channel,
         ):
             UserServiceStub(channel).Register(registration("ann@example.org"))
-        done = run(tmp_path, "roles", "assign", "ann@example.org", "moderator", **astra(connection_to(server.url)))
+        done = run(tmp_path, "roles", "assign", "ann@example.org", "moderator", **astra(keyspace_at(server.url)))
         assert (done.returncode, done.stdout) == (0, "viewer\nmoderator\n")
 
 
@@ -135,32 +135,32 @@ def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
         eventually(lambda: "waiting for the store to answer" in log.read_text())
         server.clear_faults()
 
-    with prepared_stand_in() as (server, connection):
-        with running(tmp_path, **astra(connection)) as service:
+    with prepared_stand_in() as (server, keyspace):
+        with running(tmp_path, **astra(keyspace)) as service:
             assert service.stop() == 0  # a Data API that is up needs no waiting
         server.fail(Close())
         Thread(target=let_it_answer_once_missed, args=[server], daemon=True).start()
-        with running(tmp_path, **astra(connection)) as service, grpc.insecure_channel(service.target) as channel:
+        with running(tmp_path, **astra(keyspace)) as service, grpc.insecure_channel(service.target) as channel:
             assert UserServiceStub(channel).Register(registration(an_address())).user_id
 
 
 def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.StandIn, tmp_path: Path) -> None:
-    wrong = astra(connection_to(server.url)) | {"ASTRA_DB_PASSWORD": "planted-wrong"}
+    wrong = astra(keyspace_at(server.url)) | {"ASTRA_DB_PASSWORD": "planted-wrong"}
     for command in (["serve"], ["schema", "create", "--keyspace"], ["schema", "check"]):
         done = run(tmp_path, *command, **wrong)
         assert (done.returncode, done.stdout) == (1, "")
         assert "does not let us in" in done.stderr
         assert "planted-wrong" not in done.stderr
-    shown = run(tmp_path, "config", "check", **astra(connection_to(server.url)))
+    shown = run(tmp_path, "config", "check", **astra(keyspace_at(server.url)))
     assert DATABASE_PASSWORD not in shown.stdout
     assert "ASTRA_DB_PASSWORD=**********" in shown.stdout
 
 
 def test_a_request_that_is_refused_is_a_clear_error(tmp_path: Path) -> None:
-    with prepared_stand_in() as (server, connection):
+    with prepared_stand_in() as (server, keyspace):
         server.fail(ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST"), command="findOne")
         for command in (["roles", "list", "ann@example.org"], ["roles", "assign", "ann@example.org", "creator"]):
-            done = run(tmp_path, *command, **astra(connection))
+            done = run(tmp_path, *command, **astra(keyspace))
             assert (done.returncode, done.stdout) == (1, "")
             assert "UNKNOWN_TABLE_COLUMNS" in done.stderr
             assert "Traceback" not in done.stderr

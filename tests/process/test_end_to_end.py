@@ -20,7 +20,7 @@ from killrvideo.user.v1.user_service_pb2 import (
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.stores.account_documents import new_document
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, Connection
+from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, Keyspace
 from tests.process.callers import (
     Json,
     access,
@@ -42,7 +42,7 @@ NEW = "another password"
 COMPLETE = "has everything it needs.\n"
 
 
-def test_a_life(tmp_path: Path, keyspace: Connection) -> None:
+def test_a_life(tmp_path: Path, keyspace: Keyspace) -> None:
     email, settings = an_address(), astra(keyspace)
     with processes(tmp_path, keyspace) as (stub,):
         user_id = stub.Register(registration(email.upper())).user_id
@@ -82,7 +82,7 @@ def test_a_life(tmp_path: Path, keyspace: Connection) -> None:
 
 @pytest.mark.parametrize("was_owned", [False, True], ids=["new", "released"])
 def test_one_address_raced_for_over_two_processes_is_one_account(
-    tmp_path: Path, keyspace: Connection, was_owned: bool
+    tmp_path: Path, keyspace: Keyspace, was_owned: bool
 ) -> None:
     email, start = an_address(), Barrier(64)
     with processes(tmp_path, keyspace, 2) as stubs:
@@ -103,7 +103,7 @@ def test_one_address_raced_for_over_two_processes_is_one_account(
         assert accounts_with(keyspace, email)[0]["_id"] == f"account:{me.user_id}"
 
 
-def test_what_another_program_writes_counts_at_the_next_call(tmp_path: Path, keyspace: Connection) -> None:
+def test_what_another_program_writes_counts_at_the_next_call(tmp_path: Path, keyspace: Keyspace) -> None:
     email = an_address()
     with processes(tmp_path, keyspace, 2) as stubs:
         user_id = stubs[0].Register(registration(email)).user_id
@@ -123,7 +123,7 @@ def test_what_another_program_writes_counts_at_the_next_call(tmp_path: Path, key
 
 
 def test_a_deleted_account_leaves_nothing_personal_and_no_secret_is_ever_kept(
-    tmp_path: Path, keyspace: Connection
+    tmp_path: Path, keyspace: Keyspace
 ) -> None:
     planted = uuid4().hex
     email, password = f"{planted}@example.org", f"secret {planted}"
@@ -149,11 +149,11 @@ def test_a_deleted_account_leaves_nothing_personal_and_no_secret_is_ever_kept(
         assert events(keyspace, table, user_id) == ["deleted", "password_changed", "registered"]
 
 
-def events(keyspace: Connection, table: str, user_id: str) -> list[str]:
+def events(keyspace: Keyspace, table: str, user_id: str) -> list[str]:
     return sorted(row["action"] for row in held(keyspace)[table] if row.get("account") == user_id)
 
 
-def test_schema_commands(tmp_path: Path, keyspace: Connection) -> None:
+def test_schema_commands(tmp_path: Path, keyspace: Keyspace) -> None:
     email, settings = an_address(), astra(keyspace)
 
     def repair() -> str:

@@ -16,7 +16,7 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.stores.data_api import Connection
+from killrvideo_grpc.stores.data_api import Keyspace
 from tests.process.callers import access, bearer, log_in, outcome, processes, registration
 from tests.support.accounts import PASSWORD, an_address
 
@@ -24,7 +24,7 @@ NEW = "another password"
 
 
 @pytest.fixture(scope="module")
-def stubs(keyspace: Connection, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[UserServiceStub]]:
+def stubs(keyspace: Keyspace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[UserServiceStub]]:
     with processes(tmp_path_factory.mktemp("two"), keyspace, 2) as stubs:
         yield stubs
 

@@ -14,7 +14,7 @@ from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.stores.sqlite import SqliteStore
 
 if TYPE_CHECKING:
-    from killrvideo_grpc.stores.data_api import Connection
+    from killrvideo_grpc.stores.data_api import Keyspace
 
 
 class Harness(Protocol):
@@ -37,8 +37,8 @@ class SqliteHarness:
         return SqliteStore(self._path)
 
     def raw_text(self) -> str:
-        with closing(sqlite3.connect(self._path)) as connection:
-            return "\n".join(connection.iterdump())
+        with closing(sqlite3.connect(self._path)) as database:
+            return "\n".join(database.iterdump())
 
 
 @contextmanager
@@ -49,25 +49,25 @@ def sqlite_harness(folder: Path) -> Iterator[Harness]:
 class DataApiHarness:
     """A keyspace of a Data API: a real one or the stand-in."""
 
-    def __init__(self, connection: "Connection") -> None:
-        self._connection = connection
+    def __init__(self, keyspace: "Keyspace") -> None:
+        self._keyspace = keyspace
 
     def open(self) -> AccountStore:
         from killrvideo_grpc.stores.astra import AstraStore
         from killrvideo_grpc.stores.data_api import DataApi
 
-        return AstraStore(DataApi(self._connection))
+        return AstraStore(DataApi(self._keyspace))
 
     def raw_text(self) -> str:
         from astrapy.authentication import UsernamePasswordTokenProvider
 
-        connection = self._connection
-        token = UsernamePasswordTokenProvider(connection.username or "", connection.password or "").get_token()
-        keyspace = f"{connection.endpoint}/v1/{connection.keyspace}"
+        keyspace = self._keyspace
+        token = UsernamePasswordTokenProvider(keyspace.username or "", keyspace.password or "").get_token()
+        url = f"{keyspace.endpoint}/v1/{keyspace.name}"
         with httpx.Client(headers={"Token": token or ""}, timeout=30) as http:
-            names = _ask(http, keyspace, {"findCollections": {}})["status"]["collections"]
-            names += _ask(http, keyspace, {"listTables": {}})["status"]["tables"]
-            held = {name: list(_everything(http, f"{keyspace}/{name}")) for name in names}
+            names = _ask(http, url, {"findCollections": {}})["status"]["collections"]
+            names += _ask(http, url, {"listTables": {}})["status"]["tables"]
+            held = {name: list(_everything(http, f"{url}/{name}")) for name in names}
         return json.dumps(held, ensure_ascii=False)
 
 
@@ -92,16 +92,16 @@ def _ask(http: httpx.Client, place: str, command: dict[str, Any]) -> dict[str, A
 def stand_in_harness(folder: Path) -> Iterator[Harness]:
     from tests.support.keyspaces import prepared_stand_in
 
-    with prepared_stand_in() as (_, connection):
-        yield DataApiHarness(connection)
+    with prepared_stand_in() as (_, keyspace):
+        yield DataApiHarness(keyspace)
 
 
 @contextmanager
 def real_harness(folder: Path) -> Iterator[Harness]:
     from tests.support.keyspaces import real_keyspace
 
-    with real_keyspace() as connection:
-        yield DataApiHarness(connection)
+    with real_keyspace() as keyspace:
+        yield DataApiHarness(keyspace)
 
 
 # Add a new store here to run the suite on it.

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from uuid import uuid4
 
 from killrvideo_grpc.stores import astra_schema
-from killrvideo_grpc.stores.data_api import Connection, DataApi
+from killrvideo_grpc.stores.data_api import DataApi, Keyspace
 from tests.support import data_api
 
 KEYSPACE = "killrvideo"
@@ -15,40 +15,40 @@ USERNAME, PASSWORD = "planted-user", "planted-cassandra"
 REAL_URL = os.environ.get("TEST_DATA_API_URL")
 
 
-def connection_to(url: str, keyspace: str = KEYSPACE, username: str = USERNAME, password: str = PASSWORD) -> Connection:
-    """Returns how to reach a self-hosted Data API on Apache Cassandra."""
-    return Connection(url, keyspace, "cassandra", username=username, password=password)
+def keyspace_at(url: str, name: str = KEYSPACE, username: str = USERNAME, password: str = PASSWORD) -> Keyspace:
+    """Returns a keyspace of a self-hosted Data API on Apache Cassandra."""
+    return Keyspace(url, name, "cassandra", username=username, password=password)
 
 
 @contextmanager
-def prepared_stand_in() -> Iterator[tuple[data_api.StandIn, Connection]]:
+def prepared_stand_in() -> Iterator[tuple[data_api.StandIn, Keyspace]]:
     """Starts a stand-in whose keyspace has all that the service needs."""
     with data_api.StandIn(username=USERNAME, password=PASSWORD) as server:
-        connection = connection_to(server.url)
-        prepare(connection)
+        keyspace = keyspace_at(server.url)
+        prepare(keyspace)
         server.forget_requests()
-        yield server, connection
+        yield server, keyspace
 
 
 @contextmanager
-def real_keyspace() -> Iterator[Connection]:
+def real_keyspace() -> Iterator[Keyspace]:
     """Makes a keyspace of its own on the real Data API, and drops it in the end."""
     username, password = os.environ["TEST_DATA_API_USERNAME"], os.environ["TEST_DATA_API_PASSWORD"]
-    connection = connection_to(str(REAL_URL), f"killrvideo_test_{uuid4().hex[:12]}", username, password)
+    keyspace = keyspace_at(str(REAL_URL), f"killrvideo_test_{uuid4().hex[:12]}", username, password)
     try:
-        prepare(connection)
-        yield connection
+        prepare(keyspace)
+        yield keyspace
     finally:
-        connection.open().get_database_admin().drop_keyspace(connection.keyspace)
+        keyspace.open().get_database_admin().drop_keyspace(keyspace.name)
 
 
-def prepare(connection: Connection) -> None:
+def prepare(keyspace: Keyspace) -> None:
     """Makes the keyspace and all that the service needs in it."""
-    asyncio.run(_prepare(connection))
+    asyncio.run(_prepare(keyspace))
 
 
-async def _prepare(connection: Connection) -> None:
-    api = DataApi(connection)
+async def _prepare(keyspace: Keyspace) -> None:
+    api = DataApi(keyspace)
     try:
         async for _ in astra_schema.create(api, keyspace=True):
             pass

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tests.support.settings import KEY, ROUNDS
 
 if TYPE_CHECKING:
-    from killrvideo_grpc.stores.data_api import Connection
+    from killrvideo_grpc.stores.data_api import Keyspace
 
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "killrvideo-grpc")
@@ -82,15 +82,15 @@ def running(folder: Path, **changes: str) -> Iterator[Service]:
             process.kill()
 
 
-def astra(connection: "Connection") -> dict[str, str]:
+def astra(keyspace: "Keyspace") -> dict[str, str]:
     """Returns the settings for this Data API and keyspace."""
     return {
         "STORE": "astra",
-        "ASTRA_DB_API_ENDPOINT": connection.endpoint,
-        "ASTRA_DB_KEYSPACE": connection.keyspace,
-        "ASTRA_DB_ENVIRONMENT": connection.environment,
-        "ASTRA_DB_USERNAME": connection.username or "",
-        "ASTRA_DB_PASSWORD": connection.password or "",
+        "ASTRA_DB_API_ENDPOINT": keyspace.endpoint,
+        "ASTRA_DB_KEYSPACE": keyspace.name,
+        "ASTRA_DB_ENVIRONMENT": keyspace.environment,
+        "ASTRA_DB_USERNAME": keyspace.username or "",
+        "ASTRA_DB_PASSWORD": keyspace.password or "",
     }
 
 

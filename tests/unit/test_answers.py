@@ -47,7 +47,7 @@ def test_what_is_not_in_the_table_is_a_bug_and_says_nothing(error: Exception) ->
     assert problem(answer_to(error)) == refusal_problem(500)
 
 
-def test_a_kind_of_an_error_has_the_row_of_that_error() -> None:
+def test_a_kind_of_an_error_has_the_entry_of_that_error() -> None:
     class Refused(errors.StoreUnavailable):
         pass
 

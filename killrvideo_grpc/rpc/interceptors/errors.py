@@ -10,7 +10,7 @@ import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
-from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem_headers, row_of
+from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, entry_of, problem_headers
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.rpc.call import Call, Context, Next
@@ -47,7 +47,7 @@ class ErrorsInterceptor:
                 self._on_store_trouble()
             elif not isinstance(failure, ServiceError):
                 _log_bug(failure)
-            if reason := row_of(failure).reason:
+            if reason := entry_of(failure).reason:
                 self._observer.refused(method, reason)
             return await abort(call.context, failure)
 
@@ -67,7 +67,7 @@ async def abort(context: Context, error: BaseException) -> NoReturn:
         described = rpc_status.to_status(to_status(answer)).trailing_metadata
     # abort replaces the trailing metadata, so the request id that was set before must be passed on.
     trailing = (*context.trailing_metadata(), *described)
-    await context.abort(grpc.StatusCode[answer.row.code], answer.message, trailing)
+    await context.abort(grpc.StatusCode[answer.entry.code], answer.message, trailing)
 
 
 def _is_cancelled() -> bool:

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import Connection, DataApi
+from killrvideo_grpc.stores.data_api import DataApi, Keyspace
 from tests.stores.astra.held import Held
 from tests.support import data_api
 from tests.support.keyspaces import prepared_stand_in
@@ -15,13 +15,13 @@ OpenStore = Callable[[], AstraStore]
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[data_api.StandIn, Connection]]:
+def prepared() -> Iterator[tuple[data_api.StandIn, Keyspace]]:
     with prepared_stand_in() as prepared:
         yield prepared
 
 
 @pytest.fixture
-def server(prepared: tuple[data_api.StandIn, Connection]) -> Iterator[data_api.StandIn]:
+def server(prepared: tuple[data_api.StandIn, Keyspace]) -> Iterator[data_api.StandIn]:
     server, _ = prepared
     server.forget_requests()
     yield server
@@ -34,7 +34,7 @@ def held(server: data_api.StandIn) -> Held:
 
 
 @pytest.fixture
-async def open_store(prepared: tuple[data_api.StandIn, Connection]) -> AsyncIterator[OpenStore]:
+async def open_store(prepared: tuple[data_api.StandIn, Keyspace]) -> AsyncIterator[OpenStore]:
     """Opens stores, each as another process would, and closes them at the end."""
     stores: list[AstraStore] = []
 

@@ -10,7 +10,7 @@ from killrvideo_grpc.stores import astra_schema
 from killrvideo_grpc.stores.data_api import ACCOUNTS, USERS, DataApi
 from tests.support import data_api
 from tests.support.data_api import ErrorAnswer, Hang, HttpStatus
-from tests.support.keyspaces import KEYSPACE, PASSWORD, USERNAME, connection_to
+from tests.support.keyspaces import KEYSPACE, PASSWORD, USERNAME, keyspace_at
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +32,7 @@ def server() -> Iterator[data_api.StandIn]:
 
 @pytest.fixture
 async def api(server: data_api.StandIn) -> AsyncIterator[DataApi]:
-    api = DataApi(connection_to(server.url))
+    api = DataApi(keyspace_at(server.url))
     yield api
     await api.close()
 

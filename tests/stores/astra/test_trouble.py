@@ -15,7 +15,7 @@ from killrvideo_grpc.domain.changes import Action, OpenSession, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores import background
 from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, Connection, DataApi
+from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, DataApi, Keyspace
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.held import Held
@@ -65,7 +65,7 @@ async def account(store: AstraStore, server: data_api.StandIn) -> Account:
 
 
 @pytest.fixture
-async def impatient(prepared: tuple[data_api.StandIn, Connection]) -> AsyncIterator[AstraStore]:
+async def impatient(prepared: tuple[data_api.StandIn, Keyspace]) -> AsyncIterator[AstraStore]:
     """A store whose calls may take 0.2 s."""
     store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
     yield store
@@ -100,7 +100,7 @@ async def test_a_request_that_is_wrong_is_a_bug(
 
 
 async def test_no_data_api_at_all() -> None:
-    store = AstraStore(DataApi(Connection("http://127.0.0.1:9", "killrvideo", "cassandra", username="u", password="p")))
+    store = AstraStore(DataApi(Keyspace("http://127.0.0.1:9", "killrvideo", "cassandra", username="u", password="p")))
     with pytest.raises(StoreUnavailable):
         await store.get(uuid4())
     with pytest.raises(StoreUnavailable):
@@ -304,8 +304,8 @@ async def test_no_more_than_a_bound_waits_in_the_background(
 
 
 def test_no_repr_shows_credentials() -> None:
-    connection = Connection("https://x", "k", "prod", token="planted", username="u", password="planted")
-    assert "planted" not in repr(connection)
+    keyspace = Keyspace("https://x", "k", "prod", token="planted", username="u", password="planted")
+    assert "planted" not in repr(keyspace)
 
 
 async def test_one_http_client_serves_all(store: AstraStore) -> None:
