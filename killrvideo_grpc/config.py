@@ -1,15 +1,12 @@
 """The settings. Only this module reads the environment and the `.env` file in the working directory."""
 
-import io
 import ipaddress
-import os
 import re
 import socket
 import ssl
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-from dotenv.parser import Binding, parse_stream
 from pydantic import (
     Field,
     IPvAnyNetwork,
@@ -21,6 +18,8 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.env_file import fault_of
 from killrvideo_grpc.security.signing_keys import check_signing_key, kept_signing_key
 
 ENV_FILE = ".env"
@@ -31,7 +30,7 @@ Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class ConfigurationError(Exception):
+class ConfigurationError(SetupError):
     """Settings are missing or invalid. The message names each of them and contains no values."""
 
 
@@ -251,7 +250,8 @@ def load_settings(kind: type[Some]) -> Some:
 
     Raises ConfigurationError, whose message says for each wrong setting what is wrong and how to fix it.
     """
-    _check_env_file(Path(ENV_FILE), {name.upper() for name in kind.model_fields})
+    if fault := fault_of(Path(ENV_FILE), {name.upper() for name in kind.model_fields}):
+        raise ConfigurationError(f"{ENV_FILE} in this directory {fault}")
     try:
         return kind()
     except ValidationError as error:
@@ -266,43 +266,3 @@ def _name_of(location: tuple[int | str, ...]) -> str:
     """Returns the name of a setting and, in a list, which entry is meant, counted from 1."""
     entry = f", entry {location[1] + 1}" if len(location) > 1 and isinstance(location[1], int) else ""
     return f"{str(location[0]).upper()}{entry}"
-
-
-def _check_env_file(path: Path, names: set[str]) -> None:
-    """Raises ConfigurationError for a file that can't be parsed: python-dotenv only logs such files or lines."""
-    if not os.path.lexists(path) or path.is_fifo():  # a pipe can be read only once, and pydantic will read it
-        return
-    try:
-        content = path.read_bytes()
-        text = content.decode()
-    except OSError as error:
-        raise ConfigurationError(f"{path} in this directory can't be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError(f"{path} in this directory can't be read: line {line} is not UTF-8.") from None
-    broken = [_line_of(binding) for binding in parse_stream(io.StringIO(text)) if _is_broken(binding, names)]
-    if broken:
-        lines = ", ".join(map(str, broken))
-        raise ConfigurationError(
-            f"{path} in this directory can't be parsed. Each line must have the form NAME=value, and a quote must be"
-            f" closed on the line where it is opened. Check line {lines} and what follows."
-        )
-
-
-def _is_broken(binding: Binding, names: set[str]) -> bool:
-    if binding.error or binding.key is None:  # None: a comment
-        return binding.error
-    if binding.value is None:
-        return binding.key.upper() in names or not binding.key.isidentifier()  # NAME alone, or NAME:value
-    # A value of several lines belongs to another program, unless it contains a setting: then a quote was not closed.
-    lines = binding.original.string.strip().splitlines()
-    return len(lines) > 1 and any(_name_in(line) in names for line in lines)
-
-
-def _name_in(line: str) -> str:
-    return line.partition("=")[0].strip().removeprefix("export ").strip().upper()
-
-
-def _line_of(binding: Binding) -> int:
-    before = binding.original.string[: -len(binding.original.string.lstrip())]
-    return binding.original.line + before.count("\n")

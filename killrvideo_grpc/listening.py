@@ -10,6 +10,7 @@ import structlog
 from grpc import aio
 
 from killrvideo_grpc.config import Settings, check_tls
+from killrvideo_grpc.domain.errors import SetupError
 
 # Grace period for calls on a connection that has reached its maximum age. The slowest wait in a full hashing queue.
 LAST_CALLS_SECONDS = 30
@@ -20,7 +21,7 @@ MIN_PING_SECONDS = 30
 _log = structlog.get_logger("killrvideo_grpc.listening")
 
 
-class CannotListen(Exception):
+class CannotListen(SetupError):
     """The service can't listen on its address. The message says which address, and what to do."""
 
 

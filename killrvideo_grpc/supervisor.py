@@ -14,6 +14,7 @@ from typing import Any
 import structlog
 
 from killrvideo_grpc.config import Settings
+from killrvideo_grpc.domain.errors import SetupError
 
 RESTART_SECONDS = 1.0  # between the death of a worker and its restart
 KILL_SECONDS = 5.0  # that a worker may take to end, after its drain and grace periods
@@ -21,7 +22,7 @@ KILL_SECONDS = 5.0  # that a worker may take to end, after its drain and grace p
 _log = structlog.get_logger("killrvideo_grpc.supervisor")
 
 
-class WorkerFailed(Exception):
+class WorkerFailed(SetupError):
     """A worker ended before it could serve. It has written the reason to standard error."""
 
 
@@ -86,7 +87,7 @@ class _Worker:
                 self.is_serving.set()
             await process.wait()
             if not self.is_serving.is_set():
-                raise WorkerFailed
+                raise WorkerFailed("A worker could not start; its own message is above.")
             _log.error("worker died", port=self._port, exit_code=process.returncode)
             await asyncio.sleep(RESTART_SECONDS)
 

@@ -23,8 +23,7 @@ ServiceError
 ├── Overloaded                 more calls than the server can handle
 └── DeadlineExceeded           the caller's time is up
 
-UnusableStore is not a ServiceError: it is for operators. It stops the service from starting; should a call raise it,
-the caller gets INTERNAL.
+A SetupError is for operators. It stops the service from starting; should a call raise one, the caller gets INTERNAL.
 """
 
 from collections.abc import Sequence
@@ -138,8 +137,12 @@ class StoreUnavailable(ServiceError):
     """The store is down or refuses the request. The store logs the cause, as a code without values."""
 
 
-class UnusableStore(Exception):
-    """The store can't be used as it is, and retrying won't help. The message is for the operator."""
+class SetupError(Exception):
+    """The service can't run the way it is set up. The message tells the operator why, and what to do."""
+
+
+class UnusableStore(SetupError):
+    """The store can't be used as it is, and retrying won't help. The message says why, without a full stop."""
 
 
 class Overloaded(ServiceError):

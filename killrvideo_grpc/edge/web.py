@@ -16,7 +16,8 @@ from typing import Any
 import click
 import httpx
 
-from killrvideo_grpc.config import ConfigurationError, Port, Settings, Text, load_settings
+from killrvideo_grpc.config import Port, Settings, Text, load_settings
+from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge, render
 from killrvideo_grpc.signals import stop_event
 
@@ -36,7 +37,7 @@ class WebSettings(Settings):
     http_port: Port = 8080
 
 
-class CannotRun(Exception):
+class CannotRun(SetupError):
     """The service or Envoy can't start, or one of them has exited. The message says which."""
 
 
@@ -47,7 +48,7 @@ def run() -> None:
     """
     try:
         asyncio.run(_run(load_settings(WebSettings)))
-    except (ConfigurationError, CannotRun) as error:
+    except SetupError as error:
         sys.exit(f"Error: {error}")
 
 

@@ -6,6 +6,7 @@ from typing import Any
 from killrvideo.user.v1 import access_pb2
 
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.errors import SetupError
 
 ROLES: Mapping[int, Role | None] = {
     access_pb2.ACCESS_PUBLIC: None,
@@ -15,7 +16,7 @@ ROLES: Mapping[int, Role | None] = {
 }
 
 
-class UndeclaredAccess(Exception):
+class UndeclaredAccess(SetupError):
     """Some methods declare no valid `access` option, so the server must not start. The message names them."""
 
 

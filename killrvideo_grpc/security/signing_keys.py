@@ -5,6 +5,8 @@ import secrets
 from itertools import pairwise
 from pathlib import Path
 
+from killrvideo_grpc.domain.errors import SetupError
+
 MIN_KEY_BYTES = 32
 ADVICE = "generate one with: openssl rand -hex 32"
 
@@ -30,7 +32,7 @@ RANDOM_KEY_CHARACTERS = 43  # 32 bytes as base64; as hexadecimal digits they are
 MAX_ESTIMATED = 72  # characters; the time that zxcvbn takes grows with the square of the length
 
 
-class UnusableKey(Exception):
+class UnusableKey(SetupError):
     """The key in the key file can't be used. The message is for the operator and does not contain the key."""
 
 

@@ -188,7 +188,7 @@ def test_a_taken_port_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_without_the_setting_nothing_is_imported(tmp_path: Path) -> None:
-    code = "import sys, killrvideo_grpc.__main__; print({name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, killrvideo_grpc.lifecycle; print({name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
     assert "killrvideo_grpc" in loaded
     assert "prometheus_client" not in loaded

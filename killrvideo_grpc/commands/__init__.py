@@ -1,0 +1,1 @@
+"""The commands of `killrvideo-grpc`, but for those of the edge, which are its own."""

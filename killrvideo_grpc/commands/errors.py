@@ -1,0 +1,59 @@
+"""How commands fail: with one message that says what to do, and exit status 1."""
+
+import asyncio
+import errno
+import os
+import sys
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import click
+
+from killrvideo_grpc.domain.errors import SetupError, StoreUnavailable, UnusableStore
+
+# Errors of writing to a full disk, or to a file that is not open for writing. Click itself exits quietly on a closed
+# pipe.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+
+
+class Commands(click.Group):
+    """The commands. If standard output can't be written, they exit with one line instead of a traceback."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Runs the command that the arguments name."""
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            drop_output()
+            with suppress(OSError):
+                click.echo(f"Error: Can't write to standard output: {error.strerror}.", err=True)
+            sys.exit(1)
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turns errors that the operator can fix into one message and exit status 1."""
+    try:
+        yield
+    except UnusableStore as error:
+        raise click.ClickException(f"The store can't be used: {error}.") from None
+    except SetupError as error:
+        raise click.ClickException(str(error)) from None
+    except StoreUnavailable as error:
+        raise click.ClickException(f"The store does not answer: {error}. Try again later.") from None
+
+
+def run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs the work of a command on an event loop."""
+    with clear_errors():
+        asyncio.run(work)
+
+
+def drop_output() -> None:
+    """Discards buffered output, which Python would otherwise try to write again at exit."""
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
