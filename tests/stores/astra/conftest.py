@@ -5,10 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import DataApi, Keyspace
 from tests.stores.astra.held import Held
 from tests.support import data_api
+from tests.support.accounts import HASH, an_account, an_event
 from tests.support.keyspaces import prepared_stand_in
 
 OpenStore = Callable[[], AstraStore]
@@ -51,3 +53,18 @@ async def open_store(prepared: tuple[data_api.StandIn, Keyspace]) -> AsyncIterat
 @pytest.fixture
 def store(open_store: OpenStore) -> AstraStore:
     return open_store()
+
+
+@pytest.fixture
+async def account(store: AstraStore, server: data_api.StandIn) -> Account:
+    """A registered account, with all background work done."""
+    account = an_account()
+    await store.register(account, HASH, an_event(account))
+    await store._background.finish()
+    server.forget_requests()
+    return account
+
+
+def sent(server: data_api.StandIn) -> list[tuple[str | None, str]]:
+    """Returns the collection or table and the command of each request since the last reset."""
+    return [(request.name, request.command) for request in server.requests]

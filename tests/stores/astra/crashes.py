@@ -7,7 +7,13 @@ import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra import AstraStore
-from tests.support.data_api import Close, StandIn
+from tests.support.data_api import Close, ErrorAnswer, Garbage, HttpStatus, StandIn, Truncate
+
+# Faults after which nobody knows whether the request was carried out.
+LOST = [
+    *(Close(), Close(reset=True), Garbage(), Truncate()),
+    *(HttpStatus(500), HttpStatus(503), ErrorAnswer("UNEXPECTED_DRIVER_ERROR")),
+]
 
 losing_the_last_answer = pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
 

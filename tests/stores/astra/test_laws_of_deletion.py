@@ -1,0 +1,123 @@
+"""Law 9 of the account document (docs/accounts.md), tested where it can break."""
+
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+
+from killrvideo_grpc.domain.account import Account, now
+from killrvideo_grpc.domain.changes import (
+    Action,
+    Change,
+    OpenSession,
+    Rename,
+    RenewHash,
+)
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
+from killrvideo_grpc.stores.account_documents import document_id
+from killrvideo_grpc.stores.account_updates import SETTLING
+from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.astra_repair import Repairs
+from killrvideo_grpc.stores.data_api import USERS
+from killrvideo_grpc.stores.email_claims import claim_id
+from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.crashes import cut_off
+from tests.stores.astra.held import Held
+from tests.stores.test_store_contract import CHANGES
+from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
+from tests.support.data_api import StandIn
+
+pytestmark = pytest.mark.anyio
+
+
+# 9. A deleted account is a tombstone without personal data.
+
+PLANTED: list[Callable[[Account], Change]] = [
+    lambda account: Rename("Planted", "Planted"),
+    lambda account: OpenSession(a_session(account, user_agent="planted")),
+    lambda account: RenewHash(account.credential_id, "planted"),
+    lambda account: a_new_password(account, "planted", user_agent="planted"),
+    *CHANGES[-3:],
+]
+
+
+@pytest.mark.parametrize("change", PLANTED)
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_what_is_written_to_a_deleted_account_is_erased(
+    server: StandIn,
+    open_store: OpenStore,
+    account: Account,
+    held: Held,
+    change: Callable[[Account], Change],
+    crashes: bool,
+) -> None:
+    writer, survivor = open_store(), open_store()
+    await writer.delete(account, an_event(account, Action.DELETED))
+    await writer._background.finish()
+    tombstone = held.existing(account)
+    with cut_off(server, 1 if crashes else 99, is_lost=False), pytest.raises((UserNotFound, StoreUnavailable)):
+        await writer.apply(account, change(account))
+    await writer._background.finish()
+    if crashes:
+        await survivor.sweep()
+    ignored = {"version": 0, "outbox": {}, "successors": {}, "pending": "another mark"}
+    assert held.existing(account)["pending"]
+    assert held.existing(account) | ignored == tombstone | ignored
+    assert held.row(account) is None
+    assert "planted" not in held.everything().lower()
+
+
+async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Account, held: Held) -> None:
+    await store.apply(account, OpenSession(a_session(account)))
+    await store.delete(account, event := an_event(account, Action.DELETED))
+    await Repairs(store._api).sweep(now() + SETTLING + timedelta(seconds=1))
+    tombstone = held.existing(account)
+    assert tombstone.pop("version") > 1
+    assert tombstone.pop("created_date")
+    (deletion,) = tombstone.pop("successors")[account.credential_id]
+    assert deletion.keys() == {"event", "at"}
+    assert deletion["event"] == str(event.event_id)
+    assert tombstone == {
+        "_id": document_id(account.user_id),
+        "credential": f"000000001:{account.credential_id}",
+        "status": "deleted",
+        **{field: {} for field in ("roles", "hashes", "sessions", "outbox")},
+    }
+
+
+async def test_what_a_late_request_writes_after_a_deletion_is_erased(
+    store: AstraStore, account: Account, held: Held
+) -> None:
+    """Requests that timed out may still be carried out later: here writes of a row, a refresh and a claim."""
+    row = {"userid": account.user_id, "email": account.email, "firstname": "Ann"}
+    claim = {"$push": {"log": f"claim:{account.user_id}"}}
+    late_refresh = {"$max": {"sessions.late.generation": 2}}
+    await store.delete(account, an_event(account, Action.DELETED))
+    repairs = Repairs(store._api)
+    for minutes in (1, 4):
+        await store._api.insert_row(USERS, row)
+        await store._api.update_document(claim_id(account.email), claim, image="after")
+        await store._api.update_document(document_id(account.user_id), late_refresh, image="after")
+        assert await repairs.sweep(now() + timedelta(minutes=minutes)) == 0
+        assert held.row(account) is None
+        assert held.existing(account)["sessions"] == {}
+        heir = an_account(account.email)
+        await store.register(heir, HASH, an_event(heir))
+        await store.delete(heir, an_event(heir, Action.DELETED))
+    assert held.existing(account)["pending"]
+    await repairs.sweep(now() + timedelta(minutes=6))
+    assert not held.existing(account).keys() & {"pending", "claim"}
+
+
+async def test_a_claim_that_a_deleted_account_has_again_is_freed_by_the_repair(
+    store: AstraStore, account: Account
+) -> None:
+    await store.delete(account, an_event(account, Action.DELETED))
+    await Repairs(store._api).sweep(now() + SETTLING + timedelta(seconds=1))
+    claim = {"$push": {"log": f"claim:{account.user_id}"}}
+    await store._api.update_document(claim_id(account.email), claim, image="after")
+    heir = an_account(account.email)
+    with pytest.raises(EmailAlreadyRegistered):
+        await store.register(heir, HASH, an_event(heir))
+    assert (await Repairs(store._api).repair()).claims == 1
+    await store.register(heir, HASH, an_event(heir))
