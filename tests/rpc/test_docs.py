@@ -42,3 +42,10 @@ def test_names_of_more_authors_than_a_call_takes(example: dict[str, Any], accoun
     assert found.keys() == {account.user_id, account.other.user_id}
     assert example["author"](found, account.user_id) == "Ann Lee"
     assert example["author"](found, ids[1]) == "Someone"
+
+
+def test_who_is_logged_in(example: dict[str, Any], account: Account, grpc_addr: str) -> None:
+    with example["connect"](grpc_addr) as channel:
+        found = example["caller"](channel, account.login.token)
+        assert (found.user_id, list(found.roles), found.account_status) == (account.user_id, ["viewer"], "active")
+        assert example["caller"](channel, "no token") is None
