@@ -58,8 +58,8 @@ async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> Acc
         stack.push_async_callback(api.close)
         missing = [difference.text for difference in await astra_schema.check(api)]
         if missing:
-            text = f"keyspace {settings.astra_db_keyspace} lacks {'; '.join(missing)}"
-            raise UnusableStore(f"{text}. Create what is missing with: killrvideo-grpc schema create")
+            text = f"keyspace {settings.astra_db_keyspace} does not fit. Missing or different: {'; '.join(missing)}"
+            raise UnusableStore(f"{text}. Add what is missing with: killrvideo-grpc schema create")
         stack.pop_all()  # success: from here on the store closes `api`
         return AstraStore(api)
 

@@ -184,7 +184,10 @@ class Settings(BaseSettings):
         if first + workers - 1 > MAX_PORT:
             raise ValueError(f"needs one port per worker, from METRICS_PORT on; the last would be above {MAX_PORT}")
         if grpc_port and abs(first - grpc_port) < workers:
-            raise ValueError("needs one port per worker, from METRICS_PORT on; they overlap those from GRPC_PORT on")
+            raise ValueError(
+                "needs one port per worker, and these overlap the gRPC ports;"
+                " set it at least WORKERS above or below GRPC_PORT"
+            )
         return first
 
     def address(self, port: int) -> str:

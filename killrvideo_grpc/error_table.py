@@ -57,7 +57,7 @@ class Refusal:
 
 
 OWN_ACTS = {
-    "role": "take the role of moderator from themselves",
+    "role": "revoke their own moderator role",
     "status": "change the status of their own account",
 }
 
@@ -78,8 +78,10 @@ TABLE: Mapping[type[errors.ServiceError], Entry] = {
     errors.UserNotFound: Entry("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
     errors.AccountSuspended: Entry("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
     errors.NoRolesAssigned: Entry("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
+    # The contract fixes this text, although any one of the listed roles is enough.
     errors.RoleRequired: Entry("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
     errors.OwnAccount: Entry("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
+    # The contract fixes this text too.
     errors.LastModerator: Entry("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
     # No retry_seconds: the error itself knows when to try again.
     errors.TooManyAttempts: Entry(
@@ -135,7 +137,7 @@ REFUSALS: Mapping[int, Refusal] = {
         "Not Implemented",
         "UNIMPLEMENTED",
         "This is not implemented.",
-        "Unsupported compression. Supported are gzip and deflate.",
+        "Unsupported compression: only gzip and deflate are supported.",
     ),
     502: Refusal("Bad Gateway", "UNAVAILABLE", "The service sent an invalid response."),
     503: Refusal("Service Unavailable", "UNAVAILABLE", "The service is unavailable. Try again in a moment."),

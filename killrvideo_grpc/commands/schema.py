@@ -43,7 +43,11 @@ def create_schema(keyspace: bool) -> None:
 
 
 @schema.command("check")
-@click.option("--repair", is_flag=True, help="Also finish what crashed processes left half done, and remove orphans.")
+@click.option(
+    "--repair",
+    is_flag=True,
+    help="Also finish what crashed processes left unfinished, and delete accounts that never got their address.",
+)
 def check_schema(repair: bool) -> None:
     """Compare the keyspace with what the service needs; exit with status 1 if something is missing or different."""
     from killrvideo_grpc.stores import astra_schema
@@ -55,13 +59,14 @@ def check_schema(repair: bool) -> None:
             for difference in missing:
                 click.echo(f"missing or different: {difference.text}")
             if missing:
-                raise click.ClickException("Create what is missing with: killrvideo-grpc schema create")
+                raise click.ClickException("Add what is missing with: killrvideo-grpc schema create")
             click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
             if repair:
                 repaired = await Repairs(api).repair()
                 click.echo(
-                    f"Repaired: {repaired.finished} unfinished accounts, {repaired.moderators} moderators."
-                    f" Removed: {repaired.orphans} orphans. Freed: {repaired.claims} addresses."
+                    f"Finished accounts: {repaired.finished}."
+                    f" Corrections of the moderators guard: {repaired.moderators}."
+                    f" Deleted unclaimed accounts: {repaired.orphans}. Freed addresses: {repaired.claims}."
                 )
 
     run(work())

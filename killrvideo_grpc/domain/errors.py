@@ -78,7 +78,7 @@ class TokenSubjectInvalid(ServiceError):
 
 
 class SessionEnded(ServiceError):
-    """The access token is genuine, but its session has ended, for example by logout, password change or age."""
+    """The access token is genuine, but its session has ended, for example by a logout or a password change."""
 
 
 class RefreshTokenInvalid(ServiceError):

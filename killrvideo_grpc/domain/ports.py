@@ -95,7 +95,7 @@ class AccountStore(AttemptCounters, Protocol):
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
         """Returns up to `size` matching accounts, in an order of the store's choice, beginning at `start`.
 
-        Following the pages to the end returns every account that existed and matched throughout exactly once.
+        Following the pages to the end returns each account that existed and matched the whole time exactly once.
         """
 
     async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:

@@ -152,7 +152,7 @@ def _problem_schema() -> Json:
             "status": {"type": "integer"},
             "detail": text | {"description": "What went wrong, as a sentence for people."},
             "instance": text | {"description": "The path of the request."},
-            "code": text | {"enum": reasons, "description": "The reason, for programs. Absent if the edge answers."},
+            "code": text | {"enum": reasons, "description": "The reason, for programs. Absent if none applies."},
             "errors": {"type": "array", "items": violation, "description": "The violated rules, by JSON path."},
         },
         "required": ["type", "title", "status", "detail", "instance"],

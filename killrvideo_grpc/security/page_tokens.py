@@ -33,7 +33,7 @@ class JwtPageTokens:
         except (jwt.PyJWTError, KeyError, RecursionError, TypeError, ValueError):
             is_ours = False
         if not is_ours:
-            raise InvalidRequest([Violation("pageToken", "is not the token of a next page of this list")])
+            raise InvalidRequest([Violation("pageToken", "was not issued for this list")])
         return position
 
 

@@ -109,7 +109,10 @@ def _clear_refusals(step: str, keyspace: str | None) -> Iterator[None]:
     try:
         yield
     except CredentialsRefused:
-        raise UnusableStore("the Data API does not let us in; see the ASTRA_DB_ settings for token or user") from None
+        raise UnusableStore(
+            "the Data API rejects the credentials; check ASTRA_DB_APPLICATION_TOKEN, or ASTRA_DB_USERNAME and"
+            " ASTRA_DB_PASSWORD"
+        ) from None
     except RequestRefused as error:
         text = f"the Data API refuses to {step}: {error.code}"
         if "KEYSPACE" in str(error.code):

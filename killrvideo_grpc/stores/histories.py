@@ -21,8 +21,8 @@ from killrvideo_grpc.stores import successions
 Document = dict[str, Any]
 NO_EVENT = "-"
 DELETED = "deleted"
-# Every call reads the whole document, so a history longer than FULL is cut to its last KEPT entries. Those are enough
-# to recognise a request that was repeated after a lost answer.
+# The document must stay small, because every call with a token reads it. So a history longer than FULL is cut to its
+# last KEPT entries. Those are enough to recognise a request that was repeated after a lost answer.
 FULL, KEPT = 200, 100
 
 

@@ -1,4 +1,4 @@
-"""The moderators guard: a document in `accounts` that lists the active moderators, so that one always remains.
+"""The moderators guard: a document in `accounts` that lists the active moderators, so that the last one stays.
 
     _id    guard:moderators
     ids    {user id: true}

@@ -143,7 +143,7 @@ def _version(connection: sqlite3.Connection) -> int:
         raise UnusableStore("the file is a database of another program; set SQLITE_PATH to another file")
     if version > len(MIGRATIONS):
         raise UnusableStore(
-            f"the file's schema has version {version} and this program knows versions up to {len(MIGRATIONS)}; "
-            "start the newer killrvideo-grpc that made it"
+            f"the file has schema version {version}, but this killrvideo-grpc only supports versions up to "
+            f"{len(MIGRATIONS)}; start a newer killrvideo-grpc"
         )
     return int(version)

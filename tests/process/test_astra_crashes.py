@@ -188,7 +188,7 @@ def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(tmp_path: Pa
         an_hour_ago = {"$date": int((now() - timedelta(minutes=61)).timestamp() * 1000)}
         update = {"filter": {"_id": orphan}, "update": {"$set": {"created_date": an_hour_ago}}}
         server.execute([KEYSPACE, ACCOUNTS], {"updateOne": update})
-        assert repair(keyspace, tmp_path).endswith("Removed: 1 orphans. Freed: 0 addresses.")
+        assert repair(keyspace, tmp_path).endswith("Deleted unclaimed accounts: 1. Freed addresses: 0.")
         assert left() == []
 
 

@@ -73,7 +73,7 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.StandIn, tmp_p
     refused = run(tmp_path, "serve", **astra(keyspace_at(server.url)))
     assert refused.returncode == 1
     lacking = "columns search_terms of table users; table account_events; table events_by_day; collection accounts"
-    assert f"keyspace killrvideo lacks {lacking}." in refused.stderr
+    assert f"keyspace killrvideo does not fit. Missing or different: {lacking}." in refused.stderr
     assert "killrvideo-grpc schema create" in refused.stderr
     created = run(tmp_path, "schema", "create", **astra(keyspace_at(server.url)))
     assert (created.returncode, "created columns search_terms of table users" in created.stdout) == (0, True)
@@ -111,7 +111,8 @@ def test_repair_by_command(tmp_path: Path) -> None:
         for finished in (1, 0):
             done = run(tmp_path, "schema", "check", "--repair", **settings)
             counts = (
-                f"Repaired: {finished} unfinished accounts, 0 moderators. Removed: 0 orphans. Freed: 0 addresses.\n"
+                f"Finished accounts: {finished}. Corrections of the moderators guard: 0."
+                " Deleted unclaimed accounts: 0. Freed addresses: 0.\n"
             )
             assert (done.returncode, done.stdout) == (0, COMPLETE + counts)
         assert server.row(KEYSPACE, USERS, user_id)
@@ -149,7 +150,7 @@ def test_a_refused_password_stops_the_start_and_is_not_shown(server: data_api.St
     for command in (["serve"], ["schema", "create", "--keyspace"], ["schema", "check"]):
         done = run(tmp_path, *command, **wrong)
         assert (done.returncode, done.stdout) == (1, "")
-        assert "does not let us in" in done.stderr
+        assert "rejects the credentials" in done.stderr
         assert "planted-wrong" not in done.stderr
     shown = run(tmp_path, "config", "check", **astra(keyspace_at(server.url)))
     assert DATABASE_PASSWORD not in shown.stdout

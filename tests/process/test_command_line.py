@@ -173,7 +173,7 @@ def test_a_file_of_a_newer_version_stops_the_start(tmp_path: Path) -> None:
     connection.close()
     done = run(tmp_path, "serve")
     assert done.returncode == 1
-    assert "schema has version 7" in done.stderr
+    assert "schema version 7" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", ["config check", "--help", "--version", "serve --help"])

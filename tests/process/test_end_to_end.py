@@ -176,8 +176,14 @@ def test_schema_commands(tmp_path: Path, keyspace: Keyspace) -> None:
     change_document(keyspace, user_id, {"$set": {"pending": "crashed", "firstname": "Bea", "roles.moderator": True}})
     orphan = an_account(created_date=now() - timedelta(hours=2))
     insert_document(keyspace, new_document(orphan, HASH, an_event(orphan)))
-    assert repair() == "Repaired: 1 unfinished accounts, 1 moderators. Removed: 1 orphans. Freed: 0 addresses.\n"
+    assert repair() == (
+        "Finished accounts: 1. Corrections of the moderators guard: 1. Deleted unclaimed accounts: 1."
+        " Freed addresses: 0.\n"
+    )
     assert row()["firstname"] == "Bea"
     assert accounts_with(keyspace, orphan.email) == []
-    assert repair() == "Repaired: 0 unfinished accounts, 0 moderators. Removed: 0 orphans. Freed: 0 addresses.\n"
+    assert repair() == (
+        "Finished accounts: 0. Corrections of the moderators guard: 0. Deleted unclaimed accounts: 0."
+        " Freed addresses: 0.\n"
+    )
     assert run(tmp_path, "roles", "revoke", email, "moderator", "--force", **settings).returncode == 0

@@ -40,7 +40,7 @@ def test_every_violation(client: httpx.Client) -> None:
     detail = (
         "3 fields are invalid: email must be an e-mail address, like bob@example.org;"
         " password must have at least 8 characters;"
-        " lastName must have 1 to 50 characters, not counting white space around them"
+        " lastName must have 1 to 50 characters, not counting surrounding white space"
     )
     problem(answer, 422, "VALIDATION_FAILED", detail)
     assert [error["field"] for error in answer.json()["errors"]] == ["email", "password", "lastName"]

@@ -103,7 +103,7 @@ def test_an_unknown_compression(connection: Http2) -> None:
     code = str(grpc.StatusCode.UNIMPLEMENTED.value[0])
     assert status_of(connection.answer(stream)[0]) == (
         code,
-        "Unsupported compression. Supported are gzip and deflate.",
+        "Unsupported compression: only gzip and deflate are supported.",
     )
 
 

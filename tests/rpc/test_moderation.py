@@ -116,7 +116,7 @@ def test_moderators_act_on_others_only(grpc_stub: Stub, moderator: Account, othe
         (
             grpc_stub.RevokeRole,
             revoke(moderator, "moderator"),
-            "Moderators can't take the role of moderator from themselves",
+            "Moderators can't revoke their own moderator role",
         ),
         (grpc_stub.SuspendUser, suspend(moderator), "Moderators can't change the status of their own account"),
         (grpc_stub.ReinstateUser, reinstate(moderator), "Moderators can't change the status of their own account"),

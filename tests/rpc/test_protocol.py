@@ -45,8 +45,8 @@ def test_an_unknown_method(grpc_channel: grpc.Channel, path: str, capsys: pytest
 def test_bytes_that_are_no_message(grpc_channel: grpc.Channel, body: bytes) -> None:
     failure = raw(grpc_channel, f"{SERVICE}/Register", body)
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
-    assert failure.violations == {"": ["is not the message that this method takes"]}
-    assert failure.message == "The request is not the message that this method takes"
+    assert failure.violations == {"": ["can't be decoded as the message of this method"]}
+    assert failure.message == "The request can't be decoded as the message of this method"
 
 
 def test_access_is_checked_before_bytes(grpc_channel: grpc.Channel) -> None:

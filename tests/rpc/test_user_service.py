@@ -79,7 +79,7 @@ def test_every_violation_is_reported(grpc_stub: Stub) -> None:
     failure = failing(grpc_stub.Register, RegisterRequest(email="nobody", password="short\0", last_name="x" * 51))
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
     assert failure.message.startswith("4 fields are invalid: email must be an e-mail address, like bob@example.org; ")
-    assert failure.message.endswith("; lastName must have 1 to 50 characters, not counting white space around them")
+    assert failure.message.endswith("; lastName must have 1 to 50 characters, not counting surrounding white space")
     assert list(failure.violations) == ["email", "password", "firstName", "lastName"]
     assert len(failure.violations["password"]) == 2
 

@@ -184,7 +184,7 @@ def test_each_worker_has_a_port_for_its_metrics(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="would be above 65535"):
         settings_in(tmp_path, metrics_port=65535, workers=2)
     for port in (50051, 50052, 50050):
-        with pytest.raises(ValidationError, match="overlap those from GRPC_PORT"):
+        with pytest.raises(ValidationError, match="overlap the gRPC ports"):
             settings_in(tmp_path, grpc_port=50051, metrics_port=port, workers=2)
 
 

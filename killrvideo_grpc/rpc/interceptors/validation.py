@@ -1,4 +1,4 @@
-"""Reads the request and enforces the contract's shape rules. Reports all violations at once, by their JSON paths."""
+"""Reads the request and enforces the contract's shape rules. Collects all violations, with their JSON paths."""
 
 import asyncio
 from collections.abc import Iterable
@@ -61,7 +61,7 @@ class ValidationInterceptor:
         try:
             message: Message = deserialize(request)
         except DecodeError:
-            raise InvalidRequest([Violation("", "is not the message that this method takes")]) from None
+            raise InvalidRequest([Violation("", "can't be decoded as the message of this method")]) from None
         if not message.DESCRIPTOR.fields:
             return message  # without fields there are no rules to check
         violations = self._validator.collect_violations(message)

@@ -25,7 +25,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_VALIDATION_FAILED: _ErrorReason.ValueType  # 1
-    """The request violates shape rules. `google.rpc.BadRequest` lists all violations; `field` is a JSON path."""
+    """The request violates shape rules. `google.rpc.BadRequest` lists up to 50 violations; `field` is a JSON path."""
     ERROR_REASON_EMAIL_ALREADY_REGISTERED: _ErrorReason.ValueType  # 2
     """An account with this e-mail address exists."""
     ERROR_REASON_INVALID_CREDENTIALS: _ErrorReason.ValueType  # 3
@@ -51,19 +51,19 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 13
     """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 14
-    """The token's session has ended: by a logout, because newer sessions replaced it, because it is too old, because the
-    password has changed, or because its refresh token was reused. Log in again.
+    """The token's session has ended: by a logout, because newer sessions replaced it, because the password has changed,
+    or because its refresh token was reused. Log in again.
     """
     ERROR_REASON_REFRESH_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """The refresh token was not issued by this service, or its session has ended. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
     """The refresh token was unused for too long, or its session is too old. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_REUSED: _ErrorReason.ValueType  # 17
-    """The refresh token was replaced by a newer one before. It may have been stolen, so its session has ended."""
+    """The refresh token had already been replaced by a newer one. It may have been stolen, so its session has ended."""
     ERROR_REASON_LAST_MODERATOR: _ErrorReason.ValueType  # 18
     """The call would leave no active moderator."""
     ERROR_REASON_OWN_ACCOUNT: _ErrorReason.ValueType  # 19
-    """Moderators can't take the role of moderator from themselves, or change the status of their own account."""
+    """Moderators can't revoke their own moderator role, or change the status of their own account."""
     ERROR_REASON_TOO_MANY_ATTEMPTS: _ErrorReason.ValueType  # 20
     """Too many attempts from the caller's network or on this account have failed, or too many accounts were registered
     from the caller's network. `google.rpc.RetryInfo` says when to try again. Does not reveal whether the account
@@ -78,7 +78,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
-"""The request violates shape rules. `google.rpc.BadRequest` lists all violations; `field` is a JSON path."""
+"""The request violates shape rules. `google.rpc.BadRequest` lists up to 50 violations; `field` is a JSON path."""
 ERROR_REASON_EMAIL_ALREADY_REGISTERED: ErrorReason.ValueType  # 2
 """An account with this e-mail address exists."""
 ERROR_REASON_INVALID_CREDENTIALS: ErrorReason.ValueType  # 3
@@ -104,19 +104,19 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
 """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 14
-"""The token's session has ended: by a logout, because newer sessions replaced it, because it is too old, because the
-password has changed, or because its refresh token was reused. Log in again.
+"""The token's session has ended: by a logout, because newer sessions replaced it, because the password has changed,
+or because its refresh token was reused. Log in again.
 """
 ERROR_REASON_REFRESH_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """The refresh token was not issued by this service, or its session has ended. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
 """The refresh token was unused for too long, or its session is too old. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_REUSED: ErrorReason.ValueType  # 17
-"""The refresh token was replaced by a newer one before. It may have been stolen, so its session has ended."""
+"""The refresh token had already been replaced by a newer one. It may have been stolen, so its session has ended."""
 ERROR_REASON_LAST_MODERATOR: ErrorReason.ValueType  # 18
 """The call would leave no active moderator."""
 ERROR_REASON_OWN_ACCOUNT: ErrorReason.ValueType  # 19
-"""Moderators can't take the role of moderator from themselves, or change the status of their own account."""
+"""Moderators can't revoke their own moderator role, or change the status of their own account."""
 ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 20
 """Too many attempts from the caller's network or on this account have failed, or too many accounts were registered
 from the caller's network. `google.rpc.RetryInfo` says when to try again. Does not reveal whether the account

@@ -136,8 +136,8 @@ class UserServiceStub:
     """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
     address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-    A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
-    the response is an array of users, and the next page token is in the header `x-next-page-token`.
+    A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
+    REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
@@ -300,8 +300,8 @@ class UserServiceAsyncStub(UserServiceStub):
     """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
     address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-    A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
-    the response is an array of users, and the next page token is in the header `x-next-page-token`.
+    A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
+    REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
@@ -539,8 +539,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
         address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
 
-        A caller that follows the page tokens to the end sees every account that exists throughout exactly once. Over REST,
-        the response is an array of users, and the next page token is in the header `x-next-page-token`.
+        A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
+        REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
