@@ -11,11 +11,6 @@ from tests.stores.harness import STORES, Harness
 from tests.support.accounts import HASH, an_account, an_event
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 @pytest.fixture(scope="session", params=list(STORES))
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     # Shared by all tests, because a real Data API takes seconds to create a keyspace. Each test uses its own accounts.

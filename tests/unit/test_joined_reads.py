@@ -43,11 +43,6 @@ class Database:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def database() -> Database:
     return Database()
 

@@ -24,11 +24,6 @@ AT_ONCE = 2
 BEGINNING = 900 * 2_000_000.0  # a time when windows of both lengths begin
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Counters:
     """Implements `AttemptCounters` in memory, and counts the requests."""
 
