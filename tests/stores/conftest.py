@@ -1,3 +1,5 @@
+"""Stores of every kind, and accounts in them."""
+
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 

@@ -1,3 +1,5 @@
+"""Accounts: their roles and statuses, and the normal form of e-mail addresses."""
+
 import sys
 import unicodedata
 from datetime import UTC

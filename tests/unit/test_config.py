@@ -1,3 +1,5 @@
+"""The settings: .env files, defaults, refused values, and the signing key that is made if none is set."""
+
 import re
 import stat
 from pathlib import Path

@@ -1,3 +1,5 @@
+"""Concurrent look-ups share requests: how many, how long they wait, and how they fail."""
+
 import asyncio
 from collections.abc import Collection
 from typing import Any

@@ -1,3 +1,5 @@
+"""Ports for the workers, on an address that this machine may not have."""
+
 import gc
 import warnings
 from pathlib import Path

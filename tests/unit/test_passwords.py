@@ -1,3 +1,5 @@
+"""Password hashes: what bcrypt alone would get wrong, what checks cost, and who waits for a thread."""
+
 import asyncio
 from collections.abc import Iterator
 from threading import Event

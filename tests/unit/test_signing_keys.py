@@ -1,3 +1,5 @@
+"""Signing keys: well-known and guessable ones are refused, random ones never are."""
+
 import base64
 import secrets
 import string
