@@ -6,11 +6,11 @@ BIN := $(VENV)/bin
 # Contains the version, so that a different PYTHON rebuilds the environment.
 SETUP := $(VENV)/.complete-$(shell $(PYTHON) -c 'import platform; print(platform.python_version())')
 T ?= tests
-# Number of test processes. Each runs whole files, in the given order, which has the slow ones first. More processes than
-# cores pay off, because most tests wait more than they compute.
+# Number of test processes. Each process runs whole files, in the order of collection, which happens to put the slow
+# ones first. More processes than cores pay off, because most tests wait more than they compute.
 JOBS ?= 4
 PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
-# In the package, for the edge to serve it.
+# Part of the package, because the edge serves it.
 OPENAPI := generated/killrvideo/user/v1/openapi.json
 GENERATED := generated deploy/envoy.yaml
 

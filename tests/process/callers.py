@@ -60,7 +60,7 @@ def access(stub: UserServiceStub, login: LoginResponse) -> str:
     return outcome(lambda: stub.GetMe(GetMeRequest(), metadata=bearer(login)))
 
 
-def held(keyspace: Keyspace) -> dict[str, list[Json]]:
+def contents(keyspace: Keyspace) -> dict[str, list[Json]]:
     """Returns all documents and rows of the keyspace, by collection and table."""
     found: dict[str, list[Json]] = json.loads(DataApiHarness(keyspace).raw_text())
     return found
@@ -68,7 +68,7 @@ def held(keyspace: Keyspace) -> dict[str, list[Json]]:
 
 def accounts_with(keyspace: Keyspace, email: str) -> list[Json]:
     """Returns the documents of the accounts with this address, exactly as it was typed."""
-    return [document for document in held(keyspace)[ACCOUNTS] if document.get("email") == email]
+    return [document for document in contents(keyspace)[ACCOUNTS] if document.get("email") == email]
 
 
 def change_document(keyspace: Keyspace, user_id: str, update: dict[str, Json]) -> None:

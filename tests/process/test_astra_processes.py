@@ -1,4 +1,4 @@
-"""The command on a Data API: schema and repair, roles, settings, and a start while the Data API is away."""
+"""The command on a Data API: schema and repair, roles, settings, and a start while the Data API is down."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,7 +85,7 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: data_api.StandIn, tmp_p
         UserServiceStub(channel).Register(registration(an_address()))
 
 
-def test_a_column_of_another_type_is_told_and_left(server: data_api.StandIn, tmp_path: Path) -> None:
+def test_a_column_of_the_wrong_type_is_reported_and_kept(server: data_api.StandIn, tmp_path: Path) -> None:
     server.put_keyspace(KEYSPACE)
     columns = KILLRVIDEO_USERS["columns"] | {"search_terms": "text"}  # type: ignore[operator]
     server.put_table(KEYSPACE, "users", KILLRVIDEO_USERS | {"columns": columns})
@@ -129,7 +129,7 @@ def test_roles_by_command(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout) == (0, "viewer\nmoderator\n")
 
 
-def test_a_start_waits_for_a_data_api_that_is_away(tmp_path: Path) -> None:
+def test_a_start_waits_for_a_data_api_that_is_down(tmp_path: Path) -> None:
     log = tmp_path / "service.log"
 
     def let_it_answer_once_missed(server: data_api.StandIn) -> None:

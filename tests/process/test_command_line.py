@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"]])
-def test_help_teaches(folder: Path, arguments: list[str]) -> None:
+def test_commands_have_help(folder: Path, arguments: list[str]) -> None:
     done = run(folder, *arguments, "--help")
     assert done.returncode == 0
     assert done.stdout.startswith("Usage: killrvideo-grpc")
@@ -81,7 +81,7 @@ def test_roles_are_assigned_listed_and_revoked(folder: Path) -> None:
         (["abolish"], 2, "No such command"),
     ],
 )
-def test_a_wrong_call_says_what_is_wrong(folder: Path, arguments: list[str], code: int, message: str) -> None:
+def test_wrong_arguments_are_explained(folder: Path, arguments: list[str], code: int, message: str) -> None:
     done = run(folder, "roles", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr
@@ -96,7 +96,7 @@ def test_roles_in_the_wrong_folder_make_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="takes root's rights away with Linux's capabilities")
-def test_roles_where_the_folder_can_not_be_read(tmp_path: Path) -> None:
+def test_roles_where_the_folder_cannot_be_read(tmp_path: Path) -> None:
     folder = tmp_path / "private"
     folder.mkdir(mode=0)
     done = subprocess.run(
@@ -114,7 +114,7 @@ def test_roles_where_the_folder_can_not_be_read(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_roles_with_a_path_that_is_none(tmp_path: Path) -> None:
+def test_roles_with_an_impossible_database_path(tmp_path: Path) -> None:
     done = run(tmp_path, "roles", "list", "ann@example.org", SQLITE_PATH="x" * 300)
     assert (done.returncode, done.stdout) == (1, "")
     assert "can't be reached: File name too long" in done.stderr
@@ -156,7 +156,7 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
         ),
     ],
 )
-def test_a_start_that_can_not_be_says_why(tmp_path: Path, changes: dict[str, str], messages: list[str]) -> None:
+def test_serve_says_why_it_cannot_start(tmp_path: Path, changes: dict[str, str], messages: list[str]) -> None:
     mode = ROOT.joinpath("README.md").stat().st_mode
     done = run(tmp_path, "serve", **changes)
     assert ROOT.joinpath("README.md").stat().st_mode == mode  # files of others are not changed
@@ -167,7 +167,7 @@ def test_a_start_that_can_not_be_says_why(tmp_path: Path, changes: dict[str, str
 
 
 def test_a_file_of_a_newer_version_stops_the_start(tmp_path: Path) -> None:
-    assert run(tmp_path, "roles", "list", "ann@example.org").returncode == 1  # makes the file
+    assert run(tmp_path, "roles", "list", "ann@example.org").returncode == 1  # there is no file yet
     connection = sqlite3.connect(tmp_path / "killrvideo.db")
     connection.execute("PRAGMA user_version = 7")
     connection.close()
@@ -178,21 +178,21 @@ def test_a_file_of_a_newer_version_stops_the_start(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("arguments", ["config check", "--help", "--version", "serve --help"])
 @pytest.mark.parametrize(("output", "cause"), [(">/dev/full", "No space left"), ("1</dev/null", "Bad file descriptor")])
-def test_output_that_takes_nothing(tmp_path: Path, arguments: str, output: str, cause: str) -> None:
+def test_unwritable_output_is_one_error_line(tmp_path: Path, arguments: str, output: str, cause: str) -> None:
     done = shell(tmp_path, f"{COMMAND} {arguments} {output}")
     assert done.returncode == 1
     assert f"Can't write to standard output: {cause}" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_output_that_is_closed(tmp_path: Path) -> None:
+def test_closed_output_changes_no_exit_code(tmp_path: Path) -> None:
     assert shell(tmp_path, f"{COMMAND} config check >&-").returncode == 0
     assert shell(tmp_path, f"{COMMAND} config check >&-", GRPC_PORT="none").returncode == 1
     assert shell(tmp_path, f"{COMMAND} config check 2>&- >/dev/full").returncode == 1
 
 
 @pytest.mark.parametrize("output", [">&-", ">/dev/full", "1</dev/null"])
-def test_it_serves_whoever_can_read_its_first_screen(tmp_path: Path, output: str) -> None:
+def test_it_serves_even_if_it_cannot_print_its_welcome(tmp_path: Path, output: str) -> None:
     port = free_port()
     arguments = ["sh", "-c", f"exec {COMMAND} serve {output}"]
     settings = environment(tmp_path, GRPC_PORT=str(port))

@@ -27,7 +27,7 @@ from tests.process.callers import (
     accounts_with,
     bearer,
     change_document,
-    held,
+    contents,
     insert_document,
     log_in,
     outcome,
@@ -42,7 +42,7 @@ NEW = "another password"
 COMPLETE = "has everything it needs.\n"
 
 
-def test_a_life(tmp_path: Path, keyspace: Keyspace) -> None:
+def test_the_whole_life_of_an_account(tmp_path: Path, keyspace: Keyspace) -> None:
     email, settings = an_address(), astra(keyspace)
     with processes(tmp_path, keyspace) as (stub,):
         user_id = stub.Register(registration(email.upper())).user_id
@@ -81,7 +81,7 @@ def test_a_life(tmp_path: Path, keyspace: Keyspace) -> None:
 
 
 @pytest.mark.parametrize("was_owned", [False, True], ids=["new", "released"])
-def test_one_address_raced_for_over_two_processes_is_one_account(
+def test_racing_registrations_over_two_processes_make_one_account(
     tmp_path: Path, keyspace: Keyspace, was_owned: bool
 ) -> None:
     email, start = an_address(), Barrier(64)
@@ -103,7 +103,7 @@ def test_one_address_raced_for_over_two_processes_is_one_account(
         assert accounts_with(keyspace, email)[0]["_id"] == f"account:{me.user_id}"
 
 
-def test_what_another_program_writes_counts_at_the_next_call(tmp_path: Path, keyspace: Keyspace) -> None:
+def test_changes_by_another_program_take_effect_at_the_next_call(tmp_path: Path, keyspace: Keyspace) -> None:
     email = an_address()
     with processes(tmp_path, keyspace, 2) as stubs:
         user_id = stubs[0].Register(registration(email)).user_id
@@ -136,21 +136,21 @@ def test_a_deleted_account_leaves_nothing_personal_and_no_secret_is_ever_kept(
         changed = stub.ChangePassword(change, metadata=bearer(login))
         (document,) = accounts_with(keyspace, email)
         (password_hash,) = document["hashes"].values()
-        text = str(held(keyspace))
+        text = str(contents(keyspace))
         assert f"Last {planted}" in text
         assert password_hash.startswith("$2b$")
         secrets = [password, *(part for each in (login, changed) for part in (each.token, each.refresh_token))]
         assert [secret for secret in secrets if secret in text] == []
         stub.DeleteMe(DeleteMeRequest(password=new), metadata=bearer(changed))
         eventually(lambda: len(events(keyspace, ACCOUNT_EVENTS, user_id)) == 3)
-        eventually(lambda: planted not in str(held(keyspace)))
-        assert password_hash not in str(held(keyspace))
+        eventually(lambda: planted not in str(contents(keyspace)))
+        assert password_hash not in str(contents(keyspace))
     for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
         assert events(keyspace, table, user_id) == ["deleted", "password_changed", "registered"]
 
 
 def events(keyspace: Keyspace, table: str, user_id: str) -> list[str]:
-    return sorted(row["action"] for row in held(keyspace)[table] if row.get("account") == user_id)
+    return sorted(row["action"] for row in contents(keyspace)[table] if row.get("account") == user_id)
 
 
 def test_schema_commands(tmp_path: Path, keyspace: Keyspace) -> None:
@@ -164,7 +164,7 @@ def test_schema_commands(tmp_path: Path, keyspace: Keyspace) -> None:
         return counts
 
     def row() -> Json:
-        return next((row for row in held(keyspace)[USERS] if row["userid"] == user_id), {})
+        return next((row for row in contents(keyspace)[USERS] if row["userid"] == user_id), {})
 
     assert run(tmp_path, "schema", "create", **settings).stdout.endswith(COMPLETE)
     assert run(tmp_path, "schema", "create", "--keyspace", **settings).stdout.endswith(COMPLETE)

@@ -138,7 +138,7 @@ def test_of_two_moderators_who_demote_each_other_one_is_left(
     assert recorded == {"registered", "role_assigned", "role_revoked" if demote is revoke else "suspended"}
 
 
-def test_what_one_process_changes_counts_in_the_other_at_once(service: Service, moderators: list[Member]) -> None:
+def test_changes_by_one_process_take_effect_in_the_other_at_once(service: Service, moderators: list[Member]) -> None:
     (here, there), (ann, _) = service.stubs, moderators
     member, metadata = service.join(), bearer(moderators[0].login)
     appoint(here, ann, member)
@@ -191,7 +191,7 @@ def test_the_command_line_is_in_the_trail(service: Service, moderators: list[Mem
     assert len(latest.actor) > 4
 
 
-def test_the_command_line_takes_the_role_from_the_last_moderator_by_force_alone(
+def test_the_command_line_demotes_the_last_moderator_only_with_force(
     service: Service, moderators: list[Member]
 ) -> None:
     ann, bob = moderators

@@ -77,7 +77,7 @@ def test_grpcurl_shows_errors_with_their_details(service: Service) -> None:
     assert "firstName" in done.stderr
 
 
-def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path) -> None:
+def test_racing_registrations_over_two_processes_make_one_account(tmp_path: Path) -> None:
     """64 callers, 8 at a time per channel, call two services on one file."""
     email, start = "raced@example.org", Barrier(64)
     with ExitStack() as stack:
@@ -100,7 +100,7 @@ def test_one_address_raced_for_over_two_processes_is_one_account(tmp_path: Path)
 
 
 @pytest.mark.parametrize("seed", [20, 21])
-def test_what_was_answered_survives_kills(tmp_path: Path, seed: int) -> None:
+def test_answered_registrations_survive_kills(tmp_path: Path, seed: int) -> None:
     """10 rounds of registrations until kill -9 at a random time."""
     random, answered = Random(seed), []
     for _ in range(10):
@@ -163,8 +163,8 @@ def test_grpcurl_describes(service: Service, symbol: str) -> None:
     assert done.stdout.startswith(f"killrvideo.user.v1.{symbol} is a")
 
 
-def test_it_drains(tmp_path: Path) -> None:
-    """For DRAIN_SECONDS, health reports NOT_SERVING while calls are still answered."""
+def test_calls_are_answered_while_it_drains(tmp_path: Path) -> None:
+    """For DRAIN_SECONDS, health reports NOT_SERVING."""
     with running(tmp_path, DRAIN_SECONDS="2") as service, grpc.insecure_channel(service.target) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         seen = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20)

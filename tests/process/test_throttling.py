@@ -102,7 +102,7 @@ def guess_at_anybody(stub: UserServiceStub, source: str) -> str:
     return guess(stub, an_address(), source)
 
 
-def test_nobody_guesses_a_password_from_one_source(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_guesses_at_a_password_from_one_source_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     source = a_source()
     assert is_reached(stubs, PER_ACCOUNT_AND_SOURCE, lambda stub: guess(stub, victim.email, source))
     for each in stubs:
@@ -111,7 +111,7 @@ def test_nobody_guesses_a_password_from_one_source(stubs: list[UserServiceStub],
     assert guess(stubs[0], an_address(), source) == WRONG  # another account is not affected
 
 
-def test_nobody_guesses_a_password_from_many_sources(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_guesses_at_a_password_from_many_sources_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     assert is_reached(stubs, PER_ACCOUNT, lambda stub: guess(stub, victim.email, a_source()))
     for each in stubs:
         assert guess(each, victim.email, a_source()) == BLOCKED
@@ -133,7 +133,9 @@ def test_nobody_locks_a_victim_out(stubs: list[UserServiceStub], victim: Victim)
     assert outcome(lambda: stubs[0].ChangePassword(change, metadata=(*bearer(victim.login), *from_(HOME)))) == "OK"
 
 
-def test_a_burst_over_both_processes_gets_little_further(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_a_burst_over_both_processes_exceeds_the_limit_only_slightly(
+    stubs: list[UserServiceStub], victim: Victim
+) -> None:
     source = a_source()
     with ThreadPoolExecutor(64) as pool:
         outcomes = Counter(pool.map(lambda n: guess(stubs[n % 2], victim.email, source), range(160)))
@@ -147,15 +149,15 @@ def test_many_good_logins_at_once_from_one_source_all_succeed(stubs: list[UserSe
     assert outcomes == {"OK": 64}
 
 
-def test_an_address_that_nobody_has_answers_the_same(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_an_unknown_address_has_the_same_limits(stubs: list[UserServiceStub], victim: Victim) -> None:
     for email in (victim.email, an_address()):
         from_one, from_many = partial(guess, email=email, source=a_source()), partial(guess_from_anywhere, email=email)
         assert is_reached(stubs, PER_ACCOUNT_AND_SOURCE, from_one)
         assert is_reached(stubs, PER_ACCOUNT - PER_ACCOUNT_AND_SOURCE + EARLY, from_many)
 
 
-def test_a_source_fails_only_so_often(stubs: list[UserServiceStub], victim: Victim) -> None:
-    """Counts logins to many addresses. The victim can still log in from a source where they have logged in before."""
+def test_failures_from_one_source_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
+    """Over all addresses together. The victim can still log in from a source where they have logged in before."""
     elsewhere, home = a_source(), a_source()
     log_in(stubs[0], victim.email, home)
     for source, expected in ((elsewhere, BLOCKED), (home, "OK")):
@@ -165,7 +167,7 @@ def test_a_source_fails_only_so_often(stubs: list[UserServiceStub], victim: Vict
             assert guess(each, victim.email, source, PASSWORD) == expected
 
 
-def test_tokens_that_are_none_block_nothing_else(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_garbage_refresh_tokens_block_nothing_else(stubs: list[UserServiceStub], victim: Victim) -> None:
     source, garbage = a_source(), RefreshTokenRequest(refresh_token="garbage")
 
     def refresh(each: UserServiceStub, source: str) -> str:
@@ -180,7 +182,7 @@ def test_tokens_that_are_none_block_nothing_else(stubs: list[UserServiceStub], v
         assert outcome(lambda: each.RefreshToken(good, metadata=from_(source))) == "OK"  # noqa: B023 # called at once
 
 
-def test_a_stolen_token_guesses_no_password(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_guesses_at_a_password_with_a_stolen_token_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     source = a_source()
     metadata = (*bearer(victim.login), *from_(source))
     change = ChangePasswordRequest(current_password="wrong guess", new_password="another password")
@@ -199,7 +201,7 @@ def test_a_stolen_token_guesses_no_password(stubs: list[UserServiceStub], victim
         assert guess(each, victim.email, source, PASSWORD) == BLOCKED
 
 
-def test_an_old_refresh_token_is_refused_only_so_often(stubs: list[UserServiceStub], victim: Victim) -> None:
+def test_attempts_with_a_dead_refresh_token_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     source = a_source()
     stubs[0].DeleteMe(DeleteMeRequest(password=PASSWORD), metadata=bearer(victim.login))
     refresh = RefreshTokenRequest(refresh_token=victim.login.refresh_token)
@@ -212,7 +214,7 @@ def test_an_old_refresh_token_is_refused_only_so_often(stubs: list[UserServiceSt
     assert present(stubs[0], a_source()) == "REFRESH_TOKEN_INVALID"
 
 
-def test_a_source_registers_only_so_many(stubs: list[UserServiceStub]) -> None:
+def test_registrations_from_one_source_are_limited(stubs: list[UserServiceStub]) -> None:
     source = a_source()
 
     def register(number: int) -> str:
@@ -226,8 +228,8 @@ def test_a_source_registers_only_so_many(stubs: list[UserServiceStub]) -> None:
     assert outcome(lambda: stubs[0].Register(registration(an_address()), metadata=from_(a_source()))) == "OK"
 
 
-def test_a_service_that_names_nobody_logs_any_number_in(stubs: list[UserServiceStub]) -> None:
-    """The service has no limit per source, however many logins fail through it."""
+def test_a_trusted_peer_that_sends_no_address_has_no_limit_per_source(stubs: list[UserServiceStub]) -> None:
+    """However many logins fail. Each of them is for another address."""
     stub = cycle(stubs)
     for _ in range(PER_SOURCE + 10):
         request = LoginRequest(email=an_address(), password="wrong guess")

@@ -92,7 +92,7 @@ def test_bad_tokens(client: httpx.Client, authorization: str | None, code: str, 
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
-def test_the_headers_between_edge_and_service_are_their_own(client: httpx.Client, account: Account) -> None:
+def test_internal_headers_never_cross_the_edge(client: httpx.Client, account: Account) -> None:
     given = {
         "x-problem": '{"planted":1}',
         "x-problem-status": "200",
@@ -121,7 +121,7 @@ def test_an_account_that_is_suspended(client: httpx.Client, edge: Edge, account:
     problem(answer, 403, "ACCOUNT_SUSPENDED", "Account is suspended")
 
 
-def test_what_the_web_client_does(client: httpx.Client, account: Account) -> None:
+def test_requests_of_the_web_client(client: httpx.Client, account: Account) -> None:
     stale = {"authorization": f"Bearer {signed(claims(account.user_id, 'x', exp=1))}"}
     credentials = {"email": account.email, "password": PASSWORD}
     assert client.post(f"{USERS}/login", json=credentials, headers=stale).status_code == 200
@@ -152,7 +152,7 @@ def test_cors_with_credentials(client: httpx.Client, account: Account, origin: s
 @pytest.mark.parametrize(
     "origin", ["https://evil.example", "http://localhost.evil.example", "null", "http://localhost:1@x"]
 )
-def test_cors_for_others(client: httpx.Client, origin: str) -> None:
+def test_no_cors_headers_for_other_origins(client: httpx.Client, origin: str) -> None:
     for answer in (
         client.options(f"{USERS}/me", headers={"origin": origin, "access-control-request-method": "PUT"}),
         client.get(f"{USERS}/me", headers={"origin": origin}),
@@ -178,7 +178,7 @@ def test_request_ids(client: httpx.Client) -> None:
         assert all(UUID(request_id).version == 4 for request_id in made)
 
 
-def test_headers_are_the_services_own(client: httpx.Client, account: Account) -> None:
+def test_responses_have_security_headers_and_none_of_envoys(client: httpx.Client, account: Account) -> None:
     for answer in (client.get(f"{USERS}/me", headers=account.bearer), client.get(f"{USERS}/me"), client.get("/x")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["cache-control"] == "no-store"

@@ -49,7 +49,7 @@ def test_a_large_message(stub: UserServiceStub) -> None:
 
 
 @pytest.mark.parametrize("values", [[64_600], [64_900], [65_200], [65_536], [100_000], [6_500] * 10])
-def test_large_metadata_cost_nobody_else_a_call(
+def test_large_metadata_fails_no_other_call(
     connection: Http2, account: Account, stub: UserServiceStub, values: list[int]
 ) -> None:
     other = connection.open("POST", GET_ME, [*GRPC, *account.bearer.items()])
@@ -73,7 +73,7 @@ def test_a_late_message(connection: Http2, fields: Fields) -> None:
 
 
 @pytest.mark.parametrize("fields", [[("x-problem-wanted", "true")], [("x-problem", "{}"), ("x-problem-status", "200")]])
-def test_problems_are_for_rest(connection: Http2, fields: Fields) -> None:
+def test_grpc_callers_cannot_request_problems(connection: Http2, fields: Fields) -> None:
     """The edge removes the header that requests problem documents if a caller sends it."""
     headers, _, trailers = connection.answer(connection.send("POST", GET_ME, GRPC + fields, NO_MESSAGE))
     answered = headers | trailers
@@ -82,12 +82,12 @@ def test_problems_are_for_rest(connection: Http2, fields: Fields) -> None:
     assert not [name for name in answered if name.startswith("x-problem")]
 
 
-def test_trailers(connection: Http2) -> None:
+def test_trailers_are_refused(connection: Http2) -> None:
     assert status_of(connection.answer(connection.send("POST", GET_ME, GRPC, NO_MESSAGE, [("x", "y")]))[0]) == INVALID
 
 
 @pytest.mark.parametrize("value", ["%", "a b", "é"])
-def test_binary_metadata_that_are_no_base64(connection: Http2, value: str) -> None:
+def test_binary_metadata_that_is_not_base64(connection: Http2, value: str) -> None:
     stream = connection.send("POST", GET_ME, [*GRPC, ("x-bin", value)], NO_MESSAGE)
     assert status_of(connection.answer(stream)[0]) == INVALID
 
@@ -116,14 +116,14 @@ def test_known_compressions(stub: UserServiceStub, compression: grpc.Compression
 
 @pytest.mark.parametrize("kind", ["application/grpc", WEB])
 @pytest.mark.parametrize("line", [f"POST {GET_ME} HTTP/1.1", f"POST {GET_ME}#x HTTP/1.1"])
-def test_what_fails_before_it_has_a_route(edge: Edge, kind: str, line: str) -> None:
+def test_requests_refused_before_routing_get_grpc_responses(edge: Edge, kind: str, line: str) -> None:
     status, headers, text = raw(edge, line, f"content-type: {kind}", "content-length: 0", has_host="#" in line)
     assert (status, headers["content-type"], text) == (200, kind, "")
     assert status_of(headers) == INVALID
 
 
 @pytest.mark.parametrize("body", [b"!!!!", b"AAA", base64.b64encode(NO_MESSAGE) + b"!!!!"])
-def test_web_text_that_is_no_base64(client: httpx.Client, body: bytes) -> None:
+def test_web_text_that_is_not_base64(client: httpx.Client, body: bytes) -> None:
     answer = client.post(GET_ME, content=body, headers={"content-type": WEB_TEXT, "accept": WEB_TEXT})
     assert (answer.status_code, answer.headers["content-type"], answer.content) == (200, WEB_TEXT, b"")
     assert status_of(answer.headers) == INVALID

@@ -115,7 +115,7 @@ def test_trailers_are_refused(connection: Http2, client: httpx.Client, account: 
     assert client.get(f"{USERS}/me", headers=account.bearer).json()["firstName"] == "Ann"
 
 
-def test_nobody_else_pays_for_what_grpc_can_not_parse(edge: Edge, client: httpx.Client) -> None:
+def test_headers_that_grpc_cannot_parse_fail_no_other_call(edge: Edge, client: httpx.Client) -> None:
     """All callers share Envoy's connection to a worker, and would share its HPACK table."""
     for _ in range(8):  # enough to reach each of Envoy's threads
         connection = Http2(edge)
@@ -140,8 +140,8 @@ def test_a_call_begins_once_its_message_is_there(
     assert edge.log.read_text().count(f"{SERVICE}/Login") == begun
 
 
-def test_the_largest_answer_is_given_a_hundred_times_a_second(edge: Edge, client: httpx.Client) -> None:
-    """Envoy holds a copy for each caller that doesn't read it."""
+def test_requests_for_the_largest_response_are_limited(edge: Edge, client: httpx.Client) -> None:
+    """It is the OpenAPI document. Envoy holds a copy for each caller that doesn't read it."""
     statuses: set[str] = set()
     for _ in range(5):
         connection = Http2(edge)

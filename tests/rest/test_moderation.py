@@ -179,7 +179,7 @@ def test_short_paths_take_a_reason_too(client: httpx.Client, moderator: Account)
     assert [event["reason"] for event in events][1:] == ["helps a lot", ""]
 
 
-def test_a_body_that_contradicts_the_path(client: httpx.Client, moderator: Account) -> None:
+def test_a_body_that_contradicts_the_path_is_refused(client: httpx.Client, moderator: Account) -> None:
     path = f"{MODERATION}/users/{moderator.user_id}"
     detail = "1 field is invalid: {} differs from the one in the path"
     for end, body, field in (

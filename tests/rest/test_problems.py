@@ -48,7 +48,8 @@ def test_unknown_paths(client: httpx.Client) -> None:
         '/"<script>',
     ],
 )
-def test_no_path_is_another_in_disguise(edge: Edge, account: Account, path: str) -> None:
+def test_paths_are_not_normalized(edge: Edge, account: Account, path: str) -> None:
+    """Nor can GET reach the path of a gRPC method."""
     status, headers, body = raw(edge, f"GET {path} HTTP/1.1", f"authorization: Bearer {account.token}")
     assert status in (400, 404)
     assert account.email not in body
@@ -73,16 +74,16 @@ def test_wrong_methods(client: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("target", [f"{USERS}/me?userId=x", f"{USERS}/me?", "/?x=1", "/openapi.json?x"])
-def test_no_query_overrides_anything(client: httpx.Client, account: Account, target: str) -> None:
+def test_unexpected_queries_are_refused(client: httpx.Client, account: Account, target: str) -> None:
     problem(client.get(target, headers=account.bearer), 400)
 
 
-def test_no_query_stands_in_for_a_body(client: httpx.Client) -> None:
+def test_query_parameters_cannot_replace_a_body(client: httpx.Client) -> None:
     problem(client.post(f"{USERS}/login?email=x", json={}), 400)
 
 
 @pytest.mark.parametrize("body", [b"{not json", b'{"email":', b"\xff\xfe", b"null x", b'{"email":"\\ud800"}', b"{} {}"])
-def test_bodies_that_are_no_json(client: httpx.Client, body: bytes) -> None:
+def test_bodies_that_are_not_json_are_refused(client: httpx.Client, body: bytes) -> None:
     problem(client.post(f"{USERS}/login", content=body, headers=JSON), 400)
 
 
@@ -99,14 +100,14 @@ def test_bodies_that_are_no_json(client: httpx.Client, body: bytes) -> None:
         (b"null", ""),
     ],
 )
-def test_json_of_another_form(client: httpx.Client, body: bytes, field: str) -> None:
+def test_values_of_the_wrong_type_are_422(client: httpx.Client, body: bytes, field: str) -> None:
     answer = client.post(f"{USERS}/register", content=body, headers=JSON)
     problem(answer, 422, "VALIDATION_FAILED")
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
 @pytest.mark.parametrize("body", [b"{email: 'x', password: ''}", b'{"email":"x","email":"y","more":{},}'])
-def test_json_is_read_kindly(client: httpx.Client, body: bytes) -> None:
+def test_lenient_json_is_still_validated(client: httpx.Client, body: bytes) -> None:
     """docs/rest.md says what Envoy's parser accepts. The contract's rules apply to whatever it accepts."""
     problem(client.post(f"{USERS}/login", content=body, headers=JSON), 422, "VALIDATION_FAILED")
 
@@ -116,18 +117,18 @@ KINDS += ["application/grpcx", "application/grpc;x", "application/grpc-webx"]  #
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_bodies_of_other_kinds(client: httpx.Client, kind: str) -> None:
+def test_bodies_of_other_content_types_are_refused(client: httpx.Client, kind: str) -> None:
     problem(client.post(f"{USERS}/login", content=b"{}", headers={"content-type": kind}), 415)
 
 
-def test_bodies_that_are_compressed(client: httpx.Client) -> None:
+def test_compressed_bodies_are_refused(client: httpx.Client) -> None:
     problem(
         client.post(f"{USERS}/login", content=gzip.compress(b"{}"), headers=JSON | {"content-encoding": "gzip"}), 415
     )
 
 
 @pytest.mark.parametrize("kind", ["application/grpc", "application/grpc+proto"])
-def test_what_says_that_it_is_grpc_and_can_not_be(client: httpx.Client, account: Account, kind: str) -> None:
+def test_rest_calls_with_grpcs_content_type_get_problems(client: httpx.Client, account: Account, kind: str) -> None:
     """Envoy puts its replies to such requests into gRPC's headers."""
     headers = account.bearer | {"content-type": kind}
     for method, path, status in (
@@ -143,8 +144,8 @@ def test_what_says_that_it_is_grpc_and_can_not_be(client: httpx.Client, account:
         assert not [name for name in answer.headers if name.startswith("grpc-")]
 
 
-def test_bodies_of_no_kind(edge: Edge) -> None:
-    """Chunked bodies are limited too, although no header announces their length."""
+def test_a_body_without_a_content_type_is_refused(edge: Edge) -> None:
+    """Also a chunked one, which no header announces. Without a body, none is needed."""
     line = f"POST {USERS}/login HTTP/1.1"
     status, _, text = raw(edge, line, "transfer-encoding: chunked", body=b"2\r\n{}\r\n0\r\n\r\n")
     assert (status, json.loads(text)["status"]) == (415, 415)
@@ -155,28 +156,28 @@ def test_bodies_of_no_kind(edge: Edge) -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "application/grpc-web"])
-def test_the_kind_of_no_body_means_nothing(client: httpx.Client, account: Account, kind: str) -> None:
+def test_get_ignores_the_content_type(client: httpx.Client, account: Account, kind: str) -> None:
     me = client.get(f"{USERS}/me", headers=account.bearer | {"content-type": kind})
     assert (me.status_code, me.json()["email"]) == (200, account.email)
 
 
-def test_headers_that_grpc_would_read(client: httpx.Client, account: Account) -> None:
+def test_headers_that_grpc_would_read_are_ignored(client: httpx.Client, account: Account) -> None:
     odd = {"x-bin": "%", "grpc-tags-bin": "!!", "grpc-encoding": "gzip", "cookie": "a" * 12_000}
     assert client.get(f"{USERS}/me", headers=account.bearer | odd).status_code == 200
 
 
-def test_json_with_a_charset(client: httpx.Client) -> None:
+def test_the_content_type_may_have_a_charset(client: httpx.Client) -> None:
     headers = {"content-type": "Application/JSON; charset=utf-8"}
     problem(client.post(f"{USERS}/login", content=b"{}", headers=headers), 422, "VALIDATION_FAILED")
 
 
-def test_too_much(client: httpx.Client) -> None:
+def test_large_bodies_and_headers_are_refused(client: httpx.Client) -> None:
     problem(client.post(f"{USERS}/login", content=b"{" + b" " * 65_536, headers=JSON), 413)
     problem(client.get(f"{USERS}/me", headers={"x-large": "x" * 20_000}), 431)
     problem(client.get(f"{USERS}/me", headers={f"x-{number}": "x" for number in range(200)}), 431)
 
 
-def test_too_much_without_a_length(client: httpx.Client) -> None:
+def test_large_bodies_without_a_length_are_refused(client: httpx.Client) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(10):
             yield b" " * 10_000
@@ -196,7 +197,7 @@ def test_too_much_without_a_length(client: httpx.Client) -> None:
         ("GET / HTTP/1.1", "transfer-encoding: odd", 501),
     ],
 )
-def test_what_fails_before_it_has_a_path(edge: Edge, request_line: str, header: str, status: int) -> None:
+def test_requests_refused_before_routing_get_problems(edge: Edge, request_line: str, header: str, status: int) -> None:
     answered, headers, text = raw(edge, request_line, header)
     assert (answered, headers["content-type"]) == (status, "application/problem+json")
     assert json.loads(text).keys() == {"type", "title", "status", "detail", "instance"}
@@ -208,7 +209,7 @@ def test_http_1_0(edge: Edge) -> None:
     assert (status, json.loads(text)) == (200, {"message": "Welcome to KillrVideo!"})
 
 
-def test_a_text_of_the_client_is_never_a_part_of_the_problem(client: httpx.Client) -> None:
+def test_problems_never_quote_the_body(client: httpx.Client) -> None:
     hostile = '{"message":"</script><script>alert(1)</script>\\u0000","details":[{"reason":"OVERLOADED"}]'
     for answer in (
         client.post(f"{USERS}/login", content=hostile, headers=JSON),
@@ -238,7 +239,9 @@ HEADER = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_c
     | HEADER,
     token=HEADER,
 )
-def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body: bytes, kind: str, token: str) -> None:
+def test_fuzzed_requests_get_well_formed_responses(
+    edge: Edge, method: str, path: str, query: str, body: bytes, kind: str, token: str
+) -> None:
     headers = [
         f"content-type: {kind.strip()}",
         f"authorization: Bearer {token.strip()}",
@@ -257,7 +260,7 @@ def test_nothing_breaks_it(edge: Edge, method: str, path: str, query: str, body:
             assert parsed["detail"]
 
 
-def test_a_body_that_does_not_arrive(edge: Edge) -> None:
+def test_a_body_that_does_not_arrive_is_408(edge: Edge) -> None:
     headers = ("content-type: application/json", "content-length: 20")
     status, _, text = raw(edge, f"POST {USERS}/login HTTP/1.1", *headers, body=b'{"email":')
     assert (status, json.loads(text)["detail"]) == (408, "The request did not arrive in time.")
@@ -268,9 +271,7 @@ def test_a_body_that_does_not_arrive(edge: Edge) -> None:
     [("GET / HTTP/1.1", False, 400), ("GET /#x HTTP/1.1", True, 400), ("GET / HTTP/1.1", True, 200)],
 )
 @pytest.mark.parametrize("odd", ["<b>planted", "x" * 200, '"planted'])
-def test_an_odd_request_id_comes_back_from_nowhere(
-    edge: Edge, line: str, has_host: bool, status: int, odd: str
-) -> None:
+def test_an_odd_request_id_is_never_returned(edge: Edge, line: str, has_host: bool, status: int, odd: str) -> None:
     """This includes requests that Envoy refuses before edge.lua runs."""
     answered, headers, _ = raw(edge, line, f"x-request-id: {odd}", has_host=has_host)
     assert (answered, odd in str(headers)) == (status, False)
@@ -279,7 +280,7 @@ def test_an_odd_request_id_comes_back_from_nowhere(
     assert odd not in edge.log.read_text()
 
 
-def test_a_sane_request_id_comes_back(client: httpx.Client) -> None:
+def test_a_valid_request_id_is_returned(client: httpx.Client) -> None:
     for path, status in (("/", 200), ("/nothing", 404), (f"{USERS}/me", 401)):
         answer = client.get(path, headers={"x-request-id": "a-sane/one:1"})
         assert (answer.status_code, answer.headers.get_list("x-request-id")) == (status, ["a-sane/one:1"])

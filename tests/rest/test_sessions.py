@@ -58,7 +58,7 @@ def test_a_session_of_another_account_is_left_alone(client: httpx.Client, accoun
 
 
 @pytest.mark.parametrize("session_id", ["x", "me", "-", "0" * 36])
-def test_a_session_id_that_is_no_uuid(client: httpx.Client, account: Account, session_id: str) -> None:
+def test_a_session_id_that_is_not_a_uuid(client: httpx.Client, account: Account, session_id: str) -> None:
     answer = client.delete(f"{USERS}/me/sessions/{session_id}", headers=account.bearer)
     problem(answer, 422, "VALIDATION_FAILED")
     assert [error["field"] for error in answer.json()["errors"]] == ["sessionId"]

@@ -34,7 +34,7 @@ def test_a_block_is_a_429_that_says_when_it_ends(client: httpx.Client, blocked: 
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
-def test_what_callers_say_of_their_address_counts_for_nothing(
+def test_addresses_that_callers_claim_are_ignored(
     client: httpx.Client, edge: Edge, blocked: Account, claim: str
 ) -> None:
     problem(log_in(client, blocked, **{"x-forwarded-for": claim}), 429, "TOO_MANY_ATTEMPTS")
@@ -49,9 +49,7 @@ def test_what_callers_say_of_their_address_counts_for_nothing(
     assert 1 <= failure.retry_seconds <= 15 * 60
 
 
-def test_a_service_that_calls_a_worker_is_not_stopped_by_what_comes_through_the_edge(
-    edge: Edge, blocked: Account
-) -> None:
+def test_failures_through_the_edge_do_not_block_services_that_call_a_worker(edge: Edge, blocked: Account) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{edge.workers[0]}") as channel:
         request = LoginRequest(email=blocked.email, password=PASSWORD)
         assert UserServiceStub(channel).Login(request).token

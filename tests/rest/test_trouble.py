@@ -87,7 +87,7 @@ def wait_for(answered: Semaphore, count: int) -> None:
         assert answered.acquire(timeout=30)
 
 
-def test_a_worker_that_is_frozen_costs_no_read_and_no_write_more_than_its_patience(pair: Edge) -> None:
+def test_a_frozen_worker_fails_no_read_and_delays_no_write_beyond_its_deadline(pair: Edge) -> None:
     with httpx.Client(base_url=pair.url, timeout=60) as client, ThreadPoolExecutor(16) as callers:
         account = registered(client)
         victim = workers_of(pair)[0]
@@ -149,7 +149,7 @@ def ready(client: httpx.Client) -> int:
         return 0
 
 
-def test_no_origin_is_let_in_by_default(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+def test_no_cors_origin_is_allowed_by_default(troubled: tuple[httpx.Client, FlakyStore]) -> None:
     client, _ = troubled
     headers = {"origin": "http://localhost:5173", "access-control-request-method": "GET"}
     for answer in (client.options(f"{USERS}/me", headers=headers), client.get(f"{USERS}/me", headers=headers)):
@@ -160,7 +160,7 @@ def login(client: httpx.Client, **options: Any) -> httpx.Response:
     return client.post(f"{USERS}/login", json={"email": an_address(), "password": PASSWORD}, **options)
 
 
-def test_a_store_that_is_away(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+def test_a_store_that_is_down(troubled: tuple[httpx.Client, FlakyStore]) -> None:
     client, store = troubled
     store.error = StoreUnavailable()
     answer = login(client)
@@ -169,7 +169,7 @@ def test_a_store_that_is_away(troubled: tuple[httpx.Client, FlakyStore]) -> None
     assert answer.headers["retry-after"] == "1"
 
 
-def test_a_service_that_is_full(troubled: tuple[httpx.Client, FlakyStore]) -> None:
+def test_an_overloaded_service(troubled: tuple[httpx.Client, FlakyStore]) -> None:
     client, store = troubled
     store.error = Overloaded()
     answer = login(client)
@@ -214,7 +214,7 @@ def test_a_bug(troubled: tuple[httpx.Client, FlakyStore]) -> None:
     store.error = None
 
 
-def test_the_callers_patience_reaches_the_service(
+def test_the_callers_deadline_is_passed_on(
     troubled: tuple[httpx.Client, FlakyStore],
 ) -> None:
     client, store = troubled

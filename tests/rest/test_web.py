@@ -57,7 +57,7 @@ def test_wrong_settings_are_named_together(tmp_path: Path, port: str) -> None:
     assert "GRPC_PORT" in said
 
 
-def test_a_host_that_is_none(tmp_path: Path) -> None:
+def test_an_unknown_host_is_an_error(tmp_path: Path) -> None:
     assert "HTTP_HOST" in refused(tmp_path, HTTP_HOST="no-such-host.invalid", HTTP_PORT="0")
 
 
@@ -77,7 +77,7 @@ def test_it_shows_where_the_metrics_are(tmp_path: Path) -> None:
         assert process.wait(30) == 0
 
 
-def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path) -> None:
+def test_it_can_be_stopped_while_the_store_is_down(tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     store = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": nowhere, "ASTRA_DB_APPLICATION_TOKEN": "x"}
     with web_process(tmp_path, HTTP_PORT="0", WORKERS="2", **store) as process:
@@ -89,7 +89,7 @@ def test_it_can_be_stopped_while_the_store_is_away(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_calls_under_way_end_before_it_does(tmp_path: Path) -> None:
+def test_calls_under_way_are_answered_before_it_stops(tmp_path: Path) -> None:
     metrics = free_port()
     settings = {"BCRYPT_ROUNDS": "10", "METRICS_PORT": str(metrics)}
     with web(tmp_path, drain_seconds="1", **settings) as edge, ThreadPoolExecutor() as pool:
@@ -99,7 +99,7 @@ def test_calls_under_way_end_before_it_does(tmp_path: Path) -> None:
         assert call.result().status_code == 201
 
 
-def test_what_did_not_reach_the_service_is_in_the_log(tmp_path: Path) -> None:
+def test_calls_that_envoy_refuses_are_in_the_log(tmp_path: Path) -> None:
     with web(tmp_path) as edge:
         answer = httpx.put(f"{edge.url}{USERS}/me?token=planted", headers={"x-request-id": "planted-id"})
         assert answer.status_code == 400
@@ -109,7 +109,7 @@ def test_what_did_not_reach_the_service_is_in_the_log(tmp_path: Path) -> None:
     assert "planted" not in edge.log.read_text().replace("planted-id", "")
 
 
-def test_the_end_of_either_ends_both(tmp_path: Path) -> None:
+def test_the_service_stops_when_envoy_dies(tmp_path: Path) -> None:
     with web_process(tmp_path, HTTP_PORT="0") as process:
         assert process.stdout
         assert "REST" in process.stdout.readline()

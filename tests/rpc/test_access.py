@@ -178,14 +178,14 @@ def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) ->
 
 @pytest.mark.parametrize("rpc", PUBLIC)
 @pytest.mark.parametrize("kind", TOKENS)
-def test_public_rpcs_look_at_no_token(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
+def test_public_rpcs_ignore_tokens(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
     metadata = TOKENS[kind][0](account)
     account.login = account.log_in()  # for RefreshToken, as some kinds end all sessions
     assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata) is None
 
 
 @pytest.mark.parametrize("rpc", PRIVATE)
-def test_the_live_account_decides(grpc_stub: Stub, account: Account, rpc: str) -> None:
+def test_the_current_state_of_the_account_decides(grpc_stub: Stub, account: Account, rpc: str) -> None:
     sessions = [bearer(account.log_in().token) for _ in range(5)]  # one per call, because Logout ends its session
 
     def now() -> tuple[grpc.StatusCode, str, str] | None:

@@ -41,7 +41,9 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_what_is_asked_for_exists(metrics: dict[str, set[str]], expression: str) -> None:
+def test_expressions_only_use_existing_metrics_labels_and_reasons(
+    metrics: dict[str, set[str]], expression: str
+) -> None:
     names = re.findall(r"\b(?:killrvideo|process)_\w+", expression)
     assert names or expression.startswith("up{")
     labels = set().union(*(metrics[name] for name in names)) | BY_PROMETHEUS  # raises KeyError for an unknown metric
@@ -53,7 +55,7 @@ def test_what_is_asked_for_exists(metrics: dict[str, set[str]], expression: str)
 
 
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
-def test_the_documentation_says_what_to_do(rule: dict[str, Any]) -> None:
+def test_every_alert_is_documented(rule: dict[str, Any]) -> None:
     assert f"| `{rule['alert']}` |" in OPERATIONS
     assert rule["annotations"]["summary"]
     assert rule["labels"]["severity"] in {"critical", "warning"}

@@ -27,7 +27,7 @@ Code = grpc.StatusCode
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
-def test_a_connection_ends_at_its_age_and_no_call_with_it(
+def test_a_connection_that_reaches_its_age_ends_without_a_failed_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Health and reflection streams end after the last calls, and the channel reconnects by itself."""

@@ -39,7 +39,7 @@ def refusal(call: Callable[..., object], request: object, account: Account | Non
     return read_failure(caught.value)
 
 
-def test_a_profile_holds_what_everybody_may_know(grpc_stub: Stub, account: Account) -> None:
+def test_a_profile_contains_only_what_everybody_may_know(grpc_stub: Stub, account: Account) -> None:
     me = grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata)
     for user_id in (account.user_id, account.user_id.upper()):
         profile = grpc_stub.GetUser(GetUserRequest(user_id=user_id))
@@ -53,7 +53,7 @@ def test_a_profile_holds_what_everybody_may_know(grpc_stub: Stub, account: Accou
     assert grpc_stub.GetUser(GetUserRequest(user_id=account.user_id)) == profile
 
 
-def test_nobody_has_an_unknown_or_a_deleted_id(grpc_stub: Stub, account: Account) -> None:
+def test_unknown_and_deleted_ids_are_not_found(grpc_stub: Stub, account: Account) -> None:
     grpc_stub.DeleteMe(DeleteMeRequest(password=account.password), metadata=account.metadata)
     for user_id in (account.user_id, str(uuid4())):
         failure = refusal(grpc_stub.GetUser, GetUserRequest(user_id=user_id))
@@ -127,7 +127,7 @@ def test_a_search_finds_by_the_beginnings_of_words(grpc_stub: Stub, moderator: A
 
 
 @pytest.mark.parametrize("page_size", [0, 1, 9, 100])
-def test_a_walk_gives_everybody_once(grpc_stub: Stub, moderator: Account, page_size: int) -> None:
+def test_following_all_pages_returns_everybody_once(grpc_stub: Stub, moderator: Account, page_size: int) -> None:
     mark = uuid4().hex
     ids = {register(grpc_stub, f"{mark}.{number}@example.org") for number in range(25)}
     found = [user.user_id for user in walk(grpc_stub, moderator, mark, page_size)]
@@ -146,7 +146,7 @@ def test_results_are_never_stale(grpc_stub: Stub, moderator: Account) -> None:
     assert not list(walk(grpc_stub, moderator, account.email, 0))
 
 
-def test_page_tokens_are_ours_and_of_one_query(grpc_stub: Stub, moderator: Account) -> None:
+def test_only_genuine_page_tokens_of_the_same_query_are_valid(grpc_stub: Stub, moderator: Account) -> None:
     mark = uuid4().hex
     for number in range(3):
         register(grpc_stub, f"{mark}.{number}@example.org")
@@ -176,12 +176,14 @@ def test_page_tokens_are_ours_and_of_one_query(grpc_stub: Stub, moderator: Accou
 @pytest.mark.parametrize(
     ("field", "wrong"), [("pageSize", {"page_size": 101}), ("pageSize", {"page_size": -1}), ("q", {"query": "x" * 255})]
 )
-def test_sizes_are_limited(grpc_stub: Stub, moderator: Account, field: str, wrong: dict[str, Any]) -> None:
+def test_page_size_and_query_length_are_limited(
+    grpc_stub: Stub, moderator: Account, field: str, wrong: dict[str, Any]
+) -> None:
     failure = refusal(grpc_stub.SearchUsers, SearchUsersRequest(**wrong), moderator)
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, [field])
 
 
-def test_what_was_deleted_leaves_no_words(grpc_stub: Stub, moderator: Account, settings: Settings) -> None:
+def test_a_deleted_account_leaves_no_search_terms(grpc_stub: Stub, moderator: Account, settings: Settings) -> None:
     account = Account(grpc_stub, moderator.database)
     with sqlite3.connect(settings.sqlite_path) as connection:
         count = "SELECT count(*) FROM search_terms WHERE userid = ?"

@@ -71,7 +71,7 @@ def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> No
         assert [] in rounds, rounds
 
 
-def test_what_does_block_the_loop_is_found(slow: list[str]) -> None:
+def test_a_blocked_loop_is_detected(slow: list[str]) -> None:
     async def block() -> None:
         time.sleep(2 * SLOW_SECONDS)  # noqa: ASYNC251 # blocks on purpose
 
@@ -80,7 +80,7 @@ def test_what_does_block_the_loop_is_found(slow: list[str]) -> None:
     assert "block()" in slow[0]
 
 
-def test_a_burst_of_calls_is_accepted_whole(tmp_path: Path) -> None:
+def test_all_calls_of_a_burst_are_accepted(tmp_path: Path) -> None:
     """With its default limits, grpcio would end some of the calls with CANCELLED."""
     with running_server(settings_in(tmp_path, max_concurrent_rpcs=BURST)) as server:
         codes = codes_of_calls(server.port, "/killrvideo.user.v1.UserService/GetMe", BURST, b"")

@@ -77,7 +77,7 @@ def test_calls_are_counted_by_method_and_code(tmp_path: Path) -> None:
     assert "process_resident_memory_bytes" in seen.text
 
 
-def test_what_is_under_way_is_seen(tmp_path: Path) -> None:
+def test_calls_and_hashes_under_way_are_seen(tmp_path: Path) -> None:
     """40 logins at a high cost: most of them wait for a thread."""
     settings = settings_in(tmp_path, metrics_port=free_port(), bcrypt_rounds=10)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
@@ -91,7 +91,7 @@ def test_what_is_under_way_is_seen(tmp_path: Path) -> None:
         eventually(lambda: scrape(settings).value("calls_total", method="Login", code="CANCELLED") >= 20)
 
 
-def test_the_event_loop_s_lag_is_seen(tmp_path: Path) -> None:
+def test_event_loop_lag_is_seen(tmp_path: Path) -> None:
     with measured(tmp_path) as (settings, *_):
         eventually(lambda: scrape(settings).value("loop_lag_seconds_count") > 2)
 
@@ -104,7 +104,7 @@ def test_sweeps_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert "killrvideo_sweep_backlog 0.0" in scrape(settings).text
 
 
-def test_nothing_of_a_caller_is_shown(tmp_path: Path) -> None:
+def test_metrics_contain_nothing_that_callers_sent(tmp_path: Path) -> None:
     with measured(tmp_path) as (settings, stub, channel):
         email, password = f"{PLANTED}@example.org", f"{PLANTED}-password"
         names = {"first_name": PLANTED, "last_name": PLANTED}
@@ -167,7 +167,7 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
         assert str(stand_in.url) not in seen.text
 
 
-def test_workers_answer_for_themselves(tmp_path: Path) -> None:
+def test_each_worker_has_its_own_metrics(tmp_path: Path) -> None:
     first = free_port()
     with running(tmp_path, WORKERS="2", METRICS_PORT=str(first)) as service:
         for port in service.ports:

@@ -98,7 +98,7 @@ def test_roles_are_given_and_taken_and_repeating_it_is_harmless(
     assert actions == ["role_revoked", *([] if role is Role.VIEWER else ["role_assigned"]), "registered"]
 
 
-def test_changed_roles_count_at_the_next_call_of_an_old_token(
+def test_changed_roles_take_effect_at_the_next_call_with_an_old_token(
     grpc_stub: Stub, moderator: Account, other: Account
 ) -> None:
     events = ListAuditEventsRequest()
@@ -192,7 +192,7 @@ REQUESTS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.mark.parametrize("rpc", REQUESTS)
-def test_shapes(grpc_stub: Stub, moderator: Account, other: Account, rpc: str) -> None:
+def test_moderation_enforces_shape_rules(grpc_stub: Stub, moderator: Account, other: Account, rpc: str) -> None:
     call, request = getattr(grpc_stub, rpc), REQUESTS[rpc]
     for reason in ("", " \n ", "x" * 501, "a\0b", "\x1b[31m"):
         failure = attempt(call, request(user_id=other.user_id, reason=reason), moderator)

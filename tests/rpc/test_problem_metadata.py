@@ -19,7 +19,7 @@ def trailing(call: Any, request: Any, metadata: Metadata) -> dict[str, Any]:
     return dict(caught.value.trailing_metadata() or ())
 
 
-def test_who_asks_gets_the_problem_instead_of_details(grpc_stub: Stub) -> None:
+def test_a_requested_problem_replaces_the_error_details(grpc_stub: Stub) -> None:
     metadata = trailing(grpc_stub.GetMe, GetMeRequest(), (*WANTED, ("x-request-id", "mine")))
     assert json.loads(metadata.pop("x-problem")) == {
         "type": "about:blank",
@@ -31,7 +31,7 @@ def test_who_asks_gets_the_problem_instead_of_details(grpc_stub: Stub) -> None:
     assert metadata == {"x-problem-status": "401", "www-authenticate": "Bearer", "x-request-id": "mine"}
 
 
-def test_others_get_no_problem(grpc_stub: Stub) -> None:
+def test_a_problem_is_only_sent_on_request(grpc_stub: Stub) -> None:
     metadata = trailing(grpc_stub.GetMe, GetMeRequest(), (("x-problem", "{}"),))
     assert metadata.keys() == {"grpc-status-details-bin", "x-request-id"}
 

@@ -42,7 +42,7 @@ def test_an_unknown_method(grpc_channel: grpc.Channel, path: str, capsys: pytest
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"not protobuf at all" * 100])
-def test_bytes_that_are_no_message(grpc_channel: grpc.Channel, body: bytes) -> None:
+def test_bytes_that_are_not_a_message(grpc_channel: grpc.Channel, body: bytes) -> None:
     failure = raw(grpc_channel, f"{SERVICE}/Register", body)
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
     assert failure.violations == {"": ["can't be decoded as the message of this method"]}
@@ -72,7 +72,7 @@ def test_a_call_without_a_message(grpc_channel: grpc.Channel, account: Account) 
 
 
 @pytest.mark.parametrize("code", [Code.DEADLINE_EXCEEDED, Code.CANCELLED])
-def test_nothing_is_hashed_for_a_caller_who_is_gone(
+def test_nothing_is_hashed_for_a_caller_who_has_left(
     grpc_stub: Stub,
     account: Account,
     store: FlakyStore,
@@ -123,7 +123,7 @@ def test_all_lines_of_a_call_carry_its_id(
     assert eventually(lambda: logged(f"user_id={account.user_id}"))
 
 
-def test_a_call_that_its_caller_gives_up_is_logged_as_that(
+def test_a_call_that_its_caller_cancels_is_logged_as_cancelled(
     grpc_stub: Stub, account: Account, store: FlakyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store.waiting.clear()
@@ -135,7 +135,7 @@ def test_a_call_that_its_caller_gives_up_is_logged_as_that(
     store.go_on.set()
 
 
-def test_a_call_that_reaches_its_deadline_is_logged_as_that(
+def test_a_call_that_reaches_its_deadline_is_logged_as_such(
     grpc_addr: str, account: Account, store: FlakyStore, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Doesn't use grpcio's client, which would cancel the call at the same moment, in either order."""
@@ -167,7 +167,7 @@ def test_a_call_that_waits_for_something_cancelled_is_answered(
 
 
 @pytest.mark.parametrize("request_id", ["a", "Root=1-67891233-abcdef012345678912345678", "x" * 128])
-def test_a_sane_request_id_comes_back(grpc_stub: Stub, request_id: str) -> None:
+def test_a_valid_request_id_is_returned(grpc_stub: Stub, request_id: str) -> None:
     metadata = (("x-request-id", request_id),)
     _, call = grpc_stub.Register.with_call(
         RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"), metadata=metadata

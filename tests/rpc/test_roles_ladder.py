@@ -79,7 +79,7 @@ def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
         ([Role.VIEWER, Role.CREATOR], {"Open": None, "View": None, "Create": None, "Moderate": "['moderator']"}),
     ],
 )
-def test_who_gets_where(
+def test_roles_may_call_their_rpcs_and_those_below(
     grpc_channel: grpc.Channel,
     use_cases: UseCases,
     operators: Operators,
@@ -97,7 +97,7 @@ def test_who_gets_where(
         assert call(grpc_channel, rpc, token) == message, rpc
 
 
-def test_a_demotion_bites_at_the_next_call(
+def test_a_demotion_takes_effect_at_the_next_call(
     grpc_channel: grpc.Channel, use_cases: UseCases, operators: Operators, loop: LoopThread
 ) -> None:
     email, token = a_viewer(use_cases, loop)
@@ -114,12 +114,12 @@ def a_viewer(use_cases: UseCases, loop: LoopThread) -> tuple[str, str]:
     return email, loop.run(use_cases.people.login(email, PASSWORD, origin)).token
 
 
-def test_what_is_not_declared_is_denied(grpc_channel: grpc.Channel) -> None:
+def test_an_undeclared_rpc_is_denied(grpc_channel: grpc.Channel) -> None:
     assert call(grpc_channel, "Undeclared", "x") == "An unexpected internal server error occurred."
 
 
 @pytest.mark.parametrize("access", [None, 0, 99])
-def test_a_service_with_a_gap_does_not_start(access: int | None) -> None:
+def test_an_rpc_without_a_valid_access_option_is_refused(access: int | None) -> None:
     service = describe(f"Gap{access}", {"Fine": 1, "Open": access, "Shut": access})
     with pytest.raises(UndeclaredAccess, match=rf"tests\.Gap{access}\.Open, tests\.Gap{access}\.Shut"):
         access_table([service], public=[])

@@ -86,7 +86,7 @@ def test_health_follows_the_store_and_liveness_does_not(channel: grpc.Channel, s
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-def test_reflection_is_open_and_whole(channel: grpc.Channel, version: str) -> None:
+def test_reflection_is_public_and_complete(channel: grpc.Channel, version: str) -> None:
     ask = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -135,7 +135,7 @@ def test_calls_whose_message_never_comes_end_and_delay_nobody(channel: grpc.Chan
     over.set()
 
 
-def test_calls_that_wait_for_their_message_are_not_counted(tmp_path: Path) -> None:
+def test_calls_that_wait_for_their_message_do_not_count_towards_the_limit(tmp_path: Path) -> None:
     over, settings = Event(), settings_in(tmp_path, max_concurrent_rpcs=2)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
@@ -164,7 +164,7 @@ def test_calls_beyond_the_limit_are_refused_and_health_is_not(tmp_path: Path) ->
         assert Counter(call.code() for call in calls) == {Code.RESOURCE_EXHAUSTED: 7, Code.UNAUTHENTICATED: 3}
 
 
-def test_calls_are_counted_once_their_message_is_there(tmp_path: Path) -> None:
+def test_calls_count_towards_the_limit_once_their_message_is_there(tmp_path: Path) -> None:
     """Even if it comes late, and while many silent health checks are open."""
     store, settings = FlakyStore(tmp_path / "killrvideo.db"), settings_in(tmp_path, max_concurrent_rpcs=4)
     login = LoginRequest(email=an_address(), password=PASSWORD).SerializeToString()
@@ -218,7 +218,7 @@ def test_too_many_logins_are_refused_and_other_calls_are_not(tmp_path: Path) -> 
         assert {call.code() for call in calls} == {Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED}
 
 
-def test_calls_under_way_end_before_the_server_does(
+def test_calls_under_way_are_answered_before_the_server_stops(
     server: RunningServer, channel: grpc.Channel, store: FlakyStore
 ) -> None:
     stub = user_service_pb2_grpc.UserServiceStub(channel)

@@ -166,7 +166,7 @@ def test_a_replaced_refresh_token_works_for_half_a_minute(grpc_stub: Stub, accou
     assert refresh(grpc_stub, account.login.refresh_token).refresh_token == following.refresh_token
 
 
-def test_a_refresh_token_two_steps_behind_is_reused_at_once(grpc_stub: Stub, account: Account) -> None:
+def test_a_refresh_token_two_steps_behind_counts_as_reused_at_once(grpc_stub: Stub, account: Account) -> None:
     second = refresh(grpc_stub, account.login.refresh_token)
     third = refresh(grpc_stub, second.refresh_token)
     assert refresh(grpc_stub, account.login.refresh_token).reason == "REFRESH_TOKEN_REUSED"
@@ -176,7 +176,7 @@ def test_a_refresh_token_two_steps_behind_is_reused_at_once(grpc_stub: Stub, acc
 @pytest.mark.parametrize(
     ("column", "age"), [("refreshed_date", 30 * DAY), ("created_date", 90 * DAY)], ids=["unused", "old"]
 )
-def test_a_session_ends_with_age(grpc_stub: Stub, account: Account, column: str, age: int) -> None:
+def test_sessions_expire_when_unused_or_old(grpc_stub: Stub, account: Account, column: str, age: int) -> None:
     age_by = f"UPDATE sessions SET {column} = {column} - ? WHERE userid = ?"
     account.execute(age_by, str(age - 60_000), account.user_id)
     answer = refresh(grpc_stub, account.login.refresh_token)
@@ -189,7 +189,7 @@ def test_a_session_ends_with_age(grpc_stub: Stub, account: Account, column: str,
     assert session.session_id == session_of(other.token)
 
 
-def test_an_access_token_outlives_no_session(grpc_stub: Stub, account: Account) -> None:
+def test_an_access_token_does_not_outlive_its_session(grpc_stub: Stub, account: Account) -> None:
     almost = str(90 * DAY - 60_000)
     account.execute("UPDATE sessions SET created_date = created_date - ? WHERE userid = ?", almost, account.user_id)
     answer = refresh(grpc_stub, account.login.refresh_token)
@@ -203,10 +203,10 @@ def test_the_next_login_removes_dead_sessions(account: Account, store: FlakyStor
     assert found
     dead = a_session(found, credential_id="an older one")
     loop.run(store.apply(found, OpenSession(dead)))
-    held = "SELECT session_id FROM sessions WHERE userid = ?"
-    assert (dead.session_id,) in account.execute(held, account.user_id)
+    stored = "SELECT session_id FROM sessions WHERE userid = ?"
+    assert (dead.session_id,) in account.execute(stored, account.user_id)
     login = account.log_in()
-    left = [session_id for (session_id,) in account.execute(held, account.user_id)]
+    left = [session_id for (session_id,) in account.execute(stored, account.user_id)]
     assert sorted(left) == sorted([account.session_id, session_of(login.token)])
 
 
@@ -226,7 +226,7 @@ def forged(account: Account) -> list[str]:
     ]
 
 
-def test_only_our_own_refresh_tokens_count(grpc_stub: Stub, account: Account) -> None:
+def test_only_genuine_refresh_tokens_are_accepted(grpc_stub: Stub, account: Account) -> None:
     for token in forged(account):
         failure = refresh(grpc_stub, token)
         assert (failure.code, failure.reason) == (Code.UNAUTHENTICATED, "REFRESH_TOKEN_INVALID"), token[:100]
@@ -242,7 +242,7 @@ def test_refresh_tokens_are_stored_nowhere(grpc_stub: Stub, account: Account, se
         assert not any(token.rpartition(".")[2].encode() in file for file in files)
 
 
-def test_a_suspended_account_can_not_refresh(grpc_stub: Stub, account: Account) -> None:
+def test_a_suspended_account_cannot_refresh(grpc_stub: Stub, account: Account) -> None:
     account.change("account_status", "suspended")
     failure = refresh(grpc_stub, account.login.refresh_token)
     assert (failure.code, failure.reason) == (Code.PERMISSION_DENIED, "ACCOUNT_SUSPENDED")
@@ -278,13 +278,13 @@ def test_a_new_password_needs_the_current_one(
 
 
 @pytest.mark.parametrize("new", [PASSWORD, "short", " " * 8, "x" * 73, "1234567\0"])
-def test_a_new_password_keeps_the_rules_and_differs(grpc_stub: Stub, account: Account, new: str) -> None:
+def test_a_new_password_must_keep_the_rules_and_differ(grpc_stub: Stub, account: Account, new: str) -> None:
     failure = change_password(grpc_stub, account.metadata, PASSWORD, new)
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["newPassword"])
 
 
 def test_of_many_new_passwords_at_once_one_is_accepted(grpc_stub: Stub, account: Account) -> None:
-    """All calls have checked the password before the first one replaces it."""
+    """Several of them may have checked the current password before the first one replaces it."""
     news = [f"new password {number}" for number in range(4)]
     with ThreadPoolExecutor(len(news)) as pool:
         outcomes = list(pool.map(lambda new: change_password(grpc_stub, account.metadata, account.password, new), news))

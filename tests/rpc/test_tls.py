@@ -100,6 +100,6 @@ def test_a_renewed_client_ca_needs_no_restart(tmp_path: Path) -> None:
         assert code_on(target, known) is grpc.StatusCode.UNAUTHENTICATED
 
 
-def test_files_that_are_no_pair_are_refused(tmp_path: Path) -> None:
+def test_files_that_are_not_a_pair_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="not PEM, or the key does not match the certificate"):
         settings_in(tmp_path, tls_cert_file=KEY, tls_key_file=CERTIFICATE)

@@ -81,7 +81,7 @@ def traced(folder: Path) -> Iterator[tuple[Stub, Spans, grpc.Channel]]:
         yield Stub(channel), spans, channel
 
 
-def test_a_login_is_a_tree(tmp_path: Path) -> None:
+def test_the_spans_of_a_login_form_a_tree(tmp_path: Path) -> None:
     with traced(tmp_path) as (stub, spans, _):
         account = Account(stub, tmp_path)
         login = spans.of_call("Login")
@@ -103,7 +103,7 @@ def test_a_login_is_a_tree(tmp_path: Path) -> None:
         assert spans.of_call("Login").status.status_code is StatusCode.UNSET  # the caller's error
 
 
-def test_a_caller_s_trace_goes_on(tmp_path: Path) -> None:
+def test_the_callers_trace_is_continued(tmp_path: Path) -> None:
     with traced(tmp_path) as (stub, spans, _):
         stub.Register(
             pb.RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"),
@@ -115,7 +115,7 @@ def test_a_caller_s_trace_goes_on(tmp_path: Path) -> None:
         assert {trace_of(span) for span in spans.all()} == {TRACE}
 
 
-def test_it_goes_on_to_the_data_api(tmp_path: Path) -> None:
+def test_the_trace_is_passed_on_to_the_data_api(tmp_path: Path) -> None:
     sent: list[str | None] = []
     spans = Spans()
     telemetry = Telemetry(Metrics("astra", "127.0.0.1", 0), spans.traces)  # metrics and traces together
@@ -203,7 +203,7 @@ def test_the_collector_gets_spans_and_the_log_their_trace(tmp_path: Path) -> Non
     assert [line["trace_id"] for line in lines if line["event"] == "call"] == [TRACE]
 
 
-def test_a_collector_that_is_away_holds_nothing_up(tmp_path: Path) -> None:
+def test_a_collector_that_is_down_delays_nothing(tmp_path: Path) -> None:
     with running(tmp_path, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9", GRACE_PERIOD_SECONDS="0") as service:
         with grpc.insecure_channel(service.target) as channel, pytest.raises(grpc.RpcError):
             Stub(channel).GetMe(pb.GetMeRequest())

@@ -34,7 +34,7 @@ def failing(call: Any, request: object, **options: object) -> Failure:
     return read_failure(caught.value)
 
 
-def test_register_answers_with_what_it_kept(grpc_stub: Stub) -> None:
+def test_register_returns_what_it_stored(grpc_stub: Stub) -> None:
     email = an_address()
     answer = grpc_stub.Register(
         RegisterRequest(email=f" {email.upper()} ", password=PASSWORD, first_name="  Ann\t", last_name="Lee\u3000")
@@ -117,7 +117,7 @@ def test_every_violation_is_reported(grpc_stub: Stub) -> None:
         ),
     ],
 )
-def test_shapes(grpc_stub: Stub, field: str, good: list[str], bad: list[str]) -> None:
+def test_register_enforces_shape_rules(grpc_stub: Stub, field: str, good: list[str], bad: list[str]) -> None:
     name = {"first_name": "firstName", "last_name": "lastName"}.get(field, field)
     for value in good:
         assert register(grpc_stub, **{field: value.format(an_address()[:8])})
@@ -161,7 +161,7 @@ BAD_LOGINS = {
 
 
 @pytest.mark.parametrize("case", [*BAD_LOGINS, "suspended account"])
-def test_every_bad_login_costs_one_hash_and_says_the_same(
+def test_all_bad_logins_cost_one_hash_and_get_the_same_error(
     grpc_stub: Stub, account: Account, case: str, hasher: CountingHasher, settings: Settings
 ) -> None:
     if case == "suspended account":
@@ -178,7 +178,7 @@ def test_every_bad_login_costs_one_hash_and_says_the_same(
     assert hasher.costs == [settings.bcrypt_rounds]
 
 
-def test_only_empty_credentials_are_a_matter_of_shape(grpc_stub: Stub) -> None:
+def test_login_only_requires_that_credentials_are_not_empty(grpc_stub: Stub) -> None:
     failure = failing(grpc_stub.Login, LoginRequest())
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["email", "password"])
     assert failure.message == "2 fields are invalid: email is required; password is required"
@@ -213,7 +213,7 @@ def test_roles_come_in_the_order_of_the_ladder(grpc_stub: Stub, account: Account
     assert list(grpc_stub.GetMe(GetMeRequest(), metadata=account.metadata).roles) == ["viewer", "creator", "moderator"]
 
 
-def test_update_me_changes_what_is_present(grpc_stub: Stub, account: Account) -> None:
+def test_update_me_only_changes_the_given_names(grpc_stub: Stub, account: Account) -> None:
     def update(**names: str) -> user_pb2.User:
         return grpc_stub.UpdateMe(UpdateMeRequest(**names), metadata=account.metadata)
 

@@ -1,4 +1,4 @@
-"""Holds the stand-in for the Data API to what a real one answered."""
+"""How the stand-in for the Data API answers: refusals, pages, races, and through astrapy."""
 
 import json
 import threading
@@ -55,7 +55,7 @@ def test_a_filter_has_one_condition(send: Send, condition: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("line", REFUSED, ids=lambda line: str(json.dumps(line["command"])[:70]))
-def test_what_is_not_known_is_refused(api: StandIn, send: Send, line: dict[str, Any]) -> None:
+def test_unknown_requests_are_refused(api: StandIn, send: Send, line: dict[str, Any]) -> None:
     refused = refusal(send(line["path"], **line["command"]))
     assert refused is not None
     assert refused[0] == "REQUEST"
@@ -71,7 +71,7 @@ def test_a_page_state_belongs_to_its_query(api: StandIn, send: Send) -> None:
     assert refusal(send("users", find=other)) == ("SERVER", "UNEXPECTED_DRIVER_ERROR")
 
 
-def test_a_life_through_astrapy(database: Database) -> None:
+def test_rows_are_written_read_and_deleted_through_astrapy(database: Database) -> None:
     admin = database.get_database_admin()
     admin.create_keyspace(KEYSPACE)
     users = database.create_table("users", definition=USERS, if_not_exists=True)

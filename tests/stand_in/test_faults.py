@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(("kind", "expected"), WHAT_ASTRAPY_RAISES, ids=str)
-def test_a_fault_is_what_astrapy_meets(
+def test_astrapy_raises_the_expected_error_for_each_fault(
     api: StandIn, database: Database, kind: Kind, expected: Raised, after_write: bool
 ) -> None:
     users = database.get_table("users")
@@ -140,7 +140,7 @@ def test_requests_and_connections_are_on_record(api: StandIn, send: Send, databa
         api.wait_for(command="findOne", timeout=0.01)
 
 
-def test_commands_take_their_time() -> None:
+def test_commands_take_the_configured_time() -> None:
     headers = {"Token": token("cassandra", "cassandra")}
     with StandIn(delay_ms=30, row_ms=1, burn_ms=20) as api, httpx.Client(headers=headers) as client:
         started, cpu = time.monotonic(), time.process_time()

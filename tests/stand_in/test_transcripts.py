@@ -1,4 +1,4 @@
-"""Holds the stand-in for the Data API to what a real one answered."""
+"""The stand-in for the Data API gives the answers that a real one gave to the same requests."""
 
 import httpx
 import pytest
@@ -34,7 +34,7 @@ def test_answers_as_a_real_one_did(name: str, call: Call, replayed: dict[str, di
         ("account-documents", [f"a day's events, page {number}" for number in (1, 2, 3)], "at", [50, 50, 20]),
     ],
 )
-def test_pages_together_are_all_rows(
+def test_the_pages_contain_all_rows(
     name: str, steps: list[str], column: str, sizes: list[int], replayed: dict[str, dict[str, httpx.Response]]
 ) -> None:
     pages = [replayed[name][step].json()["data"]["documents"] for step in steps]

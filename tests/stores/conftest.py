@@ -1,3 +1,5 @@
+"""Stores of every kind, and accounts in them."""
+
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 
@@ -9,11 +11,6 @@ from killrvideo_grpc.domain.errors import UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import STORES, Harness
 from tests.support.accounts import HASH, an_account, an_event
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 @pytest.fixture(scope="session", params=list(STORES))

@@ -67,8 +67,8 @@ class DataApiHarness:
         with httpx.Client(headers={"Token": token or ""}, timeout=30) as http:
             names = _ask(http, url, {"findCollections": {}})["status"]["collections"]
             names += _ask(http, url, {"listTables": {}})["status"]["tables"]
-            held = {name: list(_everything(http, f"{url}/{name}")) for name in names}
-        return json.dumps(held, ensure_ascii=False)
+            contents = {name: list(_everything(http, f"{url}/{name}")) for name in names}
+        return json.dumps(contents, ensure_ascii=False)
 
 
 def _everything(http: httpx.Client, place: str) -> Iterator[Any]:

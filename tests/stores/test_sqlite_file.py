@@ -48,7 +48,7 @@ async def test_its_folder_is_private(path: Path) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-async def test_what_is_answered_is_on_disk(path: Path) -> None:
+async def test_every_transaction_is_synced_to_disk(path: Path) -> None:
     store = SqliteStore(path)
     connection = store._writer._connection
     assert connection.execute("PRAGMA synchronous").fetchall() == [(2,)]  # FULL
@@ -68,7 +68,7 @@ async def test_what_was_deleted_is_not_on_disk(path: Path) -> None:
     assert account.email.encode() not in left.read_bytes()
 
 
-async def test_many_may_make_the_file_at_once(path: Path) -> None:
+async def test_many_threads_may_make_the_file_at_once(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(SqliteStore, [path] * 8))
     account = an_account()
@@ -204,7 +204,7 @@ READ_ONLY = FRAME.format(
 
 
 @pytest.mark.parametrize("script", [FULL_DISK, READ_ONLY], ids=["full", "read-only"])
-def test_what_can_not_be_written_leaves_no_half_account(path: Path, script: str) -> None:
+def test_a_registration_that_cannot_be_written_leaves_nothing(path: Path, script: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", script, str(path)],
         cwd=ROOT,

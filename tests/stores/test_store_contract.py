@@ -53,7 +53,7 @@ async def test_reads_what_was_registered(store: AccountStore, account: Account) 
     assert await store.find_credentials(account.email) == Credentials(account, HASH)
 
 
-async def test_every_store_on_the_database_sees_it(stores: list[AccountStore], account: Account) -> None:
+async def test_all_stores_on_the_database_see_a_new_account(stores: list[AccountStore], account: Account) -> None:
     assert [await store.get(account.user_id) for store in stores] == [account] * len(stores)
 
 
@@ -64,14 +64,14 @@ async def test_keeps_names_to_the_letter(store: AccountStore, name: str) -> None
     assert await store.get(account.user_id) == account
 
 
-async def test_an_unknown_account_is_none(store: AccountStore) -> None:
+async def test_an_unknown_account_is_not_found(store: AccountStore) -> None:
     assert await store.get(uuid4()) is None
     assert await store.get_credentials(uuid4()) is None
     assert await store.find_credentials(an_address()) is None
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_an_unknown_account_can_not_be_changed(store: AccountStore, change: Callable[[Account], Change]) -> None:
+async def test_an_unknown_account_cannot_be_changed(store: AccountStore, change: Callable[[Account], Change]) -> None:
     account = an_account()
     with pytest.raises(UserNotFound):
         await store.apply(account, change(account), an_event(account))
@@ -80,7 +80,7 @@ async def test_an_unknown_account_can_not_be_changed(store: AccountStore, change
     assert await store.get(account.user_id) is None
 
 
-async def test_an_address_is_one_in_every_spelling(store: AccountStore) -> None:
+async def test_all_spellings_of_an_address_are_one_address(store: AccountStore) -> None:
     account, other = an_account(f"  Bob.{uuid4().hex}@EXAMPLE.org".upper()), an_account()
     await store.register(account, HASH, an_event(account))
     for spelling in [normal_email(account.email), f"\u3000{account.email.lower()}\t", account.email]:
@@ -97,7 +97,7 @@ async def test_a_taken_address_changes_nothing(store: AccountStore, account: Acc
     assert await store.find_credentials(account.email) == Credentials(account, HASH)
 
 
-async def test_one_of_many_claims_wins(stores: list[AccountStore]) -> None:
+async def test_one_of_many_registrations_of_an_address_wins(stores: list[AccountStore]) -> None:
     address = an_address()
     claims = [an_account(address) for _ in range(16)]
     registered = await asyncio.gather(
@@ -148,7 +148,7 @@ async def test_roles_come_and_go(store: AccountStore, account: Account) -> None:
     assert await store.get(account.user_id) == changed == replace(account, roles=frozenset())
 
 
-async def test_changes_made_at_once_all_count(stores: list[AccountStore], account: Account) -> None:
+async def test_changes_made_at_once_all_take_effect(stores: list[AccountStore], account: Account) -> None:
     session = a_session(account)
     changes: list[Change] = [
         AssignRole(Role.CREATOR),
@@ -224,7 +224,7 @@ async def test_a_cancelled_call_happens_as_a_whole_or_not_at_all(
     assert await store.find_credentials(other.email) in (None, Credentials(other, HASH))
 
 
-async def test_answers_a_ping_and_has_nothing_to_sweep(store: AccountStore, account: Account) -> None:
+async def test_ping_and_sweep_change_no_account(store: AccountStore, account: Account) -> None:
     await store.ping()
     await store.sweep()
     assert await store.get(account.user_id) == account

@@ -51,7 +51,7 @@ async def test_attempts_at_once_are_all_counted(stores: list[AccountStore]) -> N
     assert await stores[0].read_attempts(counters) == [24, 24, 24]
 
 
-async def test_the_next_window_begins_anew(store: AccountStore) -> None:
+async def test_the_next_window_begins_at_zero(store: AccountStore) -> None:
     (counter,) = some_counters(1)
     following = counter._replace(window=WINDOW + 1)
     for _ in range(3):
@@ -63,7 +63,7 @@ async def test_the_next_window_begins_anew(store: AccountStore) -> None:
     assert await store.count_attempt([much_later]) == [1]
 
 
-async def test_of_two_processes_at_the_turn_of_a_window_none_begins_it_twice(stores: list[AccountStore]) -> None:
+async def test_many_processes_begin_a_new_window_only_once(stores: list[AccountStore]) -> None:
     (counter,) = some_counters(1)
     await stores[0].count_attempt([counter])
     following = [counter._replace(window=WINDOW + 1)]
@@ -71,7 +71,7 @@ async def test_of_two_processes_at_the_turn_of_a_window_none_begins_it_twice(sto
     assert sorted(count for (count,) in counts) == list(range(1, 17))
 
 
-async def test_a_clock_that_is_behind_counts_in_the_window_of_the_others(store: AccountStore) -> None:
+async def test_attempts_by_a_clock_that_is_behind_count_in_the_current_window(store: AccountStore) -> None:
     (ahead,) = some_counters(1, WINDOW + 1)
     behind = ahead._replace(window=WINDOW)
     await store.count_attempt([ahead])
@@ -80,7 +80,7 @@ async def test_a_clock_that_is_behind_counts_in_the_window_of_the_others(store: 
     assert await store.read_attempts([ahead]) == [2]
 
 
-async def test_a_clock_that_was_far_ahead_leaves_no_counter_that_never_ends(store: AccountStore) -> None:
+async def test_a_counter_from_a_clock_far_ahead_is_replaced(store: AccountStore) -> None:
     (wrong,) = some_counters(1, WINDOW + 1_000_000)
     right = wrong._replace(window=WINDOW)
     for _ in range(3):
@@ -90,7 +90,7 @@ async def test_a_clock_that_was_far_ahead_leaves_no_counter_that_never_ends(stor
     assert await store.count_attempt([right]) == [2]
 
 
-async def test_counters_are_no_accounts(store: AccountStore, account: Account) -> None:
+async def test_a_sweep_ignores_counters_of_attempts(store: AccountStore, account: Account) -> None:
     await store.count_attempt(some_counters(3))
     await store.sweep()
     assert await store.get(account.user_id) == account

@@ -91,7 +91,7 @@ async def test_of_a_deletion_and_a_new_password_at_once_one_is_accepted(harness:
 
 
 @pytest.mark.parametrize("change", CHANGES)
-async def test_a_deleted_account_can_not_be_changed(
+async def test_a_deleted_account_cannot_be_changed(
     store: AccountStore, deleted: Account, change: Callable[[Account], Change]
 ) -> None:
     with pytest.raises(UserNotFound):
@@ -115,7 +115,7 @@ async def test_a_deleted_account_leaves_nothing_personal(harness: Harness) -> No
     assert [text for text in planted if text.lower() in after] == []
 
 
-async def test_what_races_with_a_deletion_leaves_nothing_either(harness: Harness, account: Account) -> None:
+async def test_changes_that_race_with_a_deletion_leave_nothing_personal(harness: Harness, account: Account) -> None:
     stores = [harness.open() for _ in range(4)]
 
     async def attempt(store: AccountStore, change: Change) -> None:
@@ -134,7 +134,7 @@ async def test_what_races_with_a_deletion_leaves_nothing_either(harness: Harness
     assert "plantedlate" not in await _swept_text(harness)
 
 
-async def test_the_address_of_a_deleted_account_is_free_for_one(stores: list[AccountStore], deleted: Account) -> None:
+async def test_one_of_many_gets_the_address_of_a_deleted_account(stores: list[AccountStore], deleted: Account) -> None:
     claims = [an_account(deleted.email.upper()) for _ in range(16)]
     outcomes = await asyncio.gather(
         *(stores[n % 4].register(claim, HASH, an_event(claim)) for n, claim in enumerate(claims)),

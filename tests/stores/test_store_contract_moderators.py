@@ -57,8 +57,10 @@ async def test_force_lets_the_last_moderator_go(store: AccountStore, last: Accou
     assert await store.get(last.user_id) is None
 
 
-async def test_others_can_go(store: AccountStore, last: Account, moderators: list[Account]) -> None:
-    """The rule protects only the last active moderator, not suspended moderators or other accounts."""
+async def test_everybody_but_the_last_moderator_can_be_removed(
+    store: AccountStore, last: Account, moderators: list[Account]
+) -> None:
+    """Suspended moderators and other accounts are not protected."""
     _, suspended, demoted = moderators
     await store.apply(suspended, SUSPEND)
     assert (await store.apply(suspended, DEMOTE)).roles == {Role.VIEWER}

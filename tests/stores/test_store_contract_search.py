@@ -108,7 +108,7 @@ async def test_words_longer_than_what_is_indexed_are_compared_to_their_end(harne
 
 
 @pytest.mark.parametrize("size", [1, 7, 50, 100])
-async def test_a_walk_gives_everybody_once(harness: Harness, mark: str, size: int) -> None:
+async def test_following_all_pages_returns_everybody_once(harness: Harness, mark: str, size: int) -> None:
     writer = harness.open()
     accounts = [await registered(writer, f"{mark}.{number}@example.org") for number in range(60)]
     store = await settled(harness, writer)
@@ -118,7 +118,7 @@ async def test_a_walk_gives_everybody_once(harness: Harness, mark: str, size: in
     await store.close()
 
 
-async def test_a_walk_gives_everybody_once_whatever_is_registered_meanwhile(harness: Harness, mark: str) -> None:
+async def test_registrations_meanwhile_do_not_disturb_the_pages(harness: Harness, mark: str) -> None:
     writer = harness.open()
     there = {(await registered(writer, f"{mark}.{number}@example.org")).user_id for number in range(40)}
     store, ids = await settled(harness, writer), list[UUID]()
@@ -133,7 +133,7 @@ async def test_a_walk_gives_everybody_once_whatever_is_registered_meanwhile(harn
     await store.close()
 
 
-async def test_an_empty_query_gives_everybody(harness: Harness, account: Account) -> None:
+async def test_an_empty_query_returns_everybody(harness: Harness, account: Account) -> None:
     writer = harness.open()
     others = {(await registered(writer, f"{uuid4().hex}@example.org")).user_id for _ in range(30)}
     store = await settled(harness, writer)
@@ -160,7 +160,7 @@ async def test_results_are_what_the_accounts_are_now(harness: Harness, mark: str
     await later.close()
 
 
-async def test_a_search_can_be_given_up(store: AccountStore, account: Account) -> None:
+async def test_a_search_can_be_cancelled(store: AccountStore, account: Account) -> None:
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):
             await store.search(Query.parse(""), 20)

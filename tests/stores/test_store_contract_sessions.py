@@ -41,7 +41,7 @@ async def test_a_login_removes_sessions(store: AccountStore, account: Account, s
     assert opened.sessions == _by_id(*others)
 
 
-async def test_logins_at_once_all_count(stores: list[AccountStore], account: Account) -> None:
+async def test_logins_at_once_all_open_their_sessions(stores: list[AccountStore], account: Account) -> None:
     sessions = [a_session(account) for _ in range(16)]
     await asyncio.gather(*(stores[n % 4].apply(account, OpenSession(each)) for n, each in enumerate(sessions)))
     found = await stores[0].get(account.user_id)
@@ -64,7 +64,7 @@ async def test_a_refresh_never_lowers_the_generation(store: AccountStore, accoun
     assert refreshed.sessions == _by_id(replace(session, generation=3))
 
 
-async def test_of_many_refreshes_at_once_the_highest_counts(
+async def test_of_many_refreshes_at_once_the_highest_generation_stays(
     stores: list[AccountStore], account: Account, session: Session
 ) -> None:
     at = session.created_date + timedelta(minutes=30)

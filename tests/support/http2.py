@@ -12,8 +12,8 @@ def started_calls(
 ) -> socket.socket:
     """Starts calls of a method on one connection, and returns it once the server has answered something.
 
-    They send `message` and end, or without one, nothing beyond their headers. `window` is how many bytes the server may
-    send to each, and `timeout` a deadline that only the server keeps, such as "500m".
+    Each sends `message` and ends; without a message, it only sends its headers. `window` is how many bytes the server
+    may send to each, and `timeout` a deadline that only the server keeps, such as "500m".
     """
     connection, _ = _start(port, path, count, window, message, timeout)
     assert connection.recv(1000)

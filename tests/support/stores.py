@@ -17,11 +17,11 @@ async def undisturbed() -> None:
 
 
 class FlakyStore(SqliteStore):
-    """Looks for credentials by e-mail only while `go_on` is set, and then fails with `error` if there is one.
+    """A store whose `find_credentials` waits until `go_on` is set, then raises `error` if there is one.
 
-    `waiting` is set once a call has come so far. Tests use both events from threads of their own, while the store runs
-    on a server's event loop. `reads` counts the accounts read by id, `on_read` is awaited before each, and `on_change`
-    before each change.
+    `waiting` is set when a call reaches it. Tests use both events from threads of their own, while the store runs on a
+    server's event loop. `ping` raises `error` too if it is a StoreUnavailable. `reads` counts the accounts read by id,
+    `on_read` is awaited before each, and `on_change` before each change.
     """
 
     on_read: Callable[[], Awaitable[None]]

@@ -1,3 +1,5 @@
+"""Accounts: their roles and statuses, and the normal form of e-mail addresses."""
+
 import sys
 import unicodedata
 from datetime import UTC
@@ -11,7 +13,7 @@ from killrvideo_grpc.domain.account import AccountStatus, Role, normal_email, no
 from tests.support.accounts import an_account
 
 
-def test_the_ladder() -> None:
+def test_each_role_includes_those_below_it() -> None:
     acts = {role: [other for other in Role if an_account(roles=frozenset({role})).may_act_as(other)] for role in Role}
     assert acts == {
         Role.VIEWER: [Role.VIEWER],
@@ -21,7 +23,7 @@ def test_the_ladder() -> None:
     assert not an_account(roles=frozenset()).may_act_as(Role.VIEWER)
 
 
-def test_what_a_store_holds_beyond_our_words_grants_nothing() -> None:
+def test_unknown_roles_and_statuses_in_a_store_grant_nothing() -> None:
     assert read_roles(["viewer", "admin", "MODERATOR"]) == {Role.VIEWER}
     assert [read_status(name) for name in ("active", "suspended", "ACTIVE", "locked", None)] == [
         AccountStatus.ACTIVE,
@@ -30,7 +32,7 @@ def test_what_a_store_holds_beyond_our_words_grants_nothing() -> None:
 
 
 @given(st.text())
-def test_the_normal_form_is_one(text: str) -> None:
+def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normal_email(normal_email(text)) == normal_email(text)
 
 
@@ -39,12 +41,12 @@ def test_spellings_of_an_address_have_one_normal_form(address: str) -> None:
     assert normal_email(f" {address.upper()}\n") == normal_email(address)
 
 
-def test_full_width_is_the_same_address() -> None:
+def test_full_width_letters_are_the_same_address() -> None:
     assert normal_email("\uff22\uff2f\uff22\uff20\uff38\uff0e\uff2f\uff32\uff27") == "bob@x.org"
 
 
-def test_whatever_the_contract_takes_has_a_normal_form_that_it_takes() -> None:
-    """Tries every Unicode character, so that the contract can validate addresses as they are typed."""
+def test_the_normal_form_of_a_valid_address_is_valid() -> None:
+    """So the contract can validate addresses as they are typed. Tries all of Unicode but control characters."""
     validator = Validator()
 
     def taken(address: str) -> bool:
@@ -60,6 +62,6 @@ def test_whatever_the_contract_takes_has_a_normal_form_that_it_takes() -> None:
     assert [address for address in changed if taken(address) and not taken(normal_email(address))] == []
 
 
-def test_now_is_what_every_store_can_keep() -> None:
+def test_now_is_utc_in_whole_milliseconds() -> None:
     assert now().tzinfo is UTC
     assert now().microsecond % 1000 == 0

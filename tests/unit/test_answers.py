@@ -21,25 +21,25 @@ def status_of(error: Exception) -> status_pb2.Status:
     return to_status(answer_to(error))
 
 
-def test_every_domain_error_has_a_row() -> None:
+def test_every_domain_error_has_an_entry() -> None:
     kinds = {kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.ServiceError)}
     assert set(TABLE) == kinds - {errors.ServiceError}
 
 
-def test_every_row_names_a_code_of_grpc_and_a_status_that_has_a_title() -> None:
-    for row in (*TABLE.values(), INTERNAL):
-        assert row.code in grpc.StatusCode.__members__
-        assert row.status in REFUSALS
+def test_every_entry_has_a_grpc_code_and_a_status_with_a_title() -> None:
+    for entry in (*TABLE.values(), INTERNAL):
+        assert entry.code in grpc.StatusCode.__members__
+        assert entry.status in REFUSALS
     assert {refusal.code for refusal in REFUSALS.values()} <= grpc.StatusCode.__members__.keys()
 
 
 def test_every_reason_of_the_contract_is_used_once() -> None:
-    reasons = [f"ERROR_REASON_{row.reason}" for row in TABLE.values() if row.reason]
+    reasons = [f"ERROR_REASON_{entry.reason}" for entry in TABLE.values() if entry.reason]
     assert sorted(reasons) == sorted(set(ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"})
 
 
 @pytest.mark.parametrize("error", [ValueError("planted"), errors.ServiceError("planted"), KeyError("planted")])
-def test_what_is_not_in_the_table_is_a_bug_and_says_nothing(error: Exception) -> None:
+def test_errors_without_an_entry_are_bugs_and_reveal_nothing(error: Exception) -> None:
     status = status_of(error)
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
     assert status.message == "An unexpected internal server error occurred."
@@ -47,14 +47,14 @@ def test_what_is_not_in_the_table_is_a_bug_and_says_nothing(error: Exception) ->
     assert problem(answer_to(error)) == refusal_problem(500)
 
 
-def test_a_kind_of_an_error_has_the_entry_of_that_error() -> None:
+def test_a_subclass_of_an_error_has_its_entry() -> None:
     class Refused(errors.StoreUnavailable):
         pass
 
     assert status_of(Refused("planted")) == status_of(errors.StoreUnavailable())
 
 
-def test_a_missing_role_names_those_that_would_do() -> None:
+def test_a_missing_role_is_reported_with_all_sufficient_roles() -> None:
     assert status_of(errors.RoleRequired(Role.CREATOR)).message == (
         "User does not have required roles: ['creator', 'moderator']"
     )
@@ -71,7 +71,7 @@ def test_any_number_of_violations_fits_into_metadata() -> None:
     assert len(json.loads(dict(headers)[PROBLEM])["errors"]) == 50
 
 
-def test_a_problem_is_ascii_and_has_what_the_error_says() -> None:
+def test_a_problem_is_ascii_and_contains_the_errors_details() -> None:
     violation = errors.Violation("firstName", 'must be "é"\r\n')
     headers = dict(problem_headers(answer_to(errors.InvalidRequest([violation]))))
     assert headers.keys() == {"x-problem", "x-problem-status"}
@@ -88,9 +88,9 @@ def test_a_problem_is_ascii_and_has_what_the_error_says() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind, row in TABLE.items() if row.retry_seconds or row.status == 401])
+@pytest.mark.parametrize("kind", [kind for kind, entry in TABLE.items() if entry.retry_seconds or entry.status == 401])
 def test_a_problem_comes_with_the_headers_of_its_status(kind: type[errors.ServiceError]) -> None:
-    row = TABLE[kind]
+    entry = TABLE[kind]
     headers = dict(problem_headers(answer_to(kind())))
-    assert headers.get("www-authenticate") == ("Bearer" if row.status == 401 else None)
-    assert headers.get("retry-after") == (str(row.retry_seconds) if row.retry_seconds else None)
+    assert headers.get("www-authenticate") == ("Bearer" if entry.status == 401 else None)
+    assert headers.get("retry-after") == (str(entry.retry_seconds) if entry.retry_seconds else None)

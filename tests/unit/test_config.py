@@ -1,3 +1,5 @@
+"""The settings: .env files, defaults, refused values, and the signing key that is made if none is set."""
+
 import re
 import stat
 from pathlib import Path
@@ -68,7 +70,7 @@ def test_a_broken_file_names_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path:
     assert "planted" not in str(caught.value)
 
 
-def test_a_file_for_other_programs_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_env_files_may_contain_other_programs_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(
         '\ufeff# "\nCERTIFICATE="-----BEGIN\nabc=\n-----END"\nexport PROJECT_NAME="Mine" # it\'s\nexport PATH\n'
@@ -76,7 +78,7 @@ def test_a_file_for_other_programs_too(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert load_settings(Settings).project_name == "Mine"
 
 
-def test_a_file_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").mkdir()
     with pytest.raises(ConfigurationError, match=r"\.env .*Is a directory"):
@@ -88,7 +90,7 @@ def test_a_file_that_can_not_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 
 @pytest.mark.parametrize("path", [" ", "\t\n", ":memory:", " :memory: "])
-def test_a_store_is_a_file(tmp_path: Path, path: str) -> None:
+def test_sqlite_path_must_be_a_file(tmp_path: Path, path: str) -> None:
     with pytest.raises(ValidationError, match="path of a file"):
         settings_in(tmp_path, sqlite_path=path)
 
@@ -116,13 +118,13 @@ def test_weak_keys_are_refused(tmp_path: Path, key: str) -> None:
         settings_in(tmp_path, secret_key=key)
 
 
-def test_a_blank_token_opens_no_data_api(tmp_path: Path) -> None:
+def test_a_blank_token_counts_as_missing(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="ASTRA_DB_USERNAME"):
         settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=" ")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "RS256", "ES256", "hs256", ""])
-def test_only_hmacs_sign(tmp_path: Path, algorithm: str) -> None:
+def test_only_hmac_algorithms_are_accepted(tmp_path: Path, algorithm: str) -> None:
     with pytest.raises(ValidationError):
         settings_in(tmp_path, algorithm=algorithm)
 
@@ -195,7 +197,7 @@ def test_a_collector_is_a_url_without_a_password(tmp_path: Path, endpoint: str) 
     assert "planted" not in str(caught.value)
 
 
-def test_ports_of_all_workers_are_ports(tmp_path: Path) -> None:
+def test_the_last_workers_port_is_checked(tmp_path: Path) -> None:
     assert settings_in(tmp_path, grpc_port=65535, workers=1).workers == 1
     with pytest.raises(ValidationError, match="would be above 65535"):
         settings_in(tmp_path, grpc_port=65535, workers=2)

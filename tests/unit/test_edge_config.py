@@ -39,7 +39,7 @@ def test_workers_are_on_ports_in_a_row() -> None:
     assert places == [{"address": "users", "port_value": port} for port in (6000, 6001, 6002)]
 
 
-def test_nothing_is_open_unless_named() -> None:
+def test_cors_and_admin_are_off_unless_configured() -> None:
     parsed = config()
     assert parsed["admin"] is None
     hosts = manager(parsed)["route_config"]["virtual_hosts"]
@@ -51,7 +51,7 @@ def test_nothing_is_open_unless_named() -> None:
     assert cors["allow_origin_string_match"] == [{"safe_regex": {"regex": r"https://a\.example"}}]
 
 
-def test_a_name_can_not_break_out_of_its_place() -> None:
+def test_a_project_name_cannot_break_the_configuration() -> None:
     name = 'A "name": ${lua} %PATH% ]]\n- x'
     bodies = [
         route["metadata"]["filter_metadata"]["envoy.filters.http.lua"].get("body", "")

@@ -1,3 +1,5 @@
+"""Concurrent look-ups share requests: how many, how long they wait, and how they fail."""
+
 import asyncio
 from collections.abc import Collection
 from typing import Any
@@ -43,11 +45,6 @@ class Database:
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 async def database() -> Database:
     return Database()
 
@@ -89,7 +86,7 @@ async def test_a_lone_look_up_leaves_at_once(
     assert database.requests == [{"a"}, {"b"}] * 3
 
 
-async def test_those_that_wait_share_a_request(database: Database, reads: JoinedReads) -> None:
+async def test_waiting_look_ups_share_a_request(database: Database, reads: JoinedReads) -> None:
     await occupy(database, reads)
     keys = [uuid4().hex for _ in range(40)]
     database.documents.update({key: {"_id": key} for key in keys[:30]})
@@ -112,7 +109,7 @@ async def test_no_request_is_larger_than_the_limit(database: Database, reads: Jo
     assert database.most_under_way == UNDER_WAY
 
 
-async def test_those_that_come_back_one_by_one_leave_together(database: Database, reads: JoinedReads) -> None:
+async def test_look_ups_of_returning_callers_share_requests(database: Database, reads: JoinedReads) -> None:
     """Callers behave like those of a server: each gets an answer, and soon looks up something else."""
 
     async def caller() -> None:
@@ -136,7 +133,7 @@ async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
     assert database.requests[-1] == {"lone"}
 
 
-async def test_a_pause_is_only_that(database: Database, reads: JoinedReads) -> None:
+async def test_a_lone_look_up_waits_no_longer_than_the_pause(database: Database, reads: JoinedReads) -> None:
     """After a request for many keys, a lone look-up waits for others that never come, but only for the pause."""
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
@@ -148,7 +145,7 @@ async def test_a_pause_is_only_that(database: Database, reads: JoinedReads) -> N
     assert database.requests[-1] == {"lone"}
 
 
-async def test_after_a_small_request_the_next_still_waits_for_all_that_were_here(
+async def test_one_small_request_does_not_lower_the_expected_size(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise requests that once got small would stay small, however many callers there are."""
@@ -205,7 +202,7 @@ async def test_a_request_waits_while_look_ups_keep_coming(
     assert await arrive_one_by_one(database, reads) == [set("abcdefgh")]
 
 
-async def test_look_ups_that_keep_coming_hold_a_request_up_only_so_long(
+async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
@@ -226,7 +223,7 @@ async def test_a_look_up_never_joins_a_request_that_has_left(database: Database,
     assert await late == {"_id": "a"}
 
 
-async def test_a_failure_fails_only_those_in_its_request(database: Database, reads: JoinedReads) -> None:
+async def test_a_failure_fails_only_the_look_ups_in_its_request(database: Database, reads: JoinedReads) -> None:
     database.failures = [StoreUnavailable("first")]
     first, second = await occupy(database, reads)
     (third,) = start(reads, uuid4().hex)

@@ -1,3 +1,5 @@
+"""Ports for the workers, on an address that this machine may not have."""
+
 import gc
 import warnings
 from pathlib import Path
@@ -8,7 +10,7 @@ from killrvideo_grpc.listening import CannotListen, free_ports
 from tests.support.settings import settings_in
 
 
-def test_a_host_that_is_not_ours_leaves_no_socket_open(tmp_path: Path) -> None:
+def test_an_address_of_another_machine_leaves_no_socket_open(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, grpc_host="203.0.113.1", allow_insecure=True, workers=2)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")

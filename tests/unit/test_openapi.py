@@ -58,7 +58,7 @@ def places(method: MethodDescriptor) -> set[tuple[str, str]]:
 
 
 @every_rpc
-def test_every_rpc_is_described_where_it_is_served(rpc: str) -> None:
+def test_every_rpc_is_described_at_all_its_paths(rpc: str) -> None:
     method = CONTRACT.methods_by_name[rpc]
     described = {place: operation for place, operation in operations().items() if place in places(method)}
     assert described.keys() == places(method)
@@ -77,7 +77,7 @@ def test_every_rpc_is_described_with_its_statuses(rpc: str) -> None:
         assert {int(status) for status in operation["responses"]} == STATUSES[rpc] | ANY_CALL
 
 
-def test_it_is_what_the_contract_gives() -> None:
+def test_the_generated_document_is_up_to_date() -> None:
     assert document((GENERATED / "api.binpb").read_bytes()) == json.loads(OPENAPI.read_text())
 
 

@@ -42,7 +42,7 @@ def a_call(peer: str, *forwarded: str) -> Call:
         ("", "unknown"),
     ],
 )
-def test_a_peer_is_its_own_source_whatever_it_says(peer: str, expected: str) -> None:
+def test_an_untrusted_peer_is_its_own_source_whatever_it_sends(peer: str, expected: str) -> None:
     assert source(peer) == expected
     assert source(peer, "198.51.100.7") == expected
 
@@ -77,9 +77,9 @@ def test_trusted_proxies_vouch_for_the_last_address_that_is_not_theirs(
     assert source(peer, *forwarded) == expected
 
 
-def test_only_so_many_proxies_are_looked_through() -> None:
+def test_only_a_bounded_number_of_proxies_is_followed() -> None:
     assert source("ipv4:127.0.0.1:4242", "198.51.100.7," + "10.0.0.1," * 5000 + "10.0.0.2") == "10.0.0.1"
 
 
-def test_nobody_is_trusted_unless_named() -> None:
+def test_without_trusted_proxies_forwarded_addresses_are_ignored() -> None:
     assert Origins([]).source(a_call("ipv4:127.0.0.1:4242", "198.51.100.7")) == "127.0.0.1"

@@ -1,3 +1,5 @@
+"""Password hashes: what bcrypt alone would get wrong, what checks cost, and who waits for a thread."""
+
 import asyncio
 from collections.abc import Iterator
 from threading import Event
@@ -34,7 +36,7 @@ async def test_a_hash_verifies_its_password_only(hasher: BcryptHasher) -> None:
 
 
 @pytest.mark.parametrize("family", ["$2a$", "$2b$", "$2y$"])
-async def test_the_families_of_hashes_that_others_left(hasher: BcryptHasher, family: str) -> None:
+async def test_bcrypt_hashes_of_versions_2a_2b_and_2y_are_accepted(hasher: BcryptHasher, family: str) -> None:
     left = family + (await hasher.hash("correct horse"))[4:]
     assert await hasher.verify("correct horse", left)
     assert not await hasher.verify("wrong", left)
@@ -44,30 +46,28 @@ async def test_the_families_of_hashes_that_others_left(hasher: BcryptHasher, fam
     "password_hash",
     [None, "", "garbage", "$2b$04$short", "$2x$04$" + "a" * 53, "$1$aa$bb", "$2b$99$" + "a" * 53, "$2b$04$" + "a" * 53],
 )
-async def test_nothing_verifies_against_what_is_no_hash(hasher: BcryptHasher, password_hash: str | None) -> None:
+async def test_no_password_matches_a_missing_or_invalid_hash(hasher: BcryptHasher, password_hash: str | None) -> None:
     assert not await hasher.verify("correct horse", password_hash)
 
 
-async def test_bytes_past_72_count(hasher: BcryptHasher) -> None:
+async def test_bytes_beyond_the_72nd_are_not_ignored(hasher: BcryptHasher) -> None:
     limit = "ü" * 36
     assert await hasher.verify(limit, await hasher.hash(limit))
     assert not await hasher.verify(limit + "x", await hasher.hash(limit))
 
 
-async def test_nul_does_not_repeat_a_password(hasher: BcryptHasher) -> None:
+async def test_a_password_repeated_after_nul_does_not_match(hasher: BcryptHasher) -> None:
     hashed = await hasher.hash("aaaaaaaa")
     assert bcrypt.checkpw(b"aaaaaaaa\0aaaaaaaa", hashed.encode())  # bcrypt itself can't tell them apart
     assert not await hasher.verify("aaaaaaaa\0aaaaaaaa", hashed)
 
 
-async def test_another_cost_asks_for_a_new_hash(hasher: BcryptHasher, counting: CountingHasher) -> None:
+async def test_a_hash_of_another_cost_needs_a_rehash(hasher: BcryptHasher, counting: CountingHasher) -> None:
     assert counting.needs_rehash(await hasher.hash("correct horse"))
     assert not hasher.needs_rehash(await hasher.hash("correct horse"))
 
 
-async def test_refusing_a_cheaper_hash_costs_what_refusing_any_does(
-    hasher: BcryptHasher, counting: CountingHasher
-) -> None:
+async def test_refusing_costs_the_same_with_a_cheaper_hash(hasher: BcryptHasher, counting: CountingHasher) -> None:
     """The check takes 2^4 steps, plus 2^4 and 2^5 more: together the 2^6 of the configured cost."""
     cheap = await hasher.hash("correct horse")
     assert not await counting.verify("wrong", cheap)
@@ -77,7 +77,7 @@ async def test_refusing_a_cheaper_hash_costs_what_refusing_any_does(
     assert counting.costs == [6]
 
 
-async def test_the_default_cost() -> None:
+async def test_hashes_have_the_configured_cost() -> None:
     hasher = BcryptHasher(12, threads=1)
     assert (await hasher.hash("correct horse")).startswith("$2b$12$")
     hasher.close()

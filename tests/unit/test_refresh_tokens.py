@@ -61,7 +61,7 @@ def test_the_other_alphabet_of_base64_is_refused(tokens: JwtRefreshTokens) -> No
     assert refused(tokens, f"{head}.{signature.translate(str.maketrans('-_', '+/'))}")
 
 
-def test_bits_behind_the_end_are_refused(tokens: JwtRefreshTokens) -> None:
+def test_unused_bits_of_the_signature_must_be_zero(tokens: JwtRefreshTokens) -> None:
     """Two bits of a signature's last character are unused, so four characters decode to the same bytes."""
     genuine = tokens.issue(CLAIMS)
     signature = decoded(genuine)

@@ -1,3 +1,5 @@
+"""Signing keys: well-known and guessable ones are refused, random ones never are."""
+
 import base64
 import secrets
 import string
@@ -48,13 +50,13 @@ RANDOM: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("key", KNOWN)
-def test_keys_that_everybody_knows(key: str) -> None:
+def test_well_known_keys_are_refused(key: str) -> None:
     with pytest.raises(ValueError, match="is a well-known example key"):
         check_signing_key(key)
 
 
 @pytest.mark.parametrize("key", GUESSED)
-def test_keys_that_can_be_guessed(key: str) -> None:
+def test_keys_that_are_easy_to_guess_are_refused(key: str) -> None:
     with pytest.raises(ValueError, match="is easy to guess"):
         check_signing_key(key)
 

@@ -1,3 +1,5 @@
+"""Sweeps continue, whatever a sweep raises."""
+
 import asyncio
 
 import pytest

@@ -24,11 +24,6 @@ AT_ONCE = 2
 BEGINNING = 900 * 2_000_000.0  # a time when windows of both lengths begin
 
 
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
 class Counters:
     """Implements `AttemptCounters` in memory, and counts the requests."""
 
@@ -98,7 +93,7 @@ async def refused(process: Process, account: str, source: str | None, *, is_know
     return caught.value.retry_after
 
 
-async def test_an_account_is_guessed_at_from_one_source_only_so_often(process: Process) -> None:
+async def test_guesses_at_an_account_from_one_source_are_limited(process: Process) -> None:
     for _ in range(3):
         await process.fail("ann", "s1")
     await refused(process, "ann", "s1")
@@ -106,7 +101,7 @@ async def test_an_account_is_guessed_at_from_one_source_only_so_often(process: P
     await process.fail("bob", "s1")
 
 
-async def test_a_source_fails_only_so_often_whatever_it_tries(process: Process) -> None:
+async def test_failures_from_one_source_are_limited_over_all_accounts(process: Process) -> None:
     for number in range(6):
         await process.fail(f"account {number}", "s1")
     await refused(process, "another", "s1")
@@ -115,7 +110,7 @@ async def test_a_source_fails_only_so_often_whatever_it_tries(process: Process) 
     assert await process.guess("another", "s1", is_known=True, is_right=True)
 
 
-async def test_an_account_is_guessed_at_from_all_sources_only_so_often(process: Process) -> None:
+async def test_guesses_at_an_account_are_limited_over_all_sources(process: Process) -> None:
     for number in range(8):
         await process.fail("ann", f"s{number}")
     await refused(process, "ann", "another")
@@ -123,13 +118,13 @@ async def test_an_account_is_guessed_at_from_all_sources_only_so_often(process: 
     await process.fail("bob", "another")
 
 
-async def test_a_known_source_still_guesses_only_so_often(process: Process) -> None:
+async def test_guesses_from_a_known_source_are_limited_too(process: Process) -> None:
     for _ in range(3):
         await process.fail("ann", "home", is_known=True)
     await refused(process, "ann", "home", is_known=True)
 
 
-async def test_whom_a_service_logs_in_has_the_limit_of_the_account(process: Process) -> None:
+async def test_without_a_source_only_the_limit_per_account_applies(process: Process) -> None:
     for _ in range(8):
         await process.fail("ann", None)
     await refused(process, "ann", None, is_known=True)
@@ -137,13 +132,13 @@ async def test_whom_a_service_logs_in_has_the_limit_of_the_account(process: Proc
         await process.fail(f"account {number}", None)
 
 
-async def test_what_comes_from_elsewhere_locks_nobody_out_of_a_service_that_logs_people_in(process: Process) -> None:
+async def test_failures_from_elsewhere_do_not_block_a_known_service_without_a_source(process: Process) -> None:
     for number in range(8):
         await process.fail("ann", f"s{number}")
     assert await process.guess("ann", None, is_known=True, is_right=True)
 
 
-async def test_attempts_that_name_no_account_count_for_their_source(process: Process) -> None:
+async def test_attempts_without_an_account_are_limited_per_source(process: Process) -> None:
     for _ in range(6):
         await process.throttle.token_attempt("s1").failed()
     with pytest.raises(TooManyAttempts):
@@ -182,16 +177,14 @@ async def test_a_flood_does_not_reach_the_store(process: Process, counters: Coun
     assert (counters.reads, counters.writes) == before
 
 
-async def test_good_attempts_count_nothing_however_many_there_are(process: Process, counters: Counters) -> None:
+async def test_successful_attempts_are_never_counted(process: Process, counters: Counters) -> None:
     assert all(await asyncio.gather(*(process.guess("ann", "s1", is_right=True) for _ in range(64))))
     assert counters.writes == 0
     assert process.throttle._turns._places == {}
 
 
 @pytest.mark.parametrize("sources", [1, 50])
-async def test_a_burst_of_guesses_exceeds_a_limit_by_no_more_than_go_on_at_once(
-    counters: Counters, sources: int
-) -> None:
+async def test_a_burst_exceeds_a_limit_by_no_more_than_the_concurrent_guesses(counters: Counters, sources: int) -> None:
     processes = [Process(counters) for _ in range(2)]
     guesses = [processes[n % 2].guess("ann", f"s{n % sources}") for n in range(200)]
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
@@ -209,13 +202,13 @@ async def test_a_flood_from_one_source_leaves_room_for_others(process: Process) 
     assert Overloaded in map(type, await flooding)
 
 
-async def test_only_so_many_wait(process: Process) -> None:
+async def test_beyond_a_bound_of_waiting_attempts_overloaded_is_raised(process: Process) -> None:
     guesses = [process.guess("ann", "s1", is_right=True) for _ in range(MAX_WAITING + AT_ONCE + 10)]
     outcomes = await asyncio.gather(*guesses, return_exceptions=True)
     assert Counter(map(type, outcomes)) == {bool: MAX_WAITING + AT_ONCE, Overloaded: 10}
 
 
-async def test_a_guess_counts_though_its_caller_hangs_up(process: Process, counters: Counters) -> None:
+async def test_a_guess_counts_even_if_its_caller_hangs_up(process: Process, counters: Counters) -> None:
     for _ in range(3):
         process.begins.clear()
         guess = asyncio.create_task(process.guess("ann", "s1"))
@@ -228,7 +221,7 @@ async def test_a_guess_counts_though_its_caller_hangs_up(process: Process, count
     assert process.throttle._turns._places == {}
 
 
-async def test_a_caller_who_hangs_up_while_waiting_has_guessed_nothing(process: Process, counters: Counters) -> None:
+async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Process, counters: Counters) -> None:
     release = asyncio.Event()
 
     async def wait(begins: Callable[[], None]) -> bool:
@@ -247,14 +240,14 @@ async def test_a_caller_who_hangs_up_while_waiting_has_guessed_nothing(process: 
     assert process.throttle._turns._places == {}
 
 
-async def test_a_guess_that_can_not_be_counted_fails(process: Process, counters: Counters) -> None:
+async def test_a_wrong_guess_that_cannot_be_counted_is_unavailable(process: Process, counters: Counters) -> None:
     counters.is_away = True
     with pytest.raises(StoreUnavailable):
         await process.guess("ann", "s1")
     assert await process.guess("ann", "s1", is_right=True)
 
 
-async def test_limits_that_are_off_ask_nothing(counters: Counters) -> None:
+async def test_disabled_limits_never_ask_the_store(counters: Counters) -> None:
     process = Process(counters, Limits(0, 0, 0, 0))
     for _ in range(100):
         await process.fail("ann", "s1")
@@ -278,7 +271,7 @@ async def test_registrations_have_a_window_of_an_hour(process: Process) -> None:
     await process.throttle.count_registration("s1")
 
 
-async def test_of_registrations_at_once_exactly_so_many_are_let_through(counters: Counters) -> None:
+async def test_of_registrations_at_once_exactly_the_limit_is_accepted(counters: Counters) -> None:
     processes = [Process(counters) for _ in range(2)]
     outcomes = await asyncio.gather(
         *(processes[n % 2].throttle.count_registration("s1") for n in range(40)), return_exceptions=True
@@ -286,7 +279,7 @@ async def test_of_registrations_at_once_exactly_so_many_are_let_through(counters
     assert outcomes.count(None) == 5
 
 
-async def test_whatever_is_counted_falls_into_the_slots(process: Process, counters: Counters) -> None:
+async def test_counters_are_spread_over_the_slots(process: Process, counters: Counters) -> None:
     for number in range(2000):
         await process.fail(f"account {number}", f"s{number}")
         await process.throttle.count_registration(f"s{number}")
@@ -315,7 +308,7 @@ def test_a_source_is_known_for_thirty_days(process: Process) -> None:
     assert throttle.remembering(an_account(), "s1")[0] != digest  # so sources don't link accounts
 
 
-def test_an_account_remembers_only_so_many_sources(process: Process) -> None:
+def test_sources_beyond_the_limit_are_forgotten_oldest_first(process: Process) -> None:
     sources = {f"{number:032x}": now() - timedelta(hours=number) for number in range(MAX_SOURCES + 5)}
     account = replace(an_account(), sources=sources)
     digest, forgotten = process.throttle.remembering(account, "new")

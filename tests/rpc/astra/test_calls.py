@@ -91,7 +91,7 @@ def _place(request: data_api.Request) -> str:
     return str(key["$in"][0] if isinstance(key, dict) else key).partition(":")[0]
 
 
-def test_calls_that_change_nothing_ask_less(service: Service, account: Account) -> None:
+def test_calls_that_change_nothing_make_fewer_requests(service: Service, account: Account) -> None:
     for rpc, request, asked in (
         ("Register", registration(account.email), [READ]),
         ("Login", pb.LoginRequest(email=account.email, password="wrong"), [READ, READ]),
@@ -115,7 +115,7 @@ def test_a_failed_attempt_is_counted_once_for_each_limit(service: Service) -> No
         assert counted(service) == [COUNTERS, *updates]
 
 
-def test_a_refused_call_asks_nothing(service: Service) -> None:
+def test_a_refused_call_makes_no_request(service: Service) -> None:
     stub = service.stub
     for refused in (
         lambda: stub.GetMe(pb.GetMeRequest()),
@@ -144,7 +144,7 @@ def test_row_and_events_follow_the_answer(service: Service, server: data_api.Sta
 
 
 def test_the_next_login_removes_dead_sessions(service: Service, server: data_api.StandIn, account: Account) -> None:
-    def held() -> set[str]:
+    def stored() -> set[str]:
         document = server.document(KEYSPACE, ACCOUNTS, f"account:{account.user_id}")
         return set((document or {})["sessions"])
 
@@ -153,7 +153,7 @@ def test_the_next_login_removes_dead_sessions(service: Service, server: data_api
     dead = a_session(found, credential_id="an older one")
     with server.fail(Hang(), name=USERS):  # the work after a change would remove it too
         service.loop.run(service.store.apply(found, OpenSession(dead)))
-        assert dead.session_id in held()
+        assert dead.session_id in stored()
         login = account.log_in()
     service.settle()
-    assert held() == {account.session_id, session_of(login.token)}
+    assert stored() == {account.session_id, session_of(login.token)}

@@ -44,7 +44,7 @@ def test_trouble_with_any_request_is_unavailable(
     call(rpc, account, request)
 
 
-def test_a_login_that_can_not_write_its_session_opens_none(server: data_api.StandIn, account: Account) -> None:
+def test_a_login_that_cannot_write_its_session_opens_none(server: data_api.StandIn, account: Account) -> None:
     with server.fail(HttpStatus(500), command=CHANGE):
         failure = attempt(account.log_in)
     assert failure
@@ -64,7 +64,7 @@ def test_a_login_without_counters_is_refused_whatever_the_password(
 
 
 @pytest.mark.parametrize("fault", ROW_FAULTS, ids=repr)
-def test_a_registration_stands_without_its_row(
+def test_a_registration_succeeds_without_its_row(
     service: Service, server: data_api.StandIn, fault: data_api.faults.Kind
 ) -> None:
     email = an_address()
@@ -81,7 +81,7 @@ def test_a_registration_stands_without_its_row(
     assert service.stub.Login(pb.LoginRequest(email=email, password=PASSWORD)).token
 
 
-def test_a_deletion_stands_without_the_release_of_its_address(
+def test_a_deletion_succeeds_without_releasing_the_address(
     service: Service, server: data_api.StandIn, account: Account
 ) -> None:
     with server.fail(HttpStatus(500), skip=UNTIL_DONE["DeleteMe"], where=is_call):
@@ -105,7 +105,7 @@ def test_a_login_writes_a_row_that_is_missing(service: Service, server: data_api
     assert events(server, ACCOUNT_EVENTS, user_id) == ["registered"]
 
 
-def test_calls_that_fail_do_not_hurry_health(server: data_api.StandIn, account: Account) -> None:
+def test_failing_calls_cause_few_health_checks(server: data_api.StandIn, account: Account) -> None:
     server.fail(HttpStatus(500))
     server.forget_requests()
     for _ in range(100):

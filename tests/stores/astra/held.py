@@ -1,4 +1,4 @@
-"""Reads the stand-in's contents, in terms of the account document (docs/accounts.md)."""
+"""The contents of the stand-in, in terms of the account document (docs/accounts.md)."""
 
 from typing import Any
 
@@ -14,8 +14,8 @@ from tests.support.keyspaces import KEYSPACE
 Json = dict[str, Any]
 
 
-class Held:
-    """The documents and rows, as JSON values."""
+class Contents:
+    """Reads documents and rows, as JSON values."""
 
     def __init__(self, server: StandIn) -> None:
         self._server = server
@@ -46,7 +46,7 @@ class Held:
         tables = [self._server.rows(KEYSPACE, table) for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY)]
         return [[row["event_id"] for row in rows].count(str(event.event_id)) for rows in tables]
 
-    def counted(self) -> set[str]:
+    def guard(self) -> set[str]:
         """The user ids in the moderators guard."""
         guard = self._server.document(KEYSPACE, ACCOUNTS, GUARD) or {}
         return set(guard.get("ids", ()))

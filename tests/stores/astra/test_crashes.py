@@ -24,7 +24,7 @@ from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repairs
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import StandIn
 
@@ -43,7 +43,7 @@ async def account(store: AstraStore) -> Account:
 
 @crashing_within(7)
 async def test_register(
-    server: StandIn, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int, is_lost: bool
 ) -> None:
     account, other = an_account("Planted@example.org"), an_account("planted@example.org")
     event = an_event(account)
@@ -53,25 +53,31 @@ async def test_register(
     assert found in ([Credentials(account, HASH)] if answered else [None, Credentials(account, HASH)])
     await survivor.sweep()
     if found:
-        assert (held.row(account) or {})["email"] == account.email
-        assert held.has_event(event)
-        assert held.pending() == []
+        assert (contents.row(account) or {})["email"] == account.email
+        assert contents.has_event(event)
+        assert contents.pending() == []
         await survivor.delete(found.account, an_event(account, Action.DELETED))
     else:
-        assert held.row(account) is None
-        assert not held.has_event(event)
+        assert contents.row(account) is None
+        assert not contents.has_event(event)
     # Whatever the crash left behind, the address is free, and an hour later nothing remains.
     await survivor.register(other, HASH, an_event(other))
     assert await survivor.find_credentials(account.email) == Credentials(other, HASH)
     await survivor._background.finish()
     await Repairs(survivor._api).repair(now() + timedelta(hours=2))
-    assert found or held.document(account) is None
+    assert found or contents.document(account) is None
     await survivor.delete(other, an_event(other, Action.DELETED))
 
 
 @crashing_within(3)
 async def test_login(
-    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    steps: int,
+    is_lost: bool,
 ) -> None:
     session = a_session(account, created_date=now() + timedelta(seconds=1))
     login = OpenSession(session)
@@ -81,14 +87,20 @@ async def test_login(
     assert found
     assert session.session_id in found.sessions or not answered
     assert (found.last_login_date == session.created_date) == (session.session_id in found.sessions)
-    await finished(survivor, held)
-    row = held.row(account) or {}
+    await finished(survivor, contents)
+    row = contents.row(account) or {}
     assert datetime.fromisoformat(row["last_login_date"]) == found.last_login_date
 
 
 @crashing_within(5)
 async def test_change_password(
-    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    steps: int,
+    is_lost: bool,
 ) -> None:
     change = a_new_password(account)
     session = change.session
@@ -100,13 +112,19 @@ async def test_change_password(
     changed = found.password_hash == OTHER_HASH
     assert changed or not answered
     assert found.account.sessions == ({session.session_id: session} if changed else account.sessions)
-    await finished(survivor, held)
-    assert held.has_event(event) == changed
+    await finished(survivor, contents)
+    assert contents.has_event(event) == changed
 
 
 @crashing_within(3)
 async def test_a_new_password_that_comes_too_late(
-    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    steps: int,
+    is_lost: bool,
 ) -> None:
     accepted, event = a_new_password(account), an_event(account, Action.PASSWORD_CHANGED)
     await store.apply(account, accepted, event)
@@ -117,30 +135,36 @@ async def test_a_new_password_that_comes_too_late(
     found = await survivor.find_credentials(account.email)
     assert found
     assert (found.password_hash, set(found.account.sessions)) == (OTHER_HASH, {accepted.session.session_id})
-    await finished(survivor, held)
-    assert (held.has_event(event), held.has_event(late_event)) == (True, False)
-    assert "late" not in held.everything()
-    document = held.existing(account)
+    await finished(survivor, contents)
+    assert (contents.has_event(event), contents.has_event(late_event)) == (True, False)
+    assert "late" not in contents.everything()
+    document = contents.existing(account)
     assert (document["successors"], document["outbox"]) == ({}, {})
 
 
 @crashing_within(3)
 async def test_rename(
-    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    steps: int,
+    is_lost: bool,
 ) -> None:
     answered = await crash(server, store, lambda: store.apply(account, Rename("Bea", "Ray")), steps, is_lost=is_lost)
     survivor = open_store()
     found = await survivor.get(account.user_id)
     assert found
     assert (found.first_name, found.last_name) in ([("Bea", "Ray")] if answered else [("Bea", "Ray"), ("Ann", "Lee")])
-    await finished(survivor, held)
-    row = held.row(account) or {}
+    await finished(survivor, contents)
+    row = contents.row(account) or {}
     assert (row["firstname"], row["lastname"]) == (found.first_name, found.last_name)
 
 
 @crashing_within(9)
 async def test_delete(
-    server: StandIn, open_store: OpenStore, store: AstraStore, held: Held, steps: int, is_lost: bool
+    server: StandIn, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int, is_lost: bool
 ) -> None:
     account = an_account(f"Planted.{uuid4().hex}@example.org", first_name="Plantedfirst", last_name="Plantedlast")
     session = a_session(account, user_agent="plantedagent")
@@ -151,16 +175,16 @@ async def test_delete(
     answered = await crash(server, store, lambda: store.delete(account, event), steps, is_lost=is_lost)
     survivor = open_store()
     left = await survivor.get(account.user_id)
-    await finished(survivor, held)
+    await finished(survivor, contents)
     if left:
         assert not answered
         assert await survivor.find_credentials(account.email)
-        assert (held.row(account) or {})["firstname"] == "Plantedfirst"
+        assert (contents.row(account) or {})["firstname"] == "Plantedfirst"
         await survivor.delete(account, event)
         await survivor._background.finish()
-    assert held.row(account) is None
-    assert held.has_event(event)
-    assert "planted" not in held.everything().lower()
+    assert contents.row(account) is None
+    assert contents.has_event(event)
+    assert "planted" not in contents.everything().lower()
     heir = an_account(account.email)
     await survivor.register(heir, HASH, an_event(heir))
     await survivor.delete(heir, an_event(heir, Action.DELETED))
@@ -168,7 +192,13 @@ async def test_delete(
 
 @crashing_within(6)
 async def test_promote_and_demote(
-    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    steps: int,
+    is_lost: bool,
 ) -> None:
     other = an_account()
     await store.register(other, HASH, an_event(other))
@@ -177,15 +207,15 @@ async def test_promote_and_demote(
         await store._background.finish()
         before = (await open_store().get(account.user_id) or account).roles
         answered = await crash(server, store, partial(store.apply, account, change), steps, is_lost=is_lost)
-        assert held.counted() <= held.moderators()
-        assert held.moderators() >= {str(other.user_id)}
+        assert contents.guard() <= contents.moderators()
+        assert contents.moderators() >= {str(other.user_id)}
         survivor = open_store()
         found = await survivor.get(account.user_id)
         assert found
         assert found.roles != before or not answered
         await survivor.sweep()
         await Repairs(survivor._api).repair()
-        assert held.counted() == held.moderators()
+        assert contents.guard() == contents.moderators()
         # So that the other change begins where it should.
         await survivor.apply(account, AssignRole(Role.MODERATOR))
         await survivor._background.finish()
@@ -208,7 +238,7 @@ async def test_what_moderators_change(
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
-    held: Held,
+    contents: Contents,
     steps: int,
     is_lost: bool,
     change: Change,
@@ -227,8 +257,8 @@ async def test_what_moderators_change(
     for _ in range(2):
         told = [each for each in (await survivor.events(account.user_id, 10)).items if each.event_id == event.event_id]
         assert [(each.before, each.after) for each in told] == ([(before, after)] if happened else [])
-        await finished(survivor, held)
-    assert held.has_event(event) == happened
+        await finished(survivor, contents)
+    assert contents.has_event(event) == happened
     # The crashed process's unfinished work is no obstacle to further changes.
     await survivor.apply(account, change, an_event(account, Action.ROLE_ASSIGNED))
     undone = await survivor.apply(account, undo, an_event(account, Action.ROLE_ASSIGNED))
@@ -239,7 +269,13 @@ async def test_what_moderators_change(
 
 @crashing_within(5)
 async def test_the_end_of_a_session(
-    server: StandIn, open_store: OpenStore, store: AstraStore, account: Account, held: Held, steps: int, is_lost: bool
+    server: StandIn,
+    open_store: OpenStore,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    steps: int,
+    is_lost: bool,
 ) -> None:
     change, event = EndSessions(frozenset(account.sessions)), an_event(account, Action.SESSIONS_ENDED)
     answered = await crash(server, store, lambda: store.apply(account, change, event), steps, is_lost=is_lost)
@@ -247,16 +283,16 @@ async def test_the_end_of_a_session(
     found = await survivor.get(account.user_id)
     assert found
     assert not found.sessions or not answered
-    await finished(survivor, held)
-    assert held.has_event(event) == (not found.sessions)
+    await finished(survivor, contents)
+    assert contents.has_event(event) == (not found.sessions)
     again = an_event(account, Action.SESSIONS_ENDED)
     await survivor.apply(account, change, again)
     await survivor._background.finish()
-    assert held.has_event(again) == bool(found.sessions)
-    assert held.existing(account)["sessions"] == held.existing(account)["ended"] == {}
+    assert contents.has_event(again) == bool(found.sessions)
+    assert contents.existing(account)["sessions"] == contents.existing(account)["ended"] == {}
 
 
-async def finished(survivor: AstraStore, held: Held) -> None:
+async def finished(survivor: AstraStore, contents: Contents) -> None:
     """Sweeps, as every process does, and checks that nothing remains to be done."""
     await survivor.sweep()
-    assert held.pending() == []
+    assert contents.pending() == []

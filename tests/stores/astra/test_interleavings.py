@@ -1,4 +1,4 @@
-"""Concurrent changes, each held at a chosen request, so that every run interleaves them in the same order."""
+"""Concurrent changes, each stopped at a chosen request, so that every run interleaves them in the same order."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import Hang, Request, StandIn
 
@@ -30,11 +30,13 @@ async def account(store: AstraStore) -> Account:
     return account
 
 
-def is_count_of(account: Account) -> Callable[[Request], bool]:
+def adds_to_guard(account: Account) -> Callable[[Request], bool]:
+    """Returns whether a request adds the account to the guard."""
+
     def matches(request: Request) -> bool:
         arguments: dict[str, Any] = request.arguments
-        counted = arguments.get("update", {}).get("$set", {})
-        return arguments.get("filter") == {"_id": GUARD} and f"ids.{account.user_id}" in counted
+        added = arguments.get("update", {}).get("$set", {})
+        return arguments.get("filter") == {"_id": GUARD} and f"ids.{account.user_id}" in added
 
     return matches
 
@@ -44,8 +46,8 @@ def is_clearing(request: Request) -> bool:
     return request.command == "findOneAndUpdate" and "$inc" not in arguments["update"]
 
 
-async def test_a_change_made_while_an_older_one_is_cleared_keeps_its_mark(
-    server: StandIn, open_store: OpenStore, account: Account, held: Held
+async def test_a_change_made_while_an_older_one_is_cleared_stays_pending(
+    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     writer, other, survivor = open_store(), open_store(), open_store()
     first, second = an_event(account), an_event(account, Action.ROLE_ASSIGNED)
@@ -61,11 +63,11 @@ async def test_a_change_made_while_an_older_one_is_cleared_keeps_its_mark(
         clearing.clear()
         await writer._background.finish()
     await survivor.sweep()
-    assert (held.has_event(first), held.has_event(second)) == (True, True)
-    assert held.pending() == []
+    assert (contents.has_event(first), contents.has_event(second)) == (True, True)
+    assert contents.pending() == []
 
 
-async def test_a_repeated_request_brings_nothing_back_that_was_undone(open_store: OpenStore, account: Account) -> None:
+async def test_a_repeated_request_does_not_bring_back_what_was_undone(open_store: OpenStore, account: Account) -> None:
     store, other = open_store(), open_store()
     assigned, revoked = an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.ROLE_REVOKED)
     await store.apply(account, AssignRole(Role.CREATOR), assigned)
@@ -81,34 +83,34 @@ async def test_a_repeated_request_brings_nothing_back_that_was_undone(open_store
     assert told[revoked.event_id] == ("viewer,creator", "viewer")
 
 
-async def test_a_promotion_that_is_counted_late_lets_no_last_moderator_go(
-    server: StandIn, open_store: OpenStore, account: Account, held: Held
+async def test_a_late_addition_to_the_guard_lets_no_last_moderator_go(
+    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     store, other = open_store(), open_store()
     last = an_account()
     await other.register(last, HASH, an_event(last))
     last = await other.apply(last, AssignRole(Role.MODERATOR))
-    counting = server.fail(Hang(), times=1, where=is_count_of(account))
+    counting = server.fail(Hang(), times=1, where=adds_to_guard(account))
     promoting = asyncio.create_task(store.apply(account, AssignRole(Role.MODERATOR)))
-    await asyncio.to_thread(server.wait_for, where=is_count_of(account))
+    await asyncio.to_thread(server.wait_for, where=adds_to_guard(account))
     promoting.cancel()
     await asyncio.wait([promoting])
     promoted = await other.get(account.user_id)
     assert promoted
     await other.apply(promoted, RevokeRole(Role.MODERATOR))
     counting.clear()  # only now is it carried out
-    await asyncio.to_thread(server.wait_until, lambda: str(account.user_id) in held.counted())
+    await asyncio.to_thread(server.wait_until, lambda: str(account.user_id) in contents.guard())
     with pytest.raises(LastModerator):
         await other.delete(last, an_event(last, Action.DELETED))
     with pytest.raises(LastModerator):
         await other.apply(last, SetStatus(AccountStatus.SUSPENDED))
-    assert held.moderators() == {str(last.user_id)}
-    assert str(last.user_id) in held.counted()
+    assert contents.moderators() == {str(last.user_id)}
+    assert str(last.user_id) in contents.guard()
     await other.apply(last, RevokeRole(Role.MODERATOR, force=True))
 
 
-async def test_changes_that_come_after_a_deletion_are_not_recorded(
-    server: StandIn, open_store: OpenStore, account: Account, held: Held
+async def test_changes_after_a_deletion_are_not_recorded(
+    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     deleter, second, third = open_store(), open_store(), open_store()
     events = [an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.SUSPENDED)]
@@ -128,12 +130,12 @@ async def test_changes_that_come_after_a_deletion_are_not_recorded(
     await deleting
     for store in (deleter, second, third):
         await store._background.finish()
-    assert held.has_event(deletion)
-    assert not any(held.has_event(event) for event in events)
+    assert contents.has_event(deletion)
+    assert not any(contents.has_event(event) for event in events)
 
 
-async def test_a_change_that_comes_after_a_deletion_is_not_recorded_by_a_sweep(
-    server: StandIn, open_store: OpenStore, account: Account, held: Held
+async def test_a_sweep_does_not_record_a_change_after_a_deletion(
+    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     deleter, writer, survivor = open_store(), open_store(), open_store()
     deletion, event = an_event(account, Action.DELETED), an_event(account, Action.ROLE_ASSIGNED)
@@ -142,11 +144,11 @@ async def test_a_change_that_comes_after_a_deletion_is_not_recorded_by_a_sweep(
     with cut_off(server, 1, is_lost=False), pytest.raises((UserNotFound, StoreUnavailable)):
         await writer.apply(account, AssignRole(Role.CREATOR), event)
     await survivor.sweep()
-    assert (held.has_event(deletion), held.has_event(event)) == (True, False)
+    assert (contents.has_event(deletion), contents.has_event(event)) == (True, False)
 
 
 async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_recorded(
-    server: StandIn, open_store: OpenStore, account: Account, held: Held
+    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     store, other = open_store(), open_store()
     session = a_session(account)
@@ -158,11 +160,11 @@ async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_reco
         await store._background.finish()
     await other.apply(account, EndSessions(frozenset({session.session_id})), event)
     await other._background.finish()
-    assert (held.has_event(changed), held.has_event(event)) == (True, False)
+    assert (contents.has_event(changed), contents.has_event(event)) == (True, False)
 
 
-async def test_a_logout_is_recorded_though_a_login_made_room_for_itself(
-    server: StandIn, open_store: OpenStore, account: Account, held: Held
+async def test_a_logout_is_recorded_even_if_a_login_removes_the_session_too(
+    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     store, other = open_store(), open_store()
     session, event = a_session(account), an_event(account, Action.SESSIONS_ENDED)
@@ -175,4 +177,4 @@ async def test_a_logout_is_recorded_though_a_login_made_room_for_itself(
     await other.apply(account, OpenSession(a_session(account), frozenset({session.session_id})))
     await other._background.finish()
     await other.sweep()
-    assert held.has_event(event)
+    assert contents.has_event(event)

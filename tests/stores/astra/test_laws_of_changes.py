@@ -21,7 +21,7 @@ from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.stores.astra.conftest import OpenStore, sent
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, an_account, an_event
 from tests.support.data_api import Close, StandIn
@@ -48,7 +48,9 @@ async def test_a_change_is_one_update_with_its_event(
     assert {"pending", f"outbox.{event.event_id}"} <= update["$set"].keys()
 
 
-async def test_a_full_history_is_shortened_and_means_the_same(store: AstraStore, account: Account, held: Held) -> None:
+async def test_shortening_a_full_history_does_not_change_the_account(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
     key = document_id(account.user_id)
     entries = [f"{uuid4()} {what}" for _ in range(83) for what in ("+creator", "suspended", "-creator", "active")]
     entries[240] = f"{uuid4()} +creator"  # the last of the older entries, not undone by a later one
@@ -58,10 +60,10 @@ async def test_a_full_history_is_shortened_and_means_the_same(store: AstraStore,
     event = an_event(account, Action.SUSPENDED)
     await store.apply(before, SetStatus(AccountStatus.SUSPENDED), event)
     await store._background.finish()
-    document = held.existing(account)
+    document = contents.existing(account)
     assert document["history"] == [*entries[142:241], f"{event.event_id} suspended"]
     assert document["roles"]["newer"]
-    assert held.has_event(event)
+    assert contents.has_event(event)
     after = await store.get(account.user_id)
     assert after
     assert (after.roles, after.status) == (before.roles, AccountStatus.SUSPENDED)
@@ -74,7 +76,9 @@ async def test_a_refresh_costs_no_projection(server: StandIn, store: AstraStore,
     assert sent(server) == [(ACCOUNTS, "findOneAndUpdate")]
 
 
-async def test_an_older_image_never_stays_over_a_newer_one(store: AstraStore, account: Account, held: Held) -> None:
+async def test_a_late_projection_never_leaves_an_older_row(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
     event = an_event(account, Action.ROLE_ASSIGNED)
     older = await store._api.find_document(document_id(account.user_id))
     assert older
@@ -82,12 +86,12 @@ async def test_an_older_image_never_stays_over_a_newer_one(store: AstraStore, ac
     await store._background.finish()
     # As if a slow process projected the older state only now.
     await store._projections.project(older)
-    assert (held.row(account) or {})["firstname"] == "Bea"
-    assert held.pending() == []
+    assert (contents.row(account) or {})["firstname"] == "Bea"
+    assert contents.pending() == []
 
 
-async def test_the_repair_rewrites_an_older_image_whose_process_crashed(
-    server: StandIn, store: AstraStore, account: Account, held: Held
+async def test_the_repair_replaces_an_older_row_that_a_crashed_process_left(
+    server: StandIn, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     older = await store._api.find_document(document_id(account.user_id))
     assert older
@@ -95,26 +99,28 @@ async def test_the_repair_rewrites_an_older_image_whose_process_crashed(
     await store._background.finish()
     with cut_off(server, 1, is_lost=False), pytest.raises(StoreUnavailable):
         await store._projections.project(older)
-    assert (held.row(account) or {})["firstname"] == account.first_name
+    assert (contents.row(account) or {})["firstname"] == account.first_name
     assert await Repairs(store._api).repair() == Repaired(finished=1)
-    assert (held.row(account) or {})["firstname"] == "Bea"
+    assert (contents.row(account) or {})["firstname"] == "Bea"
     assert await Repairs(store._api).repair() == Repaired()
 
 
 @pytest.mark.parametrize("key", ["email:odd", "account:odd", "account:00000000-0000-4000-8000-000000000001"])
-async def test_the_repair_passes_over_documents_that_are_not_ours(
-    store: AstraStore, account: Account, held: Held, key: str
+async def test_the_repair_skips_documents_in_another_format(
+    store: AstraStore, account: Account, contents: Contents, key: str
 ) -> None:
     await store._api.insert_document({"_id": key, "version": 2})
     await store._api.update_document(document_id(account.user_id), {"$set": {"pending": "crashed"}}, image="after")
     repaired = await Repairs(store._api).repair()
     assert repaired.finished == 1
-    assert held.pending() == []
+    assert contents.pending() == []
     await store._api.delete_document(key)
 
 
-async def test_the_repair_deletes_the_row_of_a_deleted_account(store: AstraStore, account: Account, held: Held) -> None:
-    row = held.row(account)
+async def test_the_repair_deletes_the_row_of_a_deleted_account(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
+    row = contents.row(account)
     assert row
     document = await store._api.find_document(document_id(account.user_id))
     assert document
@@ -123,13 +129,13 @@ async def test_the_repair_deletes_the_row_of_a_deleted_account(store: AstraStore
     await repairs.repair(now() + 2 * SETTLING)
     # Like a request that timed out long ago and is carried out only now.
     await store._projections._write(document, None)
-    assert held.row(account)
+    assert contents.row(account)
     assert await repairs.repair() == Repaired(finished=1)
-    assert held.row(account) is None
+    assert contents.row(account) is None
 
 
-async def test_an_event_that_comes_while_others_are_written_stays(
-    server: StandIn, store: AstraStore, account: Account, held: Held
+async def test_projecting_an_older_image_loses_no_newer_event(
+    server: StandIn, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     with cut_off(server, 1, is_lost=False):
         await store.apply(account, Rename("Bea", None), first := an_event(account))
@@ -140,14 +146,14 @@ async def test_an_event_that_comes_while_others_are_written_stays(
         await store.apply(account, Rename("Cleo", None), second := an_event(account))
         await store._background.finish()
     await store._projections.project(image)
-    assert held.has_event(first)
-    assert held.has_event(second)
-    assert (held.row(account) or {})["firstname"] == "Cleo"
-    assert held.existing(account)["outbox"] == {}
+    assert contents.has_event(first)
+    assert contents.has_event(second)
+    assert (contents.row(account) or {})["firstname"] == "Cleo"
+    assert contents.existing(account)["outbox"] == {}
 
 
-async def test_a_sweep_finishes_everything_and_says_so(
-    server: StandIn, open_store: OpenStore, held: Held, capsys: pytest.CaptureFixture[str]
+async def test_a_sweep_finishes_all_pending_accounts_and_logs_their_number(
+    server: StandIn, open_store: OpenStore, contents: Contents, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accounts = [an_account() for _ in range(60)]  # more than a page
     crashed = open_store()
@@ -155,11 +161,11 @@ async def test_a_sweep_finishes_everything_and_says_so(
         for account in accounts:
             await crashed.register(account, HASH, an_event(account))
         await crashed._background.finish()
-    assert len(held.pending()) == len(accounts)
+    assert len(contents.pending()) == len(accounts)
     survivor = open_store()
     assert await survivor.sweep() == len(accounts)
-    assert held.pending() == []
-    assert all(held.row(account) for account in accounts)
+    assert contents.pending() == []
+    assert all(contents.row(account) for account in accounts)
     assert len([line for line in capsys.readouterr().out.splitlines() if "swept" in line and "count=60" in line]) == 1
     assert await survivor.sweep() == 0
     assert "swept" not in capsys.readouterr().out

@@ -17,7 +17,7 @@ from killrvideo_grpc.stores.data_api import ACCOUNTS
 from killrvideo_grpc.stores.email_claims import claim_id, owner_of
 from tests.stores.astra.conftest import sent
 from tests.stores.astra.crashes import LOST
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, an_account, an_event
 from tests.support.data_api import Close, StandIn
 
@@ -28,34 +28,38 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_registering_writes_the_account_and_then_the_claim(
-    server: StandIn, store: AstraStore, held: Held
+    server: StandIn, store: AstraStore, contents: Contents
 ) -> None:
     account = an_account("Law.One@Example.org")
     await store.register(account, HASH, an_event(account))
     assert sent(server)[:3] == [(ACCOUNTS, "findOne"), (ACCOUNTS, "insertOne"), (ACCOUNTS, "insertOne")]
     written = [request.arguments["document"]["_id"] for request in server.requests[1:3]]
     assert written == [document_id(account.user_id), claim_id("law.one@example.org")]
-    assert held.log(account.email) == [f"claim:{account.user_id}"]
+    assert contents.log(account.email) == [f"claim:{account.user_id}"]
 
 
-async def test_an_address_that_is_owned_costs_one_request(server: StandIn, store: AstraStore, account: Account) -> None:
+async def test_registering_an_owned_address_costs_one_request(
+    server: StandIn, store: AstraStore, account: Account
+) -> None:
     other = an_account(account.email)
     with pytest.raises(EmailAlreadyRegistered):
         await store.register(other, HASH, an_event(other))
     assert sent(server) == [(ACCOUNTS, "findOne")]
 
 
-async def test_an_account_without_a_claim_is_none_and_is_deleted_after_an_hour(store: AstraStore, held: Held) -> None:
+async def test_an_unclaimed_account_is_not_found_and_is_deleted_after_an_hour(
+    store: AstraStore, contents: Contents
+) -> None:
     orphan = an_account()
     await store._api.insert_document(new_document(orphan, HASH, an_event(orphan)))
     assert await store.find_credentials(orphan.email) is None
     assert await store.sweep() == 0
-    assert held.row(orphan) is None
+    assert contents.row(orphan) is None
     repairs = Repairs(store._api)
     assert await repairs.repair(now() + timedelta(minutes=59)) == Repaired()
-    assert held.document(orphan)
+    assert contents.document(orphan)
     assert await repairs.repair(now() + timedelta(minutes=61)) == Repaired(orphans=1)
-    assert held.document(orphan) is None
+    assert contents.document(orphan) is None
 
 
 # 2. A lost answer is resolved by reading.
@@ -65,13 +69,13 @@ async def test_an_account_without_a_claim_is_none_and_is_deleted_after_an_hour(s
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", range(4))
 async def test_no_lost_answer_loses_a_registration(
-    server: StandIn, store: AstraStore, held: Held, fault: Any, after_write: bool, step: int
+    server: StandIn, store: AstraStore, contents: Contents, fault: Any, after_write: bool, step: int
 ) -> None:
     account = an_account()
     server.fail(fault, after_write=after_write, skip=step, times=1)
     await store.register(account, HASH, an_event(account))
     assert await store.find_credentials(account.email) == Credentials(account, HASH)
-    assert held.log(account.email) == [f"claim:{account.user_id}"]
+    assert contents.log(account.email) == [f"claim:{account.user_id}"]
 
 
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
@@ -105,21 +109,21 @@ def test_the_log_names_the_owner(log: str, owner: str | None) -> None:
     assert owner_of(log.split()) == owner
 
 
-async def test_nothing_deletes_a_claim(store: AstraStore, account: Account, held: Held) -> None:
+async def test_the_log_keeps_old_claims_and_ignores_repeated_releases(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
     await store.delete(account, an_event(account, Action.DELETED))
     heir = an_account(account.email)
     await store.register(heir, HASH, an_event(heir))
     await store._background.finish()
     old, new = account.user_id, heir.user_id
-    assert held.log(account.email) == [f"claim:{old}", f"release:{old}", f"claim:{new}"]
+    assert contents.log(account.email) == [f"claim:{old}", f"release:{old}", f"claim:{new}"]
     # A sweep may release an address again after another account has claimed it.
     await store._claims.release(claim_id(account.email), old)
     assert await store.find_credentials(account.email) == Credentials(heir, HASH)
 
 
-async def test_a_claim_of_an_account_that_was_removed_is_freed_by_the_repair(
-    store: AstraStore, account: Account
-) -> None:
+async def test_the_repair_frees_the_address_of_a_removed_account(store: AstraStore, account: Account) -> None:
     heir = an_account(account.email)
     await store._api.delete_document(document_id(account.user_id))
     assert await store.find_credentials(account.email) is None

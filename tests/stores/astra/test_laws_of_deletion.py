@@ -22,7 +22,7 @@ from killrvideo_grpc.stores.data_api import USERS
 from killrvideo_grpc.stores.email_claims import claim_id
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import StandIn
@@ -47,31 +47,31 @@ async def test_what_is_written_to_a_deleted_account_is_erased(
     server: StandIn,
     open_store: OpenStore,
     account: Account,
-    held: Held,
+    contents: Contents,
     change: Callable[[Account], Change],
     crashes: bool,
 ) -> None:
     writer, survivor = open_store(), open_store()
     await writer.delete(account, an_event(account, Action.DELETED))
     await writer._background.finish()
-    tombstone = held.existing(account)
+    tombstone = contents.existing(account)
     with cut_off(server, 1 if crashes else 99, is_lost=False), pytest.raises((UserNotFound, StoreUnavailable)):
         await writer.apply(account, change(account))
     await writer._background.finish()
     if crashes:
         await survivor.sweep()
     ignored = {"version": 0, "outbox": {}, "successors": {}, "pending": "another mark"}
-    assert held.existing(account)["pending"]
-    assert held.existing(account) | ignored == tombstone | ignored
-    assert held.row(account) is None
-    assert "planted" not in held.everything().lower()
+    assert contents.existing(account)["pending"]
+    assert contents.existing(account) | ignored == tombstone | ignored
+    assert contents.row(account) is None
+    assert "planted" not in contents.everything().lower()
 
 
-async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Account, held: Held) -> None:
+async def test_a_tombstone_contains_nothing_personal(store: AstraStore, account: Account, contents: Contents) -> None:
     await store.apply(account, OpenSession(a_session(account)))
     await store.delete(account, event := an_event(account, Action.DELETED))
     await Repairs(store._api).sweep(now() + SETTLING + timedelta(seconds=1))
-    tombstone = held.existing(account)
+    tombstone = contents.existing(account)
     assert tombstone.pop("version") > 1
     assert tombstone.pop("created_date")
     (deletion,) = tombstone.pop("successors")[account.credential_id]
@@ -86,7 +86,7 @@ async def test_a_tombstone_has_a_status_and_dates(store: AstraStore, account: Ac
 
 
 async def test_what_a_late_request_writes_after_a_deletion_is_erased(
-    store: AstraStore, account: Account, held: Held
+    store: AstraStore, account: Account, contents: Contents
 ) -> None:
     """Requests that timed out may still be carried out later: here writes of a row, a refresh and a claim."""
     row = {"userid": account.user_id, "email": account.email, "firstname": "Ann"}
@@ -99,17 +99,17 @@ async def test_what_a_late_request_writes_after_a_deletion_is_erased(
         await store._api.update_document(claim_id(account.email), claim, image="after")
         await store._api.update_document(document_id(account.user_id), late_refresh, image="after")
         assert await repairs.sweep(now() + timedelta(minutes=minutes)) == 0
-        assert held.row(account) is None
-        assert held.existing(account)["sessions"] == {}
+        assert contents.row(account) is None
+        assert contents.existing(account)["sessions"] == {}
         heir = an_account(account.email)
         await store.register(heir, HASH, an_event(heir))
         await store.delete(heir, an_event(heir, Action.DELETED))
-    assert held.existing(account)["pending"]
+    assert contents.existing(account)["pending"]
     await repairs.sweep(now() + timedelta(minutes=6))
-    assert not held.existing(account).keys() & {"pending", "claim"}
+    assert not contents.existing(account).keys() & {"pending", "claim"}
 
 
-async def test_a_claim_that_a_deleted_account_has_again_is_freed_by_the_repair(
+async def test_the_repair_frees_an_address_that_a_deleted_account_claimed_late(
     store: AstraStore, account: Account
 ) -> None:
     await store.delete(account, an_event(account, Action.DELETED))

@@ -20,7 +20,7 @@ from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import ACCOUNTS
 from tests.stores.astra.conftest import sent
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_event
 from tests.support.data_api import StandIn
 
@@ -38,7 +38,7 @@ async def test_a_session_of_an_older_password_is_dead(store: AstraStore, account
 
 
 async def test_a_new_password_removes_the_older_ones_and_their_sessions(
-    store: AstraStore, account: Account, held: Held
+    store: AstraStore, account: Account, contents: Contents
 ) -> None:
     await store.apply(account, OpenSession(a_session(account)))
     await store.apply(account, first := a_new_password(account))
@@ -48,22 +48,26 @@ async def test_a_new_password_removes_the_older_ones_and_their_sessions(
     changed = replace(account, credential_id=first.session.credential_id)
     await store.apply(changed, second := a_new_password(changed))
     await store._background.finish()
-    document = held.existing(account)
+    document = contents.existing(account)
     assert document["credential"] == f"000000003:{second.session.credential_id}"
     assert document["hashes"] == {second.session.credential_id: OTHER_HASH}
     assert document["sessions"].keys() == {second.session.session_id}
     assert (document["successors"], document["outbox"]) == ({}, {})
 
 
-async def test_a_hash_renewed_for_an_older_password_is_removed(store: AstraStore, account: Account, held: Held) -> None:
+async def test_a_hash_renewed_for_an_older_password_is_removed(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
     await store.apply(account, change := a_new_password(account))
     await store._background.finish()
     await store.apply(account, RenewHash(account.credential_id, HASH))
     await store._background.finish()
-    assert held.existing(account)["hashes"] == {change.session.credential_id: OTHER_HASH}
+    assert contents.existing(account)["hashes"] == {change.session.credential_id: OTHER_HASH}
 
 
-async def test_clearing_up_late_brings_no_older_password_back(store: AstraStore, account: Account, held: Held) -> None:
+async def test_late_projections_bring_no_older_password_back(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
     images = []
     for number in range(3):
         change = a_new_password(account, f"$2b$04$number{number}")
@@ -76,21 +80,21 @@ async def test_clearing_up_late_brings_no_older_password_back(store: AstraStore,
     found = await store.get_credentials(account.user_id)
     assert found
     assert found.password_hash == "$2b$04$number2"
-    assert held.existing(account)["hashes"] == {account.credential_id: "$2b$04$number2"}
+    assert contents.existing(account)["hashes"] == {account.credential_id: "$2b$04$number2"}
 
 
-async def test_a_renewed_hash_marks_its_account(
-    server: StandIn, store: AstraStore, account: Account, held: Held
+async def test_renewing_a_hash_marks_the_account_as_pending(
+    server: StandIn, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     with cut_off(server, 1, is_lost=False):  # so that nothing clears the mark
         await store.apply(account, RenewHash(account.credential_id, OTHER_HASH))
         await store._background.finish()
-    assert held.existing(account)["pending"]
+    assert contents.existing(account)["pending"]
     assert await store.sweep() == 1
 
 
-async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
-    store: AstraStore, account: Account, held: Held
+async def test_a_refresh_of_an_ended_session_leaves_only_a_dead_one(
+    store: AstraStore, account: Account, contents: Contents
 ) -> None:
     session, next_one = a_session(account), a_session(account)
     await store.apply(account, OpenSession(session))
@@ -100,7 +104,7 @@ async def test_what_a_refresh_leaves_of_an_ended_session_is_dead(
     assert (dict(found.sessions), found.dead_sessions) == ({}, frozenset({session.session_id}))
     await store.apply(account, OpenSession(next_one, removed=found.dead_sessions))
     await store._background.finish()
-    assert held.existing(account)["sessions"].keys() == {next_one.session_id}
+    assert contents.existing(account)["sessions"].keys() == {next_one.session_id}
 
 
 # 6. One read, without hashes, decides whether a token is good.

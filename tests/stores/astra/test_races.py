@@ -32,7 +32,7 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_address, an_event
 from tests.support.data_api import ErrorAnswer, Hang, Request, StandIn
 
@@ -56,7 +56,7 @@ async def settled(stores: list[AstraStore]) -> None:
         await store._background.finish()
 
 
-async def test_one_of_64_registrations_wins(stores: list[AstraStore], held: Held) -> None:
+async def test_one_of_64_registrations_wins(stores: list[AstraStore], contents: Contents) -> None:
     address = an_address()
     claims = [an_account(address) for _ in range(64)]
     outcomes = await asyncio.gather(
@@ -67,12 +67,12 @@ async def test_one_of_64_registrations_wins(stores: list[AstraStore], held: Held
     winner = claims[outcomes.index(None)]
     assert await stores[0].find_credentials(address) == Credentials(winner, HASH)
     await settled(stores)
-    assert [claim for claim in claims if held.document(claim)] == [winner]
-    assert [claim for claim in claims if held.row(claim)] == [winner]
+    assert [claim for claim in claims if contents.document(claim)] == [winner]
+    assert [claim for claim in claims if contents.row(claim)] == [winner]
 
 
 async def test_one_of_many_registrations_of_a_released_address_wins(
-    stores: list[AstraStore], account: Account, held: Held
+    stores: list[AstraStore], account: Account, contents: Contents
 ) -> None:
     await stores[0].delete(account, an_event(account, Action.DELETED))
     claims = [an_account(account.email) for _ in range(16)]
@@ -84,7 +84,7 @@ async def test_one_of_many_registrations_of_a_released_address_wins(
     winner = claims[outcomes.index(None)]
     assert await stores[0].find_credentials(account.email) == Credentials(winner, HASH)
     await settled(stores)
-    assert [claim for claim in claims if held.document(claim)] == [winner]
+    assert [claim for claim in claims if contents.document(claim)] == [winner]
 
 
 async def test_16_refreshes_at_once_have_one_successor(stores: list[AstraStore], account: Account) -> None:
@@ -125,20 +125,22 @@ async def test_no_login_outlives_a_new_password(stores: list[AstraStore], accoun
     assert (found.password_hash, found.account.sessions) == (OTHER_HASH, {new.session_id: new})
 
 
-async def test_rows_follow_the_last_of_many_changes(stores: list[AstraStore], account: Account, held: Held) -> None:
+async def test_rows_follow_the_last_of_many_changes(
+    stores: list[AstraStore], account: Account, contents: Contents
+) -> None:
     events = [an_event(account) for _ in range(16)]
     await asyncio.gather(
         *(stores[n % 4].apply(account, Rename(f"Ann{n}", None), event) for n, event in enumerate(events))
     )
     await settled(stores)
     await stores[0].sweep()
-    assert (held.row(account) or {})["firstname"] == held.existing(account)["firstname"]
-    assert all(held.has_event(event) for event in events)
-    assert held.pending() == []
+    assert (contents.row(account) or {})["firstname"] == contents.existing(account)["firstname"]
+    assert all(contents.has_event(event) for event in events)
+    assert contents.pending() == []
 
 
 async def test_changes_that_race_with_a_deletion_leave_nothing(
-    stores: list[AstraStore], account: Account, held: Held
+    stores: list[AstraStore], account: Account, contents: Contents
 ) -> None:
     changes: list[Callable[[], Change]] = [
         lambda: Rename("Planted", "Planted"),
@@ -159,12 +161,12 @@ async def test_changes_that_race_with_a_deletion_leave_nothing(
     await settled(stores)
     await stores[0].sweep()
     assert await stores[1].get(account.user_id) is None
-    assert held.row(account) is None
-    assert "planted" not in held.everything().lower()
+    assert contents.row(account) is None
+    assert "planted" not in contents.everything().lower()
 
 
 async def test_of_many_deletions_at_once_one_is_recorded(
-    stores: list[AstraStore], account: Account, held: Held
+    stores: list[AstraStore], account: Account, contents: Contents
 ) -> None:
     events = [an_event(account, Action.DELETED) for _ in stores]
     outcomes = await asyncio.gather(
@@ -173,7 +175,7 @@ async def test_of_many_deletions_at_once_one_is_recorded(
     await settled(stores)
     await stores[0].sweep()
     assert sorted(type(outcome).__name__ for outcome in outcomes) == ["NoneType", *["UserNotFound"] * 3]
-    assert [sum(held.recorded(event)) for event in events] == [2 if outcome is None else 0 for outcome in outcomes]
+    assert [sum(contents.recorded(event)) for event in events] == [2 if outcome is None else 0 for outcome in outcomes]
 
 
 async def test_conflicts_are_tried_again(server: StandIn, store: AstraStore) -> None:
@@ -187,8 +189,8 @@ async def test_conflicts_are_tried_again(server: StandIn, store: AstraStore) -> 
 
 
 @pytest.fixture
-async def moderators(stores: list[AstraStore], held: Held) -> list[Account]:
-    assert held.counted() == set()
+async def moderators(stores: list[AstraStore], contents: Contents) -> list[Account]:
+    assert contents.guard() == set()
     accounts = [an_account() for _ in range(3)]
     for account in accounts:
         await stores[0].register(account, HASH, an_event(account))
@@ -197,10 +199,10 @@ async def moderators(stores: list[AstraStore], held: Held) -> list[Account]:
 
 
 @pytest.fixture(autouse=True)
-async def no_moderators_in_the_end(open_store: OpenStore, held: Held) -> Any:
+async def no_moderators_in_the_end(open_store: OpenStore, contents: Contents) -> Any:
     yield
     store = open_store()
-    for user_id in held.moderators():
+    for user_id in contents.moderators():
         found = await store.get(UUID(user_id))
         assert found
         await store.apply(found, RevokeRole(Role.MODERATOR, force=True))
@@ -216,20 +218,20 @@ DEMOTIONS: list[Callable[[AstraStore, Account], Any]] = [
 @pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
 @pytest.mark.parametrize("_", range(3))
 async def test_of_three_moderators_who_demote_each_other_one_is_left(
-    stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any], _: int
+    stores: list[AstraStore], moderators: list[Account], contents: Contents, demote: Callable[..., Any], _: int
 ) -> None:
     outcomes = await asyncio.gather(
         *(demote(store, account) for store, account in zip(stores, moderators, strict=False)), return_exceptions=True
     )
     assert [type(outcome) for outcome in outcomes if isinstance(outcome, Exception)] == [LastModerator]
-    assert held.counted() == held.moderators() == {str(moderators[_refused(outcomes)].user_id)}
+    assert contents.guard() == contents.moderators() == {str(moderators[_refused(outcomes)].user_id)}
 
 
 def _refused(outcomes: list[Any]) -> int:
     return next(n for n, outcome in enumerate(outcomes) if isinstance(outcome, LastModerator))
 
 
-def is_count(request: Request) -> bool:
+def adds_to_guard(request: Request) -> bool:
     """Whether the request adds a moderator to the guard."""
     arguments = request.arguments
     return (
@@ -245,37 +247,37 @@ def is_demotion(request: Request) -> bool:
     return request.command == "findOneAndUpdate" and str(pushed.get("history")).endswith("-moderator")
 
 
-async def test_who_is_demoted_while_being_promoted_is_not_counted(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], account: Account, held: Held
+async def test_an_account_demoted_while_being_promoted_is_not_in_the_guard(
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], account: Account, contents: Contents
 ) -> None:
-    with server.fail(Hang(), where=is_count, times=1):
+    with server.fail(Hang(), where=adds_to_guard, times=1):
         promotion = asyncio.create_task(stores[0].apply(account, AssignRole(Role.MODERATOR)))
-        await asyncio.to_thread(server.wait_for, where=is_count)
+        await asyncio.to_thread(server.wait_for, where=adds_to_guard)
         await stores[1].apply(account, RevokeRole(Role.MODERATOR))
     await promotion
-    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in moderators}
+    assert contents.guard() == contents.moderators() == {str(moderator.user_id) for moderator in moderators}
 
 
-async def test_who_is_promoted_while_being_demoted_is_not_counted(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], held: Held
+async def test_an_account_promoted_while_being_demoted_is_not_in_the_guard(
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], contents: Contents
 ) -> None:
     demoted, *others = moderators
     with server.fail(Hang(), where=is_demotion, times=1):
         demotion = asyncio.create_task(stores[0].apply(demoted, RevokeRole(Role.MODERATOR)))
         await asyncio.to_thread(server.wait_for, where=is_demotion)
         await stores[1].apply(demoted, AssignRole(Role.MODERATOR))
-        assert str(demoted.user_id) in held.counted()
+        assert str(demoted.user_id) in contents.guard()
     await demotion
-    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in others}
+    assert contents.guard() == contents.moderators() == {str(moderator.user_id) for moderator in others}
 
 
-async def test_a_demotion_that_fails_is_counted_again(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], held: Held
+async def test_a_failed_demotion_restores_the_guard(
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], contents: Contents
 ) -> None:
     with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_demotion), pytest.raises(StoreUnavailable):
         await stores[0].apply(moderators[0], RevokeRole(Role.MODERATOR))
     await settled(stores)
-    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in moderators}
+    assert contents.guard() == contents.moderators() == {str(moderator.user_id) for moderator in moderators}
 
 
 def is_guard(request: Request) -> bool:
@@ -284,13 +286,13 @@ def is_guard(request: Request) -> bool:
 
 
 @pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
-async def test_who_may_still_be_counted_stays_pending(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], held: Held, demote: Callable[..., Any]
+async def test_an_account_that_may_still_be_in_the_guard_stays_pending(
+    server: StandIn, stores: list[AstraStore], moderators: list[Account], contents: Contents, demote: Callable[..., Any]
 ) -> None:
     demoted, *others = moderators
     with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_guard, skip=1):
         await demote(stores[0], demoted)
         await settled(stores)
-    assert held.existing(demoted)["pending"]
+    assert contents.existing(demoted)["pending"]
     await stores[1].sweep()
-    assert held.counted() == held.moderators() == {str(moderator.user_id) for moderator in others}
+    assert contents.guard() == contents.moderators() == {str(moderator.user_id) for moderator in others}

@@ -58,7 +58,7 @@ async def test_everything_is_created_once(server: data_api.StandIn, api: DataApi
     assert {request.command for request in server.requests} == {"listTables", "listIndexes", "findCollections"}
 
 
-async def test_apache_cassandra_is_asked_for_no_index_of_words(server: data_api.StandIn, api: DataApi) -> None:
+async def test_apache_cassandra_is_asked_for_no_lexical_index(server: data_api.StandIn, api: DataApi) -> None:
     await create(api, keyspace=True)
     (creation,) = (request for request in server.requests if request.command == "createCollection")
     assert creation.arguments["options"] == {"indexing": {"allow": ["pending"]}, "lexical": {"enabled": False}}
@@ -86,7 +86,7 @@ async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: da
         ),
     ],
 )
-async def test_differences_are_reported_and_left(
+async def test_differences_are_reported_and_refused(
     server: data_api.StandIn, api: DataApi, table: dict[str, Any], difference: str
 ) -> None:
     await create(api, keyspace=True)
@@ -97,7 +97,7 @@ async def test_differences_are_reported_and_left(
         await create(api)
 
 
-async def test_a_collection_with_other_indexing_is_reported_and_left(api: DataApi) -> None:
+async def test_a_collection_with_other_indexing_is_refused(api: DataApi) -> None:
     await api.create_keyspace(5)
     await api.database.create_collection(ACCOUNTS, definition={"indexing": {"deny": ["*"]}})
     with pytest.raises(UnusableStore, match="collection accounts must have the indexing"):

@@ -19,7 +19,7 @@ from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, DataApi, Keyspa
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.crashes import LOST
-from tests.stores.astra.held import Held
+from tests.stores.astra.held import Contents
 from tests.support import data_api
 from tests.support.accounts import HASH, a_session, an_account, an_event
 from tests.support.data_api import Drip, ErrorAnswer, Hang, HttpStatus
@@ -73,7 +73,7 @@ async def impatient(prepared: tuple[data_api.StandIn, Keyspace]) -> AsyncIterato
 
 
 @pytest.mark.parametrize("fault", REFUSALS, ids=repr)
-async def test_trouble_is_unavailable_and_logged_by_code(
+async def test_trouble_is_unavailable_and_logged_without_data(
     server: data_api.StandIn, store: AstraStore, account: Account, fault: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server.fail(fault):
@@ -85,7 +85,7 @@ async def test_trouble_is_unavailable_and_logged_by_code(
     assert "planted" not in printed
 
 
-async def test_a_request_that_is_wrong_is_a_bug(
+async def test_a_refused_request_is_a_bug(
     server: data_api.StandIn, store: AstraStore, account: Account, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with server.fail(ErrorAnswer("FILTER_INVALID_EXPRESSION", family="REQUEST")):
@@ -115,7 +115,7 @@ async def test_opening_sends_nothing(server: data_api.StandIn, open_store: OpenS
 
 @pytest.mark.parametrize("fault", [Hang(), Drip(0.05)], ids=["hanging", "dripping"])
 @pytest.mark.parametrize("name", [*CALLS, "ping"])
-async def test_a_data_api_that_does_not_answer_keeps_nobody_beyond_max_wait(
+async def test_no_call_to_a_stuck_data_api_takes_longer_than_max_wait(
     server: data_api.StandIn, impatient: AstraStore, account: Account, name: str, fault: Any
 ) -> None:
     call = CALLS.get(name, ping)
@@ -141,7 +141,7 @@ async def test_a_cancelled_call_ends_at_once(
             await CALLS[name](store, account)
 
 
-async def test_look_ups_that_wait_behind_requests_that_hang_wait_no_longer(
+async def test_look_ups_behind_hanging_requests_wait_no_longer_than_max_wait(
     server: data_api.StandIn, impatient: AstraStore
 ) -> None:
     async def seconds() -> float:
@@ -204,7 +204,7 @@ async def _quietly(call: Call, store: AstraStore, account: Account) -> None:
         await call(store, account)
 
 
-async def test_while_the_last_ping_failed_no_call_waits(
+async def test_after_a_failed_ping_calls_fail_without_a_request(
     server: data_api.StandIn, store: AstraStore, account: Account
 ) -> None:
     with server.fail(HttpStatus(503)), pytest.raises(StoreUnavailable):
@@ -239,8 +239,12 @@ async def test_connections_are_reused(server: data_api.StandIn, store: AstraStor
     assert server.connections == 1
 
 
-async def test_what_fails_in_the_background_is_logged_by_code_and_left_to_the_sweep(
-    server: data_api.StandIn, store: AstraStore, account: Account, held: Held, capsys: pytest.CaptureFixture[str]
+async def test_what_fails_in_the_background_is_logged_and_left_to_the_sweep(
+    server: data_api.StandIn,
+    store: AstraStore,
+    account: Account,
+    contents: Contents,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     with server.fail(ErrorAnswer("INVALID_COLUMN_VALUES", "REQUEST", "DOCUMENT"), name=USERS):
         await store.apply(account, Rename("planted", None))
@@ -249,11 +253,11 @@ async def test_what_fails_in_the_background_is_logged_by_code_and_left_to_the_sw
     assert "left to the sweep" in printed
     assert "planted" not in printed
     assert await store.sweep() == 1
-    assert (held.row(account) or {})["firstname"] == "planted"
+    assert (contents.row(account) or {})["firstname"] == "planted"
 
 
-async def test_an_account_that_can_not_be_finished_does_not_stop_the_others(
-    server: data_api.StandIn, store: AstraStore, account: Account, held: Held
+async def test_an_account_that_cannot_be_finished_does_not_stop_the_others(
+    server: data_api.StandIn, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     other = an_account()
     await store.register(other, HASH, an_event(other))
@@ -268,7 +272,7 @@ async def test_an_account_that_can_not_be_finished_does_not_stop_the_others(
         await store._background.finish()
     with server.fail(refusal, name=USERS, command="insertOne", where=is_of_account):
         assert await store.sweep() == 1
-    assert (held.row(other) or {})["firstname"] == "Bea"
+    assert (contents.row(other) or {})["firstname"] == "Bea"
     assert await store.sweep() == 1
 
 
@@ -276,31 +280,31 @@ async def test_closing_finishes_what_is_quick_and_abandons_the_rest(
     server: data_api.StandIn,
     open_store: OpenStore,
     account: Account,
-    held: Held,
+    contents: Contents,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quick, slow = open_store(), open_store()
     await quick.apply(account, Rename("Bea", None))
     await quick.close()
-    assert (held.row(account) or {})["firstname"] == "Bea"
+    assert (contents.row(account) or {})["firstname"] == "Bea"
     monkeypatch.setattr(background, "CLOSE_SECONDS", 0.1)
     with server.fail(Hang(), name=USERS):
         await slow.apply(account, Rename("Cleo", None))
         async with asyncio.timeout(2):
             await slow.close()
-    assert (held.row(account) or {})["firstname"] == "Bea"
+    assert (contents.row(account) or {})["firstname"] == "Bea"
     assert await open_store().sweep() == 1
 
 
-async def test_no_more_than_a_bound_waits_in_the_background(
-    store: AstraStore, account: Account, held: Held, monkeypatch: pytest.MonkeyPatch
+async def test_background_work_beyond_the_bound_is_not_lost(
+    store: AstraStore, account: Account, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "MAX_WAITING", 1)
     for _ in range(3):
         await store.apply(account, OpenSession(a_session(account)))
     await store._background.finish()
     await store.sweep()
-    assert held.pending() == []
+    assert contents.pending() == []
 
 
 def test_no_repr_shows_credentials() -> None:

@@ -52,7 +52,7 @@ class Collection:
         return _shown(first(self._matching(filter)), projection)
 
     def find(self, filter: Any = None, projection: Any = None, *, pageState: Any = None) -> Answer:
-        """Answers a page of 50 documents; those that `_id` names come on one page, which are 100 at most."""
+        """Returns a page of 50 documents. Documents selected by `_id`, at most 100, come in one page."""
         size = MOST_IN_VALUES + 1 if filter and "_id" in filter else PAGE_SIZE
         query = [id(self), filter, projection]
         page, state = cut_page(self._matching(filter), query, pageState, size)

@@ -71,9 +71,8 @@ class Database(dict[str, Keyspace]):
 def execute(database: Database, path: list[str], body: Any) -> Answer:
     """Carries out the command in a request to the database, a keyspace, or a table or collection. Raises Refusal.
 
-    A command is the public method of that name. Its parameters are the fields that it takes, and those by keyword only
-    are its options; what is not known would go unnoticed and is refused. Each command writes last, so that none is left
-    half done.
+    A command is the public method of that name. Positional parameters are the command's fields, keyword-only ones its
+    options. Unknown ones are refused. Each command writes in its last step, so a refused one changes nothing.
     """
     target: Any = database
     for name in path:

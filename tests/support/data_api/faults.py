@@ -27,12 +27,12 @@ class Kind(Protocol):
     async def meet(
         self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None
     ) -> web.StreamResponse | None:
-        """Returns what is answered instead, or None to go on; `answer` is the true one if the command has run."""
+        """Returns a replacement for the answer, or None to continue. `answer` is the real one if the command ran."""
 
 
 @dataclass(frozen=True)
 class Delay:
-    """Goes on after a while."""
+    """Continues after a while."""
 
     seconds: float
 
@@ -42,7 +42,7 @@ class Delay:
 
 @dataclass(frozen=True)
 class Hang:
-    """Goes on when the fault is cleared, even if the client has gone."""
+    """Continues when the fault is cleared, even if the client has gone."""
 
     async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> None:
         await fault.wait()
@@ -115,7 +115,10 @@ class Truncate:
 
 @dataclass(frozen=True)
 class Drip:
-    """The answer byte by byte, so many seconds apart until the fault is cleared: no read of the client takes long."""
+    """Sends the answer byte by byte, `seconds` apart, so that no single read by the client takes long.
+
+    Once the fault is cleared, sends the rest without pauses.
+    """
 
     seconds: float
 
@@ -164,7 +167,7 @@ class Fault:
         return True
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Waits until the fault is cleared, or so long."""
+        """Waits until the fault is cleared, for at most `seconds`."""
         await asyncio.wait([asyncio.wrap_future(self._cleared)], timeout=seconds)
 
     def clear(self) -> None:

@@ -103,8 +103,8 @@ def cut_page(
 ) -> tuple[list[Entry], str | None]:
     """Returns the page that a page state leads to, or the first, and the state that leads to the next.
 
-    `query` is what a page state belongs to. Cassandra doesn't look ahead, so a full page leads on, to an empty one
-    perhaps. Raises Refusal.
+    A page state is only valid for its `query`. Cassandra doesn't look ahead, so the page after a full one may be empty.
+    Raises Refusal.
     """
     entries = sorted(found, key=lambda entry: entry.position)
     if page_state:

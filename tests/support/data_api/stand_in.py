@@ -30,8 +30,8 @@ _BLOCK = bytes(1 << 15)
 class StandIn:
     """A Data API with the semantics of release 1.0.51 on Apache Cassandra 5.0.
 
-    Each command takes `delay_ms`, and `row_ms` for each document or row that it answers, of waiting, and `burn_ms` of
-    CPU. What needs no record of requests, as a benchmark, switches `keeps_requests` off. A context manager: closes.
+    Each command waits `delay_ms`, plus `row_ms` per document or row in its answer, and uses `burn_ms` of CPU.
+    Benchmarks switch `keeps_requests` off. Can be used as a context manager, which closes it.
 
     Requests are answered on a thread of the stand-in's own. One lock makes every command, and every access by a test,
     atomic. Values are as JSON has them: timestamps and uuids as text, sets as sorted lists, cells without a value left
