@@ -10,9 +10,9 @@ from killrvideo_grpc.observer import UNOBSERVED, Observer
 
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
 UNDER_WAY = 2  # concurrent requests: enough to keep the server busy; more would only make each one smaller
-PAUSE_SECONDS = 0.002  # under load, a request leaves once no look-up has come for this long
-MAX_PAUSE_SECONDS = 0.012  # and no later than this, however many keep coming
-RETURN_SECONDS = 0.25  # how long callers are expected back after they were last seen
+PAUSE_SECONDS = 0.004  # under load, a request is sent once no look-up has arrived for this long
+MAX_PAUSE_SECONDS = 0.012  # or at the first pause after this time, however many keep arriving
+PEAK_SECONDS = 0.25  # how long a peak of concurrent look-ups is remembered: as many are expected again
 
 Document = dict[str, Any]
 Found = Mapping[str, Document]
@@ -27,10 +27,9 @@ class JoinedReads:
     A look-up joins the next request to be sent, never one already sent, so it sees every write that was answered before
     it began.
 
-    A request leaves at once if as many look-ups wait or are under way as at any time in the last RETURN_SECONDS: then
-    nobody else is likely to come, and a lone look-up never waits. Otherwise it waits while look-ups keep coming. The
-    size of the last request says too little about how many may come. An event loop that is busy with small requests
-    sees arrivals one by one, so the requests would stay small, although many callers wait outside.
+    A request is sent at once if as many look-ups wait or are in progress as at any time in the last PEAK_SECONDS: then
+    no more are likely, and a lone look-up never waits. Otherwise it waits while look-ups keep arriving. To wait for a
+    request as large as the last one would keep small requests small: a busy event loop sees arrivals one by one.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
@@ -41,8 +40,9 @@ class JoinedReads:
         self._since: dict[str, float] = {}  # by key, when its first waiting look-up began
         self._requests: dict[Request, Batch] = {}
         self._pause: asyncio.TimerHandle | None = None
-        self._peak = 0  # the most keys that lately waited or were under way at the same time
-        self._peak_at = 0.0  # when they were last as many
+        self._present = 0  # look-ups that wait or are in progress
+        self._peak = 0  # the most that were recently present at once
+        self._peak_at = 0.0  # when that many were last present
 
     async def get(self, key: str) -> Document | None:
         """Reads one document within about `max_wait` seconds; None if there is none. Raises the errors of `fetch`."""
@@ -50,14 +50,14 @@ class JoinedReads:
         look_up: asyncio.Future[Document | None] = loop.create_future()
         self._since.setdefault(key, loop.time())
         self._waiting.setdefault(key, []).append(look_up)
+        self._present += 1
         self._send_or_gather()
         with self._observer.looks_up():
             return await look_up
 
     def close(self) -> None:
         """Fails all look-ups with StoreUnavailable and cancels the requests under way."""
-        if self._pause:
-            self._pause.cancel()
+        self._stop_pause()
         for request in self._requests:
             request.cancel()
         for look_ups in self._waiting.values():
@@ -70,20 +70,23 @@ class JoinedReads:
     def _send_or_gather(self) -> None:
         if not self._waiting:
             return
-        all_are_here = self._note_presence()
+        is_at_peak = self._is_at_peak()
         if len(self._requests) >= UNDER_WAY:
             return  # `_answer` calls this again when a request ends
-        if all_are_here or len(self._waiting) >= MAX_KEYS:
+        if is_at_peak or len(self._waiting) >= MAX_KEYS:
             self._send()
+        elif self._pause is None and self._requests:
+            # Callers come back when the request under way is answered. Until then, few others are likely.
+            self._pause = asyncio.get_running_loop().call_later(MAX_PAUSE_SECONDS, self._send)
         elif self._pause is None:
             self._gather_until(asyncio.get_running_loop().time() + MAX_PAUSE_SECONDS)
 
-    def _note_presence(self) -> bool:
-        """Returns whether as many keys as lately at most wait or are under way."""
-        present, now = len(self._waiting) + sum(map(len, self._requests.values())), asyncio.get_running_loop().time()
-        if present >= self._peak or now - self._peak_at > RETURN_SECONDS:
-            self._peak, self._peak_at = present, now
-        return present == self._peak
+    def _is_at_peak(self) -> bool:
+        """Returns whether as many look-ups are present as at any time in the last PEAK_SECONDS."""
+        now = asyncio.get_running_loop().time()
+        if self._present >= self._peak or now - self._peak_at > PEAK_SECONDS:
+            self._peak, self._peak_at = self._present, now
+        return self._present == self._peak
 
     def _gather_until(self, latest: float) -> None:
         """Sends the next request after a pause in which no look-up has come, or at the first pause past `latest`."""
@@ -99,15 +102,15 @@ class JoinedReads:
         self._pause = loop.call_later(PAUSE_SECONDS, look_again)
 
     def _send(self) -> None:
-        if self._pause:
-            self._pause.cancel()
-            self._pause = None
+        self._stop_pause()
         batch: Batch = {}
         oldest = now = asyncio.get_running_loop().time()
         for key in list(self._waiting)[:MAX_KEYS]:
             oldest = min(oldest, self._since.pop(key))
-            look_ups = [look_up for look_up in self._waiting.pop(key) if not look_up.done()]
-            if look_ups:  # not all of them were cancelled
+            waiting = self._waiting.pop(key)
+            look_ups = [look_up for look_up in waiting if not look_up.done()]
+            self._present -= len(waiting) - len(look_ups)  # the cancelled ones
+            if look_ups:
                 batch[key] = look_ups
         if batch:
             self._observer.joined(sum(map(len, batch.values())))
@@ -118,9 +121,16 @@ class JoinedReads:
             self._requests[request] = batch
             request.add_done_callback(self._answer)
 
+    def _stop_pause(self) -> None:
+        if self._pause:
+            self._pause.cancel()
+            self._pause = None
+
     def _answer(self, request: Request) -> None:
         # A done callback also runs if the task was cancelled before its first step, so no look-up waits for ever.
+        self._stop_pause()
         batch = self._requests.pop(request)
+        self._present -= sum(map(len, batch.values()))
         failure = StoreUnavailable("closed") if request.cancelled() else request.exception()
         found = {} if failure else request.result()
         for key, look_ups in batch.items():

@@ -126,7 +126,7 @@ async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(40))))
-    await asyncio.sleep(2 * joined_reads.RETURN_SECONDS)
+    await asyncio.sleep(2 * joined_reads.PEAK_SECONDS)
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
     async with asyncio.timeout(10):
         assert await reads.get("lone") is None
@@ -149,7 +149,7 @@ async def test_one_small_request_does_not_lower_the_expected_size(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise requests that once got small would stay small, however many callers there are."""
-    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()
@@ -170,11 +170,62 @@ async def test_a_few_callers_do_not_pause_for_one_another(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
     async with asyncio.timeout(10):
         for _ in range(5):
             await asyncio.gather(*start(reads, "a", "b"))
     assert database.requests == [{"a"}, {"b"}, *[{"a", "b"}] * 4]
+
+
+async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*start(reads, *["a"] * 20))
+    database.requests.clear()
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    first = start(reads, *["a"] * 19)
+    await all_waiting()
+    assert database.requests == []
+    async with asyncio.timeout(10):
+        await asyncio.gather(*first, *start(reads, "a"))
+    assert database.requests == [{"a"}]
+
+
+async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
+    database.requests.clear()
+    database.go_on.clear()
+    first = start(reads, "first")
+    await asyncio.sleep(0.01)
+    assert database.requests == [{"first"}]
+    later = start(reads, *"abc")
+    await asyncio.sleep(0.01)
+    assert database.requests == [{"first"}]
+    database.go_on.set()
+    await asyncio.gather(*first, *later)
+    assert database.requests == [{"first"}, set("abc")]
+
+
+async def test_look_ups_do_not_wait_long_for_a_slow_request(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
+    database.requests.clear()
+    database.go_on.clear()
+    slow = start(reads, "slow")
+    await asyncio.sleep(2 * joined_reads.MAX_PAUSE_SECONDS)
+    later = start(reads, "later")
+    await asyncio.sleep(5 * joined_reads.MAX_PAUSE_SECONDS)
+    assert database.requests == [{"slow"}, {"later"}]
+    database.go_on.set()
+    await asyncio.gather(*slow, *later)
 
 
 async def arrive_one_by_one(database: Database, reads: JoinedReads) -> list[set[str]]:
@@ -196,7 +247,7 @@ async def arrive_one_by_one(database: Database, reads: JoinedReads) -> list[set[
 async def test_a_request_waits_while_look_ups_keep_coming(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
     monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
     assert await arrive_one_by_one(database, reads) == [set("abcdefgh")]
@@ -205,7 +256,7 @@ async def test_a_request_waits_while_look_ups_keep_coming(
 async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "RETURN_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
     monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
     assert "h" not in (await arrive_one_by_one(database, reads))[0]

@@ -8,7 +8,7 @@ import pytest
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import DataApi, Keyspace
-from tests.stores.astra.held import Contents
+from tests.stores.astra.contents import Contents
 from tests.support import data_api
 from tests.support.accounts import HASH, an_account, an_event
 from tests.support.keyspaces import prepared_stand_in

@@ -23,8 +23,8 @@ from killrvideo_grpc.domain.errors import InvalidCredentials
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repairs
 from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
-from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import StandIn
 

@@ -13,8 +13,8 @@ from killrvideo_grpc.stores.account_documents import document_id
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import Hang, Request, StandIn
 

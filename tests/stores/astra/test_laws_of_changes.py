@@ -20,8 +20,8 @@ from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.stores.astra.conftest import OpenStore, sent
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Contents
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, an_account, an_event
 from tests.support.data_api import Close, StandIn

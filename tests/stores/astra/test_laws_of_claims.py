@@ -16,8 +16,8 @@ from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
 from killrvideo_grpc.stores.data_api import ACCOUNTS
 from killrvideo_grpc.stores.email_claims import claim_id, owner_of
 from tests.stores.astra.conftest import sent
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST
-from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, an_account, an_event
 from tests.support.data_api import Close, StandIn
 

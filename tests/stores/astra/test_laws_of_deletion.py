@@ -21,8 +21,8 @@ from killrvideo_grpc.stores.astra_repair import Repairs
 from killrvideo_grpc.stores.data_api import USERS
 from killrvideo_grpc.stores.email_claims import claim_id
 from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Contents
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
 from tests.support.data_api import StandIn

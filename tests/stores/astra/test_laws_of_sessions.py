@@ -19,8 +19,8 @@ from killrvideo_grpc.stores.account_documents import document_id
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import ACCOUNTS
 from tests.stores.astra.conftest import sent
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
-from tests.stores.astra.held import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_event
 from tests.support.data_api import StandIn
 

@@ -32,7 +32,7 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.moderators import GUARD
 from tests.stores.astra.conftest import OpenStore
-from tests.stores.astra.held import Contents
+from tests.stores.astra.contents import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_address, an_event
 from tests.support.data_api import ErrorAnswer, Hang, Request, StandIn
 

@@ -18,8 +18,8 @@ from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, DataApi, Keyspace
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST
-from tests.stores.astra.held import Contents
 from tests.support import data_api
 from tests.support.accounts import HASH, a_session, an_account, an_event
 from tests.support.data_api import Drip, ErrorAnswer, Hang, HttpStatus
