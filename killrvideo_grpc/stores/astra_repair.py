@@ -20,11 +20,11 @@ from killrvideo_grpc.stores.data_api import USERS, DataApi, Document
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
 from killrvideo_grpc.stores.email_claims import CLAIM_PREFIX, EmailClaims, owner_of
 from killrvideo_grpc.stores.moderators import Moderators
-from killrvideo_grpc.stores.projections import Projections, is_projected_in
+from killrvideo_grpc.stores.projections import Projections, row_is_current
 
 # A registration takes seconds, so an unclaimed account older than this was left by a crash.
 ORPHAN_AGE = timedelta(hours=1)
-# What reading a document that is not in our format fails with.
+# The exceptions that reading a document in another format raises.
 NOT_OURS = (AttributeError, LookupError, TypeError, ValueError)
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
@@ -36,13 +36,14 @@ class Repaired:
 
     `orphans`: accounts that never owned their address, now deleted. `claims`: addresses freed because the account that
     owned them doesn't exist. `finished`: accounts whose events or row were missing or out of date. `moderators`:
-    accounts added to or removed from the moderators guard.
+    accounts added to or removed from the moderators guard. `failed`: accounts that can't be finished.
     """
 
     orphans: int = 0
     claims: int = 0
     finished: int = 0
     moderators: int = 0
+    failed: int = 0
 
 
 class Repairs:
@@ -55,7 +56,7 @@ class Repairs:
         self._projections = Projections(api, self._claims)
 
     async def sweep(self, at: datetime | None = None) -> int:
-        """Finishes the accounts marked `pending`. Returns their number.
+        """Finishes the accounts marked `pending`. Returns their number, including those that can't be finished.
 
         Accounts deleted within the last minutes are erased again, and not included in the number. `at` defaults to now.
         """
@@ -64,7 +65,7 @@ class Repairs:
             await self._finish(page, repaired, at or now())
         if repaired.finished or repaired.orphans:
             _log.info("swept", count=repaired.finished, orphans=repaired.orphans)
-        return repaired.finished
+        return repaired.finished + repaired.failed
 
     async def repair(self, at: datetime | None = None) -> Repaired:
         """Reads every account and claim, and repairs what is inconsistent. `at` defaults to now.
@@ -77,7 +78,7 @@ class Repairs:
             claims = _readable(page, CLAIM_PREFIX, lambda claim: owner_of(claim["log"]))
             await self._finish(accounts, repaired, at or now())
             await self._rewrite_rows(accounts, repaired)
-            await self._count_moderators(accounts, repaired)
+            await self._add_missing_moderators(accounts, repaired)
             await self._free_claims(claims, repaired)
         return repaired
 
@@ -90,17 +91,17 @@ class Repairs:
         rows, _ = await self._api.row_page(USERS, {"userid": {"$in": list(documents)}})
         found = {row["userid"]: row for row in rows}
         for user_id, document in documents.items():
-            if not is_projected_in(found.get(user_id), document):
+            if not row_is_current(found.get(user_id), document):
                 await self._projections.project(document)
                 repaired.finished += 1
 
-    async def _count_moderators(self, page: list[Document], repaired: Repaired) -> None:
+    async def _add_missing_moderators(self, page: list[Document], repaired: Repaired) -> None:
         # Too risky for regular sweeps: a moderator who is being demoted is removed from the guard first. Adding them
         # back at that moment could allow the last other moderator to be demoted as well.
         missing = {str(user_id_of(document)) for document in page if shows_moderator(document)}
-        missing -= await self._moderators.counted() if missing else set()
+        missing -= await self._moderators.members() if missing else set()
         for user_id in missing:
-            await self._moderators.settle(UUID(user_id), counts=True)
+            await self._moderators.settle(UUID(user_id), is_moderator=True)
             repaired.moderators += 1
 
     async def _free_claims(self, page: list[Document], repaired: Repaired) -> None:
@@ -115,25 +116,25 @@ class Repairs:
                 repaired.claims += 1
 
     async def _finish(self, page: list[Document], repaired: Repaired, at: datetime) -> None:
-        counted = await self._moderators.counted() if page else set[str]()
+        members = await self._moderators.members() if page else set[str]()
         for document in page:
             try:
-                await self._finish_one(document, counted, repaired, at)
+                await self._finish_one(document, members, repaired, at)
             # One account that can't be finished must not stop the others from being finished.
-            except RequestRefused as error:
-                _log.error("left unfinished", document=document["_id"], cause=error.code)
-            except NOT_OURS as error:
-                _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
+            except (RequestRefused, *NOT_OURS) as error:
+                repaired.failed += 1
+                cause = error.code if isinstance(error, RequestRefused) else type(error).__name__
+                _log.error("left unfinished", document=document["_id"], cause=cause)
 
-    async def _finish_one(self, document: Document, counted: set[str], repaired: Repaired, at: datetime) -> None:
+    async def _finish_one(self, document: Document, members: set[str], repaired: Repaired, at: datetime) -> None:
         if not await self._is_registered(document):
             if document["created_date"] < at - ORPHAN_AGE:
                 await self._api.delete_document(document["_id"])
                 repaired.orphans += 1
             return
         user_id = user_id_of(document)
-        if str(user_id) in counted and not shows_moderator(document):
-            await self._moderators.settle(user_id, counts=False)
+        if str(user_id) in members and not shows_moderator(document):
+            await self._moderators.settle(user_id, is_moderator=False)
             repaired.moderators += 1
         if document.get("pending"):
             await self._projections.project(document, at=at)

@@ -117,6 +117,19 @@ async def test_the_repair_skips_documents_in_another_format(
     await store._api.delete_document(key)
 
 
+async def test_a_sweep_reports_an_account_that_it_cannot_finish(
+    store: AstraStore, account: Account, contents: Contents, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = f"account:{uuid4()}"
+    await store._api.insert_document({"_id": key, "version": 2, "pending": "broken"})
+    await store._api.update_document(document_id(account.user_id), {"$set": {"pending": "crashed"}}, image="after")
+    assert await store.sweep() == 2
+    assert contents.pending() == []  # the other account is finished
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "left unfinished" in line]
+    assert line.endswith(f"cause=KeyError document={key}")
+    await store._api.delete_document(key)
+
+
 async def test_the_repair_deletes_the_row_of_a_deleted_account(
     store: AstraStore, account: Account, contents: Contents
 ) -> None:
