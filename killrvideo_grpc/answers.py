@@ -7,7 +7,7 @@ from itertools import islice
 
 from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.errors import Violation
-from killrvideo_grpc.error_table import INTERNAL, OWN_ACTS, REFUSALS, TABLE, Entry
+from killrvideo_grpc.error_table import EDGE_ERRORS, INTERNAL, OWN_ACTS, TABLE, Entry
 
 # Headers between the edge and the service. The edge removes them from incoming requests before it sets its own.
 PROBLEM_WANTED = "x-problem-wanted"
@@ -28,12 +28,12 @@ class Answer:
 
 
 def entry_of(error: BaseException) -> Entry:
-    """Returns the entry of the table for an error; that of INTERNAL for one that the table lacks, which is a bug."""
+    """Returns an error's entry in the table, or INTERNAL if it has none, which is a bug."""
     return next((TABLE[kind] for kind in type(error).mro() if kind in TABLE), INTERNAL)
 
 
 def answer_to(error: BaseException) -> Answer:
-    """Returns the answer to an error. An error that is not in the table is a bug, and is answered as INTERNAL."""
+    """Returns the answer to an error: its entry, completed with the data of the error."""
     entry = entry_of(error)
     match error:
         case errors.InvalidRequest():
@@ -69,14 +69,14 @@ def problem_headers(answer: Answer) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def refusal_problem(status: int) -> str:
+def edge_problem(status: int) -> str:
     """Returns the problem document for Envoy's own responses with this HTTP status, without `instance`."""
-    return _to_json(refusal_members(status))
+    return _to_json(edge_members(status))
 
 
-def refusal_members(status: int) -> dict[str, object]:
-    """Returns the members of `refusal_problem`, from which Envoy can make the document itself."""
-    return _members(status, REFUSALS[status].detail)
+def edge_members(status: int) -> dict[str, object]:
+    """Returns the members of `edge_problem`, from which Envoy can make the document itself."""
+    return _members(status, EDGE_ERRORS[status].detail)
 
 
 def _to_json(members: Mapping[str, object]) -> str:
@@ -84,7 +84,7 @@ def _to_json(members: Mapping[str, object]) -> str:
 
 
 def _members(status: int, detail: str) -> dict[str, object]:
-    return {"type": "about:blank", "title": REFUSALS[status].title, "status": status, "detail": detail}
+    return {"type": "about:blank", "title": EDGE_ERRORS[status].title, "status": status, "detail": detail}
 
 
 def _summary(error: errors.InvalidRequest) -> str:

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.env_file import fault_of
-from killrvideo_grpc.security.signing_keys import check_signing_key, kept_signing_key
+from killrvideo_grpc.security.signing_keys import check_signing_key, load_or_create_key
 
 ENV_FILE = ".env"
 MAX_PORT = 65535
@@ -214,7 +214,7 @@ class Settings(BaseSettings):
 
     def signing_key(self) -> str:
         """Returns SECRET_KEY or, if it is not set, the generated key. Raises UnusableKey."""
-        return self.secret_key.get_secret_value() if self.secret_key else kept_signing_key(self.secret_key_path)
+        return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
 def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:

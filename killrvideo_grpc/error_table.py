@@ -43,8 +43,8 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """What callers see of Envoy's own responses with one HTTP status. They have no reason.
+class EdgeError:
+    """What callers see of an error that Envoy, the edge, answers itself: by HTTP status. Such errors have no reason.
 
     The service's own problems with this status have the same `title`. gRPC callers get `detail` as the message, unless
     `grpc_message` is given.
@@ -96,50 +96,50 @@ TABLE: Mapping[type[errors.ServiceError], Entry] = {
     errors.DeadlineExceeded: Entry("DEADLINE_EXCEEDED", 504, "This took too long. Try again in a moment."),
 }
 
-REFUSALS: Mapping[int, Refusal] = {
-    400: Refusal(
+EDGE_ERRORS: Mapping[int, EdgeError] = {
+    400: EdgeError(
         "Bad Request",
         "INVALID_ARGUMENT",
         "The request is malformed: check its JSON, path and query.",
         "The request is malformed.",
     ),
-    401: Refusal("Unauthorized", "UNAUTHENTICATED", TABLE[errors.NotAuthenticated].message),
-    403: Refusal("Forbidden", "PERMISSION_DENIED", "This is not allowed."),
-    404: Refusal("Not Found", "UNIMPLEMENTED", "There is nothing at this path."),
-    405: Refusal(
+    401: EdgeError("Unauthorized", "UNAUTHENTICATED", TABLE[errors.NotAuthenticated].message),
+    403: EdgeError("Forbidden", "PERMISSION_DENIED", "This is not allowed."),
+    404: EdgeError("Not Found", "UNIMPLEMENTED", "There is nothing at this path."),
+    405: EdgeError(
         "Method Not Allowed",
         "UNIMPLEMENTED",
         "This path does not support this method. The Allow header lists the methods that it supports.",
     ),
-    408: Refusal("Request Timeout", "DEADLINE_EXCEEDED", "The request did not arrive in time."),
-    413: Refusal(
+    408: EdgeError("Request Timeout", "DEADLINE_EXCEEDED", "The request did not arrive in time."),
+    413: EdgeError(
         "Content Too Large",
         "RESOURCE_EXHAUSTED",
         "The body is larger than 64 KiB.",
         "The message is larger than 64 KiB.",
     ),
-    415: Refusal(
+    415: EdgeError(
         "Unsupported Media Type",
         "INVALID_ARGUMENT",
         "The body must be uncompressed JSON with the content type application/json.",
     ),
-    422: Refusal("Unprocessable Content", "INVALID_ARGUMENT", "The request is invalid."),
-    426: Refusal("Upgrade Required", "UNIMPLEMENTED", "Unsupported protocol."),
-    429: Refusal("Too Many Requests", "RESOURCE_EXHAUSTED", TABLE[errors.Overloaded].message),
-    431: Refusal(
+    422: EdgeError("Unprocessable Content", "INVALID_ARGUMENT", "The request is invalid."),
+    426: EdgeError("Upgrade Required", "UNIMPLEMENTED", "Unsupported protocol."),
+    429: EdgeError("Too Many Requests", "RESOURCE_EXHAUSTED", TABLE[errors.Overloaded].message),
+    431: EdgeError(
         "Request Header Fields Too Large",
         "RESOURCE_EXHAUSTED",
         "There are more than 16 KiB of headers, or more than 100 headers.",
         "The metadata is larger than 63 KiB.",
     ),
-    500: Refusal("Internal Server Error", "INTERNAL", INTERNAL.message),
-    501: Refusal(
+    500: EdgeError("Internal Server Error", "INTERNAL", INTERNAL.message),
+    501: EdgeError(
         "Not Implemented",
         "UNIMPLEMENTED",
         "This is not implemented.",
         "Unsupported compression: only gzip and deflate are supported.",
     ),
-    502: Refusal("Bad Gateway", "UNAVAILABLE", "The service sent an invalid response."),
-    503: Refusal("Service Unavailable", "UNAVAILABLE", "The service is unavailable. Try again in a moment."),
-    504: Refusal("Gateway Timeout", "DEADLINE_EXCEEDED", TABLE[errors.DeadlineExceeded].message),
+    502: EdgeError("Bad Gateway", "UNAVAILABLE", "The service sent an invalid response."),
+    503: EdgeError("Service Unavailable", "UNAVAILABLE", "The service is unavailable. Try again in a moment."),
+    504: EdgeError("Gateway Timeout", "DEADLINE_EXCEEDED", TABLE[errors.DeadlineExceeded].message),
 }

@@ -12,7 +12,7 @@ from killrvideo_grpc.composition import open_store, start_server
 from killrvideo_grpc.config import Settings
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.listening import free_ports
+from killrvideo_grpc.listening import worker_ports
 from killrvideo_grpc.signals import stop_event
 from killrvideo_grpc.supervisor import supervise
 from killrvideo_grpc.telemetry import UNWATCHED, Telemetry, open_telemetry
@@ -56,7 +56,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
         # This process has opened the store and read the key only to report problems once, not from every worker.
         await store.close()
         settings.signing_key()
-        await supervise(settings, free_ports(settings), announce, stopping)
+        await supervise(settings, worker_ports(settings), announce, stopping)
         return
     server = await start_server(settings, store, telemetry)
     _return_memory()
@@ -100,7 +100,7 @@ def _open_missing_streams() -> None:
 
 
 def _return_memory() -> None:
-    """Returns the memory that only start-up needed to the system: with glibc, a quarter of the process's memory."""
+    """Gives the memory that only start-up needed back to the system. With glibc, this is a quarter of the total."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

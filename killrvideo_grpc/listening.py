@@ -12,7 +12,7 @@ from grpc import aio
 from killrvideo_grpc.config import Settings, check_tls
 from killrvideo_grpc.domain.errors import SetupError
 
-# Grace period for calls on a connection that has reached its maximum age. The slowest wait in a full hashing queue.
+# How long calls may go on once their connection has reached its maximum age: as long as a full hashing queue takes.
 LAST_CALLS_SECONDS = 30
 # Allows the usual gRPC keepalive of a minute or more, with or without calls. A client that pings more often than this
 # gets GOAWAY (too_many_pings) at its third such ping.
@@ -63,8 +63,8 @@ class Listener:
             raise _cannot_listen(settings, error) from None
 
 
-def free_ports(settings: Settings) -> list[int]:
-    """Returns a port per worker: consecutive from GRPC_PORT, or any free ones if that is 0. Raises CannotListen."""
+def worker_ports(settings: Settings) -> list[int]:
+    """Returns a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raises CannotListen."""
     if settings.grpc_port:
         return [settings.grpc_port + worker for worker in range(settings.workers)]
     with ExitStack() as held:  # all bound at the same time, so that they differ

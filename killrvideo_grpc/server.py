@@ -94,10 +94,10 @@ class UserServer:
         self._server = aio.server(
             interceptors=[chain],
             options=[
-                # As much as the edge accepts. Between the two limits, grpcio refuses calls at random.
+                # Slightly more than the edge accepts. Between this limit and the next, grpcio refuses calls at random.
                 ("grpc.max_metadata_size", 64 * 1024),
                 ("grpc.absolute_max_metadata_size", 128 * 1024),
-                # Between these two limits too. By default, they are 1,000 and 3,000.
+                # Equal, because between these two limits, too, it refuses calls at random. By default: 1,000 and 3,000.
                 ("grpc.server.max_pending_requests", MAX_PENDING),
                 ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
                 *listener.options(),

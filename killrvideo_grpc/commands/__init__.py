@@ -1,1 +1,1 @@
-"""The commands of `killrvideo-grpc`, but for those of the edge, which are its own."""
+"""The commands of `killrvideo-grpc`, except `edge`, which is in `edge/commands.py`."""

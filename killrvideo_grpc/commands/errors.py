@@ -35,7 +35,7 @@ class Commands(click.Group):
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
+def explained_errors() -> Iterator[None]:
     """Turns errors that the operator can fix into one message and exit status 1."""
     try:
         yield
@@ -49,7 +49,7 @@ def clear_errors() -> Iterator[None]:
 
 def run(work: Coroutine[Any, Any, None]) -> None:
     """Runs the work of a command on an event loop."""
-    with clear_errors():
+    with explained_errors():
         asyncio.run(work)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from killrvideo_grpc.commands.errors import run
-from killrvideo_grpc.commands.settings import place, read_settings
+from killrvideo_grpc.commands.settings import read_settings, store_location
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.errors import LastModerator, UserNotFound
 from killrvideo_grpc.service.operators import Operators
@@ -94,7 +94,7 @@ async def _operators() -> AsyncIterator[Operators]:
     try:
         yield Operators(store, _login_name())
     except UserNotFound:
-        raise click.ClickException(f"No account has this e-mail address in {place(settings)}.") from None
+        raise click.ClickException(f"No account has this e-mail address in {store_location(settings)}.") from None
     except LastModerator:
         text = "This is the last moderator. Assign the role to another account first, or use --force."
         raise click.ClickException(text) from None

@@ -2,8 +2,8 @@
 
 import click
 
-from killrvideo_grpc.commands.errors import clear_errors, drop_output
-from killrvideo_grpc.commands.settings import place, read_settings
+from killrvideo_grpc.commands.errors import drop_output, explained_errors
+from killrvideo_grpc.commands.settings import read_settings, store_location
 from killrvideo_grpc.config import Settings
 
 
@@ -27,7 +27,7 @@ def serve(supervised: bool) -> None:
     # grpcio and the adapters take half a second to import, which no other command and no --help should wait for.
     from killrvideo_grpc import lifecycle
 
-    with clear_errors():
+    with explained_errors():
         settings = read_settings()
         lifecycle.serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)
 
@@ -48,7 +48,7 @@ def _welcome(settings: Settings, ports: list[int]) -> str:
     call = "grpcurl" if settings.tls_cert_file else "grpcurl -plaintext"
     service = f"{settings.address(ports[0])} killrvideo.user.v1.UserService"
     return f"""{settings.project_name} user service on {addresses}
-  store  {settings.store}, {place(settings)}
+  store  {settings.store}, {store_location(settings)}
   key    {key}{metrics}
 
 Register an account, log in, and read your own account (`make setup` installs grpcurl in .venv/bin):

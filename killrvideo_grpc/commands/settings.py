@@ -2,7 +2,7 @@
 
 import click
 
-from killrvideo_grpc.commands.errors import clear_errors
+from killrvideo_grpc.commands.errors import explained_errors
 from killrvideo_grpc.config import Settings, load_settings
 from killrvideo_grpc.logs import configure_logs
 
@@ -14,7 +14,7 @@ def read_settings() -> Settings:
     return settings
 
 
-def place(settings: Settings) -> str:
+def store_location(settings: Settings) -> str:
     """Returns where the accounts are: the path of SQLite's file, or the keyspace and its Data API."""
     if settings.store == "sqlite":
         return str(settings.sqlite_path)
@@ -32,7 +32,7 @@ def check() -> None:
 
     Use it to see which values the environment and `.env` result in, without starting the service.
     """
-    with clear_errors():
+    with explained_errors():
         for name, value in load_settings(Settings):
             shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
             click.echo(f"{name.upper()}={'' if shown is None else shown}")

@@ -27,7 +27,7 @@ _SUFFICIENT = {role: tuple(Role)[rung:] for rung, role in enumerate(Role)}
 
 
 class AccountStatus(StrEnum):
-    """Whether an account may be used. A deleted account has no status: every reader treats it as missing."""
+    """Whether an account may be used. Deleted accounts need no member here: stores return them as missing."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -53,10 +53,10 @@ class Session:
 class Account:
     """One account. Dates are timezone-aware, in UTC, in whole milliseconds (the precision that every store supports).
 
-    `credential_id` identifies the current password. `sessions` maps session ids to the live sessions, which are those
-    opened with the current password. `dead_sessions` has the ids of all other session entries still in the store; they
-    grant nothing, and the next login removes them. `sources` maps digests of the addresses from which the owner has
-    logged in to the dates of the last logins: see service/throttle.py.
+    `credential_id` identifies the current password. `sessions` maps session ids to the sessions that were opened with
+    the current password; they may have expired. `dead_sessions` has the ids of all other session entries still in the
+    store; they grant nothing, and the next login removes them. `sources` maps digests of the addresses from which the
+    owner has logged in to the dates of the last logins: see service/throttle.py.
     """
 
     user_id: UUID

@@ -70,7 +70,7 @@ class TokenExpired(ServiceError):
 
 
 class TokenInvalid(ServiceError):
-    """The access token was not issued by this service for its own use."""
+    """The access token is malformed, or was not issued by this service as an access token."""
 
 
 class TokenSubjectInvalid(ServiceError):
@@ -126,7 +126,7 @@ class LastModerator(ServiceError):
 
 
 class TooManyAttempts(ServiceError):
-    """Too many attempts have failed, or too many accounts were registered, until so many seconds are over."""
+    """Too many attempts have failed, or too many accounts were registered. `retry_after` is in seconds."""
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"for {retry_after} s")

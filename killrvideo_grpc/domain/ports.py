@@ -25,7 +25,7 @@ class Page(Generic[T]):
 
 
 class AttemptCounter(NamedTuple):
-    """A count: its slot, from 0 to SLOTS - 1, and the number of the time window that it is for."""
+    """Where a count is kept: its slot, from 0 to SLOTS - 1, and the number of its time window."""
 
     slot: int
     window: int

@@ -19,7 +19,7 @@ LISTS = {"SearchUsers": "users"}
 SHORT = {"/assign-moderator": "/roles/moderator:assign", "/revoke-moderator": "/roles/moderator:revoke"}
 
 # Imports that only the contract's options need. Envoy knows google.api.http anyway, and ignores the other options.
-OPTIONS = (
+OPTION_IMPORTS = (
     "buf/validate/validate.proto",
     "google/api/annotations.proto",
     "google/api/field_behavior.proto",
@@ -62,7 +62,7 @@ def descriptor_set() -> bytes:
     files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
 
     def add(file: FileDescriptor) -> None:
-        needed = [dependency for dependency in file.dependencies if dependency.name not in OPTIONS]
+        needed = [dependency for dependency in file.dependencies if dependency.name not in OPTION_IMPORTS]
         for dependency in needed:
             add(dependency)
         copy = descriptor_pb2.FileDescriptorProto()

@@ -1,6 +1,6 @@
 -- Runs in Envoy, in front of its gRPC-JSON transcoder. Refuses requests that match no route of the contract, and turns
 -- errors into problem documents (RFC 9457). render.py prepends the constants that it uses, such as PROBLEMS.
--- The only part of a request that is ever copied into a response is its path, after its characters have been checked.
+-- Of a request, only its path and its request id are copied into responses, after their characters have been checked.
 
 local DEFAULT_TIMEOUT = "10S"
 -- The headers of a REST request that are forwarded to the service. gRPC would interpret others, such as grpc-encoding.
@@ -66,7 +66,7 @@ local function refusal_of_grpc(headers)
   if not GRPC_ENCODINGS[headers:get("grpc-encoding") or "identity"] then return "501" end
 end
 
--- Replaces a short path by the full one. If the call has no body, its path becomes the reason in the audit trail.
+-- Replaces a short path with the full one. If the call has no body, its path becomes the reason in the audit trail.
 local function expand(handle, body, path, rewrite)
   local headers = handle:headers()
   local text = body:getBytes(0, body:length())
@@ -136,7 +136,7 @@ local function problem_of_body(text)
   end
 end
 
--- Replaces the body of an error by a problem document: the one that the service sent in headers, or the HTTP status's.
+-- Replaces the body of an error with a problem document: the one that the service sent in headers, or the HTTP status's.
 local function write_problem(handle, status, path)
   local body, headers = handle:body(true), handle:headers()
   local problem = headers:get("x-problem")

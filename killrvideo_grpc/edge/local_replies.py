@@ -4,9 +4,9 @@ from typing import Any
 
 from google.rpc import code_pb2
 
-from killrvideo_grpc.answers import refusal_members
+from killrvideo_grpc.answers import edge_members
 from killrvideo_grpc.edge.routes import GRPC, GRPC_WEB, IS_POST, header_matches
-from killrvideo_grpc.error_table import REFUSALS
+from killrvideo_grpc.error_table import EDGE_ERRORS
 
 Json = dict[str, Any]
 
@@ -21,15 +21,15 @@ def local_replies() -> Json:
             "filter": _all(_header(is_rest), _status_is(status), *more),
             "body_format_override": _problem(status, instance),
         }
-        for status in REFUSALS
+        for status in EDGE_ERRORS
         for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
     ]
-    return {"mappers": [*map(_grpc_status, REFUSALS), *problems]}
+    return {"mappers": [*map(_grpc_status, EDGE_ERRORS), *problems]}
 
 
 def _grpc_status(status: int) -> Json:
     """Returns the mapper for gRPC calls. Without it, Envoy would answer most of them with UNKNOWN or INTERNAL."""
-    refusal = REFUSALS[status]
+    refusal = EDGE_ERRORS[status]
     is_grpc = _header(header_matches("content-type", GRPC))
     is_web = _all(_header(IS_POST), _header(header_matches("content-type", GRPC_WEB)))
     # The transcoder turns REST calls into gRPC calls. They are recognized by the path that edge.lua has recorded.
@@ -53,7 +53,7 @@ def _grpc_status(status: int) -> Json:
 
 def _problem(status: int, instance: str) -> Json:
     return {
-        "json_format": refusal_members(status) | {"instance": instance},
+        "json_format": edge_members(status) | {"instance": instance},
         "content_type": "application/problem+json",
     }
 

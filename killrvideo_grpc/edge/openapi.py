@@ -16,14 +16,14 @@ from killrvideo.user.v1 import access_pb2, error_reason_pb2
 
 from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORT, SUCCESS, rest_paths, takes_query
 from killrvideo_grpc.edge.schemas import Contract, Json, is_required, properties, property_of, reference
-from killrvideo_grpc.error_table import REFUSALS, TABLE
+from killrvideo_grpc.error_table import EDGE_ERRORS, TABLE
 
 # The error statuses of any call, of calls with a body, and of calls with a token.
 ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)
 WITH_BODY = (415, 422)
 WITH_TOKEN = (401, 403, 404)
 # The statuses of the reasons that an RPC's comment lists.
-STATUSES = {row.reason: row.status for row in TABLE.values() if row.reason}
+STATUSES = {entry.reason: entry.status for entry in TABLE.values() if entry.reason}
 REASON = re.compile(r"\(([A-Z_]+)\)")
 NEXT_PAGE = {
     "X-Next-Page-Token": {
@@ -34,7 +34,7 @@ NEXT_PAGE = {
 VARIABLE = re.compile(r"\{(\w+)\}")
 RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": {"type": "string"}}}
-HEADERS: dict[int, Json] = {401: CHALLENGE} | {row.status: RETRY for row in TABLE.values() if row.retry_seconds}
+HEADERS: dict[int, Json] = {401: CHALLENGE} | {entry.status: RETRY for entry in TABLE.values() if entry.retry_seconds}
 
 
 def document(descriptors: bytes) -> Json:
@@ -53,7 +53,7 @@ def document(descriptors: bytes) -> Json:
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
-            "responses": {str(status): _problem_response(status) for status in REFUSALS},
+            "responses": {str(status): _problem_response(status) for status in EDGE_ERRORS},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -161,7 +161,7 @@ def _problem_schema() -> Json:
 
 def _problem_response(status: int) -> Json:
     response: Json = {
-        "description": REFUSALS[status].title,
+        "description": EDGE_ERRORS[status].title,
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
     return response | ({"headers": HEADERS[status]} if status in HEADERS else {})

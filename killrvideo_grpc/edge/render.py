@@ -11,12 +11,12 @@ from typing import Any
 
 from google.rpc import code_pb2
 
-from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, problem, refusal_problem
+from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, edge_problem, problem
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
 from killrvideo_grpc.edge.routes import routes
-from killrvideo_grpc.error_table import REFUSALS, RETRY_SECONDS, TABLE
+from killrvideo_grpc.error_table import EDGE_ERRORS, RETRY_SECONDS, TABLE
 
 HERE = Path(__file__).parent
 # If JSON doesn't fit a message, the transcoder's error text names the field. edge.lua inserts that name here.
@@ -77,7 +77,7 @@ def _socket(host: str, port: int) -> dict[str, Any]:
 
 def lua() -> str:
     """Returns edge.lua, preceded by the constants and problem documents that it uses."""
-    documents = ",\n".join(f'  ["{status}"] = {_quoted(refusal_problem(status))}' for status in REFUSALS)
+    documents = ",\n".join(f'  ["{status}"] = {_quoted(edge_problem(status))}' for status in EDGE_ERRORS)
     misfits = [
         f"local {name} = {_quoted(problem(answer_to(InvalidRequest([violation]))))}"
         for name, violation in MISFITS.items()

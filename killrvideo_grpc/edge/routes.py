@@ -29,13 +29,13 @@ PREVIOUS_HOSTS = {
     },
 }
 NOT_ARRIVED = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
-# A worker may also hang. After 3 s, a read is sent to a second worker too, and the first response wins: if it is only
-# the store that is slow, that is the first worker's.
+# A worker may also hang. After 3 s, a read is also sent to a second worker, and the first response wins. If only the
+# store is slow, the first worker usually still wins.
 READ = {"retry_on": f"{NOT_ARRIVED['retry_on']},reset", "per_try_timeout": "3s"}
 HEDGE = {"hedge_on_per_try_timeout": True}
 
 # A rate limit for the largest response that anyone can request: Envoy holds a copy of it until the caller has read it.
-RARELY = {
+RATE_LIMIT = {
     "typed_per_filter_config": {
         "envoy.filters.http.local_ratelimit": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
@@ -100,7 +100,7 @@ def _own_routes(project_name: str) -> Iterator[Json]:
     openapi = json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":"))
     welcome = json.dumps({"message": f"Welcome to {project_name}!"})
     yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
-    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RARELY
+    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RATE_LIMIT
     yield _route({"prefix": "/"}, {})
 
 

@@ -64,7 +64,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         return user_service_pb2.ListSessionsResponse(
             sessions=[
                 convert.to_session(session, self._sessions.end_of(session), session.session_id == caller.session_id)
-                for session in self._sessions.alive(caller.account)
+                for session in self._sessions.unexpired(caller.account)
             ]
         )
 

@@ -66,8 +66,8 @@ def _guesses(key: str) -> int:
     return zxcvbn(key[:MAX_ESTIMATED]).guesses
 
 
-def kept_signing_key(path: Path) -> str:
-    """Returns the key in the file, which is created with a random key, readable only by its owner, if it is missing.
+def load_or_create_key(path: Path) -> str:
+    """Returns the key in the file. If the file is missing, creates it with a random key, readable only by its owner.
 
     Raises UnusableKey if the file can't be read or created, can be read by others, or contains too short a key.
     """

@@ -35,7 +35,7 @@ class Directory:
         return account
 
     async def get_many(self, user_ids: Sequence[UUID]) -> Found:
-        """Looks up to 100 ids up. Repeated ids count once."""
+        """Returns the accounts with these ids, at most 100. Repeated ids count once."""
         wanted = dict.fromkeys(user_ids)
         found = await self._store.get_many(wanted.keys())
         accounts = [found[user_id] for user_id in wanted if user_id in found]

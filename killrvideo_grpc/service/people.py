@@ -64,11 +64,11 @@ class People:
             created_date=now(),
             credential_id=uuid4().hex,
         )
-        # Others can't throttle the owner at the place where the account was made.
-        source, _ = self._throttle.remembering(account, origin.source)
+        # Registering makes this a known source, so others can't lock the owner out here.
+        source, _ = self._throttle.updated_sources(account, origin.source)
         account = replace(account, sources={source: account.created_date})
-        # Counted concurrently with the hash, which takes longer. So each process hashes one registration over the limit
-        # before it knows that the limit is reached.
+        # Counted concurrently with the hash, which takes longer. So each process hashes a few registrations too
+        # many before it knows that the limit is reached.
         hashing, counting = self._passwords.hash(password), self._throttle.count_registration(origin.source)
         password_hash, _ = await asyncio.gather(hashing, counting)
         event = _event(account, Action.REGISTERED, origin, account.created_date, after=role_names(account.roles))
@@ -91,7 +91,7 @@ class People:
         found = credentials.account
         session = self._sessions.new(found.credential_id, origin)
         removed = self._sessions.removable(found, room_for=1)
-        source, forgotten = self._throttle.remembering(found, origin.source)
+        source, forgotten = self._throttle.updated_sources(found, origin.source)
         account = await self._apply_login(found, OpenSession(session, removed, source, forgotten))
         # Since the account was read, its password may have been changed or the account suspended.
         if session.session_id not in account.sessions or account.status is not AccountStatus.ACTIVE:

@@ -71,16 +71,16 @@ class Sessions:
 
     def removable(self, account: Account, room_for: int = 0) -> frozenset[str]:
         """Returns the sessions to remove: dead and expired ones, and the oldest, to leave room for `room_for` more."""
-        alive = self.alive(account)
-        surplus = max(0, len(alive) + room_for - MAX_SESSIONS)
-        kept = {session.session_id for session in alive[: len(alive) - surplus]}
+        sessions = self.unexpired(account)
+        surplus = max(0, len(sessions) + room_for - MAX_SESSIONS)
+        kept = {session.session_id for session in sessions[: len(sessions) - surplus]}
         return account.dead_sessions | (account.sessions.keys() - kept)
 
-    def alive(self, account: Account) -> list[Session]:
+    def unexpired(self, account: Account) -> list[Session]:
         """Returns the sessions that have not expired, newest first."""
         present = now()
-        alive = [session for session in account.sessions.values() if self.end_of(session) > present]
-        return sorted(alive, key=lambda session: (session.created_date, session.session_id), reverse=True)
+        sessions = [session for session in account.sessions.values() if self.end_of(session) > present]
+        return sorted(sessions, key=lambda session: (session.created_date, session.session_id), reverse=True)
 
     def end_of(self, session: Session) -> datetime:
         """Returns when the session expires unless it is refreshed."""

@@ -37,7 +37,7 @@ class Sweeper:
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(random.uniform(MIN_SECONDS, MAX_SECONDS))  # noqa: S311 # spreads load, hides nothing
+            await asyncio.sleep(random.uniform(MIN_SECONDS, MAX_SECONDS))  # noqa: S311 # needs no cryptographic randomness
             found: int | None = None
             try:
                 found = await self._store.sweep()

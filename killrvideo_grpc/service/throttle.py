@@ -132,7 +132,7 @@ class Throttle:
         at = account.sources.get(self._source_digest(account, source))
         return at is not None and now() - at < KNOWN_FOR
 
-    def remembering(self, account: Account, source: str | None) -> tuple[str, frozenset[str]]:
+    def updated_sources(self, account: Account, source: str | None) -> tuple[str, frozenset[str]]:
         """Returns the digest of the source to remember at a login, and the digests to forget.
 
         Digests differ between accounts, so they don't reveal which accounts were used from the same source.

@@ -1,1 +1,1 @@
-"""The databases that accounts can be kept in. Each module implements `domain.ports.UserStore`."""
+"""The stores: `sqlite.py` and `astra.py` implement `AccountStore`; the other modules are their parts."""

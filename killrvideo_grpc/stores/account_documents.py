@@ -7,7 +7,7 @@ history          the changes made to them since then: see histories.py
 claim            `_id` of the claim on the e-mail address
 credential       the password that the chain in `successors` starts from
 successors       the passwords that followed it, or the deletion: see successions.py
-renewed          id of a password that was rehashed; by then it may already have been replaced
+renewed          the credential id whose hash was last renewed, even if a new password had already replaced it
 hashes           {credential id: bcrypt hash}
 sessions         {session id: {credential, generation, created, refreshed, user_agent}}
 sources          {digest of a source: date of the last login from there}

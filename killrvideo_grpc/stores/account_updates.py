@@ -39,7 +39,7 @@ def update_for(change: Change, event: Event | None) -> Update:
     update["$inc"] = {"version": 1}
     if event:
         update.setdefault("$set", {})[f"outbox.{event_id}"] = event_entry(event, _kind(change), _replacement(change))
-    if is_projected(change, event):
+    if needs_projection(change, event):
         update.setdefault("$set", {})["pending"] = new_mark()
     return update
 
@@ -61,7 +61,7 @@ def _replacement(change: Change) -> str | None:
     return change.session.credential_id if isinstance(change, ChangePassword) else None
 
 
-def is_projected(change: Change, event: Event | None) -> bool:
+def needs_projection(change: Change, event: Event | None) -> bool:
     """Returns whether the change needs work afterwards: writing the row or events, or clearing the document."""
     return event is not None or not isinstance(change, RefreshSession)
 
@@ -103,7 +103,7 @@ def clearing(document: Document, at: datetime) -> Update:
 
     This removes the outbox, ended sessions and everything that belongs to passwords other than the current one; for a
     deleted account, all personal data. It leaves whatever was added after `document` was read. It also leaves the
-    `pending` mark, which may only be removed if nothing was added: see `with_mark`.
+    `pending` mark, which may only be removed if nothing was added: see `clearing_mark`.
     """
     succession = successions.read(document)
     obsolete = {f"outbox.{event_id}" for event_id in document.get("outbox") or ()}
@@ -125,8 +125,8 @@ def clearing(document: Document, at: datetime) -> Update:
     return update | {"$unset": dict.fromkeys(sorted(obsolete), "")}
 
 
-def with_mark(update: Update, document: Document) -> Update:
-    """Returns a `clearing` update extended to remove the `pending` mark and shorten a full history.
+def clearing_mark(update: Update, document: Document) -> Update:
+    """Returns a `clearing` update that also removes the `pending` mark and shortens a full history.
 
     Must be applied with the mark as its filter, so that it has no effect if the document has changed since it was read.
     """

@@ -25,7 +25,7 @@ from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores import successions
 from killrvideo_grpc.stores.account_documents import document_id, new_document, read_account, read_credentials
-from killrvideo_grpc.stores.account_updates import deletion, ends_any, is_projected, update_for, was_accepted
+from killrvideo_grpc.stores.account_updates import deletion, ends_any, needs_projection, update_for, was_accepted
 from killrvideo_grpc.stores.astra_attempts import AstraAttempts
 from killrvideo_grpc.stores.astra_lists import AstraLists
 from killrvideo_grpc.stores.astra_repair import Repairs
@@ -72,14 +72,14 @@ class AstraStore:
 
     async def find_credentials(self, email: str) -> Credentials | None:
         async with self._api.within("find credentials"):
-            # For an address that nobody owns too, a document is read: the time must not tell.
+            # Reads a document even if nobody owns the address, so that timing doesn't reveal whether anybody does.
             return await self.get_credentials(await self._claims.find_owner(email) or NOBODY)
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
         return read_credentials(await self._api.find_document(document_id(user_id), with_hashes=True))
 
     async def get(self, user_id: UUID) -> Account | None:
-        self._api.fail_if_away()
+        self._api.fail_if_down()
         return read_account(await self._reads.get(document_id(user_id)))
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
@@ -97,17 +97,17 @@ class AstraStore:
                 case AssignRole(Role.MODERATOR) | SetStatus(AccountStatus.ACTIVE):
                     changed, document = await self._change(user_id, change, event)
                     if changed.is_active_moderator:
-                        await self._try(self._moderators.settle(user_id, counts=True))
+                        await self._try(self._moderators.settle(user_id, is_moderator=True))
                 case RevokeRole(Role.MODERATOR) | SetStatus():
                     force = isinstance(change, RevokeRole) and change.force
                     async with self._removed_from_guard(account, force=force):
                         changed, document = await self._change(user_id, change, event)
                     # Another call may have promoted the account, and added it to the guard, just before our write.
-                    is_settled = await self._try(self._moderators.settle(user_id, counts=False))
+                    is_settled = await self._try(self._moderators.settle(user_id, is_moderator=False))
                 case _:
                     changed, document = await self._change(user_id, change, event)
         # While the guard may still count an account that is no moderator, leave it pending, so that a sweep finds it.
-        if is_settled and is_projected(change, event):
+        if is_settled and needs_projection(change, event):
             had_no_effect = event and isinstance(change, EndSessions) and not ends_any(change, document)
             self._project(document, ineffective=event.event_id if event and had_no_effect else None)
         return changed
@@ -127,7 +127,7 @@ class AstraStore:
                     raise UserNotFound if decision else InvalidCredentials
             # The account is now deleted. A sweep finishes any step below that fails.
             if Role.MODERATOR in read_state(document).roles:
-                await self._try(self._moderators.settle(user_id, counts=False))
+                await self._try(self._moderators.settle(user_id, is_moderator=False))
             await self._try(self._projections.project(document))
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
@@ -182,7 +182,7 @@ class AstraStore:
             yield
         except (ServiceError, asyncio.CancelledError):
             if was_moderator:  # it may still be one
-                self._background.start("count moderator", lambda: self._moderators.settle(account.user_id))
+                self._background.start("settle guard", lambda: self._moderators.settle(account.user_id))
             raise
 
     async def _try(self, step: Awaitable[object]) -> bool:

@@ -14,14 +14,14 @@ from killrvideo_grpc.stores.account_documents import document_id, is_erased, rea
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, TableRow
 from killrvideo_grpc.stores.projections import DAYS
 
-PAGES = 10  # of 50 rows, read at most for one page of search results, since many rows may not match
+PAGES = 10  # of 50 rows: the most to read for one page of results, because many rows may not match
 SEEN_DIGITS = 16  # of a user id; enough to be unique within one page of rows
 
 State = str | None  # the Data API's page state; None is the beginning of the table
 
 
 class AstraLists:
-    """Reads lists page by page. A position holds the Data API's page state and what was already given of that page."""
+    """Reads lists page by page. A position holds the Data API's page state, and which of its rows were returned."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api

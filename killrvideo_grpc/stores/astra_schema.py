@@ -74,7 +74,7 @@ async def check(api: DataApi) -> list[Difference]:
 
     Raises StoreUnavailable if there is no answer, and UnusableStore if the keyspace doesn't exist or access is denied.
     """
-    with _clear_refusals("show its schema", api.database.keyspace):
+    with _explained_refusals("show its schema", api.database.keyspace):
         return [
             *[difference async for difference in _table_differences(api)],
             *[difference async for difference in _collection_differences(api)],
@@ -88,7 +88,7 @@ async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
     exists but differs from the schema.
     """
     if keyspace:
-        with _clear_refusals("create a keyspace", api.database.keyspace):
+        with _explained_refusals("create a keyspace", api.database.keyspace):
             await api.create_keyspace(CREATE_SECONDS)
         yield f"keyspace {api.database.keyspace} exists"
     created: set[str] = set()
@@ -99,13 +99,13 @@ async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
             raise UnusableStore(difference.text)
         created.add(difference.text)
         step = f"create the {difference.text}"
-        with _clear_refusals(step, api.database.keyspace):
+        with _explained_refusals(step, api.database.keyspace):
             await api.ask(step, difference.create, CREATE_SECONDS)
         yield f"created {difference.text}"
 
 
 @contextmanager
-def _clear_refusals(step: str, keyspace: str | None) -> Iterator[None]:
+def _explained_refusals(step: str, keyspace: str | None) -> Iterator[None]:
     try:
         yield
     except CredentialsRefused:

@@ -76,15 +76,14 @@ class DataApi:
     """The requests that the store makes, over one HTTP client.
 
     Each ends within `max_wait` seconds and can raise StoreUnavailable, or RequestRefused, which means a bug. If time is
-    left, a request that fails is sent a second time if that is safe, and one that ends in a conflict, which means that
-    nothing was written, is repeated until it succeeds.
+    left, a request that fails is sent a second time if that is safe, and one that ends in a Conflict is repeated.
     """
 
     def __init__(self, keyspace: Keyspace, observer: Observer = UNOBSERVED) -> None:
         self.observer = observer
         self.database = keyspace.open()
         self.max_wait = keyspace.max_wait
-        self._is_away = False
+        self._is_down = False
         # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
         self._places = asyncio.Semaphore(MAX_REQUESTS)
         self._ping_place = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
@@ -216,9 +215,9 @@ class DataApi:
             async with self.within("ping"):
                 await self._send("ping", lambda: self._accounts.find_one({"_id": "-"}), self._ping_place)
         except Exception as error:
-            self._is_away = True
+            self._is_down = True
             raise StoreUnavailable from error
-        self._is_away = False
+        self._is_down = False
 
     @asynccontextmanager
     async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:
@@ -230,10 +229,10 @@ class DataApi:
             self.observer.timed_out(name)
             raise_time_out(name)
 
-    def fail_if_away(self) -> None:
+    def fail_if_down(self) -> None:
         """Raises StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
-        if self._is_away:
-            raise StoreUnavailable("away")
+        if self._is_down:
+            raise StoreUnavailable("down")
 
     async def create_keyspace(self, seconds: float) -> None:
         """Creates the keyspace if it doesn't exist."""
@@ -258,13 +257,13 @@ class DataApi:
         conflicts = 0
         async with self.within(name, seconds):
             while True:
-                self.fail_if_away()
+                self.fail_if_down()
                 try:
                     return await self._send(name, request)
                 except Conflict:
                     conflicts += 1
                     pause = CONFLICT_PAUSE_SECONDS * min(conflicts, 10)
-                    await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # spreads callers, hides nothing
+                    await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # needs no cryptographic randomness
                 except StoreUnavailable:
                     tries -= 1
                     if tries == 0:

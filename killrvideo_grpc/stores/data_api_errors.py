@@ -32,8 +32,8 @@ class CredentialsRefused(StoreUnavailable):
 class Conflict(StoreUnavailable):
     """Other requests changed the document at the same moment.
 
-    Almost always, nothing was written. But a Data API also answers this when a try of its own after the first conflict
-    ended in a time-out, and then the database may still write it.
+    Almost always, nothing was written. But a Data API also answers this if its own retry timed out, and then the
+    database may still carry out the write.
     """
 
 

@@ -1,4 +1,4 @@
-"""An HTTP client whose connections survive cancelled requests.
+"""An HTTP client that leaks no connections when requests are cancelled.
 
 When a request is cancelled at the wrong moment, such as right after connecting, httpcore leaves its connection in the
 pool, open but never used again. Without `HttpPool`, each such cancellation would leak a socket.

@@ -26,7 +26,7 @@ class Moderators:
     def __init__(self, api: DataApi) -> None:
         self._api = api
 
-    async def counted(self) -> set[str]:
+    async def members(self) -> set[str]:
         """Returns the user ids in the guard."""
         return _ids(await self._api.find_document(GUARD))
 
@@ -36,12 +36,12 @@ class Moderators:
         Returns whether it was a moderator. If it was the only one and `force` is not set, puts it back and raises
         LastModerator.
         """
-        before = await self._discount(account.user_id)
+        before = await self._remove(account.user_id)
         # `before` alone is not enough: a new moderator may not be in the guard yet, and if the update was repeated
         # after a lost answer, `before` is already without the account.
         was_moderator = account.is_active_moderator or str(account.user_id) in before
         if was_moderator and not force and not await self._has_moderator(before - {str(account.user_id)}):
-            await self.settle(account.user_id, counts=True)
+            await self.settle(account.user_id, is_moderator=True)
             raise LastModerator
         return was_moderator
 
@@ -58,27 +58,27 @@ class Moderators:
                 return True
         return False
 
-    async def settle(self, user_id: UUID, *, counts: bool | None = None) -> None:
+    async def settle(self, user_id: UUID, *, is_moderator: bool | None = None) -> None:
         """Adds the account to the guard if it is an active moderator, and removes it if it is not.
 
-        `counts` is whether it was one a moment ago, if known. The account is read again after each write of the guard,
-        because another call may have changed both in between.
+        `is_moderator` is whether it was one a moment ago, if known. The account is read again after each write of the
+        guard, because another call may have changed both in between.
         """
-        if counts is None:
-            counts = await self._is_moderator(user_id)
+        if is_moderator is None:
+            is_moderator = await self._is_moderator(user_id)
         for _ in range(ROUNDS):
-            await (self._count(user_id) if counts else self._discount(user_id))
-            if await self._is_moderator(user_id) == counts:
+            await (self._add(user_id) if is_moderator else self._remove(user_id))
+            if await self._is_moderator(user_id) == is_moderator:
                 return
-            counts = not counts
+            is_moderator = not is_moderator
 
     async def _is_moderator(self, user_id: UUID) -> bool:
         return shows_moderator(await self._api.find_document(document_id(user_id)))
 
-    async def _count(self, user_id: UUID) -> None:
+    async def _add(self, user_id: UUID) -> None:
         await self._api.update_document(GUARD, {"$set": {f"ids.{user_id}": True}}, image="after", upsert=True)
 
-    async def _discount(self, user_id: UUID) -> set[str]:
+    async def _remove(self, user_id: UUID) -> set[str]:
         update = {"$unset": {f"ids.{user_id}": ""}}
         return _ids(await self._api.update_document(GUARD, update, image="before"))
 

@@ -17,7 +17,7 @@ from killrvideo_grpc.stores.account_documents import (
     read_outbox,
     user_id_of,
 )
-from killrvideo_grpc.stores.account_updates import clearing, has_settled, with_mark
+from killrvideo_grpc.stores.account_updates import clearing, clearing_mark, has_settled
 from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, TableRow
 from killrvideo_grpc.stores.email_claims import EmailClaims
 from killrvideo_grpc.stores.histories import read_state
@@ -52,7 +52,7 @@ class Projections:
     async def _clear(self, document: Document, at: datetime) -> Document | None:
         """Clears the document. If it has changed since it was read, keeps its mark and returns it, otherwise None."""
         update, mark = clearing(document, at), document.get("pending")
-        if mark and has_settled(document, at) and await self._api.update_marked(mark, with_mark(update, document)):
+        if mark and has_settled(document, at) and await self._api.update_marked(mark, clearing_mark(update, document)):
             return None
         after = await self._api.update_document(document["_id"], update, image="after")
         return None if after is None or after["version"] == document["version"] else after
@@ -82,7 +82,7 @@ class Projections:
             self._listed_days.add(day)
 
 
-def is_projected_in(row: TableRow | None, document: Document) -> bool:
+def row_is_current(row: TableRow | None, document: Document) -> bool:
     """Returns whether the row, or its absence (None), agrees with the document."""
     if is_deleted(document):
         return row is None

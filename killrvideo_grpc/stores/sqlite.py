@@ -41,15 +41,15 @@ class SqliteStore:
             with ExitStack() as stack:
                 connection = stack.enter_context(closing(self._file.connect(MAX_WAIT)))
                 migrate(connection, MAX_WAIT)
-                self._file.close_to_others()  # only now, when it is known to be a database of this service
+                self._file.make_private()  # only now, when it is known to be a database of this service
                 self._reader = self._file.connect(max_wait=0)  # waiting for a lock would block the event loop
                 stack.callback(self._reader.close)
                 searching = self._file.connect(MAX_WAIT)
                 stack.pop_all()  # success: from here on `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        self._writer = Worker(self._file, connection, observer)
-        self._searcher = Worker(self._file, searching, observer)
+        self._writer = Worker(self._file, connection, "sqlite-write", observer)
+        self._searcher = Worker(self._file, searching, "sqlite-search", observer)
 
     async def register(self, account: Account, password_hash: str, event: Event) -> None:
         await self._writer.write(sqlite_changes.register, account, password_hash, event)

@@ -91,7 +91,7 @@ def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force
     if account.credential_id != seen.credential_id:
         raise InvalidCredentials
     if not force:
-        _leave_a_moderator(connection, account)
+        _check_not_last_moderator(connection, account)
     connection.execute(
         "UPDATE accounts SET account_status = ?, claimed_email = NULL, email = '', firstname = '', lastname = '',"
         " roles = '[]', credential_id = '', hashed_password = '', sources = '{}' WHERE userid = ?",
@@ -115,11 +115,11 @@ def _change_account(connection: sqlite3.Connection, account: Account, change: _A
             _change_roles(connection, user_id, "SELECT value FROM json_each(roles) UNION SELECT ?", change.role)
         case RevokeRole():
             if change.role is Role.MODERATOR and not change.force:
-                _leave_a_moderator(connection, account)
+                _check_not_last_moderator(connection, account)
             _change_roles(connection, user_id, "SELECT value FROM json_each(roles) WHERE value != ?", change.role)
         case SetStatus():
             if change.status is not AccountStatus.ACTIVE:
-                _leave_a_moderator(connection, account)
+                _check_not_last_moderator(connection, account)
             _update(connection, user_id, "account_status = ?", change.status)
         case _:
             assert_never(change)
@@ -163,7 +163,7 @@ def _existing(connection: sqlite3.Connection, user_id: UUID) -> Account:
     return account
 
 
-def _leave_a_moderator(connection: sqlite3.Connection, account: Account) -> None:
+def _check_not_last_moderator(connection: sqlite3.Connection, account: Account) -> None:
     """Raises LastModerator if this account is the only active moderator."""
     if account.is_active_moderator:
         others = connection.execute(f"{_ACTIVE_MODERATORS} AND userid != ? LIMIT 1", (str(account.user_id),))

@@ -41,7 +41,7 @@ class DatabaseFile:
             stack.pop_all()  # nothing failed: the caller closes it
         return connection
 
-    def close_to_others(self) -> None:
+    def make_private(self) -> None:
         """Makes the file, which may have existed before, and its -wal and -shm files private to their owner."""
         for suffix in ("", "-wal", "-shm"):
             file = self._path.with_name(self._path.name + suffix)

@@ -18,7 +18,7 @@ WHERE account_status != 'deleted'
 
 # Forward only: MIGRATIONS[n] takes a file from version n to n + 1. Released migrations never change.
 MIGRATIONS = (
-    # 1: accounts, their sessions and the audit trail. Columns that KillrVideo also has bear its names.
+    # 1: accounts, their sessions and the audit trail. Columns that KillrVideo has too are named as there.
     (
         """
         CREATE TABLE accounts (

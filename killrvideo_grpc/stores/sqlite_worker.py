@@ -42,11 +42,13 @@ class Worker:
     completion. The methods raise StoreUnavailable for any problem with the file.
     """
 
-    def __init__(self, file: DatabaseFile, connection: sqlite3.Connection, observer: Observer = UNOBSERVED) -> None:
+    def __init__(
+        self, file: DatabaseFile, connection: sqlite3.Connection, name: str, observer: Observer = UNOBSERVED
+    ) -> None:
         self._file = file
         self._observer = observer
         self._connection = connection
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite-writer")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._is_closed = False
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -8,10 +8,10 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 
-from killrvideo_grpc.answers import PROBLEM, answer_to, problem, problem_headers, refusal_problem
+from killrvideo_grpc.answers import PROBLEM, answer_to, edge_problem, problem, problem_headers
 from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.error_table import INTERNAL, REFUSALS, TABLE
+from killrvideo_grpc.error_table import EDGE_ERRORS, INTERNAL, TABLE
 from killrvideo_grpc.rpc.status import to_status
 
 MANY = errors.InvalidRequest([errors.Violation(f"userIds[{number}]", "must be a UUID " * 4) for number in range(1000)])
@@ -29,8 +29,8 @@ def test_every_domain_error_has_an_entry() -> None:
 def test_every_entry_has_a_grpc_code_and_a_status_with_a_title() -> None:
     for entry in (*TABLE.values(), INTERNAL):
         assert entry.code in grpc.StatusCode.__members__
-        assert entry.status in REFUSALS
-    assert {refusal.code for refusal in REFUSALS.values()} <= grpc.StatusCode.__members__.keys()
+        assert entry.status in EDGE_ERRORS
+    assert {refusal.code for refusal in EDGE_ERRORS.values()} <= grpc.StatusCode.__members__.keys()
 
 
 def test_every_reason_of_the_contract_is_used_once() -> None:
@@ -44,7 +44,7 @@ def test_errors_without_an_entry_are_bugs_and_reveal_nothing(error: Exception) -
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
     assert status.message == "An unexpected internal server error occurred."
     assert not status.details
-    assert problem(answer_to(error)) == refusal_problem(500)
+    assert problem(answer_to(error)) == edge_problem(500)
 
 
 def test_a_subclass_of_an_error_has_its_entry() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from killrvideo_grpc.listening import CannotListen, free_ports
+from killrvideo_grpc.listening import CannotListen, worker_ports
 from tests.support.settings import settings_in
 
 
@@ -15,6 +15,6 @@ def test_an_address_of_another_machine_leaves_no_socket_open(tmp_path: Path) -> 
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         with pytest.raises(CannotListen, match=r"203\.0\.113\.1:0"):
-            free_ports(settings)
+            worker_ports(settings)
         gc.collect()
     assert [str(warning.message) for warning in warned] == []

@@ -297,20 +297,20 @@ def test_nobody_without_the_key_knows_the_slot_of_an_account(counters: Counters)
 
 def test_a_source_is_known_for_thirty_days(process: Process) -> None:
     throttle, account = process.throttle, an_account()
-    digest, forgotten = throttle.remembering(account, "s1")
+    digest, forgotten = throttle.updated_sources(account, "s1")
     assert (len(digest), forgotten) == (32, frozenset())
     for days, is_known in ((0, True), (29, True), (31, False)):
         seen = replace(account, sources={digest: now() - timedelta(days=days)})
         assert throttle.knows(seen, "s1") is is_known
         assert not throttle.knows(seen, "s2")
         assert not throttle.knows(seen, None)
-        assert throttle.remembering(seen, "s2")[1] == (frozenset() if is_known else {digest})
-    assert throttle.remembering(an_account(), "s1")[0] != digest  # so sources don't link accounts
+        assert throttle.updated_sources(seen, "s2")[1] == (frozenset() if is_known else {digest})
+    assert throttle.updated_sources(an_account(), "s1")[0] != digest  # so sources don't link accounts
 
 
 def test_sources_beyond_the_limit_are_forgotten_oldest_first(process: Process) -> None:
     sources = {f"{number:032x}": now() - timedelta(hours=number) for number in range(MAX_SOURCES + 5)}
     account = replace(an_account(), sources=sources)
-    digest, forgotten = process.throttle.remembering(account, "new")
+    digest, forgotten = process.throttle.updated_sources(account, "new")
     assert digest not in sources
     assert forgotten == set(list(sources)[MAX_SOURCES - 1 :])

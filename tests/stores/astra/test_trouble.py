@@ -26,7 +26,7 @@ from tests.support.data_api import Drip, ErrorAnswer, Hang, HttpStatus
 
 pytestmark = pytest.mark.anyio
 
-REFUSALS = [
+EDGE_ERRORS = [
     *LOST,
     *(HttpStatus(status) for status in (401, 403, 429, 502, 504)),
     *(ErrorAnswer(code) for code in ("FAILED_TO_CONNECT_TO_DATABASE", "RENAMED_NEXT_YEAR")),
@@ -72,7 +72,7 @@ async def impatient(prepared: tuple[data_api.StandIn, Keyspace]) -> AsyncIterato
     await store.close()
 
 
-@pytest.mark.parametrize("fault", REFUSALS, ids=repr)
+@pytest.mark.parametrize("fault", EDGE_ERRORS, ids=repr)
 async def test_trouble_is_unavailable_and_logged_without_data(
     server: data_api.StandIn, store: AstraStore, account: Account, fault: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
