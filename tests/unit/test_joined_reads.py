@@ -75,6 +75,12 @@ async def all_waiting() -> None:
         await asyncio.sleep(0)
 
 
+async def pauses_to_end() -> None:
+    """Lets pauses of no time end, and the requests that follow them start."""
+    for _ in range(3):
+        await all_waiting()
+
+
 async def test_a_lone_look_up_leaves_at_once(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,10 +208,9 @@ async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
     database.requests.clear()
     database.go_on.clear()
     first = start(reads, "first")
-    await asyncio.sleep(0.01)
-    assert database.requests == [{"first"}]
+    await pauses_to_end()
     later = start(reads, *"abc")
-    await asyncio.sleep(0.01)
+    await pauses_to_end()
     assert database.requests == [{"first"}]
     database.go_on.set()
     await asyncio.gather(*first, *later)
@@ -217,12 +222,14 @@ async def test_look_ups_do_not_wait_long_for_a_slow_request(
 ) -> None:
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
     monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
     database.requests.clear()
     database.go_on.clear()
     slow = start(reads, "slow")
-    await asyncio.sleep(2 * joined_reads.MAX_PAUSE_SECONDS)
+    await pauses_to_end()
     later = start(reads, "later")
-    await asyncio.sleep(5 * joined_reads.MAX_PAUSE_SECONDS)
+    await pauses_to_end()
     assert database.requests == [{"slow"}, {"later"}]
     database.go_on.set()
     await asyncio.gather(*slow, *later)
