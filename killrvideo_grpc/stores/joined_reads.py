@@ -28,8 +28,9 @@ class JoinedReads:
     it began.
 
     A request is sent at once if as many look-ups wait or are in progress as at any time in the last PEAK_SECONDS: then
-    no more are likely, and a lone look-up never waits. Otherwise it waits while look-ups keep arriving. To wait for a
-    request as large as the last one would keep small requests small: a busy event loop sees arrivals one by one.
+    no more are likely, and a lone look-up never waits. Otherwise it waits while look-ups keep arriving, or until the
+    request under way is answered, because its callers come back then. To wait for a request as large as the last one
+    would keep small requests small: a busy event loop sees arrivals one by one.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
