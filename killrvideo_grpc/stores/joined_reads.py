@@ -10,8 +10,9 @@ from killrvideo_grpc.observer import UNOBSERVED, Observer
 
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
 UNDER_WAY = 2  # concurrent requests: enough to keep the server busy; more would only make each one smaller
-PAUSE_SECONDS = 0.004  # under load, a request is sent once no look-up has arrived for this long
-MAX_PAUSE_SECONDS = 0.012  # or at the first pause after this time, however many keep arriving
+FEW = 3  # with so few callers, no look-up waits for others: there is little to gain
+PAUSE_SECONDS = 0.004  # with more, a request is sent once no look-up has arrived for this long
+MAX_PAUSE_SECONDS = 0.012  # the longest that a look-up waits for others
 PEAK_SECONDS = 0.25  # how long a peak of concurrent look-ups is remembered: as many are expected again
 
 Document = dict[str, Any]
@@ -27,10 +28,10 @@ class JoinedReads:
     A look-up joins the next request to be sent, never one already sent, so it sees every write that was answered before
     it began.
 
-    A request is sent at once if as many look-ups wait or are in progress as at any time in the last PEAK_SECONDS: then
-    no more are likely, and a lone look-up never waits. Otherwise it waits while look-ups keep arriving, or until the
-    request under way is answered, because its callers come back then. To wait for a request as large as the last one
-    would keep small requests small: a busy event loop sees arrivals one by one.
+    A request is sent at once if as many look-ups wait or are in progress as at any time in the last PEAK_SECONDS,
+    because then no more are likely; and if those were only a FEW. Otherwise it waits while look-ups keep arriving, or
+    until the request under way is answered, because its callers come back then. To wait for a request as large as the
+    last one would keep small requests small: a busy event loop sees arrivals one by one.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
@@ -74,13 +75,10 @@ class JoinedReads:
         is_at_peak = self._is_at_peak()
         if len(self._requests) >= UNDER_WAY:
             return  # `_answer` calls this again when a request ends
-        if is_at_peak or len(self._waiting) >= MAX_KEYS:
+        if is_at_peak or self._peak <= FEW or len(self._waiting) >= MAX_KEYS:
             self._send()
-        elif self._pause is None and self._requests:
-            # Callers come back when the request under way is answered. Until then, few others are likely.
-            self._pause = asyncio.get_running_loop().call_later(MAX_PAUSE_SECONDS, self._send)
         elif self._pause is None:
-            self._gather_until(asyncio.get_running_loop().time() + MAX_PAUSE_SECONDS)
+            self._gather()
 
     def _is_at_peak(self) -> bool:
         """Returns whether as many look-ups are present as at any time in the last PEAK_SECONDS."""
@@ -89,30 +87,35 @@ class JoinedReads:
             self._peak, self._peak_at = self._present, now
         return self._present == self._peak
 
-    def _gather_until(self, latest: float) -> None:
-        """Sends the next request after a pause in which no look-up has come, or at the first pause past `latest`."""
-        loop = asyncio.get_running_loop()
-        waiting = len(self._waiting)
+    def _gather(self) -> None:
+        """Sends the next request after a pause in which no look-up has arrived, or when the oldest has waited enough.
+
+        While another request is under way, there are no pauses to find: its callers are not back yet.
+        """
+        loop, present = asyncio.get_running_loop(), self._present
+        latest = next(iter(self._since.values())) + MAX_PAUSE_SECONDS
 
         def look_again() -> None:
-            if len(self._waiting) > waiting and loop.time() < latest:
-                self._gather_until(latest)
+            if self._present > present and loop.time() < latest:
+                self._gather()
             else:
                 self._send()
 
-        self._pause = loop.call_later(PAUSE_SECONDS, look_again)
+        pause_ends = latest if self._requests else min(loop.time() + PAUSE_SECONDS, latest)
+        self._pause = loop.call_at(pause_ends, look_again)
 
     def _send(self) -> None:
         self._stop_pause()
         batch: Batch = {}
         oldest = now = asyncio.get_running_loop().time()
-        for key in list(self._waiting)[:MAX_KEYS]:
-            oldest = min(oldest, self._since.pop(key))
-            waiting = self._waiting.pop(key)
+        while self._waiting and len(batch) < MAX_KEYS:
+            key = next(iter(self._waiting))
+            since, waiting = self._since.pop(key), self._waiting.pop(key)
             look_ups = [look_up for look_up in waiting if not look_up.done()]
             self._present -= len(waiting) - len(look_ups)  # the cancelled ones
             if look_ups:
                 batch[key] = look_ups
+                oldest = min(oldest, since)
         if batch:
             self._observer.joined(sum(map(len, batch.values())))
             # The time that the oldest look-up has left, but at least half of `max_wait` for the sake of the others.

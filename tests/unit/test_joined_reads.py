@@ -139,8 +139,11 @@ async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
     assert database.requests[-1] == {"lone"}
 
 
-async def test_a_lone_look_up_waits_no_longer_than_the_pause(database: Database, reads: JoinedReads) -> None:
+async def test_a_lone_look_up_waits_no_longer_than_the_pause(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """After a request for many keys, a lone look-up waits for others that never come, but only for the pause."""
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()
@@ -172,7 +175,7 @@ async def test_one_small_request_does_not_lower_the_expected_size(
     assert database.requests[-1] == set(keys)
 
 
-async def test_a_few_callers_do_not_pause_for_one_another(
+async def test_a_few_callers_do_not_wait_for_one_another(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
@@ -180,7 +183,8 @@ async def test_a_few_callers_do_not_pause_for_one_another(
     async with asyncio.timeout(10):
         for _ in range(5):
             await asyncio.gather(*start(reads, "a", "b"))
-    assert database.requests == [{"a"}, {"b"}, *[{"a", "b"}] * 4]
+            await reads.get("a")
+    assert database.requests == [{"a"}, {"b"}, {"a"}] * 5
 
 
 async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
@@ -235,7 +239,7 @@ async def test_look_ups_do_not_wait_long_for_a_slow_request(
     await asyncio.gather(*slow, *later)
 
 
-async def arrive_one_by_one(database: Database, reads: JoinedReads) -> list[set[str]]:
+async def arrive_one_by_one(database: Database, reads: JoinedReads, keys: str = "abcdefgh") -> list[set[str]]:
     """Has many look-ups answered, then starts others one by one. Returns the requests that these made."""
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
@@ -244,20 +248,21 @@ async def arrive_one_by_one(database: Database, reads: JoinedReads) -> list[set[
     await asyncio.gather(*held, *many)
     database.requests.clear()
     look_ups = []
-    for key in "abcdefgh":
+    for key in keys:
         look_ups += start(reads, key)
         await asyncio.sleep(0)
     await asyncio.gather(*look_ups)
     return database.requests
 
 
+@pytest.mark.parametrize("keys", ["abcdefgh", "aaaaaaaa"])
 async def test_a_request_waits_while_look_ups_keep_coming(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> None:
     monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
     monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
-    assert await arrive_one_by_one(database, reads) == [set("abcdefgh")]
+    assert await arrive_one_by_one(database, reads, keys) == [set(keys)]
 
 
 async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
@@ -267,6 +272,21 @@ async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
     monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
     assert "h" not in (await arrive_one_by_one(database, reads))[0]
+
+
+async def test_cancelled_look_ups_take_no_place_of_others(database: Database, reads: JoinedReads) -> None:
+    """Callers gave up while the database didn't answer. Now that it does, those who still wait are served."""
+    held = await occupy(database, reads)
+    given_up = start(reads, *(uuid4().hex for _ in range(2 * MAX_KEYS)))
+    patient = start(reads, *(uuid4().hex for _ in range(50)))
+    await all_waiting()
+    for look_up in given_up:
+        look_up.cancel()
+    await all_waiting()
+    database.go_on.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*held, *patient)
+    assert reads._present == 0
 
 
 async def test_a_look_up_never_joins_a_request_that_has_left(database: Database, reads: JoinedReads) -> None:
