@@ -19,7 +19,7 @@ def main() -> None:
 
     Settings are read from environment variables and from a `.env` file in the working directory; .env.example in the
     source repository documents all of them. Without any, the service listens on 127.0.0.1:50051 and stores its
-    accounts in ./data. All commands refuse to run if `.env` can't be read or parsed.
+    accounts in ./data. If `.env` can't be read or parsed, no command runs except `edge config`, which uses no settings.
 
     \b
     A first session:

@@ -38,8 +38,8 @@ class Listener:
             ("grpc.so_reuseport", 0),
             ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_SECONDS * 1000),
             ("grpc.http2.max_ping_strikes", 2),
-            # No HPACK table for what callers send: grpcio also keeps entries that it could not parse, and all callers of
-            # the edge share a connection, so one caller's invalid header could fail other callers' calls.
+            # No HPACK table for requests: grpcio also keeps entries that it can't parse, and all callers of the edge
+            # share a connection, so one caller's invalid header could fail other callers' calls.
             ("grpc.http2.hpack_table_size.decoder", 0),
             ("grpc.keepalive_permit_without_calls", 1),
         ]

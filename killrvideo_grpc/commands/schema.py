@@ -68,6 +68,8 @@ def check_schema(repair: bool) -> None:
                     f" Corrections of the moderators guard: {repaired.moderators}."
                     f" Deleted unclaimed accounts: {repaired.orphans}. Freed addresses: {repaired.claims}."
                 )
+                if repaired.failed:
+                    raise click.ClickException(f"Left unfinished: {repaired.failed} documents; the log lines say why.")
 
     run(work())
 

@@ -138,7 +138,7 @@ class StoreUnavailable(ServiceError):
 
 
 class SetupError(Exception):
-    """The service can't run the way it is set up. The message tells the operator why, and what to do."""
+    """The service can't run the way it is set up. The message tells the operator why and, if known, what to do."""
 
 
 class UnusableStore(SetupError):

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from killrvideo_grpc.config import MAX_PORT
+
 
 @click.group()
 def edge() -> None:
@@ -12,10 +14,14 @@ def edge() -> None:
 
 @edge.command("config")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8080, show_default=True, help="Port to listen on.")
+@click.option("--port", type=click.IntRange(0, MAX_PORT), default=8080, show_default=True, help="Port to listen on.")
 @click.option("--service-host", default="127.0.0.1", show_default=True, help="Address of the workers.")
 @click.option(
-    "--service-port", type=click.IntRange(1, 65535), default=50051, show_default=True, help="Port of the first worker."
+    "--service-port",
+    type=click.IntRange(1, MAX_PORT),
+    default=50051,
+    show_default=True,
+    help="Port of the first worker.",
 )
 @click.option(
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of workers, on consecutive ports."
@@ -46,6 +52,10 @@ def config(
     """Print a self-contained Envoy configuration. Save it to FILE and start Envoy with: envoy -c FILE."""
     from killrvideo_grpc.edge.render import Edge, render
 
+    if service_port + workers - 1 > MAX_PORT:
+        raise click.UsageError(f"The last worker's port would be above {MAX_PORT}.")
+    if not (host and service_host):
+        raise click.UsageError("--host and --service-host must not be empty.")
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
     click.echo(render(Edge(port, addresses, host, project_name, origins, admin, trusted_hops)), nl=False)
 

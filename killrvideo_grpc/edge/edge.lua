@@ -167,13 +167,15 @@ function envoy_on_response(handle)
   local headers, route = handle:headers(), handle:metadata()
   local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
   local status = edge["refused"] or headers:get(":status")
-  -- grpcio answers CANCELLED, which the transcoder turns into 499, if more calls are waiting than it accepts.
+  -- grpcio answers CANCELLED, which the transcoder turns into 499, if more calls are waiting than it accepts, or if the
+  -- worker stops before it has accepted the call.
   if status == "499" then
     headers:replace("x-problem", OVERLOADED)
     headers:replace("x-problem-status", OVERLOADED_STATUS)
   elseif headers:get("grpc-status") == CANCELLED then
     headers:replace("grpc-status", OVERLOADED_CODE)
     headers:replace("grpc-message", OVERLOADED_MESSAGE)
+    headers:replace("grpc-status-details-bin", OVERLOADED_DETAILS)
   end
   if headers:get("grpc-status") and not headers:get("content-type") then  -- Envoy's own reply to a gRPC-Web call
     headers:replace("content-type", "application/grpc-web+proto")

@@ -17,6 +17,7 @@ from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
 from killrvideo_grpc.edge.routes import routes
 from killrvideo_grpc.error_table import EDGE_ERRORS, RETRY_SECONDS, TABLE
+from killrvideo_grpc.status import to_status
 
 HERE = Path(__file__).parent
 # If JSON doesn't fit a message, the transcoder's error text names the field. edge.lua inserts that name here.
@@ -82,15 +83,17 @@ def lua() -> str:
         f"local {name} = {_quoted(problem(answer_to(InvalidRequest([violation]))))}"
         for name, violation in MISFITS.items()
     ]
-    overloaded = TABLE[Overloaded]
+    overloaded = answer_to(Overloaded())
+    status = to_status(overloaded)
     texts = {
         "RETRY_SECONDS": str(RETRY_SECONDS),
         "MISFIT_STATUS": str(TABLE[InvalidRequest].status),
         "CANCELLED": str(code_pb2.CANCELLED),
-        "OVERLOADED": problem(answer_to(Overloaded())),
-        "OVERLOADED_STATUS": str(overloaded.status),
-        "OVERLOADED_CODE": str(code_pb2.Code.Value(overloaded.code)),
-        "OVERLOADED_MESSAGE": overloaded.message,
+        "OVERLOADED": problem(overloaded),
+        "OVERLOADED_STATUS": str(overloaded.entry.status),
+        "OVERLOADED_CODE": str(status.code),
+        "OVERLOADED_MESSAGE": status.message,
+        "OVERLOADED_DETAILS": base64.b64encode(status.SerializeToString()).decode().rstrip("="),
     }
     constants = (
         *(f"local {name} = {_quoted(text)}" for name, text in texts.items()),

@@ -130,7 +130,7 @@ def clearing_mark(update: Update, document: Document) -> Update:
 
     Must be applied with the mark as its filter, so that it has no effect if the document has changed since it was read.
     """
-    fields = {} if is_deleted(document) else histories.shortened(document)
+    fields = {**update.get("$set", {}), **({} if is_deleted(document) else histories.shortened(document))}
     return update | {"$unset": {**update["$unset"], "pending": ""}} | ({"$set": fields} if fields else {})
 
 

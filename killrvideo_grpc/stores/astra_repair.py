@@ -36,7 +36,7 @@ class Repaired:
 
     `orphans`: accounts that never owned their address, now deleted. `claims`: addresses freed because the account that
     owned them doesn't exist. `finished`: accounts whose events or row were missing or out of date. `moderators`:
-    accounts added to or removed from the moderators guard. `failed`: accounts that can't be finished.
+    accounts added to or removed from the moderators guard. `failed`: documents that can't be read or finished.
     """
 
     orphans: int = 0
@@ -74,8 +74,8 @@ class Repairs:
         """
         repaired = Repaired()
         async for page in self._api.document_pages({}):
-            accounts = _readable(page, PREFIX, lambda document: (user_id_of(document), read_account(document)))
-            claims = _readable(page, CLAIM_PREFIX, lambda claim: owner_of(claim["log"]))
+            accounts = _readable(page, PREFIX, _read_all, repaired)
+            claims = _readable(page, CLAIM_PREFIX, lambda claim: owner_of(claim["log"]), repaired)
             await self._finish(accounts, repaired, at or now())
             await self._rewrite_rows(accounts, repaired)
             await self._add_missing_moderators(accounts, repaired)
@@ -148,14 +148,21 @@ class Repairs:
         return await self._claims.find_owner(document["email"]) == user_id_of(document)
 
 
-def _readable(page: list[Document], prefix: str, read: Callable[[Document], object]) -> list[Document]:
-    """Returns the documents with this prefix that `read` can read. Logs the others."""
+def _read_all(document: Document) -> object:
+    return user_id_of(document), read_account(document)
+
+
+def _readable(
+    page: list[Document], prefix: str, read: Callable[[Document], object], repaired: Repaired
+) -> list[Document]:
+    """Returns the documents with this prefix that `read` can read. Logs and counts the others."""
     documents = []
     for document in page:
         if str(document["_id"]).startswith(prefix):
             try:
                 read(document)
             except NOT_OURS as error:
+                repaired.failed += 1
                 _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
             else:
                 documents.append(document)

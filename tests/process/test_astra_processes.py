@@ -9,7 +9,7 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.stores.data_api import USERS
+from killrvideo_grpc.stores.data_api import ACCOUNTS, USERS
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.data_api import Close, ErrorAnswer, HttpStatus
@@ -116,6 +116,10 @@ def test_repair_by_command(tmp_path: Path) -> None:
             )
             assert (done.returncode, done.stdout) == (0, COMPLETE + counts)
         assert server.row(KEYSPACE, USERS, user_id)
+        server.execute([KEYSPACE, ACCOUNTS], {"insertOne": {"document": {"_id": "account:odd", "version": 2}}})
+        done = run(tmp_path, "schema", "check", "--repair", **settings)
+        assert (done.returncode, "Left unfinished: 1 documents" in done.stderr) == (1, True)
+        assert "document=account:odd" in done.stderr
 
 
 def test_roles_by_command(tmp_path: Path) -> None:

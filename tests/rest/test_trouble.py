@@ -197,7 +197,9 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
         calls: list[Any] = [stub.GetMe.future(GetMeRequest()) for _ in range(500)]
         failures = [read_failure(call.exception()) for call in calls]
         assert {failure.code for failure in failures} == {Code.UNAUTHENTICATED, Code.RESOURCE_EXHAUSTED}
-        assert message in {failure.message for failure in failures}
+        refusals = {failure.message: failure for failure in failures if failure.code is Code.RESOURCE_EXHAUSTED}
+        assert [(failure.reason, failure.retry_seconds) for failure in refusals.values()] == [("OVERLOADED", 1)]
+        assert refusals.keys() == {message}
 
         answers = list(pool.map(lambda _: client.get(f"{USERS}/me"), range(500)))
         assert {answer.status_code for answer in answers} == {401, 429}

@@ -12,7 +12,7 @@ from killrvideo_grpc.answers import PROBLEM, answer_to, edge_problem, problem, p
 from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.error_table import EDGE_ERRORS, INTERNAL, TABLE
-from killrvideo_grpc.rpc.status import to_status
+from killrvideo_grpc.status import to_status
 
 MANY = errors.InvalidRequest([errors.Violation(f"userIds[{number}]", "must be a UUID " * 4) for number in range(1000)])
 

@@ -4,6 +4,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
@@ -37,6 +38,11 @@ def test_workers_are_on_ports_in_a_row() -> None:
         for endpoint in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
     ]
     assert places == [{"address": "users", "port_value": port} for port in (6000, 6001, 6002)]
+
+
+@pytest.mark.parametrize("options", [("--service-port", "65535", "--workers", "2"), ("--host", "")])
+def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
+    assert CliRunner().invoke(edge, ["config", *options]).exit_code == 2
 
 
 def test_cors_and_admin_are_off_unless_configured() -> None:

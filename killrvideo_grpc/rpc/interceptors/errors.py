@@ -15,7 +15,7 @@ from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.observer import UNOBSERVED, Observer
 from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.rpc.status import to_status
+from killrvideo_grpc.status import to_status
 
 _log = structlog.get_logger("killrvideo_grpc.errors")
 

@@ -54,7 +54,8 @@ class ValidationInterceptor:
             return await self._arrivals.next(call.context)
         call.admission.release(call)
         message = await self._arrivals.next(call.context)
-        call.admission.take(call)
+        if message is not None:  # callers that hang up without a message need no place
+            call.admission.take(call)
         return message
 
     def _check(self, request: bytes, deserialize: Any) -> Message:
