@@ -116,7 +116,7 @@ def test_trailers_are_refused(connection: Http2, client: httpx.Client, account: 
 
 
 def test_headers_that_grpc_cannot_parse_fail_no_other_call(edge: Edge, client: httpx.Client) -> None:
-    """All callers share Envoy's connection to a worker, and would share its HPACK table."""
+    """They never reach the connection to a worker, which all callers share."""
     for _ in range(8):  # enough to reach each of Envoy's threads
         connection = Http2(edge)
         odd = [("grpc-timeout", "zzz"), ("grpc-encoding", "zzz")]

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
-from h2.events import ConnectionTerminated, Event
+from h2.events import ConnectionTerminated, Event, ResponseReceived, TrailersReceived
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
@@ -74,6 +74,30 @@ def test_a_client_that_keeps_pinging_is_sent_away(tmp_path: Path) -> None:
                 assert event.additional_data == b"too_many_pings"
                 return
     pytest.fail("the connection is still there")
+
+
+def test_a_header_that_grpcio_cannot_parse_fails_only_its_own_call(tmp_path: Path) -> None:
+    """In an HPACK table, grpcio would keep it, and then fail all later calls that refer to its name there."""
+    http2 = H2Connection(H2Configuration(client_side=True))
+    http2.initiate_connection()
+    headers = [(":method", "POST"), (":scheme", "http"), (":path", "/killrvideo.user.v1.UserService/GetMe")]
+    headers += [(":authority", "x"), ("content-type", "application/grpc"), ("te", "trailers")]
+    codes: dict[int, bytes] = {}
+    with (
+        running_server(settings_in(tmp_path)) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection,
+    ):
+        connection.sendall(http2.data_to_send())
+        http2.receive_data(connection.recv(65536))  # the server's settings, to which the headers must keep
+        for stream, timeout in enumerate(["zzz", "10S", "20S", "30S"]):
+            http2.send_headers(2 * stream + 1, [*headers, ("grpc-timeout", timeout)])
+            http2.send_data(2 * stream + 1, bytes(5), end_stream=True)
+        connection.sendall(http2.data_to_send())
+        while len(codes) < 4:
+            for event in http2.receive_data(connection.recv(65536)):
+                if isinstance(event, ResponseReceived | TrailersReceived) and event.stream_id:
+                    codes.update((event.stream_id, value) for name, value in event.headers if name == b"grpc-status")
+    assert codes == {1: b"13", 3: b"16", 5: b"16", 7: b"16"}  # INTERNAL, and UNAUTHENTICATED for lack of a token
 
 
 def pings(port: int) -> Iterator[Event]:
