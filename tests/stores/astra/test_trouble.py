@@ -14,6 +14,7 @@ from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Action, OpenSession, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores import background
+from killrvideo_grpc.stores.account_documents import document_id
 from killrvideo_grpc.stores.astra import AstraStore
 from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, DataApi, Keyspace
 from killrvideo_grpc.stores.data_api_errors import RequestRefused
@@ -299,10 +300,10 @@ async def test_closing_finishes_what_is_quick_and_abandons_the_rest(
 async def test_background_work_beyond_the_bound_is_not_lost(
     store: AstraStore, account: Account, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "MAX_WAITING", 1)
-    for _ in range(3):
-        await store.apply(account, OpenSession(a_session(account)))
+    monkeypatch.setattr(background, "MAX_WAITING", 0)
+    await store.apply(account, OpenSession(a_session(account)), an_event(account))
     await store._background.finish()
+    assert contents.pending() == [document_id(account.user_id)]
     await store.sweep()
     assert contents.pending() == []
 
