@@ -1,10 +1,9 @@
 """How commands fail: with one message that says what to do, and exit status 1."""
 
-import asyncio
 import errno
 import os
 import sys
-from collections.abc import Coroutine, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Commands(click.Group):
-    """The commands. If standard output can't be written, they exit with one line instead of a traceback."""
+    """The commands. Whatever the operator can fix, they report in one message instead of a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
         """Runs the command that the arguments name."""
@@ -33,9 +32,14 @@ class Commands(click.Group):
                 click.echo(f"Error: Can't write to standard output: {error.strerror}.", err=True)
             sys.exit(1)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command in its context."""
+        with _explained_errors():
+            return super().invoke(ctx)
+
 
 @contextmanager
-def explained_errors() -> Iterator[None]:
+def _explained_errors() -> Iterator[None]:
     """Turns errors that the operator can fix into one message and exit status 1."""
     try:
         yield
@@ -45,12 +49,6 @@ def explained_errors() -> Iterator[None]:
         raise click.ClickException(str(error)) from None
     except StoreUnavailable as error:
         raise click.ClickException(f"The store does not answer: {error}. Try again later.") from None
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    """Runs the work of a command on an event loop."""
-    with explained_errors():
-        asyncio.run(work)
 
 
 def drop_output() -> None:

@@ -1,5 +1,6 @@
 """`killrvideo-grpc roles`."""
 
+import asyncio
 import getpass
 import os
 from collections.abc import AsyncIterator
@@ -8,7 +9,6 @@ from pathlib import Path
 
 import click
 
-from killrvideo_grpc.commands.errors import run
 from killrvideo_grpc.commands.settings import read_settings, store_location
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.errors import LastModerator, UserNotFound
@@ -50,7 +50,7 @@ def assign(email: str, role: str) -> None:
         async with _operators() as operators:
             _print_roles(await operators.assign_role(email, Role(role)))
 
-    run(work())
+    asyncio.run(work())
 
 
 @roles.command("revoke")
@@ -68,7 +68,7 @@ def revoke(email: str, role: str, force: bool) -> None:
         async with _operators() as operators:
             _print_roles(await operators.revoke_role(email, Role(role), force=force))
 
-    run(work())
+    asyncio.run(work())
 
 
 @roles.command("list")
@@ -80,7 +80,7 @@ def list_roles(email: str) -> None:
         async with _operators() as operators:
             _print_roles(await operators.find(email))
 
-    run(work())
+    asyncio.run(work())
 
 
 @asynccontextmanager

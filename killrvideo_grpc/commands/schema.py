@@ -1,12 +1,12 @@
 """`killrvideo-grpc schema`."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import click
 
-from killrvideo_grpc.commands.errors import run
 from killrvideo_grpc.commands.settings import read_settings
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def create_schema(keyspace: bool) -> None:
                 click.echo(done)
             click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
 
-    run(work())
+    asyncio.run(work())
 
 
 @schema.command("check")
@@ -71,7 +71,7 @@ def check_schema(repair: bool) -> None:
                 if repaired.failed:
                     raise click.ClickException(f"Left unfinished: {repaired.failed} documents; the log lines say why.")
 
-    run(work())
+    asyncio.run(work())
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import click
 
-from killrvideo_grpc.commands.errors import drop_output, explained_errors
+from killrvideo_grpc.commands.errors import drop_output
 from killrvideo_grpc.commands.settings import read_settings, store_location
 from killrvideo_grpc.config import Settings
 
@@ -24,12 +24,11 @@ def serve(supervised: bool) -> None:
     ALLOW_INSECURE=true. OTEL_EXPORTER_OTLP_ENDPOINT sends traces to an OpenTelemetry collector; that requires
     pip install 'killrvideo-grpc[otel]'.
     """
-    # grpcio and the adapters take half a second to import, which no other command and no --help should wait for.
+    # Importing grpcio and the adapters takes longer than all of --help, which should not wait for it.
     from killrvideo_grpc import lifecycle
 
-    with explained_errors():
-        settings = read_settings()
-        lifecycle.serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)
+    settings = read_settings()
+    lifecycle.serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)
 
 
 def _announce(text: str) -> None:

@@ -2,7 +2,6 @@
 
 import click
 
-from killrvideo_grpc.commands.errors import explained_errors
 from killrvideo_grpc.config import Settings, load_settings
 from killrvideo_grpc.logs import configure_logs
 
@@ -32,7 +31,6 @@ def check() -> None:
 
     Use it to see which values the environment and `.env` result in, without starting the service.
     """
-    with explained_errors():
-        for name, value in load_settings(Settings):
-            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
-            click.echo(f"{name.upper()}={'' if shown is None else shown}")
+    for name, value in load_settings(Settings):
+        shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        click.echo(f"{name.upper()}={'' if shown is None else shown}")

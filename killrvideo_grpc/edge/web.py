@@ -44,12 +44,9 @@ class CannotRun(SetupError):
 def run() -> None:
     """Starts both, prints how to call them, and stops both on Ctrl-C or SIGTERM, or when either of them exits.
 
-    Exits with one line on standard error if they can't run.
+    Raises SetupError if they can't run.
     """
-    try:
-        asyncio.run(_run(load_settings(WebSettings)))
-    except SetupError as error:
-        sys.exit(f"Error: {error}")
+    asyncio.run(_run(load_settings(WebSettings)))
 
 
 async def _run(settings: WebSettings) -> None:

@@ -106,7 +106,7 @@ class AstraStore:
                     is_settled = await self._try(self._moderators.settle(user_id, is_moderator=False))
                 case _:
                     changed, document = await self._change(user_id, change, event)
-        # While the guard may still count an account that is no moderator, leave it pending, so that a sweep finds it.
+        # While the guard may still list an account that is no moderator, leave it pending, so that a sweep finds it.
         if is_settled and needs_projection(change, event):
             had_no_effect = event and isinstance(change, EndSessions) and not ends_any(change, document)
             self._project(document, ineffective=event.event_id if event and had_no_effect else None)

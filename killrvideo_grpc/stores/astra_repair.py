@@ -74,7 +74,7 @@ class Repairs:
         """
         repaired = Repaired()
         async for page in self._api.document_pages({}):
-            accounts = _readable(page, PREFIX, _read_all, repaired)
+            accounts = _readable(page, PREFIX, _check_account, repaired)
             claims = _readable(page, CLAIM_PREFIX, lambda claim: owner_of(claim["log"]), repaired)
             await self._finish(accounts, repaired, at or now())
             await self._rewrite_rows(accounts, repaired)
@@ -122,9 +122,7 @@ class Repairs:
                 await self._finish_one(document, members, repaired, at)
             # One account that can't be finished must not stop the others from being finished.
             except (RequestRefused, *NOT_OURS) as error:
-                repaired.failed += 1
-                cause = error.code if isinstance(error, RequestRefused) else type(error).__name__
-                _log.error("left unfinished", document=document["_id"], cause=cause)
+                _leave(document, error, repaired)
 
     async def _finish_one(self, document: Document, members: set[str], repaired: Repaired, at: datetime) -> None:
         if not await self._is_registered(document):
@@ -148,8 +146,16 @@ class Repairs:
         return await self._claims.find_owner(document["email"]) == user_id_of(document)
 
 
-def _read_all(document: Document) -> object:
-    return user_id_of(document), read_account(document)
+def _leave(document: Document, error: Exception, repaired: Repaired) -> None:
+    """Logs and counts a document that can't be read or finished."""
+    cause = error.code if isinstance(error, RequestRefused) else type(error).__name__
+    _log.error("left unfinished", document=document["_id"], cause=cause)
+    repaired.failed += 1
+
+
+def _check_account(document: Document) -> None:
+    user_id_of(document)
+    read_account(document)
 
 
 def _readable(
@@ -162,8 +168,7 @@ def _readable(
             try:
                 read(document)
             except NOT_OURS as error:
-                repaired.failed += 1
-                _log.error("left unfinished", document=document["_id"], cause=type(error).__name__)
+                _leave(document, error, repaired)
             else:
                 documents.append(document)
     return documents

@@ -29,9 +29,9 @@ class JoinedReads:
     it began.
 
     A request is sent at once if as many look-ups wait or are in progress as at any time in the last PEAK_SECONDS,
-    because then no more are likely; and if those were only a FEW. Otherwise it waits while look-ups keep arriving, or
-    until the request under way is answered, because its callers come back then. To wait for a request as large as the
-    last one would keep small requests small: a busy event loop sees arrivals one by one.
+    because then no more are likely, or if there were never more than a FEW in that time. Otherwise it waits while
+    look-ups keep arriving, or until the request under way is answered, because its callers come back then. To wait for
+    a request as large as the last one would keep small requests small: a busy event loop sees arrivals one by one.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
@@ -88,7 +88,7 @@ class JoinedReads:
         return self._present == self._peak
 
     def _gather(self) -> None:
-        """Sends the next request after a pause in which no look-up has arrived, or when the oldest has waited enough.
+        """Sends the next request after a pause without arrivals, or when the oldest look-up has waited long enough.
 
         While another request is under way, there are no pauses to find: its callers are not back yet.
         """

@@ -202,41 +202,41 @@ async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
     assert database.requests == [{"a"}]
 
 
-async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def look_up_beside_a_slow_request(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch, keys: str
+) -> list["asyncio.Task[dict[str, Any] | None]"]:
+    """Has many look-ups answered, then a request held up, and starts others meanwhile. Returns all that are left."""
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
     monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
-    database.requests.clear()
-    database.go_on.clear()
-    first = start(reads, "first")
-    await pauses_to_end()
-    later = start(reads, *"abc")
-    await pauses_to_end()
-    assert database.requests == [{"first"}]
-    database.go_on.set()
-    await asyncio.gather(*first, *later)
-    assert database.requests == [{"first"}, set("abc")]
-
-
-async def test_look_ups_do_not_wait_long_for_a_slow_request(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
     monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
     database.requests.clear()
     database.go_on.clear()
     slow = start(reads, "slow")
     await pauses_to_end()
-    later = start(reads, "later")
+    later = start(reads, *keys)
     await pauses_to_end()
-    assert database.requests == [{"slow"}, {"later"}]
+    return slow + later
+
+
+async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
+    look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "abc")
+    assert database.requests == [{"slow"}]
     database.go_on.set()
-    await asyncio.gather(*slow, *later)
+    await asyncio.gather(*look_ups)
+    assert database.requests == [{"slow"}, set("abc")]
+
+
+async def test_look_ups_do_not_wait_long_for_a_slow_request(
+    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
+    look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "a")
+    assert database.requests == [{"slow"}, {"a"}]
+    database.go_on.set()
+    await asyncio.gather(*look_ups)
 
 
 async def arrive_one_by_one(database: Database, reads: JoinedReads, keys: str = "abcdefgh") -> list[set[str]]:
