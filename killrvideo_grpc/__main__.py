@@ -4,12 +4,12 @@ from importlib.metadata import version
 
 import click
 
-from killrvideo_grpc.commands.errors import Commands
-from killrvideo_grpc.commands.roles import roles
-from killrvideo_grpc.commands.schema import schema
-from killrvideo_grpc.commands.serve import serve
-from killrvideo_grpc.commands.settings import config
-from killrvideo_grpc.edge.commands import edge
+from killrvideo_grpc.cli.config import config
+from killrvideo_grpc.cli.edge import edge
+from killrvideo_grpc.cli.errors import Commands
+from killrvideo_grpc.cli.roles import roles
+from killrvideo_grpc.cli.schema import schema
+from killrvideo_grpc.cli.serve import serve
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -16,7 +16,7 @@ from killrvideo.user.v1 import access_pb2, error_reason_pb2
 
 from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORT, SUCCESS, rest_paths, takes_query
 from killrvideo_grpc.edge.schemas import Contract, Json, is_required, properties, property_of, reference
-from killrvideo_grpc.error_table import EDGE_ERRORS, TABLE
+from killrvideo_grpc.errors.table import EDGE_ERRORS, TABLE
 
 # The error statuses of any call, of calls with a body, and of calls with a token.
 ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)

@@ -11,13 +11,13 @@ from typing import Any
 
 from google.rpc import code_pb2
 
-from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, edge_problem, problem
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
 from killrvideo_grpc.edge.routes import routes
-from killrvideo_grpc.error_table import EDGE_ERRORS, RETRY_SECONDS, TABLE
-from killrvideo_grpc.status import to_status
+from killrvideo_grpc.errors.grpc_status import to_status
+from killrvideo_grpc.errors.responses import PROBLEM_WANTED, answer_to, edge_problem, problem
+from killrvideo_grpc.errors.table import EDGE_ERRORS, RETRY_SECONDS, TABLE
 
 HERE = Path(__file__).parent
 # If JSON doesn't fit a message, the transcoder's error text names the field. edge.lua inserts that name here.

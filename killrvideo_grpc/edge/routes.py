@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from killrvideo_grpc.answers import PROBLEM_WANTED
 from killrvideo_grpc.edge.contract import (
     LISTS,
     OPENAPI,
@@ -17,6 +16,7 @@ from killrvideo_grpc.edge.contract import (
     rest_paths,
     takes_query,
 )
+from killrvideo_grpc.errors.responses import PROBLEM_WANTED
 
 Json = dict[str, Any]
 

@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from killrvideo_grpc.service.callers import Caller
+from killrvideo_grpc.service.authentication import Caller
 
 if TYPE_CHECKING:
     from grpc import aio

@@ -8,8 +8,8 @@ from structlog.contextvars import bind_contextvars
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
-from killrvideo_grpc.rpc.origins import Origins
-from killrvideo_grpc.service.callers import Caller, Origin
+from killrvideo_grpc.rpc.client_info import Origins
+from killrvideo_grpc.service.authentication import Caller, Origin
 from killrvideo_grpc.service.directory import Directory
 from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.people import People

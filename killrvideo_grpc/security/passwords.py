@@ -14,7 +14,7 @@ from typing import TypeVar
 import bcrypt
 
 from killrvideo_grpc.domain.errors import Overloaded
-from killrvideo_grpc.observer import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
 
 MAX_BYTES = 72  # bcrypt ignores the rest
 ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64

@@ -7,7 +7,7 @@ from killrvideo_grpc.domain.account import Account, AccountStatus, Role
 from killrvideo_grpc.domain.changes import Action, AssignRole, Change, Event, RevokeRole, SetStatus, has_effect
 from killrvideo_grpc.domain.errors import OwnAccount, UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens
-from killrvideo_grpc.service.callers import Caller, Origin
+from killrvideo_grpc.service.authentication import Caller, Origin
 from killrvideo_grpc.service.directory import DEFAULT_PAGE_SIZE
 
 

@@ -35,9 +35,9 @@ from killrvideo_grpc.domain.errors import (
     Violation,
 )
 from killrvideo_grpc.domain.ports import AccountStore, PasswordHasher
-from killrvideo_grpc.service.callers import Caller, Origin
+from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.login_throttle import Throttle
 from killrvideo_grpc.service.sessions import Login, Sessions
-from killrvideo_grpc.service.throttle import Throttle
 
 HOUSEKEEPING_SECONDS = 1.0  # the longest that a login waits for its writes other than the session
 

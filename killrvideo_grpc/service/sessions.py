@@ -15,8 +15,8 @@ from killrvideo_grpc.domain.errors import (
     UserNotFound,
 )
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
-from killrvideo_grpc.service.callers import Caller, Origin
-from killrvideo_grpc.service.throttle import Throttle
+from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.login_throttle import Throttle
 
 MAX_SESSIONS = 20  # per account; a new one replaces the oldest
 # How long the previous refresh token still works, because two tabs may refresh at once and a response may get lost.

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 from killrvideo.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
 
-from killrvideo_grpc.stores import sqlite_schema
+from killrvideo_grpc.stores.sqlite import schema as sqlite_schema
 from tests.bench.processes import Server, service
 from tests.support import tokens
 from tests.support.accounts import PASSWORD

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from killrvideo_grpc.stores.data_api import Keyspace
+from killrvideo_grpc.stores.data_api.client import Keyspace
 from tests.bench.accounts import Account, register
 from tests.bench.load import Load, Source, calls_of_get_me
 from tests.bench.processes import SHIPPED, module, running, service

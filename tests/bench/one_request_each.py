@@ -5,11 +5,11 @@ fills a request, and as many requests as there are callers may be in progress.
 """
 
 from killrvideo_grpc.__main__ import main
-from killrvideo_grpc.stores import data_api, joined_reads
+from killrvideo_grpc.stores.data_api import batch_loader, client
 
-joined_reads.MAX_KEYS = 1
-joined_reads.UNDER_WAY = 64
-data_api.MAX_REQUESTS = 64
+batch_loader.MAX_KEYS = 1
+batch_loader.UNDER_WAY = 64
+client.MAX_REQUESTS = 64
 
 if __name__ == "__main__":
     main(prog_name="killrvideo-grpc")

@@ -11,7 +11,7 @@ import grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, LoginResponse, RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.stores.data_api import ACCOUNTS, Keyspace
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS, Keyspace
 from tests.stores.harness import DataApiHarness
 from tests.support.accounts import PASSWORD
 from tests.support.errors import read_failure

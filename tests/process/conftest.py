@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 import pytest
 
-from killrvideo_grpc.stores.data_api import Keyspace
+from killrvideo_grpc.stores.data_api.client import Keyspace
 from tests.support.keyspaces import REAL_URL, prepared_stand_in, real_keyspace
 
 KEYSPACES: dict[str, Callable[[], AbstractContextManager[Keyspace]]] = {}

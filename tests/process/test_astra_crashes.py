@@ -14,8 +14,8 @@ from killrvideo.user.v1.user_service_pb2 import DeleteMeRequest, GetMeRequest, L
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.domain.account import now
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, DataApi, Keyspace
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, DataApi, Keyspace
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure

@@ -9,7 +9,7 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.stores.data_api import ACCOUNTS, USERS
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.support import data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.data_api import Close, ErrorAnswer, HttpStatus

@@ -250,7 +250,7 @@ def test_the_wheel_is_whole_and_typed(tmp_path: Path) -> None:
     (tmp_path / "caller.py").write_text(
         "from killrvideo.user.v1.user_service_pb2 import LoginRequest\n"
         "from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub\n"
-        "from killrvideo_grpc.config import Settings\n"
+        "from killrvideo_grpc.config.settings import Settings\n"
         "import grpc\n"
         "stub = UserServiceStub(grpc.insecure_channel('localhost:1'))\n"
         "reveal_type(stub.Login(LoginRequest()).user.email)\n"

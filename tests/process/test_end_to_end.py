@@ -19,8 +19,8 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 
 from killrvideo_grpc.domain.account import now
-from killrvideo_grpc.stores.account_documents import new_document
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, Keyspace
+from killrvideo_grpc.stores.astra.document import new_document
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, Keyspace
 from tests.process.callers import (
     Json,
     access,

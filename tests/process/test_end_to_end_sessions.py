@@ -16,7 +16,7 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.stores.data_api import Keyspace
+from killrvideo_grpc.stores.data_api.client import Keyspace
 from tests.process.callers import access, bearer, log_in, outcome, processes, registration
 from tests.support.accounts import PASSWORD, an_address
 

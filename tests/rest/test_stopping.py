@@ -13,7 +13,7 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc.edge.web import DRAIN_SECONDS
+from killrvideo_grpc.server.dev_server import DRAIN_SECONDS
 from tests.rest.conftest import USERS, Account, Edge, registered, web
 
 CALLERS = 16

@@ -20,11 +20,11 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc import server
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.edge.render import render
-from killrvideo_grpc.edge.web import DRAIN_SECONDS
+from killrvideo_grpc.server import grpc_server
+from killrvideo_grpc.server.dev_server import DRAIN_SECONDS
 from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
@@ -183,7 +183,7 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
 
     The first responses on Envoy's connection are such refusals too.
     """
-    monkeypatch.setattr(server, "MAX_PENDING", 0)
+    monkeypatch.setattr(grpc_server, "MAX_PENDING", 0)
     port, message = free_port(), "The service is overloaded. Try again in a moment."
     with (
         running_server(settings_in(tmp_path)) as service,

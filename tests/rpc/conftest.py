@@ -11,13 +11,13 @@ import pytest
 from grpc import aio
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
-from killrvideo_grpc.composition import UseCases, build_use_cases
-from killrvideo_grpc.config import Settings
-from killrvideo_grpc.rpc.arrivals import Arrivals
+from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import abort
+from killrvideo_grpc.rpc.interceptors.receive import Arrivals
 from killrvideo_grpc.rpc.user_servicer import UserServicer
-from killrvideo_grpc.server import ARRIVAL_SECONDS, build_interceptors
+from killrvideo_grpc.server.bootstrap import UseCases, build_use_cases
+from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, build_interceptors
 from killrvideo_grpc.service.operators import Operators
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.hashing import CountingHasher

@@ -10,7 +10,7 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc.access import access_table
-from killrvideo_grpc.server import CONTRACT
+from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account
 from tests.support.accounts import an_address
 

@@ -18,7 +18,7 @@ from h2.events import ConnectionTerminated, Event, ResponseReceived, TrailersRec
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from killrvideo_grpc import listening
+from killrvideo_grpc.server import listener
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
@@ -31,7 +31,7 @@ def test_a_connection_that_reaches_its_age_ends_without_a_failed_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Health and reflection streams end after the last calls, and the channel reconnects by itself."""
-    monkeypatch.setattr(listening, "LAST_CALLS_SECONDS", 1)
+    monkeypatch.setattr(listener, "LAST_CALLS_SECONDS", 1)
     settings = settings_in(tmp_path, max_connection_age_seconds=1)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         stub, email = UserServiceStub(channel), an_address()
@@ -62,7 +62,7 @@ def test_a_connection_that_reaches_its_age_ends_without_a_failed_call(
 
 
 def test_a_connection_may_last_for_ever(tmp_path: Path) -> None:
-    names = [name for name, _ in listening.Listener(settings_in(tmp_path, max_connection_age_seconds=0)).options()]
+    names = [name for name, _ in listener.Listener(settings_in(tmp_path, max_connection_age_seconds=0)).options()]
     assert not any("age" in name for name in names)
 
 

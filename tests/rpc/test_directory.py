@@ -19,7 +19,7 @@ from killrvideo.user.v1.user_service_pb2 import (
     UpdateMeRequest,
 )
 
-from killrvideo_grpc.config import Settings
+from killrvideo_grpc.config.settings import Settings
 from tests.rpc.conftest import Account, Stub
 from tests.support.accounts import PASSWORD
 from tests.support.errors import Failure, read_failure

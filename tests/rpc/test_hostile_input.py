@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, RefreshTokenRequest, RegisterRequest
 
-from killrvideo_grpc.config import Settings
-from killrvideo_grpc.server import CONTRACT
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.rpc.requests import RPCS, empower
 from tests.support.errors import read_failure

@@ -13,12 +13,12 @@ import grpc
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
-from killrvideo_grpc.config import Settings
-from killrvideo_grpc.metrics import Metrics
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.observability.metrics import Metrics
+from killrvideo_grpc.observability.setup import Telemetry
 from killrvideo_grpc.service import sweeper
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import DataApi
-from killrvideo_grpc.telemetry import Telemetry
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.support import data_api
 from tests.support.accounts import PASSWORD
@@ -188,7 +188,7 @@ def test_a_taken_port_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_without_the_setting_nothing_is_imported(tmp_path: Path) -> None:
-    code = "import sys, killrvideo_grpc.lifecycle; print({name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, killrvideo_grpc.server.lifecycle; print({name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
     assert "killrvideo_grpc" in loaded
     assert "prometheus_client" not in loaded

@@ -9,13 +9,13 @@ from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2
 from google.protobuf.empty_pb2 import Empty
 from killrvideo.user.v1 import access_pb2
 
-from killrvideo_grpc.composition import UseCases
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc.access import UndeclaredAccess, access_table
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
-from killrvideo_grpc.service.callers import Origin
+from killrvideo_grpc.server.bootstrap import UseCases
+from killrvideo_grpc.service.authentication import Origin
 from killrvideo_grpc.service.operators import Operators
 from tests.rpc.conftest import bearer
 from tests.support.accounts import PASSWORD, an_address

@@ -12,7 +12,7 @@ from google.protobuf import message_factory
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import LoginRequest, LoginResponse, RegisterRequest
 
-from killrvideo_grpc.server import CONTRACT
+from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account, bearer
 from tests.rpc.requests import RPCS, empower, good_request, harmless_request
 from tests.support.errors import read_failure

@@ -15,7 +15,7 @@ from killrvideo.user.v1 import user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.listening import CannotListen
+from killrvideo_grpc.server.listener import CannotListen
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually

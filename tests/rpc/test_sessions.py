@@ -24,7 +24,7 @@ from killrvideo.user.v1.user_service_pb2 import (
     UpdateMeRequest,
 )
 
-from killrvideo_grpc.config import Settings
+from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain import account as domain
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.changes import Action, Change, Event, OpenSession

@@ -18,11 +18,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from killrvideo_grpc.metrics import Metrics
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import DataApi
-from killrvideo_grpc.telemetry import Telemetry
-from killrvideo_grpc.traces import Traces
+from killrvideo_grpc.observability.metrics import Metrics
+from killrvideo_grpc.observability.setup import Telemetry
+from killrvideo_grpc.observability.tracing import Traces
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.eventually import eventually

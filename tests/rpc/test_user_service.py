@@ -13,7 +13,7 @@ import pytest
 from killrvideo.user.v1 import user_pb2
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
 
-from killrvideo_grpc.config import Settings
+from killrvideo_grpc.config.settings import Settings
 from tests.rpc.conftest import Account, Stub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import Failure, read_failure

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import httpx
 
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
-    from killrvideo_grpc.stores.data_api import Keyspace
+    from killrvideo_grpc.stores.data_api.client import Keyspace
 
 
 class Harness(Protocol):
@@ -53,8 +53,8 @@ class DataApiHarness:
         self._keyspace = keyspace
 
     def open(self) -> AccountStore:
-        from killrvideo_grpc.stores.astra import AstraStore
-        from killrvideo_grpc.stores.data_api import DataApi
+        from killrvideo_grpc.stores.astra.store import AstraStore
+        from killrvideo_grpc.stores.data_api.client import DataApi
 
         return AstraStore(DataApi(self._keyspace))
 

@@ -16,8 +16,8 @@ import pytest
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Action, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores import sqlite_changes, sqlite_worker
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite import worker, writes
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, an_account, an_event
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +53,7 @@ class SlowWrite:
     def __call__(self, connection: sqlite3.Connection) -> None:
         self._has_begun.set()
         assert self.go_on.wait(10)
-        sqlite_changes.register(connection, self.account, HASH, an_event(self.account))
+        writes.register(connection, self.account, HASH, an_event(self.account))
 
     async def begin(self, store: SqliteStore) -> "asyncio.Task[None]":
         task = asyncio.create_task(store._writer.write(self))
@@ -161,12 +161,12 @@ async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(pat
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
-        await asyncio.sleep(sqlite_worker.LOOK_SECONDS)  # by now it usually waits for the lock
+        await asyncio.sleep(worker.LOOK_SECONDS)  # by now it usually waits for the lock
         waiting.cancel()
         await asyncio.wait([waiting])
         started = time.monotonic()
         await store.close()  # waits for running writes
-        assert time.monotonic() - started < sqlite_worker.MAX_WAIT / 2
+        assert time.monotonic() - started < worker.MAX_WAIT / 2
         holder.execute("ROLLBACK")
     assert _user_ids(path) == set()
 
@@ -217,7 +217,7 @@ async def test_a_read_that_finds_the_file_locked_waits_off_the_loop(path: Path, 
         begun = time.perf_counter()
         read = asyncio.create_task(store.get(account.user_id))
         await asyncio.sleep(0)  # let the read begin
-        assert time.perf_counter() - begun < sqlite_worker.MAX_WAIT / 2
+        assert time.perf_counter() - begun < worker.MAX_WAIT / 2
         assert not read.done()
         unlock()
         assert await read == account
@@ -227,7 +227,7 @@ async def test_a_read_that_finds_the_file_locked_waits_off_the_loop(path: Path, 
 async def test_waiting_for_a_lock_times_out(
     store: SqliteStore, holder: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_worker, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(worker, "MAX_WAIT", 0.2)
     begun = time.monotonic()
     outcomes = await asyncio.gather(*(_register(store) for _ in range(30)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 30

@@ -13,8 +13,8 @@ import pytest
 
 from killrvideo_grpc.domain.changes import OpenSession, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
-from killrvideo_grpc.stores.sqlite import SqliteStore
-from killrvideo_grpc.stores.sqlite_schema import MIGRATIONS
+from killrvideo_grpc.stores.sqlite.schema import MIGRATIONS
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, a_session, an_account, an_event
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ async def test_many_threads_may_make_the_file_at_once(path: Path) -> None:
 
 
 def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
-    imports = "import pathlib, sys; from killrvideo_grpc.stores.sqlite import SqliteStore"
+    imports = "import pathlib, sys; from killrvideo_grpc.stores.sqlite.store import SqliteStore"
     script = f"{imports}; SqliteStore(pathlib.Path(sys.argv[1]))"
     makers = [subprocess.Popen([sys.executable, "-c", script, str(path)], cwd=ROOT) for _ in range(4)]
     assert [maker.wait(30) for maker in makers] == [0] * 4
@@ -167,7 +167,7 @@ async def test_a_file_that_is_replaced_takes_no_more_accounts(path: Path, tmp_pa
 FRAME = """
 import asyncio, pathlib, resource, sys
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, a_session, an_account, an_event
 
 async def main(path):

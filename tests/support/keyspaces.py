@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import uuid4
 
-from killrvideo_grpc.stores import astra_schema
-from killrvideo_grpc.stores.data_api import DataApi, Keyspace
+from killrvideo_grpc.stores.astra import schema as astra_schema
+from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.support import data_api
 
 KEYSPACE = "killrvideo"

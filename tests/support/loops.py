@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from killrvideo_grpc.lifecycle import new_event_loop
+from killrvideo_grpc.server.lifecycle import new_event_loop
 
 T = TypeVar("T")
 

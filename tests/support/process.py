@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tests.support.settings import KEY, ROUNDS
 
 if TYPE_CHECKING:
-    from killrvideo_grpc.stores.data_api import Keyspace
+    from killrvideo_grpc.stores.data_api.client import Keyspace
 
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "killrvideo-grpc")

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from killrvideo_grpc.composition import open_store, start_server
-from killrvideo_grpc.config import Settings
+from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.lifecycle import new_event_loop
-from killrvideo_grpc.server import ARRIVAL_SECONDS, UserServer
-from killrvideo_grpc.telemetry import Telemetry, open_telemetry
+from killrvideo_grpc.observability.setup import Telemetry, open_telemetry
+from killrvideo_grpc.server.bootstrap import open_store, start_server
+from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, UserServer
+from killrvideo_grpc.server.lifecycle import new_event_loop
 from tests.support.loops import LoopThread, NewLoop, loop_thread
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from killrvideo_grpc.config import Settings
+from killrvideo_grpc.config.settings import Settings
 
 KEY = "KEY-FOR-TESTS-q7Zp2Xv9Lm4Tn8Wc1Rb6Yd3Hs5Kf0JgAeUiOtNxPzQw-r2E8u6B4"
 ROUNDS = 4

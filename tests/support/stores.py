@@ -9,7 +9,7 @@ from uuid import UUID
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Event
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 
 async def undisturbed() -> None:

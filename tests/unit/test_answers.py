@@ -8,11 +8,11 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 
-from killrvideo_grpc.answers import PROBLEM, answer_to, edge_problem, problem, problem_headers
 from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.error_table import EDGE_ERRORS, INTERNAL, TABLE
-from killrvideo_grpc.status import to_status
+from killrvideo_grpc.errors.grpc_status import to_status
+from killrvideo_grpc.errors.responses import PROBLEM, answer_to, edge_problem, problem, problem_headers
+from killrvideo_grpc.errors.table import EDGE_ERRORS, INTERNAL, TABLE
 
 MANY = errors.InvalidRequest([errors.Violation(f"userIds[{number}]", "must be a UUID " * 4) for number in range(1000)])
 

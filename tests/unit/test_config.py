@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from killrvideo_grpc.config import ConfigurationError, Settings, load_settings
-from killrvideo_grpc.edge.web import WebSettings
+from killrvideo_grpc.config.settings import ConfigurationError, Settings, load_settings
 from killrvideo_grpc.security.signing_keys import UnusableKey
+from killrvideo_grpc.server.dev_server import WebSettings
 from tests.support.settings import KEY, settings_in
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"

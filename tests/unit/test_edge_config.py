@@ -9,7 +9,7 @@ import yaml  # type: ignore[import-untyped]
 from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
 
-from killrvideo_grpc.edge.commands import edge
+from killrvideo_grpc.cli.edge import edge
 from killrvideo_grpc.edge.contract import SERVICE
 
 ROOT = Path(__file__).parents[2]

@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores import joined_reads
-from killrvideo_grpc.stores.joined_reads import MAX_KEYS, UNDER_WAY, JoinedReads
+from killrvideo_grpc.stores.data_api import batch_loader
+from killrvideo_grpc.stores.data_api.batch_loader import MAX_KEYS, UNDER_WAY, JoinedReads
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def pauses_to_end() -> None:
 async def test_a_lone_look_up_leaves_at_once(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
     database.documents["a"] = {"_id": "a"}
     for _ in range(3):
         assert await reads.get("a") == {"_id": "a"}
@@ -132,8 +132,8 @@ async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(40))))
-    await asyncio.sleep(2 * joined_reads.PEAK_SECONDS)
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    await asyncio.sleep(2 * batch_loader.PEAK_SECONDS)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
     async with asyncio.timeout(10):
         assert await reads.get("lone") is None
     assert database.requests[-1] == {"lone"}
@@ -143,7 +143,7 @@ async def test_a_lone_look_up_waits_no_longer_than_the_pause(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a request for many keys, a lone look-up waits for others that never come, but only for the pause."""
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()
@@ -158,7 +158,7 @@ async def test_one_small_request_does_not_lower_the_expected_size(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise requests that once got small would stay small, however many callers there are."""
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()
@@ -166,7 +166,7 @@ async def test_one_small_request_does_not_lower_the_expected_size(
     await asyncio.gather(*held, *many)
     await reads.get("small")
     assert database.requests[-1] == {"small"}
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
     keys = [uuid4().hex for _ in range(20 + UNDER_WAY)]
     first = start(reads, keys[0])
     await all_waiting()
@@ -178,8 +178,8 @@ async def test_one_small_request_does_not_lower_the_expected_size(
 async def test_a_few_callers_do_not_wait_for_one_another(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
     async with asyncio.timeout(10):
         for _ in range(5):
             await asyncio.gather(*start(reads, "a", "b"))
@@ -192,8 +192,8 @@ async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
 ) -> None:
     await asyncio.gather(*start(reads, *["a"] * 20))
     database.requests.clear()
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
     first = start(reads, *["a"] * 19)
     await all_waiting()
     assert database.requests == []
@@ -207,8 +207,8 @@ async def look_up_beside_a_slow_request(
 ) -> list["asyncio.Task[dict[str, Any] | None]"]:
     """Has many look-ups answered, then a request held up, and starts others meanwhile. Returns all that are left."""
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
     database.requests.clear()
     database.go_on.clear()
     slow = start(reads, "slow")
@@ -221,7 +221,7 @@ async def look_up_beside_a_slow_request(
 async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
     look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "abc")
     assert database.requests == [{"slow"}]
     database.go_on.set()
@@ -232,7 +232,7 @@ async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
 async def test_look_ups_do_not_wait_long_for_a_slow_request(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 0)
     look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "a")
     assert database.requests == [{"slow"}, {"a"}]
     database.go_on.set()
@@ -259,18 +259,18 @@ async def arrive_one_by_one(database: Database, reads: JoinedReads, keys: str = 
 async def test_a_request_waits_while_look_ups_keep_coming(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> None:
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
     assert await arrive_one_by_one(database, reads, keys) == [set(keys)]
 
 
 async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
     database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(joined_reads, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(joined_reads, "MAX_PAUSE_SECONDS", 0)
-    monkeypatch.setattr(joined_reads, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
+    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 0)
+    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
     assert "h" not in (await arrive_one_by_one(database, reads))[0]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from killrvideo_grpc.listening import CannotListen, worker_ports
+from killrvideo_grpc.server.listener import CannotListen, worker_ports
 from tests.support.settings import settings_in
 
 

@@ -11,7 +11,7 @@ from killrvideo.user.v1 import access_pb2
 
 from killrvideo_grpc.edge.contract import OPENAPI
 from killrvideo_grpc.edge.openapi import document
-from killrvideo_grpc.server import CONTRACT
+from killrvideo_grpc.server.grpc_server import CONTRACT
 
 Operation = dict[str, Any]
 

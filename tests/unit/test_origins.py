@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from killrvideo_grpc.rpc.call import Call
-from killrvideo_grpc.rpc.origins import Origins
+from killrvideo_grpc.rpc.client_info import Origins
 
 TRUSTED = [ipaddress.ip_network(text) for text in ("127.0.0.1", "10.0.0.0/8", "fd00::/8")]
 

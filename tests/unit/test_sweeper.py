@@ -7,7 +7,7 @@ import pytest
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.service.sweeper import Sweeper
-from killrvideo_grpc.stores.sqlite import SqliteStore
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 pytestmark = pytest.mark.anyio
 

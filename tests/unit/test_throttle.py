@@ -12,8 +12,8 @@ from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable, TooManyAttempts
 from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter
 from killrvideo_grpc.security.keys import keyed_digest
-from killrvideo_grpc.service.throttle import MAX_SOURCES, Limits, Throttle
-from killrvideo_grpc.service.turns import MAX_WAITING
+from killrvideo_grpc.service.keyed_semaphore import MAX_WAITING
+from killrvideo_grpc.service.login_throttle import MAX_SOURCES, Limits, Throttle
 from tests.support.accounts import an_account
 from tests.support.settings import KEY
 

@@ -9,7 +9,7 @@ from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.errors import NotAuthenticated, TokenInvalid
 from killrvideo_grpc.rpc.call import Call, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.service.callers import Caller
+from killrvideo_grpc.service.authentication import Caller
 
 
 class AccessInterceptor:

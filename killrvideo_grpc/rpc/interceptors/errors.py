@@ -10,12 +10,12 @@ import structlog
 from grpc import aio
 from grpc_status import rpc_status
 
-from killrvideo_grpc.answers import PROBLEM_WANTED, answer_to, entry_of, problem_headers
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
-from killrvideo_grpc.observer import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.errors.grpc_status import to_status
+from killrvideo_grpc.errors.responses import PROBLEM_WANTED, answer_to, entry_of, problem_headers
 from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.status import to_status
 
 _log = structlog.get_logger("killrvideo_grpc.errors")
 

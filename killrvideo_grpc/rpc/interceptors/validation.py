@@ -9,9 +9,9 @@ import protovalidate
 from google.protobuf.message import DecodeError, Message
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Violation
-from killrvideo_grpc.rpc.arrivals import Arrivals
 from killrvideo_grpc.rpc.call import Call, Context, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
+from killrvideo_grpc.rpc.interceptors.receive import Arrivals
 
 REFUSAL_SECONDS = 0.05  # ample time for grpcio to cancel a call whose message it refused
 

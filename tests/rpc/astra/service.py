@@ -12,8 +12,8 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.service.operators import Operators
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import ACCOUNTS, DataApi
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import good_request, role_for
 from tests.support import data_api

@@ -12,7 +12,7 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.changes import OpenSession
 from killrvideo_grpc.service.operators import Operators
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
     COUNTED,
     COUNTERS,

@@ -3,7 +3,7 @@
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
     CHANGE,
     REQUESTS_OF,

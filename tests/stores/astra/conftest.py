@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import DataApi, Keyspace
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.stores.astra.contents import Contents
 from tests.support import data_api
 from tests.support.accounts import HASH, an_account, an_event

@@ -4,10 +4,10 @@ from typing import Any
 
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Event
-from killrvideo_grpc.stores.account_documents import PREFIX, document_id, is_erased, shows_moderator
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
-from killrvideo_grpc.stores.email_claims import claim_id
-from killrvideo_grpc.stores.moderators import GUARD
+from killrvideo_grpc.stores.astra.claims import claim_id
+from killrvideo_grpc.stores.astra.document import PREFIX, document_id, is_erased, shows_moderator
+from killrvideo_grpc.stores.astra.moderator_index import GUARD
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.support.data_api import StandIn
 from tests.support.keyspaces import KEYSPACE
 

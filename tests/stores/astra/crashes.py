@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.astra import AstraStore
+from killrvideo_grpc.stores.astra.store import AstraStore
 from tests.support.data_api import Close, ErrorAnswer, Garbage, HttpStatus, StandIn, Truncate
 
 # Faults after which nobody knows whether the request was carried out.

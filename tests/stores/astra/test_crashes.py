@@ -20,8 +20,8 @@ from killrvideo_grpc.domain.changes import (
     has_effect,
 )
 from killrvideo_grpc.domain.errors import InvalidCredentials
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.astra_repair import Repairs
+from killrvideo_grpc.stores.astra.repair import Repairs
+from killrvideo_grpc.stores.astra.store import AstraStore
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer

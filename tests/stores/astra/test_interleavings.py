@@ -9,9 +9,9 @@ import pytest
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
 from killrvideo_grpc.domain.changes import Action, AssignRole, EndSessions, OpenSession, Rename, RevokeRole, SetStatus
 from killrvideo_grpc.domain.errors import LastModerator, StoreUnavailable, UserNotFound
-from killrvideo_grpc.stores.account_documents import document_id
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.moderators import GUARD
+from killrvideo_grpc.stores.astra.document import document_id
+from killrvideo_grpc.stores.astra.moderator_index import GUARD
+from killrvideo_grpc.stores.astra.store import AstraStore
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off

@@ -14,11 +14,11 @@ from killrvideo_grpc.domain.changes import (
     SetStatus,
 )
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.account_documents import document_id
-from killrvideo_grpc.stores.account_updates import SETTLING
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
-from killrvideo_grpc.stores.data_api import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
+from killrvideo_grpc.stores.astra.account_updates import SETTLING
+from killrvideo_grpc.stores.astra.document import document_id
+from killrvideo_grpc.stores.astra.repair import Repaired, Repairs
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.stores.astra.conftest import OpenStore, sent
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off

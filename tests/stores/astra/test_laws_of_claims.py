@@ -10,11 +10,11 @@ from killrvideo_grpc.domain.changes import (
     Action,
 )
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered
-from killrvideo_grpc.stores.account_documents import document_id, new_document
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.astra_repair import Repaired, Repairs
-from killrvideo_grpc.stores.data_api import ACCOUNTS
-from killrvideo_grpc.stores.email_claims import claim_id, owner_of
+from killrvideo_grpc.stores.astra.claims import claim_id, owner_of
+from killrvideo_grpc.stores.astra.document import document_id, new_document
+from killrvideo_grpc.stores.astra.repair import Repaired, Repairs
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS
 from tests.stores.astra.conftest import sent
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST

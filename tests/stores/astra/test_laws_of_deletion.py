@@ -14,12 +14,12 @@ from killrvideo_grpc.domain.changes import (
     RenewHash,
 )
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, StoreUnavailable, UserNotFound
-from killrvideo_grpc.stores.account_documents import document_id
-from killrvideo_grpc.stores.account_updates import SETTLING
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.astra_repair import Repairs
-from killrvideo_grpc.stores.data_api import USERS
-from killrvideo_grpc.stores.email_claims import claim_id
+from killrvideo_grpc.stores.astra.account_updates import SETTLING
+from killrvideo_grpc.stores.astra.claims import claim_id
+from killrvideo_grpc.stores.astra.document import document_id
+from killrvideo_grpc.stores.astra.repair import Repairs
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import USERS
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off

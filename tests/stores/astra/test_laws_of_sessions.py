@@ -15,9 +15,9 @@ from killrvideo_grpc.domain.changes import (
     RenewHash,
 )
 from killrvideo_grpc.domain.errors import InvalidCredentials
-from killrvideo_grpc.stores.account_documents import document_id
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import ACCOUNTS
+from killrvideo_grpc.stores.astra.document import document_id
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS
 from tests.stores.astra.conftest import sent
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off

@@ -29,8 +29,8 @@ from killrvideo_grpc.domain.errors import (
     StoreUnavailable,
     UserNotFound,
 )
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.moderators import GUARD
+from killrvideo_grpc.stores.astra.moderator_index import GUARD
+from killrvideo_grpc.stores.astra.store import AstraStore
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_address, an_event

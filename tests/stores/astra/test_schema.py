@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
-from killrvideo_grpc.stores import astra_schema
-from killrvideo_grpc.stores.data_api import ACCOUNTS, USERS, DataApi
+from killrvideo_grpc.stores.astra import schema as astra_schema
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS, DataApi
 from tests.support import data_api
 from tests.support.data_api import ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE, PASSWORD, USERNAME, keyspace_at

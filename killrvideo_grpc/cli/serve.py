@@ -1,0 +1,60 @@
+"""`killrvideo-grpc serve`."""
+
+import click
+
+from killrvideo_grpc.cli.config import read_settings, store_location
+from killrvideo_grpc.cli.errors import drop_output
+from killrvideo_grpc.config.settings import Settings
+
+
+@click.command("serve")
+@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input is closed.")
+def serve(supervised: bool) -> None:
+    """Start the service. SIGTERM or Ctrl-C stops it gracefully.
+
+    The service listens on GRPC_HOST and GRPC_PORT. A host other than loopback requires TLS_CERT_FILE and TLS_KEY_FILE
+    (the files may be replaced while the service runs) or, in a private network, ALLOW_INSECURE=true. WORKERS starts
+    several processes, each on its own port: GRPC_PORT, GRPC_PORT + 1, and so on.
+
+    On SIGTERM, health checks report NOT_SERVING while the service keeps serving for DRAIN_SECONDS. Calls in progress
+    then have GRACE_PERIOD_SECONDS to finish.
+
+    METRICS_PORT enables metrics for Prometheus: the first worker serves them on that port, further workers on the
+    ports after it. They have no TLS, so they are served on 127.0.0.1 if GRPC_HOST is not loopback, unless
+    ALLOW_INSECURE=true. OTEL_EXPORTER_OTLP_ENDPOINT sends traces to an OpenTelemetry collector; that requires
+    pip install 'killrvideo-grpc[otel]'.
+    """
+    # Importing grpcio and the adapters takes longer than all of --help, which should not wait for it.
+    from killrvideo_grpc.server import lifecycle
+
+    settings = read_settings()
+    lifecycle.serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)
+
+
+def _announce(text: str) -> None:
+    # The service is running already; it must not stop just because its welcome can't be printed.
+    try:
+        click.echo(text)
+    except OSError:
+        drop_output()
+
+
+def _welcome(settings: Settings, ports: list[int]) -> str:
+    addresses = ", ".join(map(settings.address, ports))
+    key = "SECRET_KEY" if settings.secret_key else settings.secret_key_path
+    urls = settings.metrics_urls()
+    metrics = f"\n  metrics {', '.join(urls)}" if urls else ""
+    call = "grpcurl" if settings.tls_cert_file else "grpcurl -plaintext"
+    service = f"{settings.address(ports[0])} killrvideo.user.v1.UserService"
+    return f"""{settings.project_name} user service on {addresses}
+  store  {settings.store}, {store_location(settings)}
+  key    {key}{metrics}
+
+Register an account, log in, and read your own account (`make setup` installs grpcurl in .venv/bin):
+  {call} -d '{{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}}' \\
+    {service}/Register
+  TOKEN=$({call} -d '{{"email":"ann@example.org","password":"correct horse"}}' \\
+    {service}/Login | sed -n 's/.*"token": "\\(.*\\)".*/\\1/p')
+  {call} -H "authorization: Bearer $TOKEN" {service}/GetMe
+
+Ctrl-C stops it."""

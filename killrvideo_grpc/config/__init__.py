@@ -1,0 +1,1 @@
+"""The settings, and the check of the `.env` file."""

@@ -1,0 +1,271 @@
+"""The settings. Only this module reads the environment and the `.env` file in the working directory."""
+
+import ipaddress
+import re
+import socket
+import ssl
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import (
+    Field,
+    IPvAnyNetwork,
+    SecretStr,
+    StringConstraints,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from killrvideo_grpc.config.dotenv_check import fault_of
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.security.signing_keys import check_signing_key, load_or_create_key
+
+ENV_FILE = ".env"
+MAX_PORT = 65535
+
+Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
+Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+
+
+class ConfigurationError(SetupError):
+    """Settings are missing or invalid. The message names each of them and contains no values."""
+
+
+class Settings(BaseSettings):
+    """All settings; `.env.example` documents them. Frozen. Secrets are `SecretStr`, so that no repr shows them."""
+
+    model_config = SettingsConfigDict(
+        env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
+    )
+
+    project_name: Text = "KillrVideo"
+
+    store: Literal["sqlite", "astra"] = "sqlite"
+    sqlite_path: Path = Path("data/killrvideo.db")
+    astra_db_api_endpoint: Annotated[Text | None, Field(validate_default=True)] = None
+    astra_db_keyspace: Annotated[Text, Field(pattern=r"^\w{1,48}$")] = "killrvideo"
+    astra_db_environment: Literal["prod", "dev", "test", "hcd", "dse", "cassandra", "other"] = "prod"
+    astra_db_username: Text | None = None
+    astra_db_password: SecretStr | None = None
+    astra_db_application_token: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    astra_db_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+
+    secret_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
+    clock_skew_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+    refresh_token_expire_days: Annotated[int, Field(ge=1, le=3650)] = 30
+    session_max_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
+
+    max_failures_per_account_and_source: Attempts = 20
+    max_failures_per_source: Attempts = 200
+    max_failures_per_account: Attempts = 100
+    max_registrations_per_source: Attempts = 1000
+    trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
+
+    grpc_host: Text = "127.0.0.1"
+    grpc_port: Port = 50051
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    max_concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    max_connection_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
+    drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
+    grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    tls_cert_file: Path | None = None
+    tls_key_file: Path | None = None
+    tls_client_ca_file: Annotated[Path | None, Field(validate_default=True)] = None
+    allow_insecure: Annotated[bool, Field(validate_default=True)] = False
+
+    metrics_port: Annotated[int | None, Field(ge=1, le=MAX_PORT)] = None
+    otel_exporter_otlp_endpoint: Annotated[Text | None, Field(pattern=r"^https?://[^\s@?#]+$")] = None
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["json", "text"] = "text"
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper_case(cls, level: object) -> object:
+        return level.upper() if isinstance(level, str) else level
+
+    @field_validator("sqlite_path")
+    @classmethod
+    def _file(cls, path: Path) -> Path:
+        if "\0" in str(path) or str(path).strip() in {"", ":memory:"}:
+            raise ValueError("must be the path of a file, because workers share it and restarts reuse it")
+        return path
+
+    @field_validator("grpc_host")
+    @classmethod
+    def _bare_host(cls, host: str) -> str:
+        return host.removeprefix("[").removesuffix("]")
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _separated(cls, networks: object) -> object:
+        return [each.strip() for each in networks.split(",")] if isinstance(networks, str) else networks
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _some_networks(cls, networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("must not include every address: anyone could write x-forwarded-for")
+        return tuple(map(_unmapped, networks))
+
+    @field_validator("workers")
+    @classmethod
+    def _ports_for_all(cls, workers: int, info: ValidationInfo) -> int:
+        if info.data.get("grpc_port", 0) + workers - 1 > MAX_PORT:
+            raise ValueError(f"needs one port per worker, from GRPC_PORT on; the last would be above {MAX_PORT}")
+        return workers
+
+    @field_validator("secret_key")
+    @classmethod
+    def _strong_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if key is None:
+            if info.data.get("store") == "astra":
+                raise ValueError(
+                    "is required with STORE=astra, the same for all processes; generate one: openssl rand -hex 32"
+                )
+            return None
+        check_signing_key(key.get_secret_value())
+        return key
+
+    @field_validator("astra_db_api_endpoint")
+    @classmethod
+    def _known_endpoint(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+        if info.data.get("store") != "astra":
+            return endpoint
+        if not endpoint or not re.fullmatch(r"https?://[^\s/@?#]+/?", endpoint):
+            raise ValueError("is required with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
+        return endpoint.rstrip("/")
+
+    @field_validator("astra_db_application_token")  # declared after user name and password, so it can see both
+    @classmethod
+    def _some_credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if token is not None and not token.get_secret_value().strip():
+            token = None
+        has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
+        if info.data.get("store") == "astra" and token is None and not has_user:
+            raise ValueError("is required with STORE=astra, unless ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD are set")
+        return token
+
+    # Validates the last of the three TLS fields, which can see the other two. A model validator would not do: pydantic
+    # runs it only if every field is valid, but the message must name all settings that are wrong.
+    @field_validator("tls_client_ca_file")
+    @classmethod
+    def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
+        certificate, key = info.data.get("tls_cert_file"), info.data.get("tls_key_file")
+        if certificate and key:
+            check_tls(certificate, key, client_ca)
+        elif certificate or key or client_ca:
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
+        return client_ca
+
+    @field_validator("allow_insecure")  # declared after the host and the TLS files, so it can see them
+    @classmethod
+    def _encrypted_or_private(cls, allowed: bool, info: ValidationInfo) -> bool:
+        has_tls = bool(info.data.get("tls_cert_file") and info.data.get("tls_key_file"))
+        if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
+            raise ValueError(
+                "GRPC_HOST is not a loopback address, so without TLS passwords and tokens would cross the network"
+                " unencrypted. Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is private."
+            )
+        return allowed
+
+    @field_validator("metrics_port")
+    @classmethod
+    def _ports_of_their_own(cls, first: int | None, info: ValidationInfo) -> int | None:
+        workers, grpc_port = info.data.get("workers", 1), info.data.get("grpc_port", 0)
+        if first is None:
+            return None
+        if first + workers - 1 > MAX_PORT:
+            raise ValueError(f"needs one port per worker, from METRICS_PORT on; the last would be above {MAX_PORT}")
+        if grpc_port and abs(first - grpc_port) < workers:
+            raise ValueError(
+                "needs one port per worker, and these overlap the gRPC ports;"
+                " set it at least WORKERS above or below GRPC_PORT"
+            )
+        return first
+
+    def address(self, port: int) -> str:
+        """Returns HOST:PORT, with an IPv6 host in brackets."""
+        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
+        return f"{host}:{port}"
+
+    def metrics_urls(self) -> list[str]:
+        """Returns the URL of each worker's metrics; empty without METRICS_PORT."""
+        if self.metrics_port is None:
+            return []
+        host = f"[{self.metrics_host}]" if ":" in self.metrics_host else self.metrics_host
+        return [f"http://{host}:{self.metrics_port + worker}/metrics" for worker in range(self.workers)]
+
+    @property
+    def metrics_host(self) -> str:
+        """The host that serves metrics: GRPC_HOST, or 127.0.0.1 if that would expose them, as they have no TLS."""
+        return self.grpc_host if self.allow_insecure or _is_loopback(self.grpc_host) else "127.0.0.1"
+
+    @property
+    def secret_key_path(self) -> Path:
+        """The file for the key that is generated when SECRET_KEY is not set."""
+        return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
+
+    def signing_key(self) -> str:
+        """Returns SECRET_KEY or, if it is not set, the generated key. Raises UnusableKey."""
+        return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
+
+
+def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
+    """Raises ValueError with the cause if these files can't be used for TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        context.load_cert_chain(certificate, key, password="")  # an encrypted key fails instead of prompting
+        if client_ca:
+            context.load_verify_locations(client_ca)
+    except OSError as error:
+        is_tls = isinstance(error, ssl.SSLError)
+        cause = "not PEM, or the key does not match the certificate" if is_tls else error.strerror
+        raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
+
+
+def _unmapped(network: IPvAnyNetwork) -> IPvAnyNetwork:
+    """Returns a network of IPv4-mapped addresses (`::ffff:10.0.0.0/104`) as IPv4, as peers are compared."""
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    return network if mapped is None else ipaddress.IPv4Network((mapped, max(0, network.prefixlen - 96)))
+
+
+def _is_loopback(host: str) -> bool:
+    """Returns whether the host is a loopback address. True if it can't be resolved: the listener reports that."""
+    try:
+        addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):
+        return True
+    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
+
+
+Some = TypeVar("Some", bound=Settings)
+
+
+def load_settings(kind: type[Some]) -> Some:
+    """Reads `Settings`, or a subclass with more of them.
+
+    Raises ConfigurationError, whose message says for each wrong setting what is wrong and how to fix it.
+    """
+    if fault := fault_of(Path(ENV_FILE), {name.upper() for name in kind.model_fields}):
+        raise ConfigurationError(f"{ENV_FILE} in this directory {fault}")
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [
+            f"  {_name_of(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
+            for detail in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise ConfigurationError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
+
+
+def _name_of(location: tuple[int | str, ...]) -> str:
+    """Returns the name of a setting and, in a list, which entry is meant, counted from 1."""
+    entry = f", entry {location[1] + 1}" if len(location) > 1 and isinstance(location[1], int) else ""
+    return f"{str(location[0]).upper()}{entry}"

@@ -1,0 +1,1 @@
+"""The one table of errors, and the answers that are made from it."""

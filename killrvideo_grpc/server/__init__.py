@@ -1,0 +1,1 @@
+"""Builds the service from its parts, runs it and stops it."""

@@ -1,0 +1,148 @@
+"""The composition root: the only code that builds a store, the use cases and a server from the settings."""
+
+import os
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.observability.setup import UNWATCHED, Telemetry
+from killrvideo_grpc.rpc.client_info import Origins
+from killrvideo_grpc.rpc.user_servicer import UserServicer
+from killrvideo_grpc.security.access_tokens import JwtAccessTokens
+from killrvideo_grpc.security.keys import keyed_digest
+from killrvideo_grpc.security.page_tokens import JwtPageTokens
+from killrvideo_grpc.security.passwords import BcryptHasher
+from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
+from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, UserServer
+from killrvideo_grpc.server.listener import Listener
+from killrvideo_grpc.service.authentication import Authenticator
+from killrvideo_grpc.service.directory import Directory
+from killrvideo_grpc.service.login_throttle import Limits, Throttle
+from killrvideo_grpc.service.moderation import Moderation
+from killrvideo_grpc.service.people import People
+from killrvideo_grpc.service.sessions import Lifetimes, Sessions
+from killrvideo_grpc.stores.sqlite.store import SqliteStore
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.stores.data_api.client import DataApi
+
+
+@dataclass(frozen=True, slots=True)
+class UseCases:
+    """The parts that a server needs, built from the settings and a store."""
+
+    authenticator: Authenticator
+    people: People
+    servicer: UserServicer
+    passwords: BcryptHasher
+
+
+async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> AccountStore:
+    """Opens the store that the settings name, and checks its schema.
+
+    Raises UnusableStore, or StoreUnavailable if trying again later may help.
+    """
+    if settings.store == "sqlite":
+        return SqliteStore(settings.sqlite_path, observer)
+    # Imported only when needed: importing astrapy takes a quarter of the start-up time.
+    from killrvideo_grpc.stores.astra import schema as astra_schema
+    from killrvideo_grpc.stores.astra.store import AstraStore
+
+    async with AsyncExitStack() as stack:
+        api = open_data_api(settings, observer)
+        stack.push_async_callback(api.close)
+        missing = [difference.text for difference in await astra_schema.check(api)]
+        if missing:
+            text = f"keyspace {settings.astra_db_keyspace} does not fit. Missing or different: {'; '.join(missing)}"
+            raise UnusableStore(f"{text}. Add what is missing with: killrvideo-grpc schema create")
+        stack.pop_all()  # success: from here on the store closes `api`
+        return AstraStore(api)
+
+
+def open_data_api(settings: Settings, observer: Observer = UNOBSERVED) -> "DataApi":
+    """Returns a client for the Data API that the settings name. Sends nothing yet."""
+    from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
+
+    token, password = settings.astra_db_application_token, settings.astra_db_password
+    keyspace = Keyspace(
+        endpoint=settings.astra_db_api_endpoint or "",
+        name=settings.astra_db_keyspace,
+        environment=settings.astra_db_environment,
+        token=token.get_secret_value() if token else None,
+        username=settings.astra_db_username,
+        password=password.get_secret_value() if password else None,
+        max_wait=settings.astra_db_timeout_seconds,
+    )
+    return DataApi(keyspace, observer)
+
+
+async def start_server(
+    settings: Settings,
+    store: AccountStore,
+    telemetry: Telemetry = UNWATCHED,
+    arrival_seconds: float = ARRIVAL_SECONDS,
+) -> UserServer:
+    """Starts a server and returns it. The store is closed when the server stops, or if it can't be started.
+
+    Raises UnusableKey, UndeclaredAccess and CannotListen.
+    """
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(store.close)
+        use_cases = build_use_cases(settings, store, observer=telemetry.observer)
+        server = UserServer(
+            use_cases.authenticator,
+            use_cases.servicer,
+            store,
+            use_cases.passwords,
+            Listener(settings),
+            telemetry,
+            max_concurrent_rpcs=settings.max_concurrent_rpcs,
+            arrival_seconds=arrival_seconds,
+        )
+        await server.start()
+        stack.pop_all()  # success: from here on the server closes the store
+        return server
+
+
+def build_use_cases(
+    settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None, observer: Observer = UNOBSERVED
+) -> UseCases:
+    """Builds the use cases and the servicer that calls them. Raises UnusableKey."""
+    key, threads = settings.signing_key(), _cores()
+    access_tokens = JwtAccessTokens(
+        key,
+        settings.algorithm,
+        timedelta(minutes=settings.access_token_expire_minutes),
+        timedelta(seconds=settings.clock_skew_seconds),
+    )
+    lifetimes = Lifetimes(
+        idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
+    )
+    limits = Limits(
+        account_and_source=settings.max_failures_per_account_and_source,
+        source=settings.max_failures_per_source,
+        account=settings.max_failures_per_account,
+        registrations=settings.max_registrations_per_source,
+    )
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, observer)
+    throttle = Throttle(store, keyed_digest(key, "throttle"), limits, threads, observer.waits_for_hash)
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes, throttle)
+    page_tokens = JwtPageTokens(key)
+    people = People(store, passwords, sessions, throttle)
+    servicer = UserServicer(
+        people,
+        sessions,
+        Directory(store, page_tokens),
+        Moderation(store, page_tokens),
+        Origins(settings.trusted_proxies),
+    )
+    return UseCases(Authenticator(store, access_tokens), people, servicer, passwords)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

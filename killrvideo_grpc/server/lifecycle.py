@@ -1,0 +1,117 @@
+"""Runs `killrvideo-grpc serve`: a single process or, with several workers, a supervisor and a process per worker."""
+
+import asyncio
+import ctypes
+import os
+import sys
+from collections.abc import Callable
+
+import structlog
+
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.observability.setup import UNWATCHED, Telemetry, open_telemetry
+from killrvideo_grpc.server.bootstrap import open_store, start_server
+from killrvideo_grpc.server.listener import worker_ports
+from killrvideo_grpc.server.signals import stop_event
+from killrvideo_grpc.server.supervisor import supervise
+
+WAIT_SECONDS = 1.0  # between attempts to open a store that does not answer
+
+Announce = Callable[[list[int]], None]
+
+_log = structlog.get_logger("killrvideo_grpc.lifecycle")
+
+
+def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:
+    """Serves until SIGTERM or SIGINT, or, if `supervised`, until standard input closes. Then stops gracefully.
+
+    Calls `announce` with the ports once the service answers calls.
+    """
+    _open_missing_streams()
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(_serve(settings, announce, supervised))
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Returns uvloop's event loop, which is faster, or asyncio's on platforms without uvloop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(settings: Settings, announce: Announce, supervised: bool) -> None:
+    stopping = stop_event()
+    if supervised:
+        # The pipe closes however the supervisor ends, even if it is killed, so no worker is left running.
+        _set_at_end_of_input(stopping)
+    telemetry = open_telemetry(settings) if settings.workers == 1 else UNWATCHED
+    store = await _wait_for_store(settings, stopping, telemetry)
+    if store is None:
+        return
+    if settings.workers > 1:
+        # This process has opened the store and read the key only to report problems once, not from every worker.
+        await store.close()
+        settings.signing_key()
+        await supervise(settings, worker_ports(settings), announce, stopping)
+        return
+    server = await start_server(settings, store, telemetry)
+    _return_memory()
+    announce([server.port])
+    await stopping.wait()
+    _log.info("stopping", drain_seconds=settings.drain_seconds, grace_period_seconds=settings.grace_period_seconds)
+    server.stop_serving()
+    await asyncio.sleep(settings.drain_seconds)
+    await server.stop(settings.grace_period_seconds)
+    _log.info("stopped")
+
+
+async def _wait_for_store(settings: Settings, stopping: asyncio.Event, telemetry: Telemetry) -> AccountStore | None:
+    """Opens the store, waiting until it answers. Returns None if the service is stopped before that."""
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        while not stopped.done():
+            opening = asyncio.ensure_future(open_store(settings, telemetry.observer))
+            await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
+            if not opening.done():
+                opening.cancel()
+                await asyncio.wait([opening])
+                break
+            try:
+                return opening.result()
+            except StoreUnavailable as error:
+                _log.warning("waiting for the store to answer", store=settings.store, cause=str(error))
+                await asyncio.wait([stopped], timeout=WAIT_SECONDS)
+        return None
+    finally:
+        stopped.cancel()
+
+
+def _open_missing_streams() -> None:
+    """Opens standard streams that are closed. Sockets would get their descriptors, and libuv would abort."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+
+
+def _return_memory() -> None:
+    """Gives the memory that only start-up needed back to the system. With glibc, this is a quarter of the total."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _set_at_end_of_input(event: asyncio.Event) -> None:
+    loop, standard_input = asyncio.get_running_loop(), sys.stdin.fileno()
+
+    def read() -> None:
+        if not os.read(standard_input, 4096):
+            loop.remove_reader(standard_input)
+            event.set()
+
+    loop.add_reader(standard_input, read)

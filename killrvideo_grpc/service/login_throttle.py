@@ -1,0 +1,260 @@
+"""Throttling: limits failed attempts to log in, without letting an attacker lock the owner out of an account.
+
+Failed attempts are counted per account and source, per source, and per account. An account is identified by the e-mail
+address that was tried, whether or not such an account exists. The limit per account stops attackers who guess from many
+sources, the limit per source those who try many accounts. Neither applies where somebody has logged in to the account,
+or registered it, in the last 30 days: only failures on that account from that source count there, so nobody else can
+lock the owner out.
+
+Windows are fixed: a count ends with its window. Refused attempts are not counted, so they don't prolong the refusal.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from killrvideo_grpc.domain.account import Account, now
+from killrvideo_grpc.domain.errors import TooManyAttempts
+from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter, AttemptCounters
+from killrvideo_grpc.service.keyed_semaphore import Turns, Waits
+
+WINDOW_SECONDS = 15 * 60
+REGISTRATIONS_WINDOW_SECONDS = 60 * 60
+KNOWN_FOR = timedelta(days=30)
+MAX_SOURCES = 20  # per account; beyond that, the least recently used source is forgotten
+# Slots for windows of 15 minutes. The remaining slots are for registrations, whose windows last an hour.
+ATTEMPT_SLOTS = SLOTS * 15 // 16
+NO_SOURCE = ""
+MAX_REMEMBERED = 10_000
+
+T = TypeVar("T")
+Check = Callable[[Callable[[], None]], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many attempts may fail in 15 minutes, and how many accounts a source may register in an hour. 0: no limit.
+
+    Callers without a source, such as people whom another service logs in, count as one source. For it, the limit per
+    account and source is as high as the limit per account.
+    """
+
+    account_and_source: int
+    source: int
+    account: int
+    registrations: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Limit:
+    kind: str
+    counter: AttemptCounter
+    most: int
+    window_seconds: int
+
+
+class Throttle:
+    """Counts attempts in the store, across all processes. `digest` is a keyed hash, so nobody can choose their slot.
+
+    At most `at_once` attempts per account or source proceed at the same time; the others wait, inside the context
+    manager that `waits` returns. So a burst exceeds a limit by at most `at_once` times the number of processes, and
+    successful attempts never count towards a limit, however many there are.
+    """
+
+    def __init__(
+        self,
+        counters: AttemptCounters,
+        digest: Callable[[str], bytes],
+        limits: Limits,
+        at_once: int,
+        waits: Waits = nullcontext,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._counters = counters
+        self._digest = digest
+        self._limits = limits
+        self._turns = Turns(at_once, waits)
+        self._clock = clock
+        # Counts that have reached a limit, by slot, so that a flood of attempts is refused without asking the store.
+        self._reached: dict[int, tuple[AttemptCounter, int]] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def password_attempt(self, account: str, source: str | None) -> "Attempt":
+        """Begins an attempt at a password. `account` is any text that identifies the account.
+
+        Does not ask the store. Raises TooManyAttempts if this process already knows that the limit of the account and
+        source is reached.
+        """
+        total = [] if source is None else self._limit("source", self._limits.source, source)
+        return self._attempt(account, source, total)
+
+    def session_attempt(self, account: str, source: str | None) -> "Attempt":
+        """Begins an attempt with a refresh token that we have signed. Raises what `password_attempt` does.
+
+        Does not count towards the total of the source: such a token can't be guessed, so an app that keeps sending an
+        old one must not block others who share its address.
+        """
+        return self._attempt(account, source, [])
+
+    def token_attempt(self, source: str | None) -> "Attempt":
+        """Begins an attempt with a refresh token that we have not signed. Raises TooManyAttempts as above.
+
+        These have a limit of their own per source, since anyone can send any number at no cost.
+        """
+        own = [] if source is None else self._limit("unsigned token and source", self._limits.source, source)
+        self.refuse(own)
+        return Attempt(self, own, [])
+
+    def _attempt(self, account: str, source: str | None, total: list[_Limit]) -> "Attempt":
+        most = self._limits.account if source is None else self._limits.account_and_source
+        own = self._limit("account and source", most, f"{source or NO_SOURCE}\0{account}")
+        self.refuse(own)
+        return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
+
+    async def count_registration(self, source: str | None) -> None:
+        """Counts a registration. Raises TooManyAttempts if it exceeds the limit."""
+        limits = self._registration_limits(source)
+        for limit, count in zip(limits, await self.count(limits), strict=True):
+            if count > limit.most:
+                raise TooManyAttempts(self._seconds_left(limit))
+
+    def refuse_registration(self, source: str | None) -> None:
+        """Raises TooManyAttempts if this process already knows that the limit is reached. Does not ask the store."""
+        self.refuse(self._registration_limits(source))
+
+    def knows(self, account: Account, source: str | None) -> bool:
+        """Returns whether somebody registered or logged in to the account from this source in the last 30 days."""
+        at = account.sources.get(self._source_digest(account, source))
+        return at is not None and now() - at < KNOWN_FOR
+
+    def updated_sources(self, account: Account, source: str | None) -> tuple[str, frozenset[str]]:
+        """Returns the digest of the source to remember at a login, and the digests to forget.
+
+        Digests differ between accounts, so they don't reveal which accounts were used from the same source.
+        """
+        digest = self._source_digest(account, source)
+        others = sorted((at, other) for other, at in account.sources.items() if other != digest)
+        kept = [other for at, other in others if now() - at < KNOWN_FOR][-(MAX_SOURCES - 1) :]
+        return digest, frozenset(account.sources) - {digest, *kept}
+
+    def refuse(self, limits: Sequence[_Limit]) -> None:
+        """Raises TooManyAttempts if this process knows that one of the limits is reached."""
+        reached = [limit for limit in limits if self._is_reached(limit)]
+        if reached:
+            raise TooManyAttempts(max(map(self._seconds_left, reached)))
+
+    async def read(self, limits: Sequence[_Limit]) -> None:
+        """Reads from the store which of the limits are reached."""
+        if limits:
+            self._note(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
+
+    async def count(self, limits: Sequence[_Limit]) -> Sequence[int]:
+        """Counts an attempt towards each of the limits, and returns the new counts."""
+        if not limits:
+            return []
+        counts = await self._counters.count_attempt([limit.counter for limit in limits])
+        self._note(limits, counts)
+        return counts
+
+    def turn(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
+        """Returns a context manager that waits for a turn, and holds it, for an attempt with these limits."""
+        return self._turns.of([(limit.kind, limit.counter.slot) for limit in limits])
+
+    def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Starts a task that may outlive the call that started it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _registration_limits(self, source: str | None) -> list[_Limit]:
+        return [] if source is None else self._limit("registrations", self._limits.registrations, source)
+
+    def _limit(self, kind: str, most: int, key: str) -> list[_Limit]:
+        """Returns the limit of a kind for a key, in a list; an empty list if there is no such limit."""
+        if not most:
+            return []
+        number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
+        slot, seconds = number % ATTEMPT_SLOTS, WINDOW_SECONDS
+        if kind == "registrations":
+            slot, seconds = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS), REGISTRATIONS_WINDOW_SECONDS
+        return [_Limit(kind, AttemptCounter(slot, int(self._clock() // seconds)), most, seconds)]
+
+    def _note(self, limits: Sequence[_Limit], counts: Sequence[int]) -> None:
+        for limit, count in zip(limits, counts, strict=True):
+            if count >= limit.most:
+                if len(self._reached) >= MAX_REMEMBERED:
+                    self._reached.clear()  # the store remembers
+                self._reached[limit.counter.slot] = limit.counter, count
+
+    def _is_reached(self, limit: _Limit) -> bool:
+        counter, count = self._reached.get(limit.counter.slot, (None, 0))
+        return counter == limit.counter and count >= limit.most
+
+    def _seconds_left(self, limit: _Limit) -> int:
+        end = (limit.counter.window + 1) * limit.window_seconds
+        return max(1, math.ceil(end - self._clock()))
+
+    def _source_digest(self, account: Account, source: str | None) -> str:
+        return self._digest(f"known source\0{account.user_id}\0{source or NO_SOURCE}")[:16].hex()
+
+
+class Attempt:
+    """One attempt to get into an account: call `look`, then either `guess`, or `admit` and, if it fails, `failed`.
+
+    `own` are the limits that only attempts at this account from this source count towards, `wide` all others.
+    """
+
+    def __init__(self, throttle: Throttle, own: Sequence[_Limit], wide: Sequence[_Limit]) -> None:
+        self._throttle = throttle
+        self._own = own
+        self._all = [*own, *wide]
+
+    async def look(self) -> None:
+        """Reads the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
+
+        Run it concurrently with the look-up of the account, so that it adds no latency.
+        """
+        await self._throttle.read(self._all)
+        self._throttle.refuse(self._own)
+
+    def admit(self, *, is_known: bool) -> None:
+        """Raises TooManyAttempts if a limit is reached. A known source is exempt from the `wide` ones."""
+        self._throttle.refuse(self._own if is_known else self._all)
+
+    async def failed(self) -> None:
+        """Counts the attempt as failed, even if the call is cancelled."""
+        await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))
+
+    async def guess(self, check: Check, *, is_known: bool) -> bool:
+        """Waits for a turn, then runs `check` and returns its result. False counts as failed. Raises TooManyAttempts.
+
+        `check` gets a function that it must call just before it tests the guess. From then on a wrong guess is counted
+        even if the call is cancelled; otherwise an attacker could guess for free by hanging up.
+        """
+        has_begun = False
+
+        def begin() -> None:
+            nonlocal has_begun
+            has_begun = True
+
+        guessing = self._throttle.start(self._guess(lambda: check(begin), is_known))
+        try:
+            return await asyncio.shield(guessing)
+        except asyncio.CancelledError:
+            if not has_begun:
+                guessing.cancel()
+            raise
+
+    async def _guess(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
+        async with self._throttle.turn(self._own if is_known else self._all):
+            self.admit(is_known=is_known)  # other attempts may have failed while this one waited
+            if await check():
+                return True
+            await self._throttle.count(self._all)
+            return False

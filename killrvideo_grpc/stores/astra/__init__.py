@@ -1,0 +1,1 @@
+"""The store on Astra DB, or on any Data API."""

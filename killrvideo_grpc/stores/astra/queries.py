@@ -1,0 +1,127 @@
+"""Search results and event lists on Astra DB. Tables give the ids of accounts; the accounts come from documents."""
+
+import json
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.changes import Action, Event
+from killrvideo_grpc.domain.ports import Page
+from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.stores.astra.document import document_id, is_erased, read_account, read_outbox
+from killrvideo_grpc.stores.astra.projections import DAYS
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, TableRow
+
+PAGES = 10  # of 50 rows: the most to read for one page of results, because many rows may not match
+SEEN_DIGITS = 16  # of a user id; enough to be unique within one page of rows
+
+State = str | None  # the Data API's page state; None is the beginning of the table
+
+
+class AstraLists:
+    """Reads lists page by page. A position holds the Data API's page state, and which of its rows were returned."""
+
+    def __init__(self, api: DataApi) -> None:
+        self._api = api
+
+    async def search(self, query: Query, size: int, start: str) -> Page[Account]:
+        """Returns a page of the matching accounts."""
+        if query.is_hopeless:
+            return Page([])
+        # A filter takes one condition, so select by the longest term only, then check each account.
+        condition = {"search_terms": {"$in": query.terms[:1]}} if query.terms else {}
+        found: list[Account] = []
+        state, seen = json.loads(start) if start else (None, [])
+        for _ in range(PAGES):
+            rows, following = await self._api.row_page(USERS, condition, state, columns=("userid",))
+            # Rows may have been added or removed since this page was last read, so skip by id rather than by position.
+            left = [row["userid"] for row in rows if row["userid"].hex[:SEEN_DIGITS] not in seen]
+            accounts = await self._read(left)
+            for position, user_id in enumerate(left):
+                account = accounts.get(user_id)
+                seen.append(user_id.hex[:SEEN_DIGITS])
+                if account and query.matches(account):
+                    found.append(account)
+                if len(found) == size and position < len(left) - 1:
+                    return Page(found, json.dumps([state, seen]))
+            if following is None:
+                return Page(found)
+            state, seen = following, []
+            if len(found) == size:
+                break
+        return Page(found, json.dumps([state, seen]))
+
+    async def events(self, user_id: UUID | None, size: int, start: str) -> Page[Event]:
+        """Returns a page of events, newest first."""
+        *place, last = json.loads(start) if start else (None, None, None, None)
+        rows = self._events_of(user_id, *place[-1:]) if user_id else self._events_by_day(*place)
+        # Events that are still in the outbox are merged into the order of the table.
+        pending = await self._pending(user_id) if user_id else []
+        events = {event.event_id: (event, place) for event in pending if last is None or _order(event) > _key(last)}
+        count = 0
+        async for event, at in rows:
+            if last is None or _order(event) > _key(last):
+                events[event.event_id] = (event, at)
+                count += 1
+                if count > size:
+                    break
+        ordered = sorted(events.values(), key=lambda entry: _order(entry[0]))
+        if len(ordered) <= size:
+            return Page([event for event, _ in ordered])
+        given = ordered[:size]
+        place = next((at for event, at in reversed(given) if at is not place), place)
+        newest, identity = _order(given[-1][0])
+        return Page([event for event, _ in given], json.dumps([*place, [newest, str(UUID(int=identity))]]))
+
+    async def _read(self, user_ids: list[UUID]) -> dict[UUID, Account]:
+        documents = await self._api.find_documents([document_id(user_id) for user_id in user_ids]) if user_ids else {}
+        accounts = (read_account(document) for document in documents.values())
+        return {account.user_id: account for account in accounts if account}
+
+    async def _pending(self, user_id: UUID) -> list[Event]:
+        document = await self._api.find_document(document_id(user_id))
+        return read_outbox(document) if document and not is_erased(document) else []
+
+    async def _events_of(self, user_id: UUID, state: State) -> AsyncIterator[tuple[Event, list[Any]]]:
+        async for row, at in self._rows(ACCOUNT_EVENTS, {"account": user_id}, state):
+            yield _event(row), [None, None, at]
+
+    async def _events_by_day(
+        self, days_state: State, first: str | None, state: State
+    ) -> AsyncIterator[tuple[Event, list[Any]]]:
+        async for row, days_at in self._rows(EVENTS_BY_DAY, {"day": DAYS}, days_state):
+            day = row["action"]
+            if first is None or day <= first:
+                at_first = state if day == first else None
+                async for event, at in self._rows(EVENTS_BY_DAY, {"day": day}, at_first):
+                    yield _event(event), [days_at, day, at]
+
+    async def _rows(self, table: str, condition: TableRow, state: State) -> AsyncIterator[tuple[TableRow, State]]:
+        """Yields rows, each with the page state of its page."""
+        while True:
+            rows, following = await self._api.row_page(table, condition, state)
+            for row in rows:
+                yield row, state
+            if following is None:
+                return
+            state = following
+
+
+def _order(event: Event) -> tuple[int, int]:
+    # The clustering order of the tables: newest first, then by id.
+    return -_millis(event.at), event.event_id.int
+
+
+def _key(last: list[Any]) -> tuple[int, int]:
+    return last[0], UUID(last[1]).int
+
+
+def _millis(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)
+
+
+def _event(row: TableRow) -> Event:
+    texts = {name: row.get(name) or "" for name in ("actor", "reason", "request_id", "before", "after")}
+    return Event(action=Action(row["action"]), account=row["account"], at=row["at"], event_id=row["event_id"], **texts)

@@ -1,0 +1,190 @@
+"""The schema that the keyspace must have, and its creation. Nothing is ever dropped or rewritten."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, DataApi
+from killrvideo_grpc.stores.data_api.errors import CredentialsRefused, RequestRefused
+
+Column = dict[str, Any]
+
+# A real Data API takes 12 s to create a collection with an index.
+CREATE_SECONDS = 120.0
+
+# Documents are found by `_id`, unfinished ones by `pending`. Every further index would slow down every write.
+INDEXING = {"allow": ["pending"]}
+# Unless told not to, a Data API also makes an index for text search, and Apache Cassandra 5.0 has no such indexes.
+ACCOUNTS_DEFINITION: dict[str, Any] = {"indexing": INDEXING, "lexical": {"enabled": False}}
+# KillrVideo's own columns, and search_terms, which this service adds for its search.
+USER_COLUMNS: dict[str, Column] = {
+    "userid": {"type": "uuid"},
+    "email": {"type": "text"},
+    "firstname": {"type": "text"},
+    "lastname": {"type": "text"},
+    "account_status": {"type": "text"},
+    "created_date": {"type": "timestamp"},
+    "last_login_date": {"type": "timestamp"},
+    "search_terms": {"type": "set", "valueType": {"type": "text"}},
+}
+INDEXED, INDEX = "search_terms", "users_search_terms"
+EVENT_COLUMNS: dict[str, Column] = {
+    "account": {"type": "uuid"},
+    "at": {"type": "timestamp"},
+    "event_id": {"type": "uuid"},
+    **{name: {"type": "text"} for name in ("action", "actor", "reason", "request_id", "before", "after")},
+}
+NEWEST_FIRST = {"at": -1, "event_id": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table that the keyspace must have. It may have additional columns."""
+
+    name: str
+    columns: dict[str, Column]
+    partition: list[str]
+    order: dict[str, int]
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The definition that `create_table` takes."""
+        return {"columns": self.columns, "primaryKey": {"partitionBy": self.partition, "partitionSort": self.order}}
+
+
+TABLES = (
+    Table(USERS, USER_COLUMNS, ["userid"], {}),
+    Table(ACCOUNT_EVENTS, EVENT_COLUMNS, ["account"], NEWEST_FIRST),
+    Table(EVENTS_BY_DAY, {"day": {"type": "text"}, **EVENT_COLUMNS}, ["day"], NEWEST_FIRST),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """A deviation from the schema. `create` adds what is missing; None if it exists but is wrong."""
+
+    text: str
+    create: Callable[[], Awaitable[object]] | None
+
+
+async def check(api: DataApi) -> list[Difference]:
+    """Compares the keyspace with the schema. The service can run on it if there are no differences.
+
+    Raises StoreUnavailable if there is no answer, and UnusableStore if the keyspace doesn't exist or access is denied.
+    """
+    with _explained_refusals("show its schema", api.database.keyspace):
+        return [
+            *[difference async for difference in _table_differences(api)],
+            *[difference async for difference in _collection_differences(api)],
+        ]
+
+
+async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
+    """Creates what is missing, and first the keyspace if `keyspace` is set. Safe to repeat.
+
+    Yields a line of text for each step, once it is done. Raises the errors of `check`, and UnusableStore if something
+    exists but differs from the schema.
+    """
+    if keyspace:
+        with _explained_refusals("create a keyspace", api.database.keyspace):
+            await api.create_keyspace(CREATE_SECONDS)
+        yield f"keyspace {api.database.keyspace} exists"
+    created: set[str] = set()
+    # Checked again after each step, because missing indexes show only once their table exists.
+    while found := await check(api):
+        difference = next((lack for lack in found if lack.create and lack.text not in created), found[0])
+        if difference.create is None or difference.text in created:
+            raise UnusableStore(difference.text)
+        created.add(difference.text)
+        step = f"create the {difference.text}"
+        with _explained_refusals(step, api.database.keyspace):
+            await api.ask(step, difference.create, CREATE_SECONDS)
+        yield f"created {difference.text}"
+
+
+@contextmanager
+def _explained_refusals(step: str, keyspace: str | None) -> Iterator[None]:
+    try:
+        yield
+    except CredentialsRefused:
+        raise UnusableStore(
+            "the Data API rejects the credentials; check ASTRA_DB_APPLICATION_TOKEN, or ASTRA_DB_USERNAME and"
+            " ASTRA_DB_PASSWORD"
+        ) from None
+    except RequestRefused as error:
+        text = f"the Data API refuses to {step}: {error.code}"
+        if "KEYSPACE" in str(error.code):
+            text = f"there is no keyspace {keyspace}; create it with: killrvideo-grpc schema create --keyspace"
+        elif error.code == "TOO_MANY_COLLECTIONS":
+            text = (
+                f"the database has no room for the collection {ACCOUNTS}: a Data API allows five collections in all "
+                "keyspaces of a database together, unless it is configured otherwise; drop one that nothing uses"
+            )
+        raise UnusableStore(text) from None
+
+
+async def _table_differences(api: DataApi) -> AsyncIterator[Difference]:
+    found = await api.ask("list tables", api.database.list_tables)
+    existing = {table.name: table.definition.as_dict() for table in found}
+    for table in TABLES:
+        if table.name not in existing:
+            yield Difference(f"table {table.name}", _creation(api, table))
+            continue
+        columns = existing[table.name]["columns"]
+        missing = {name: column for name, column in table.columns.items() if name not in columns}
+        if missing:
+            text = f"columns {', '.join(missing)} of table {table.name}"
+            yield Difference(text, _addition(api, table, missing))
+        for name in table.columns.keys() - missing:
+            actual, due = _type(columns[name]), _type(table.columns[name])
+            if actual != due:
+                yield Difference(f"column {name} of table {table.name} is {actual} and must be {due}", None)
+        key = existing[table.name]["primaryKey"]
+        if (key["partitionBy"], key.get("partitionSort") or {}) != (table.partition, table.order):
+            text = ", ".join([*table.partition, *(f"{name} {order:+}" for name, order in table.order.items())])
+            yield Difference(f"the primary key of table {table.name} must be {text}", None)
+        if table.name == USERS and INDEXED not in missing:
+            async for difference in _index_differences(api):
+                yield difference
+
+
+async def _index_differences(api: DataApi) -> AsyncIterator[Difference]:
+    users = api.tables[USERS]
+    indexes = await api.ask("list indexes", users.list_indexes)
+    if not any(_is_on(index, INDEXED) for index in indexes):
+        text = f"index {INDEX} on {USERS}.{INDEXED}"
+        yield Difference(text, lambda: users.create_index(INDEX, INDEXED, if_not_exists=True))
+
+
+async def _collection_differences(api: DataApi) -> AsyncIterator[Difference]:
+    listed = await api.ask("list collections", api.database.list_collections)
+    collections = {found.name: found.definition.as_dict() for found in listed}
+    if ACCOUNTS not in collections:
+        yield Difference(
+            f"collection {ACCOUNTS}", lambda: api.database.create_collection(ACCOUNTS, definition=ACCOUNTS_DEFINITION)
+        )
+    elif collections[ACCOUNTS].get("indexing") != INDEXING:
+        yield Difference(f"collection {ACCOUNTS} must have the indexing {INDEXING}", None)
+
+
+def _creation(api: DataApi, table: Table) -> Callable[[], Awaitable[object]]:
+    return lambda: api.database.create_table(table.name, definition=table.definition, if_not_exists=True)
+
+
+def _addition(api: DataApi, table: Table, columns: dict[str, Column]) -> Callable[[], Awaitable[object]]:
+    return lambda: api.tables[table.name].alter({"add": {"columns": columns}})
+
+
+def _type(column: Column) -> str:
+    # The Data API describes the type of a set's members as "text" or as {"type": "text"}.
+    members = column.get("valueType")
+    members = members["type"] if isinstance(members, dict) else members
+    return f"{column['type']}<{members}>" if members else str(column["type"])
+
+
+def _is_on(index: Any, column: str) -> bool:
+    # {"column": "search_terms"}, or {"column": {"search_terms": "$values"}}
+    indexed = index.definition.as_dict()["column"]
+    return bool(indexed == column or (isinstance(indexed, dict) and column in indexed))

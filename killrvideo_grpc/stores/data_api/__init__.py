@@ -1,0 +1,1 @@
+"""The client of the Data API: the only package that imports astrapy."""

@@ -1,0 +1,283 @@
+"""Requests to the Data API, each with a time limit.
+
+Values are read as standard Python types: UUID, set, timezone-aware datetime, str.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import Any, Literal, TypeVar
+
+from astrapy import AsyncDatabase, DataAPIClient
+from astrapy.api_options import APIOptions, SerdesOptions, TimeoutOptions
+from astrapy.authentication import StaticTokenProvider, TokenProvider, UsernamePasswordTokenProvider
+
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.stores.data_api.errors import Conflict, raise_time_out, translated
+from killrvideo_grpc.stores.data_api.http_pool import HttpPool
+
+T = TypeVar("T")
+TableRow = dict[str, Any]
+Document = dict[str, Any]
+Update = dict[str, dict[str, Any]]
+
+ACCOUNTS = "accounts"
+USERS = "users"
+ACCOUNT_EVENTS = "account_events"
+EVENTS_BY_DAY = "events_by_day"
+
+# Concurrent requests. httpcore scans all its connections before each request, at 40 µs per connection.
+MAX_REQUESTS = 16
+CONFLICT_PAUSE_SECONDS = 0.03
+# Hashes are read only to check a password.
+_WITHOUT_HASHES = {"hashes": False}
+_ID_AND_VERSION = {"_id": True, "version": True}  # `_id` alone would return the whole document
+
+
+@dataclass(frozen=True)
+class Keyspace:
+    """A keyspace: the address of its Data API, its name, and the credentials: a token, or a user name and password."""
+
+    endpoint: str
+    name: str
+    environment: str
+    token: str | None = field(default=None, repr=False)
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    max_wait: float = 5.0  # seconds that a request may take, however distant the deadline of its RPC is
+
+    def open(self) -> AsyncDatabase:
+        """Returns astrapy's database object. Sends nothing."""
+        provider: TokenProvider = UsernamePasswordTokenProvider(self.username or "", self.password or "")
+        if self.token is not None:
+            provider = StaticTokenProvider(self.token)
+        options = APIOptions(
+            serdes_options=SerdesOptions(custom_datatypes_in_reading=False, datetime_tzinfo=UTC),
+            # astrapy's limits apply to each socket read, so a server that trickles bytes evades them. `within` limits
+            # the whole request instead.
+            timeout_options=TimeoutOptions(
+                request_timeout_ms=0,
+                general_method_timeout_ms=0,
+                collection_admin_timeout_ms=0,
+                table_admin_timeout_ms=0,
+                database_admin_timeout_ms=0,
+                keyspace_admin_timeout_ms=0,
+            ),
+        )
+        client = DataAPIClient(environment=self.environment, api_options=options)
+        return client.get_async_database(self.endpoint, token=provider, keyspace=self.name)
+
+
+class DataApi:
+    """The requests that the store makes, over one HTTP client.
+
+    Each ends within `max_wait` seconds and can raise StoreUnavailable, or RequestRefused, which means a bug. If time is
+    left, a request that fails is sent a second time if that is safe, and one that ends in a Conflict is repeated.
+    """
+
+    def __init__(self, keyspace: Keyspace, observer: Observer = UNOBSERVED) -> None:
+        self.observer = observer
+        self.database = keyspace.open()
+        self.max_wait = keyspace.max_wait
+        self._is_down = False
+        # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
+        self._places = asyncio.Semaphore(MAX_REQUESTS)
+        self._ping_place = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
+        self._http = HttpPool(observer.headers)
+        self._accounts = self.database.get_collection(ACCOUNTS)
+        self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
+        for holder in (self.database, self._accounts, *self.tables.values()):
+            self._share_client(holder)
+        # astrapy also makes a client for each schema command and never closes it. Make it use the database's instead.
+        vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
+
+    async def find_document(
+        self, key: str, *, with_hashes: bool = False, seconds: float | None = None, fields: Collection[str] = ()
+    ) -> Document | None:
+        """Reads the document with this `_id`, or only its `fields`, within `seconds`, by default `max_wait`.
+
+        Returns None if there is none.
+        """
+        projection = None if with_hashes else _projection(fields)
+        return await self._call(
+            "find document", lambda: self._accounts.find_one({"_id": key}, projection=projection), seconds=seconds
+        )
+
+    async def find_documents(
+        self, keys: Collection[str], seconds: float | None = None, fields: Collection[str] = ()
+    ) -> dict[str, Document]:
+        """Reads up to 100 documents by `_id`, without hashes, or only their `fields`.
+
+        Returns those that exist, by `_id`.
+        """
+        if len(keys) == 1:  # cheaper, and the usual case under low load
+            (key,) = keys
+            document = await self.find_document(key, seconds=seconds, fields=fields)
+            return {key: document} if document else {}
+        condition = {"_id": {"$in": list(keys)}}
+        documents = await self._call(
+            "find documents",
+            lambda: self._accounts.find(condition, projection=_projection(fields)).to_list(),
+            seconds=seconds,
+        )
+        return {document["_id"]: document for document in documents}
+
+    async def document_pages(self, condition: Mapping[str, Any]) -> AsyncIterator[list[Document]]:
+        """Yields all documents that match the condition, without hashes, in pages of up to 50."""
+        cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASHES)
+        while True:
+            page = await self._call("find page", cursor.fetch_next_page, tries=1)
+            yield page.results
+            if page.next_page_state is None:
+                return
+
+    async def insert_document(self, document: Document) -> None:
+        """Inserts a document. Raises AlreadyExists, even if it was our own first try, whose answer was lost."""
+        await self._call("insert document", lambda: self._accounts.insert_one(document))
+
+    async def update_document(
+        self,
+        key: str,
+        update: Update | Callable[[], Update],
+        *,
+        image: Literal["before", "after"],
+        upsert: bool = False,
+        fields: Collection[str] = (),
+    ) -> Document | None:
+        """Updates a document in one atomic step. Returns its `before` or `after` image, without hashes.
+
+        Returns None if the document doesn't exist; with `upsert`, if it didn't exist and `image` is `before`. If
+        `fields` are given, the image has only those. After a lost answer the update may be applied twice, so it must
+        tolerate that. If each try needs a fresh update, pass a function that makes it.
+        """
+        return await self._call(
+            "update document",
+            lambda: self._accounts.find_one_and_update(
+                {"_id": key},
+                update() if callable(update) else update,
+                projection=_projection(fields),
+                return_document=image,
+                upsert=upsert,
+            ),
+        )
+
+    async def update_marked(self, mark: str, update: Update) -> bool:
+        """Updates the document whose `pending` is this mark, in one atomic step. Returns whether there was one.
+
+        A filter takes only one condition, so this is how to update a document only if it hasn't changed since it was
+        read. After a lost answer this may return False although the update was applied.
+        """
+        found = await self._call(
+            "update marked document",
+            lambda: self._accounts.find_one_and_update({"pending": mark}, update, projection=_ID_AND_VERSION),
+        )
+        return found is not None
+
+    async def delete_document(self, key: str) -> None:
+        """Deletes a document if it exists."""
+        await self._call("delete document", lambda: self._accounts.delete_one({"_id": key}))
+
+    async def insert_row(self, table: str, row: TableRow) -> None:
+        """Writes these columns of a row, creating it if necessary. Leaves its other columns as they are."""
+        await self._call("insert row", lambda: self.tables[table].insert_one(row))
+
+    async def delete_row(self, table: str, key: TableRow) -> None:
+        """Deletes a row if it exists."""
+        await self._call("delete row", lambda: self.tables[table].delete_one(key))
+
+    async def row_page(
+        self, table: str, condition: TableRow, state: str | None = None, *, columns: Collection[str] | None = None
+    ) -> tuple[list[TableRow], str | None]:
+        """Returns up to 50 matching rows from `state` on, and the state of the next page; None on the last one."""
+        projection = dict.fromkeys(columns, True) if columns else None
+        options: dict[str, Any] = {"initial_page_state": state} if state else {}
+        page = await self._call(
+            "find page",
+            lambda: self.tables[table].find(condition, projection=projection, **options).fetch_next_page(),
+        )
+        return page.results, page.next_page_state
+
+    async def ask(self, name: str, request: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
+        """Sends the given request once. It may take `seconds`, by default `max_wait`."""
+        async with self.within(name, seconds):
+            return await self._send(name, request)
+
+    async def ping(self) -> None:
+        """Reads a document that doesn't exist. After a failed ping, other requests fail at once until a ping succeeds.
+
+        Raises only StoreUnavailable.
+        """
+        try:
+            async with self.within("ping"):
+                await self._send("ping", lambda: self._accounts.find_one({"_id": "-"}), self._ping_place)
+        except Exception as error:
+            self._is_down = True
+            raise StoreUnavailable from error
+        self._is_down = False
+
+    @asynccontextmanager
+    async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:
+        """Limits the whole body to `seconds`, by default `max_wait`. Raises StoreUnavailable if it takes longer."""
+        try:
+            async with asyncio.timeout(self.max_wait if seconds is None else seconds):
+                yield
+        except TimeoutError:
+            self.observer.timed_out(name)
+            raise_time_out(name)
+
+    def fail_if_down(self) -> None:
+        """Raises StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
+        if self._is_down:
+            raise StoreUnavailable("down")
+
+    async def create_keyspace(self, seconds: float) -> None:
+        """Creates the keyspace if it doesn't exist."""
+        admin = self.database.get_database_admin()
+        self._share_client(admin)
+        keyspace = self.database.keyspace or ""
+        await self.ask("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
+
+    async def close(self) -> None:
+        """Closes all connections; requests under way fail."""
+        await self._http.close()
+
+    def _share_client(self, holder: Any) -> None:
+        # astrapy makes an HTTP client for each object and takes none as an argument.
+        commander = getattr(holder, "_api_commander", None)
+        if commander is not None:
+            commander.async_client = self._http.client
+
+    async def _call(
+        self, name: str, request: Callable[[], Awaitable[T]], tries: int = 2, seconds: float | None = None
+    ) -> T:
+        conflicts = 0
+        async with self.within(name, seconds):
+            while True:
+                self.fail_if_down()
+                try:
+                    return await self._send(name, request)
+                except Conflict:
+                    conflicts += 1
+                    pause = CONFLICT_PAUSE_SECONDS * min(conflicts, 10)
+                    await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # needs no cryptographic randomness
+                except StoreUnavailable:
+                    tries -= 1
+                    if tries == 0:
+                        raise
+
+    async def _send(self, name: str, request: Callable[[], Awaitable[T]], places: asyncio.Semaphore | None = None) -> T:
+        async with places or self._places:
+            try:
+                with self.observer.asks_store(name), translated(name):
+                    return await request()
+            except asyncio.CancelledError:
+                self._http.drop_lost()
+                raise
+
+
+def _projection(fields: Collection[str]) -> dict[str, bool]:
+    return dict.fromkeys(fields, True) if fields else _WITHOUT_HASHES

@@ -1,0 +1,116 @@
+"""The default store: accounts in one SQLite file, which several processes on one machine can share."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from pathlib import Path
+from typing import TypeVar
+from uuid import UUID
+
+from killrvideo_grpc.domain.account import Account, Credentials
+from killrvideo_grpc.domain.changes import Change, Event
+from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
+from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.ports import AttemptCounter, Page
+from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.stores.sqlite import attempts, rows, writes
+from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailable
+from killrvideo_grpc.stores.sqlite.schema import migrate
+from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
+
+ACCOUNTS_AT_ONCE = 20  # reading them, with 20 sessions each, blocks the event loop for 2 ms
+
+K = TypeVar("K")
+T = TypeVar("T")
+
+
+class SqliteStore:
+    """Implements `AccountStore`. Creates the file, readable only by its owner, and its directory if they are missing.
+
+    Reads take microseconds and run on the event loop. Searches and writes have a thread each, and every write is a
+    transaction.
+
+    Raises UnusableStore if the file can't be opened, is not a database of this service, or has a newer schema.
+    """
+
+    def __init__(self, path: Path, observer: Observer = UNOBSERVED) -> None:
+        self._observer = observer
+        try:
+            self._file = DatabaseFile(path)
+            with ExitStack() as stack:
+                connection = stack.enter_context(closing(self._file.connect(MAX_WAIT)))
+                migrate(connection, MAX_WAIT)
+                self._file.make_private()  # only now, when it is known to be a database of this service
+                self._reader = self._file.connect(max_wait=0)  # waiting for a lock would block the event loop
+                stack.callback(self._reader.close)
+                searching = self._file.connect(MAX_WAIT)
+                stack.pop_all()  # success: from here on `close` closes them
+        except (sqlite3.Error, OSError) as error:
+            raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
+        self._writer = Worker(self._file, connection, "sqlite-write", observer)
+        self._searcher = Worker(self._file, searching, "sqlite-search", observer)
+
+    async def register(self, account: Account, password_hash: str, event: Event) -> None:
+        await self._writer.write(writes.register, account, password_hash, event)
+
+    async def find_credentials(self, email: str) -> Credentials | None:
+        return await self._read(rows.find_credentials, email)
+
+    async def get_credentials(self, user_id: UUID) -> Credentials | None:
+        return await self._read(rows.find_credentials, user_id)
+
+    async def get(self, user_id: UUID) -> Account | None:
+        return await self._read(rows.find_account, user_id)
+
+    async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
+        wanted, found = list(user_ids), dict[UUID, Account]()
+        for start in range(0, len(wanted), ACCOUNTS_AT_ONCE):
+            found |= await self._read(rows.find_accounts, wanted[start : start + ACCOUNTS_AT_ONCE])
+            await asyncio.sleep(0)  # lets other calls run
+        return found
+
+    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
+        return await self._writer.write(writes.apply, account.user_id, change, event)
+
+    async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
+        await self._writer.write(writes.delete, account, event, force=force)
+        with suppress(StoreUnavailable):  # the next sweep truncates it
+            await self._writer.truncate_log()
+
+    async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
+        return await self._searcher.read(rows.search, (query, size, start))
+
+    async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
+        return await self._read(rows.find_events, (user_id, size, start))
+
+    async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        return await self._read(attempts.read_attempts, counters)
+
+    async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
+        return await self._writer.write(attempts.count_attempt, counters)
+
+    async def sweep(self) -> int:
+        await self._writer.truncate_log()
+        return 0  # each change is one transaction, so there is never an unfinished one to repair
+
+    async def ping(self) -> None:
+        try:
+            self._file.fail_if_replaced()
+        except OSError as error:
+            raise unavailable(error) from None
+        await self._read(rows.probe, None)
+
+    async def close(self) -> None:
+        self._reader.close()  # not last, because closing the last connection writes to the file
+        await self._searcher.close()
+        await self._writer.close()
+
+    async def _read(self, query: Callable[[sqlite3.Connection, K], T], key: K) -> T:
+        try:
+            with self._observer.asks_store(query.__name__):
+                return query(self._reader, key)
+        except sqlite3.Error as error:
+            if not is_busy(error):
+                raise unavailable(error) from None
+        return await self._writer.read(query, key)
