@@ -30,10 +30,6 @@ Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
-class ConfigurationError(SetupError):
-    """Settings are missing or invalid. The message names each of them and contains no values."""
-
-
 class Settings(BaseSettings):
     """All settings; `.env.example` documents them. Frozen. Secrets are `SecretStr`, so that no repr shows them."""
 
@@ -213,7 +209,7 @@ class Settings(BaseSettings):
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
 
     def signing_key(self) -> str:
-        """Returns SECRET_KEY or, if it is not set, the generated key. Raises UnusableKey."""
+        """Returns SECRET_KEY or, if it is not set, the generated key. Raises SetupError."""
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
@@ -251,10 +247,10 @@ Some = TypeVar("Some", bound=Settings)
 def load_settings(kind: type[Some]) -> Some:
     """Reads `Settings`, or a subclass with more of them.
 
-    Raises ConfigurationError, whose message says for each wrong setting what is wrong and how to fix it.
+    Raises SetupError, whose message says for each wrong setting what is wrong and how to fix it.
     """
     if fault := fault_of(Path(ENV_FILE), {name.upper() for name in kind.model_fields}):
-        raise ConfigurationError(f"{ENV_FILE} in this directory {fault}")
+        raise SetupError(f"{ENV_FILE} in this directory {fault}")
     try:
         return kind()
     except ValidationError as error:
@@ -262,7 +258,7 @@ def load_settings(kind: type[Some]) -> Some:
             f"  {_name_of(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
-        raise ConfigurationError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
+        raise SetupError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
 
 
 def _name_of(location: tuple[int | str, ...]) -> str:

@@ -22,12 +22,11 @@ from prometheus_client import (
     start_http_server,
 )
 
-from killrvideo_grpc.domain.errors import ServiceError
+from killrvideo_grpc.domain.errors import ServiceError, SetupError
 from killrvideo_grpc.domain.instrumentation import Observer
 from killrvideo_grpc.rpc.call import Call, Next
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.logging import final_code
-from killrvideo_grpc.server.listener import CannotListen
 
 UNKNOWN = "unknown"  # the label of all methods that don't exist
 LAG_SECONDS = 0.25  # between two measurements
@@ -105,12 +104,12 @@ class Metrics(Observer):
         self._measuring: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts answering scrapes, on a thread. Raises CannotListen."""
+        """Starts answering scrapes, on a thread. Raises SetupError."""
         try:
             self._server, _ = start_http_server(self._port, self._host, self._registry)
         except OSError as error:
             address = f"{self._host}:{self._port}"
-            raise CannotListen(
+            raise SetupError(
                 f"Can't listen on {address} for metrics: {error.strerror}. Set METRICS_PORT to a free port."
             ) from None
         self._measuring = asyncio.create_task(self._measure_lag())

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from killrvideo_grpc.config.settings import ConfigurationError, Settings
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer, Observers
 from killrvideo_grpc.rpc.interceptors.chain import Interceptor
 
@@ -32,7 +33,7 @@ class Telemetry:
         return [interceptor for interceptor in (self.traces, self.metrics) if interceptor]
 
     def start(self) -> None:
-        """Starts answering scrapes. Raises CannotListen."""
+        """Starts answering scrapes. Raises SetupError."""
         if self.metrics:
             self.metrics.start()
 
@@ -48,7 +49,7 @@ UNWATCHED = Telemetry()
 
 
 def open_telemetry(settings: Settings) -> Telemetry:
-    """Returns what the settings enable. Raises ConfigurationError if traces are enabled but not installed."""
+    """Returns what the settings enable. Raises SetupError if traces are enabled but not installed."""
     metrics, traces = None, None
     if settings.metrics_port:
         from killrvideo_grpc.observability.metrics import Metrics
@@ -58,7 +59,7 @@ def open_telemetry(settings: Settings) -> Telemetry:
         try:
             from killrvideo_grpc.observability.tracing import Traces, otlp_processor
         except ModuleNotFoundError:
-            raise ConfigurationError(
+            raise SetupError(
                 "OTEL_EXPORTER_OTLP_ENDPOINT is set, but OpenTelemetry is not installed."
                 " Install it with: pip install 'killrvideo-grpc[otel]'"
             ) from None

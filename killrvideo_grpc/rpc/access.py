@@ -16,21 +16,17 @@ ROLES: Mapping[int, Role | None] = {
 }
 
 
-class UndeclaredAccess(SetupError):
-    """Some methods declare no valid `access` option, so the server must not start. The message names them."""
-
-
 # Descriptors are typed as Any, because protobuf's two implementations share no type.
 def access_table(services: Iterable[Any], public: Iterable[Any]) -> dict[str, Role | None]:
     """Maps each method's path (`/package.Service/Method`) to the role that it requires, or None if anyone may call it.
 
     Methods of `services` must declare their access. Methods of `public` (health and reflection, which are defined
-    elsewhere) are open to anyone. Raises UndeclaredAccess.
+    elsewhere) are open to anyone. Raises SetupError.
     """
     methods = [method for service in services for method in service.methods]
     gaps = [method.full_name for method in methods if _declared(method) not in ROLES]
     if gaps:
-        raise UndeclaredAccess(f"The contract declares no access option for: {', '.join(gaps)}")
+        raise SetupError(f"The contract declares no access option for: {', '.join(gaps)}")
     table: dict[str, Role | None] = {_path(method): None for service in public for method in service.methods}
     return table | {_path(method): ROLES[_declared(method)] for method in methods}
 

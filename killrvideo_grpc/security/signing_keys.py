@@ -32,10 +32,6 @@ RANDOM_KEY_CHARACTERS = 43  # 32 bytes as base64; as hexadecimal digits they are
 MAX_ESTIMATED = 72  # characters; the time that zxcvbn takes grows with the square of the length
 
 
-class UnusableKey(SetupError):
-    """The key in the key file can't be used. The message is for the operator and does not contain the key."""
-
-
 def check_signing_key(key: str) -> None:
     """Raises ValueError, with the cause and what to do, if the key is well known, too short or easy to guess."""
     bare = key.lower().translate(str.maketrans("", "", "-_. "))
@@ -69,7 +65,7 @@ def _guesses(key: str) -> int:
 def load_or_create_key(path: Path) -> str:
     """Returns the key in the file. If the file is missing, creates it with a random key, readable only by its owner.
 
-    Raises UnusableKey if the file can't be read or created, can be read by others, or contains too short a key.
+    Raises SetupError if the file can't be read or created, can be read by others, or contains too short a key.
     """
     try:
         if not path.exists():
@@ -78,11 +74,11 @@ def load_or_create_key(path: Path) -> str:
         is_open = path.stat().st_mode & 0o077
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
-        raise UnusableKey(f"The key file {path} can't be read or created: {cause}. Set SECRET_KEY instead.") from None
+        raise SetupError(f"The key file {path} can't be read or created: {cause}. Set SECRET_KEY instead.") from None
     if len(key.encode()) < MIN_KEY_BYTES:
-        raise UnusableKey(f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one.")
+        raise SetupError(f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one.")
     if is_open:
-        raise UnusableKey(f"The key in {path} can be read by others. Make it private: chmod 600 {path}")
+        raise SetupError(f"The key in {path} can be read by others. Make it private: chmod 600 {path}")
     return key
 
 

@@ -89,7 +89,7 @@ async def start_server(
 ) -> UserServer:
     """Starts a server and returns it. The store is closed when the server stops, or if it can't be started.
 
-    Raises UnusableKey, UndeclaredAccess and CannotListen.
+    Raises SetupError.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
@@ -112,7 +112,7 @@ async def start_server(
 def build_use_cases(
     settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None, observer: Observer = UNOBSERVED
 ) -> UseCases:
-    """Builds the use cases and the servicer that calls them. Raises UnusableKey."""
+    """Builds the use cases and the servicer that calls them. Raises SetupError."""
     key, threads = settings.signing_key(), _cores()
     access_tokens = JwtAccessTokens(
         key,

@@ -44,7 +44,7 @@ def build_interceptors(
     on_store_trouble: Callable[[], None] = lambda: None,
     telemetry: Telemetry = UNWATCHED,
 ) -> InterceptorChain:
-    """Returns the interceptors that every call passes through, outermost first. Raises UndeclaredAccess."""
+    """Returns the interceptors that every call passes through, outermost first. Raises SetupError."""
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     requests = [message_factory.GetMessageClass(method.input_type)() for method in CONTRACT.methods]
     return InterceptorChain(
@@ -66,7 +66,7 @@ class UserServer:
     """The whole service on one port. The constructor binds the port, and `start` begins to answer calls.
 
     `max_concurrent_rpcs` limits the calls handled at once, and `arrival_seconds` the wait for a call's message. Must be
-    created inside a running event loop. Raises UndeclaredAccess and CannotListen.
+    created inside a running event loop. Raises SetupError.
     """
 
     def __init__(

@@ -21,10 +21,6 @@ MIN_PING_SECONDS = 30
 _log = structlog.get_logger("killrvideo_grpc.listening")
 
 
-class CannotListen(SetupError):
-    """The service can't listen on its address. The message says which address, and what to do."""
-
-
 class Listener:
     """The address that the server listens on, with its certificates and the limits of its connections."""
 
@@ -53,7 +49,7 @@ class Listener:
     def bind(self, server: aio.Server) -> int:
         """Binds the server to its address, with TLS if the settings ask for it, and returns the port.
 
-        Raises CannotListen.
+        Raises SetupError.
         """
         settings = self._settings
         address, credentials = settings.address(settings.grpc_port), _credentials(settings)
@@ -67,7 +63,7 @@ class Listener:
 
 
 def worker_ports(settings: Settings) -> list[int]:
-    """Returns a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raises CannotListen."""
+    """Returns a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raises SetupError."""
     if settings.grpc_port:
         return [settings.grpc_port + worker for worker in range(settings.workers)]
     with ExitStack() as held:  # all bound at the same time, so that they differ
@@ -78,10 +74,10 @@ def worker_ports(settings: Settings) -> list[int]:
             raise _cannot_listen(settings, error) from None
 
 
-def _cannot_listen(settings: Settings, error: Exception) -> CannotListen:
+def _cannot_listen(settings: Settings, error: Exception) -> SetupError:
     cause = getattr(error, "strerror", None) or "the address can't be used"
     address = settings.address(settings.grpc_port)
-    return CannotListen(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free address.")
+    return SetupError(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free address.")
 
 
 def _bound(settings: Settings) -> Iterator[socket.socket]:

@@ -22,16 +22,12 @@ KILL_SECONDS = 5.0  # that a worker may take to end, after its drain and grace p
 _log = structlog.get_logger("killrvideo_grpc.supervisor")
 
 
-class WorkerFailed(SetupError):
-    """A worker ended before it could serve. It has written the reason to standard error."""
-
-
 async def supervise(
     settings: Settings, ports: list[int], announce: Callable[[list[int]], None], stopping: asyncio.Event
 ) -> None:
     """Runs a worker on each port until `stopping` is set, then shuts them down gracefully.
 
-    Calls `announce` with the ports once all workers serve. Raises WorkerFailed if one can't start.
+    Calls `announce` with the ports once all workers serve. Raises SetupError if one can't start.
     """
     workers = [_Worker(port, _variables(settings, worker)) for worker, port in enumerate(ports)]
     stopped: asyncio.Future[Any] = asyncio.create_task(stopping.wait())
@@ -44,7 +40,7 @@ async def supervise(
             await asyncio.wait([stopped, *running], return_when=asyncio.FIRST_COMPLETED)
         for task in running:
             if task.done():
-                task.result()  # raises WorkerFailed
+                task.result()  # raises SetupError
     finally:
         for task in (stopped, serving, *running):
             task.cancel()
@@ -78,7 +74,7 @@ class _Worker:
         self.is_serving = asyncio.Event()
 
     async def keep_running(self) -> None:
-        """Starts the process, and restarts it when it dies. Raises WorkerFailed if it dies before it ever served."""
+        """Starts the process, and restarts it when it dies. Raises SetupError if it dies before it ever served."""
         while True:
             self._starting = asyncio.create_task(self._start())
             # Shielded, so that `end` can still end a process that was being started when this task was cancelled.
@@ -87,7 +83,7 @@ class _Worker:
                 self.is_serving.set()
             await process.wait()
             if not self.is_serving.is_set():
-                raise WorkerFailed("A worker could not start; its own message is above.")
+                raise SetupError("A worker could not start; its own message is above.")
             _log.error("worker died", port=self._port, exit_code=process.returncode)
             await asyncio.sleep(RESTART_SECONDS)
 

@@ -10,7 +10,8 @@ from google.protobuf.empty_pb2 import Empty
 from killrvideo.user.v1 import access_pb2
 
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.rpc.access import UndeclaredAccess, access_table
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.rpc.access import access_table
 from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
@@ -121,7 +122,7 @@ def test_an_undeclared_rpc_is_denied(grpc_channel: grpc.Channel) -> None:
 @pytest.mark.parametrize("access", [None, 0, 99])
 def test_an_rpc_without_a_valid_access_option_is_refused(access: int | None) -> None:
     service = describe(f"Gap{access}", {"Fine": 1, "Open": access, "Shut": access})
-    with pytest.raises(UndeclaredAccess, match=rf"tests\.Gap{access}\.Open, tests\.Gap{access}\.Shut"):
+    with pytest.raises(SetupError, match=rf"tests\.Gap{access}\.Open, tests\.Gap{access}\.Shut"):
         access_table([service], public=[])
 
 

@@ -14,8 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from killrvideo.user.v1 import user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
 
-from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.server.listener import CannotListen
+from killrvideo_grpc.domain.errors import SetupError, StoreUnavailable
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
@@ -242,7 +241,7 @@ def test_calls_under_way_are_answered_before_the_server_stops(
 
 def test_a_taken_port(server: RunningServer, tmp_path: Path) -> None:
     with (
-        pytest.raises(CannotListen, match=f"127.0.0.1:{server.port}: Address already in use"),
+        pytest.raises(SetupError, match=f"127.0.0.1:{server.port}: Address already in use"),
         running_server(settings_in(tmp_path, grpc_port=server.port)),
     ):
         pass

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from killrvideo_grpc.config.settings import ConfigurationError, Settings, load_settings
-from killrvideo_grpc.security.signing_keys import UnusableKey
+from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.server.dev_server import WebSettings
 from tests.support.settings import KEY, settings_in
 
@@ -42,7 +42,7 @@ def test_one_message_names_all_that_is_wrong_and_shows_no_value(
     wrong = {"SECRET_KEY": "planted-short", "GRPC_PORT": "planted", "STORE": "planted", "TLS_KEY_FILE": "planted"}
     for name, value in wrong.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(ConfigurationError) as caught:
+    with pytest.raises(SetupError) as caught:
         load_settings(Settings)
     assert all(name in str(caught.value) for name in wrong)
     assert "planted" not in str(caught.value)
@@ -65,7 +65,7 @@ def test_one_message_names_all_that_is_wrong_and_shows_no_value(
 def test_a_broken_file_names_its_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, text: str, line: int) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text(text)
-    with pytest.raises(ConfigurationError, match=rf"\.env .*line {line}\b") as caught:
+    with pytest.raises(SetupError, match=rf"\.env .*line {line}\b") as caught:
         load_settings(Settings)
     assert "planted" not in str(caught.value)
 
@@ -81,11 +81,11 @@ def test_env_files_may_contain_other_programs_settings(monkeypatch: pytest.Monke
 def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").mkdir()
-    with pytest.raises(ConfigurationError, match=r"\.env .*Is a directory"):
+    with pytest.raises(SetupError, match=r"\.env .*Is a directory"):
         load_settings(Settings)
     (tmp_path / ".env").rmdir()
     (tmp_path / ".env").symlink_to("nowhere")
-    with pytest.raises(ConfigurationError, match=r"\.env .*No such file"):
+    with pytest.raises(SetupError, match=r"\.env .*No such file"):
         load_settings(Settings)
 
 
@@ -146,7 +146,7 @@ def test_a_key_is_made_once_and_kept_private(tmp_path: Path) -> None:
 def test_a_kept_key_that_is_cut_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, secret_key=None)
     settings.secret_key_path.write_text("cut")
-    with pytest.raises(UnusableKey, match="shorter than 32 bytes"):
+    with pytest.raises(SetupError, match="shorter than 32 bytes"):
         settings.signing_key()
 
 
@@ -154,7 +154,7 @@ def test_a_kept_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     settings = settings_in(tmp_path, secret_key=None)
     settings.signing_key()
     settings.secret_key_path.chmod(0o640)
-    with pytest.raises(UnusableKey, match="chmod 600"):
+    with pytest.raises(SetupError, match="chmod 600"):
         settings.signing_key()
 
 
@@ -215,6 +215,6 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPa
     assert [str(network) for network in load_settings(Settings).trusted_proxies] == ["10.0.0.0/8"]
     for wrong in ("planted", "10.0.0.1/8", "192.0.2.1,", "192.0.2.1 10.0.0.1", "0.0.0.0/0", "10.0.0.0/8,::/0"):
         monkeypatch.setenv("TRUSTED_PROXIES", wrong)
-        with pytest.raises(ConfigurationError, match="TRUSTED_PROXIES") as caught:
+        with pytest.raises(SetupError, match="TRUSTED_PROXIES") as caught:
             load_settings(Settings)
         assert "planted" not in str(caught.value)

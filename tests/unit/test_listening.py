@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from killrvideo_grpc.server.listener import CannotListen, worker_ports
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.server.listener import worker_ports
 from tests.support.settings import settings_in
 
 
@@ -14,7 +15,7 @@ def test_an_address_of_another_machine_leaves_no_socket_open(tmp_path: Path) -> 
     settings = settings_in(tmp_path, grpc_host="203.0.113.1", allow_insecure=True, workers=2)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
-        with pytest.raises(CannotListen, match=r"203\.0\.113\.1:0"):
+        with pytest.raises(SetupError, match=r"203\.0\.113\.1:0"):
             worker_ports(settings)
         gc.collect()
     assert [str(warning.message) for warning in warned] == []
