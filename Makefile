@@ -53,7 +53,7 @@ test-astra: $(SETUP) ## run the store and end-to-end suites against the real Dat
 		printenv $$name >/dev/null || missing="$$missing $$name"; done; \
 		test -z "$$missing" || { echo "Not set:$$missing. They must give a self-hosted Data API on Apache Cassandra and a user" \
 		"who may create and drop keyspaces; see docs/astra.md."; exit 1; }
-	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract*.py tests/process/test_end_to_end*.py
+	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract*.py tests/e2e/test_end_to_end*.py
 
 bench: $(SETUP) ## run the benchmarks; PART=storm runs one part, PART=--help lists them
 	$(BIN)/python -m tests.bench $(PART)

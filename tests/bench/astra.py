@@ -73,12 +73,12 @@ def _callers(count: int) -> str:
 
 @contextmanager
 def _data_api() -> Iterator[Keyspace]:
-    """Provides a keyspace, on the stand-in or on the real Data API that TEST_DATA_API_* configure."""
+    """Provides a keyspace, on the fake or on the real Data API that TEST_DATA_API_* configure."""
     if REAL_URL is not None:
         with real_keyspace() as keyspace:
             yield keyspace
         return
-    command = module("tests.support.data_api", "--username", USERNAME, "--password", PASSWORD, *COST)
+    command = module("tests.support.fake_data_api", "--username", USERNAME, "--password", PASSWORD, *COST)
     with tempfile.TemporaryDirectory() as folder, running(command, Path(folder)) as server:
         keyspace = keyspace_at(server.first_line)
         settings = environment(Path(folder)) | SHIPPED | astra(keyspace)

@@ -13,7 +13,7 @@ from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 
 from tests.rpc.conftest import Account
 from tests.rpc.test_metrics import on_data_api, scrape
-from tests.support import data_api
+from tests.support import fake_data_api
 
 ROOT = Path(__file__).parents[2]
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"][0]["rules"]
@@ -29,10 +29,10 @@ BY_PROMETHEUS = {"job", "instance"}
 def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """The labels of each metric that a service on a Data API exports after some calls."""
     folder = tmp_path_factory.mktemp("alerts")
-    with on_data_api(folder) as (settings, stub, stand_in):
+    with on_data_api(folder) as (settings, stub, fake):
         account = Account(stub, folder)
         stub.GetMe(pb.GetMeRequest(), metadata=account.metadata)
-        stand_in.fail(data_api.Hang())
+        fake.fail(fake_data_api.Hang())
         with pytest.raises(grpc.RpcError):
             stub.GetMe(pb.GetMeRequest(), metadata=account.metadata)
         seen = scrape(settings)

@@ -20,10 +20,10 @@ from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.conftest import Account, Stub, bearer
-from tests.support import data_api
+from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD
 from tests.support.eventually import eventually
-from tests.support.keyspaces import prepared_stand_in
+from tests.support.keyspaces import prepared_fake
 from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import running
@@ -131,25 +131,25 @@ def test_metrics_contain_nothing_that_callers_sent(tmp_path: Path) -> None:
 
 
 @contextmanager
-def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, data_api.StandIn]]:
+def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, fake_data_api.FakeDataApi]]:
     port = free_port()
     settings = settings_in(folder, metrics_port=port)
     telemetry = Telemetry(Metrics("astra", "127.0.0.1", port))
-    with prepared_stand_in() as (stand_in, connection):
+    with prepared_fake() as (fake, connection):
         store = AstraStore(DataApi(replace(connection, max_wait=1), telemetry.observer))
         with (
             running_server(settings, store, telemetry=telemetry) as server,
             grpc.insecure_channel(server.target) as channel,
         ):
-            yield settings, Stub(channel), stand_in
+            yield settings, Stub(channel), fake
 
 
 def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
-    with on_data_api(tmp_path) as (settings, stub, stand_in):
+    with on_data_api(tmp_path) as (settings, stub, fake):
         account = Account(stub, tmp_path)
         refuse(stub.Register, pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B"))
         # The first two look-ups are sent immediately. While they are in progress, the others are collected.
-        stand_in.fail(data_api.Delay(0.3), command="findOne", times=2)
+        fake.fail(fake_data_api.Delay(0.3), command="findOne", times=2)
         for call in [stub.GetMe.future(pb.GetMeRequest(), metadata=account.metadata) for _ in range(100)]:
             call.result()
         seen = scrape(settings)
@@ -158,13 +158,13 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
         assert seen.value(request, kind="find document", outcome="ok") >= 2
         assert seen.value("joined_look_ups_sum") >= 100
         assert 1 <= seen.value("joined_look_ups_count") < 50
-        stand_in.fail(data_api.Hang(), command="findOne")
+        fake.fail(fake_data_api.Hang(), command="findOne")
         refuse(stub.GetMe, pb.GetMeRequest(), metadata=account.metadata)
         eventually(lambda: scrape(settings).value("store_timeouts_total") > 0)
         seen = scrape(settings)
         assert seen.value(request, outcome="abandoned") > 0
         assert seen.value("refusals_total", method="GetMe", reason="STORE_UNAVAILABLE") == 1
-        assert str(stand_in.url) not in seen.text
+        assert str(fake.url) not in seen.text
 
 
 def test_each_worker_has_its_own_metrics(tmp_path: Path) -> None:

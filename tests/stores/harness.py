@@ -47,7 +47,7 @@ def sqlite_harness(folder: Path) -> Iterator[Harness]:
 
 
 class DataApiHarness:
-    """A keyspace of a Data API: a real one or the stand-in."""
+    """A keyspace of a Data API: a real one or the fake."""
 
     def __init__(self, keyspace: "Keyspace") -> None:
         self._keyspace = keyspace
@@ -89,10 +89,10 @@ def _ask(http: httpx.Client, place: str, command: dict[str, Any]) -> dict[str, A
 
 # Imports for the Data API are local, so that the SQLite tests run without them.
 @contextmanager
-def stand_in_harness(folder: Path) -> Iterator[Harness]:
-    from tests.support.keyspaces import prepared_stand_in
+def fake_harness(folder: Path) -> Iterator[Harness]:
+    from tests.support.keyspaces import prepared_fake
 
-    with prepared_stand_in() as (_, keyspace):
+    with prepared_fake() as (_, keyspace):
         yield DataApiHarness(keyspace)
 
 
@@ -107,7 +107,7 @@ def real_harness(folder: Path) -> Iterator[Harness]:
 # Add a new store here to run the suite on it.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
     "sqlite": sqlite_harness,
-    "stand-in": stand_in_harness,
+    "fake": fake_harness,
 }
 if "TEST_DATA_API_URL" in os.environ:
     STORES["data-api"] = real_harness

@@ -1,4 +1,4 @@
-"""Keyspaces to test on: of a stand-in for the Data API, and of a real one where the environment names it."""
+"""Keyspaces to test on: of a fake Data API, and of a real one where the environment names it."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from killrvideo_grpc.stores.astra import schema as astra_schema
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
-from tests.support import data_api
+from tests.support import fake_data_api
 
 KEYSPACE = "killrvideo"
 USERNAME, PASSWORD = "planted-user", "planted-cassandra"
@@ -21,9 +21,9 @@ def keyspace_at(url: str, name: str = KEYSPACE, username: str = USERNAME, passwo
 
 
 @contextmanager
-def prepared_stand_in() -> Iterator[tuple[data_api.StandIn, Keyspace]]:
-    """Starts a stand-in whose keyspace has all that the service needs."""
-    with data_api.StandIn(username=USERNAME, password=PASSWORD) as server:
+def prepared_fake() -> Iterator[tuple[fake_data_api.FakeDataApi, Keyspace]]:
+    """Starts a fake whose keyspace has all that the service needs."""
+    with fake_data_api.FakeDataApi(username=USERNAME, password=PASSWORD) as server:
         keyspace = keyspace_at(server.url)
         prepare(keyspace)
         server.forget_requests()

@@ -1,17 +1,17 @@
-"""The service on a stand-in for the Data API, one for each module of tests."""
+"""The service on a fake Data API, one for each module of tests."""
 
 from collections.abc import Iterator
 
 import pytest
 
-from tests.rpc.astra.service import Service, service_on_stand_in
+from tests.rpc.astra.service import Service, service_on_fake
 from tests.rpc.conftest import Account
-from tests.support import data_api
+from tests.support import fake_data_api
 
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with service_on_stand_in(tmp_path_factory.mktemp("astra")) as service:
+    with service_on_fake(tmp_path_factory.mktemp("astra")) as service:
         yield service
 
 
@@ -22,7 +22,7 @@ def service(started: Service) -> Iterator[Service]:
 
 
 @pytest.fixture
-def server(service: Service) -> data_api.StandIn:
+def server(service: Service) -> fake_data_api.FakeDataApi:
     return service.data_api
 
 

@@ -1,4 +1,4 @@
-"""The service on a stand-in for the Data API, and calls to it."""
+"""The service on a fake Data API, and calls to it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import good_request, role_for
-from tests.support import data_api
+from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import Failure, read_failure
 from tests.support.eventually import eventually
-from tests.support.keyspaces import KEYSPACE, prepared_stand_in
+from tests.support.keyspaces import KEYSPACE, prepared_fake
 from tests.support.loops import LoopThread
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
@@ -60,10 +60,10 @@ UNTIL_DONE = {"DeleteMe": 4, "SuspendUser": 4}
 
 @dataclass(frozen=True)
 class Service:
-    """The service, the stand-in that it runs on, and the work that it does after its answers."""
+    """The service, the fake that it runs on, and the work that it does after its answers."""
 
     stub: Stub
-    data_api: data_api.StandIn
+    data_api: fake_data_api.FakeDataApi
     store: AstraStore
     loop: LoopThread
 
@@ -99,9 +99,9 @@ class Service:
 
 
 @contextmanager
-def service_on_stand_in(folder: Path) -> Iterator[Service]:
-    """Starts a stand-in and the service on it, whose requests may take 2 seconds."""
-    with prepared_stand_in() as (server, connection):
+def service_on_fake(folder: Path) -> Iterator[Service]:
+    """Starts a fake and the service on it, whose requests may take 2 seconds."""
+    with prepared_fake() as (server, connection):
         store = AstraStore(DataApi(replace(connection, max_wait=2)))
         with running_server(settings_in(folder), store) as running, grpc.insecure_channel(running.target) as channel:
             yield Service(Stub(channel), server, store, running._loop)
@@ -146,16 +146,16 @@ def registration(email: str) -> pb.RegisterRequest:
     return pb.RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
 
 
-def is_call(request: data_api.Request) -> bool:
+def is_call(request: fake_data_api.Request) -> bool:
     """Returns whether a request was made for a call, and not by health checks or for rows and events."""
     return request.name == ACCOUNTS and request.arguments.get("filter") != {"_id": "-"} and not is_count(request)
 
 
-def is_count(request: data_api.Request) -> bool:
+def is_count(request: fake_data_api.Request) -> bool:
     """Returns whether a request reads or writes counters of attempts."""
     return request.name == ACCOUNTS and '"throttle:' in json.dumps(request.arguments.get("filter"))
 
 
-def events(server: data_api.StandIn, table: str, user_id: str) -> list[str]:
+def events(server: fake_data_api.FakeDataApi, table: str, user_id: str) -> list[str]:
     """Returns the actions on an account that a table contains, in alphabetical order."""
     return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)

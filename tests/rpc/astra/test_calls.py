@@ -29,9 +29,9 @@ from tests.rpc.astra.service import (
 )
 from tests.rpc.conftest import Account, bearer, session_of
 from tests.rpc.requests import RPCS
-from tests.support import data_api
+from tests.support import fake_data_api
 from tests.support.accounts import a_session, an_address
-from tests.support.data_api import Hang
+from tests.support.fake_data_api import Hang
 from tests.support.keyspaces import KEYSPACE
 
 
@@ -83,7 +83,7 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
         service.loop.run(operators.revoke_role(other.email, Role.MODERATOR, force=True))
 
 
-def _place(request: data_api.Request) -> str:
+def _place(request: fake_data_api.Request) -> str:
     """Returns the table or the kind of document of a request; "-" for those of health checks."""
     if request.name != ACCOUNTS:
         return str(request.name)
@@ -126,7 +126,9 @@ def test_a_refused_call_makes_no_request(service: Service) -> None:
         assert made_by(service, lambda: attempt(refused)) == []  # noqa: B023 # called at once
 
 
-def test_row_and_events_follow_the_answer(service: Service, server: data_api.StandIn, account: Account) -> None:
+def test_row_and_events_follow_the_answer(
+    service: Service, server: fake_data_api.FakeDataApi, account: Account
+) -> None:
     def row() -> dict[str, Any]:
         return server.row(KEYSPACE, USERS, account.user_id) or {}
 
@@ -143,7 +145,9 @@ def test_row_and_events_follow_the_answer(service: Service, server: data_api.Sta
         assert events(server, table, account.user_id) == ["deleted", "registered"]
 
 
-def test_the_next_login_removes_dead_sessions(service: Service, server: data_api.StandIn, account: Account) -> None:
+def test_the_next_login_removes_dead_sessions(
+    service: Service, server: fake_data_api.FakeDataApi, account: Account
+) -> None:
     def stored() -> set[str]:
         document = server.document(KEYSPACE, ACCOUNTS, f"account:{account.user_id}")
         return set((document or {})["sessions"])

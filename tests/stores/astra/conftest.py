@@ -1,4 +1,4 @@
-"""Stores on a stand-in for the Data API that can be made to fail and whose contents can be inspected."""
+"""Stores on a fake Data API that can be made to fail and whose contents can be inspected."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -9,21 +9,21 @@ from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.stores.astra.contents import Contents
-from tests.support import data_api
+from tests.support import fake_data_api
 from tests.support.accounts import HASH, an_account, an_event
-from tests.support.keyspaces import prepared_stand_in
+from tests.support.keyspaces import prepared_fake
 
 OpenStore = Callable[[], AstraStore]
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[data_api.StandIn, Keyspace]]:
-    with prepared_stand_in() as prepared:
+def prepared() -> Iterator[tuple[fake_data_api.FakeDataApi, Keyspace]]:
+    with prepared_fake() as prepared:
         yield prepared
 
 
 @pytest.fixture
-def server(prepared: tuple[data_api.StandIn, Keyspace]) -> Iterator[data_api.StandIn]:
+def server(prepared: tuple[fake_data_api.FakeDataApi, Keyspace]) -> Iterator[fake_data_api.FakeDataApi]:
     server, _ = prepared
     server.forget_requests()
     yield server
@@ -31,12 +31,12 @@ def server(prepared: tuple[data_api.StandIn, Keyspace]) -> Iterator[data_api.Sta
 
 
 @pytest.fixture
-def contents(server: data_api.StandIn) -> Contents:
+def contents(server: fake_data_api.FakeDataApi) -> Contents:
     return Contents(server)
 
 
 @pytest.fixture
-async def open_store(prepared: tuple[data_api.StandIn, Keyspace]) -> AsyncIterator[OpenStore]:
+async def open_store(prepared: tuple[fake_data_api.FakeDataApi, Keyspace]) -> AsyncIterator[OpenStore]:
     """Opens stores, each as another process would, and closes them at the end."""
     stores: list[AstraStore] = []
 
@@ -56,7 +56,7 @@ def store(open_store: OpenStore) -> AstraStore:
 
 
 @pytest.fixture
-async def account(store: AstraStore, server: data_api.StandIn) -> Account:
+async def account(store: AstraStore, server: fake_data_api.FakeDataApi) -> Account:
     """A registered account, with all background work done."""
     account = an_account()
     await store.register(account, HASH, an_event(account))
@@ -65,6 +65,6 @@ async def account(store: AstraStore, server: data_api.StandIn) -> Account:
     return account
 
 
-def sent(server: data_api.StandIn) -> list[tuple[str | None, str]]:
+def sent(server: fake_data_api.FakeDataApi) -> list[tuple[str | None, str]]:
     """Returns the collection or table and the command of each request since the last reset."""
     return [(request.name, request.command) for request in server.requests]

@@ -1,4 +1,4 @@
-"""The contents of the stand-in, in terms of the account document (docs/accounts.md)."""
+"""The contents of the fake, in terms of the account document (docs/accounts.md)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from killrvideo_grpc.stores.astra.claims import claim_id
 from killrvideo_grpc.stores.astra.document import PREFIX, document_id, is_erased, shows_moderator
 from killrvideo_grpc.stores.astra.moderator_index import GUARD
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
-from tests.support.data_api import StandIn
+from tests.support.fake_data_api import FakeDataApi
 from tests.support.keyspaces import KEYSPACE
 
 Json = dict[str, Any]
@@ -17,7 +17,7 @@ Json = dict[str, Any]
 class Contents:
     """Reads documents and rows, as JSON values."""
 
-    def __init__(self, server: StandIn) -> None:
+    def __init__(self, server: FakeDataApi) -> None:
         self._server = server
 
     def document(self, account: Account) -> Json | None:

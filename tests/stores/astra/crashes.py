@@ -1,4 +1,4 @@
-"""Simulates, with the stand-in for the Data API, crashes at any request and lost answers."""
+"""Simulates, with the fake Data API, crashes at any request and lost answers."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra.store import AstraStore
-from tests.support.data_api import Close, ErrorAnswer, Garbage, HttpStatus, StandIn, Truncate
+from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, Garbage, HttpStatus, Truncate
 
 # Faults after which nobody knows whether the request was carried out.
 LOST = [
@@ -24,7 +24,7 @@ def crashing_within(requests: int) -> pytest.MarkDecorator:
 
 
 @contextmanager
-def cut_off(server: StandIn, steps: int, *, is_lost: bool) -> Iterator[None]:
+def cut_off(server: FakeDataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
     """Lets `steps` requests through, then none, like a crash. If `is_lost`, carries out one more without answering."""
     lost = server.fail(Close(), skip=steps, times=1 if is_lost else 0, after_write=True)
     with server.fail(Close(), skip=steps + is_lost):
@@ -33,7 +33,7 @@ def cut_off(server: StandIn, steps: int, *, is_lost: bool) -> Iterator[None]:
 
 
 async def crash(
-    server: StandIn, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
+    server: FakeDataApi, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
 ) -> bool:
     """Makes a call that crashes after `steps` requests. Returns whether the call was answered before the crash."""
     with cut_off(server, steps, is_lost=is_lost):

@@ -26,7 +26,7 @@ from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_event
-from tests.support.data_api import StandIn
+from tests.support.fake_data_api import FakeDataApi
 
 pytestmark = [pytest.mark.anyio, losing_the_last_answer]
 
@@ -43,7 +43,7 @@ async def account(store: AstraStore) -> Account:
 
 @crashing_within(7)
 async def test_register(
-    server: StandIn, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int, is_lost: bool
+    server: FakeDataApi, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int, is_lost: bool
 ) -> None:
     account, other = an_account("Planted@example.org"), an_account("planted@example.org")
     event = an_event(account)
@@ -71,7 +71,7 @@ async def test_register(
 
 @crashing_within(3)
 async def test_login(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -94,7 +94,7 @@ async def test_login(
 
 @crashing_within(5)
 async def test_change_password(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -118,7 +118,7 @@ async def test_change_password(
 
 @crashing_within(3)
 async def test_a_new_password_that_comes_too_late(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -144,7 +144,7 @@ async def test_a_new_password_that_comes_too_late(
 
 @crashing_within(3)
 async def test_rename(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -164,7 +164,7 @@ async def test_rename(
 
 @crashing_within(9)
 async def test_delete(
-    server: StandIn, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int, is_lost: bool
+    server: FakeDataApi, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int, is_lost: bool
 ) -> None:
     account = an_account(f"Planted.{uuid4().hex}@example.org", first_name="Plantedfirst", last_name="Plantedlast")
     session = a_session(account, user_agent="plantedagent")
@@ -192,7 +192,7 @@ async def test_delete(
 
 @crashing_within(6)
 async def test_promote_and_demote(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -234,7 +234,7 @@ CHANGES: list[tuple[Change, Change, str, str]] = [
 @crashing_within(8)
 @pytest.mark.parametrize(("change", "undo", "before", "after"), CHANGES)
 async def test_what_moderators_change(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,
@@ -269,7 +269,7 @@ async def test_what_moderators_change(
 
 @crashing_within(5)
 async def test_the_end_of_a_session(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     store: AstraStore,
     account: Account,

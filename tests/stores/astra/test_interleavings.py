@@ -16,7 +16,7 @@ from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
-from tests.support.data_api import Hang, Request, StandIn
+from tests.support.fake_data_api import FakeDataApi, Hang, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -47,7 +47,7 @@ def is_clearing(request: Request) -> bool:
 
 
 async def test_a_change_made_while_an_older_one_is_cleared_stays_pending(
-    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
+    server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     writer, other, survivor = open_store(), open_store(), open_store()
     first, second = an_event(account), an_event(account, Action.ROLE_ASSIGNED)
@@ -84,7 +84,7 @@ async def test_a_repeated_request_does_not_bring_back_what_was_undone(open_store
 
 
 async def test_a_late_addition_to_the_guard_lets_no_last_moderator_go(
-    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
+    server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     store, other = open_store(), open_store()
     last = an_account()
@@ -110,7 +110,7 @@ async def test_a_late_addition_to_the_guard_lets_no_last_moderator_go(
 
 
 async def test_changes_after_a_deletion_are_not_recorded(
-    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
+    server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     deleter, second, third = open_store(), open_store(), open_store()
     events = [an_event(account, Action.ROLE_ASSIGNED), an_event(account, Action.SUSPENDED)]
@@ -135,7 +135,7 @@ async def test_changes_after_a_deletion_are_not_recorded(
 
 
 async def test_a_sweep_does_not_record_a_change_after_a_deletion(
-    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
+    server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     deleter, writer, survivor = open_store(), open_store(), open_store()
     deletion, event = an_event(account, Action.DELETED), an_event(account, Action.ROLE_ASSIGNED)
@@ -148,7 +148,7 @@ async def test_a_sweep_does_not_record_a_change_after_a_deletion(
 
 
 async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_recorded(
-    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
+    server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     store, other = open_store(), open_store()
     session = a_session(account)
@@ -164,7 +164,7 @@ async def test_a_logout_from_a_session_that_a_new_password_has_ended_is_not_reco
 
 
 async def test_a_logout_is_recorded_even_if_a_login_removes_the_session_too(
-    server: StandIn, open_store: OpenStore, account: Account, contents: Contents
+    server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
     store, other = open_store(), open_store()
     session, event = a_session(account), an_event(account, Action.SESSIONS_ENDED)

@@ -24,7 +24,7 @@ from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, an_account, an_event
-from tests.support.data_api import Close, StandIn
+from tests.support.fake_data_api import Close, FakeDataApi
 
 pytestmark = pytest.mark.anyio
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.parametrize("change", CHANGES)
 async def test_a_change_is_one_update_with_its_event(
-    server: StandIn, store: AstraStore, account: Account, change: Callable[[Account], Change]
+    server: FakeDataApi, store: AstraStore, account: Account, change: Callable[[Account], Change]
 ) -> None:
     event = an_event(account, Action.SUSPENDED)
     await store.apply(account, change(account), event)
@@ -70,7 +70,7 @@ async def test_shortening_a_full_history_does_not_change_the_account(
     assert Role.CREATOR in after.roles
 
 
-async def test_a_refresh_costs_no_projection(server: StandIn, store: AstraStore, account: Account) -> None:
+async def test_a_refresh_costs_no_projection(server: FakeDataApi, store: AstraStore, account: Account) -> None:
     await store.apply(account, RefreshSession("s", 2, now()))
     await store._background.finish()
     assert sent(server) == [(ACCOUNTS, "findOneAndUpdate")]
@@ -91,7 +91,7 @@ async def test_a_late_projection_never_leaves_an_older_row(
 
 
 async def test_the_repair_replaces_an_older_row_that_a_crashed_process_left(
-    server: StandIn, store: AstraStore, account: Account, contents: Contents
+    server: FakeDataApi, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     older = await store._api.find_document(document_id(account.user_id))
     assert older
@@ -148,7 +148,7 @@ async def test_the_repair_deletes_the_row_of_a_deleted_account(
 
 
 async def test_projecting_an_older_image_loses_no_newer_event(
-    server: StandIn, store: AstraStore, account: Account, contents: Contents
+    server: FakeDataApi, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     with cut_off(server, 1, is_lost=False):
         await store.apply(account, Rename("Bea", None), first := an_event(account))
@@ -166,7 +166,7 @@ async def test_projecting_an_older_image_loses_no_newer_event(
 
 
 async def test_a_sweep_finishes_all_pending_accounts_and_logs_their_number(
-    server: StandIn, open_store: OpenStore, contents: Contents, capsys: pytest.CaptureFixture[str]
+    server: FakeDataApi, open_store: OpenStore, contents: Contents, capsys: pytest.CaptureFixture[str]
 ) -> None:
     accounts = [an_account() for _ in range(60)]  # more than a page
     crashed = open_store()
@@ -187,7 +187,7 @@ async def test_a_sweep_finishes_all_pending_accounts_and_logs_their_number(
 # 10. One condition per filter.
 
 
-async def test_every_filter_has_one_condition(server: StandIn, store: AstraStore, account: Account) -> None:
+async def test_every_filter_has_one_condition(server: FakeDataApi, store: AstraStore, account: Account) -> None:
     for change in CHANGES:
         account = await store.apply(account, change(account), an_event(account))
     await store.get_many([account.user_id, uuid4()])

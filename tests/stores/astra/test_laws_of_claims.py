@@ -19,7 +19,7 @@ from tests.stores.astra.conftest import sent
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST
 from tests.support.accounts import HASH, an_account, an_event
-from tests.support.data_api import Close, StandIn
+from tests.support.fake_data_api import Close, FakeDataApi
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def test_registering_writes_the_account_and_then_the_claim(
-    server: StandIn, store: AstraStore, contents: Contents
+    server: FakeDataApi, store: AstraStore, contents: Contents
 ) -> None:
     account = an_account("Law.One@Example.org")
     await store.register(account, HASH, an_event(account))
@@ -39,7 +39,7 @@ async def test_registering_writes_the_account_and_then_the_claim(
 
 
 async def test_registering_an_owned_address_costs_one_request(
-    server: StandIn, store: AstraStore, account: Account
+    server: FakeDataApi, store: AstraStore, account: Account
 ) -> None:
     other = an_account(account.email)
     with pytest.raises(EmailAlreadyRegistered):
@@ -69,7 +69,7 @@ async def test_an_unclaimed_account_is_not_found_and_is_deleted_after_an_hour(
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", range(4))
 async def test_no_lost_answer_loses_a_registration(
-    server: StandIn, store: AstraStore, contents: Contents, fault: Any, after_write: bool, step: int
+    server: FakeDataApi, store: AstraStore, contents: Contents, fault: Any, after_write: bool, step: int
 ) -> None:
     account = an_account()
     server.fail(fault, after_write=after_write, skip=step, times=1)
@@ -80,7 +80,7 @@ async def test_no_lost_answer_loses_a_registration(
 
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 async def test_no_lost_answer_loses_a_registration_of_a_released_address(
-    server: StandIn, store: AstraStore, account: Account, after_write: bool
+    server: FakeDataApi, store: AstraStore, account: Account, after_write: bool
 ) -> None:
     await store.delete(account, an_event(account, Action.DELETED))
     await store._background.finish()

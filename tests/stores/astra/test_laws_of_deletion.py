@@ -25,7 +25,7 @@ from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
 from tests.stores.test_store_contract import CHANGES
 from tests.support.accounts import HASH, a_new_password, a_session, an_account, an_event
-from tests.support.data_api import StandIn
+from tests.support.fake_data_api import FakeDataApi
 
 pytestmark = pytest.mark.anyio
 
@@ -44,7 +44,7 @@ PLANTED: list[Callable[[Account], Change]] = [
 @pytest.mark.parametrize("change", PLANTED)
 @pytest.mark.parametrize("crashes", [False, True])
 async def test_what_is_written_to_a_deleted_account_is_erased(
-    server: StandIn,
+    server: FakeDataApi,
     open_store: OpenStore,
     account: Account,
     contents: Contents,

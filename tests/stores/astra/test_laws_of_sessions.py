@@ -22,7 +22,7 @@ from tests.stores.astra.conftest import sent
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_event
-from tests.support.data_api import StandIn
+from tests.support.fake_data_api import FakeDataApi
 
 pytestmark = pytest.mark.anyio
 
@@ -84,7 +84,7 @@ async def test_late_projections_bring_no_older_password_back(
 
 
 async def test_renewing_a_hash_marks_the_account_as_pending(
-    server: StandIn, store: AstraStore, account: Account, contents: Contents
+    server: FakeDataApi, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     with cut_off(server, 1, is_lost=False):  # so that nothing clears the mark
         await store.apply(account, RenewHash(account.credential_id, OTHER_HASH))
@@ -110,14 +110,14 @@ async def test_a_refresh_of_an_ended_session_leaves_only_a_dead_one(
 # 6. One read, without hashes, decides whether a token is good.
 
 
-async def test_a_read_is_one_request_without_hashes(server: StandIn, store: AstraStore, account: Account) -> None:
+async def test_a_read_is_one_request_without_hashes(server: FakeDataApi, store: AstraStore, account: Account) -> None:
     await store.get(account.user_id)
     await store.get_many([account.user_id, *(uuid4() for _ in range(99))])
     assert sent(server) == [(ACCOUNTS, "findOne"), (ACCOUNTS, "find")]
     assert [request.arguments["projection"] for request in server.requests] == [{"hashes": False}] * 2
 
 
-async def test_a_login_is_three_requests(server: StandIn, store: AstraStore, account: Account) -> None:
+async def test_a_login_is_three_requests(server: FakeDataApi, store: AstraStore, account: Account) -> None:
     found = await store.find_credentials(account.email)
     assert found
     await store.apply(found.account, OpenSession(a_session(account)))

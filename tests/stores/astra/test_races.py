@@ -34,7 +34,7 @@ from killrvideo_grpc.stores.astra.store import AstraStore
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.support.accounts import HASH, OTHER_HASH, a_new_password, a_session, an_account, an_address, an_event
-from tests.support.data_api import ErrorAnswer, Hang, Request, StandIn
+from tests.support.fake_data_api import ErrorAnswer, FakeDataApi, Hang, Request
 
 pytestmark = pytest.mark.anyio
 
@@ -178,7 +178,7 @@ async def test_of_many_deletions_at_once_one_is_recorded(
     assert [sum(contents.recorded(event)) for event in events] == [2 if outcome is None else 0 for outcome in outcomes]
 
 
-async def test_conflicts_are_tried_again(server: StandIn, store: AstraStore) -> None:
+async def test_conflicts_are_tried_again(server: FakeDataApi, store: AstraStore) -> None:
     account = an_account()
     server.fail(ErrorAnswer("FAILED_CONCURRENT_OPERATIONS"), times=5)
     await store.register(account, HASH, an_event(account))
@@ -248,7 +248,7 @@ def is_demotion(request: Request) -> bool:
 
 
 async def test_an_account_demoted_while_being_promoted_is_not_in_the_guard(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], account: Account, contents: Contents
+    server: FakeDataApi, stores: list[AstraStore], moderators: list[Account], account: Account, contents: Contents
 ) -> None:
     with server.fail(Hang(), where=adds_to_guard, times=1):
         promotion = asyncio.create_task(stores[0].apply(account, AssignRole(Role.MODERATOR)))
@@ -259,7 +259,7 @@ async def test_an_account_demoted_while_being_promoted_is_not_in_the_guard(
 
 
 async def test_an_account_promoted_while_being_demoted_is_not_in_the_guard(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], contents: Contents
+    server: FakeDataApi, stores: list[AstraStore], moderators: list[Account], contents: Contents
 ) -> None:
     demoted, *others = moderators
     with server.fail(Hang(), where=is_demotion, times=1):
@@ -272,7 +272,7 @@ async def test_an_account_promoted_while_being_demoted_is_not_in_the_guard(
 
 
 async def test_a_failed_demotion_restores_the_guard(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], contents: Contents
+    server: FakeDataApi, stores: list[AstraStore], moderators: list[Account], contents: Contents
 ) -> None:
     with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_demotion), pytest.raises(StoreUnavailable):
         await stores[0].apply(moderators[0], RevokeRole(Role.MODERATOR))
@@ -287,7 +287,11 @@ def is_guard(request: Request) -> bool:
 
 @pytest.mark.parametrize("demote", DEMOTIONS, ids=["revoke", "suspend", "delete"])
 async def test_an_account_that_may_still_be_in_the_guard_stays_pending(
-    server: StandIn, stores: list[AstraStore], moderators: list[Account], contents: Contents, demote: Callable[..., Any]
+    server: FakeDataApi,
+    stores: list[AstraStore],
+    moderators: list[Account],
+    contents: Contents,
+    demote: Callable[..., Any],
 ) -> None:
     demoted, *others = moderators
     with server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=is_guard, skip=1):

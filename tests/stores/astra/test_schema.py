@@ -8,8 +8,8 @@ import pytest
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.stores.astra import schema as astra_schema
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS, DataApi
-from tests.support import data_api
-from tests.support.data_api import ErrorAnswer, Hang, HttpStatus
+from tests.support import fake_data_api
+from tests.support.fake_data_api import ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE, PASSWORD, USERNAME, keyspace_at
 
 pytestmark = pytest.mark.anyio
@@ -25,13 +25,13 @@ KILLRVIDEO_USERS: dict[str, Any] = {
 
 
 @pytest.fixture
-def server() -> Iterator[data_api.StandIn]:
-    with data_api.StandIn(username=USERNAME, password=PASSWORD) as server:
+def server() -> Iterator[fake_data_api.FakeDataApi]:
+    with fake_data_api.FakeDataApi(username=USERNAME, password=PASSWORD) as server:
         yield server
 
 
 @pytest.fixture
-async def api(server: data_api.StandIn) -> AsyncIterator[DataApi]:
+async def api(server: fake_data_api.FakeDataApi) -> AsyncIterator[DataApi]:
     api = DataApi(keyspace_at(server.url))
     yield api
     await api.close()
@@ -41,7 +41,7 @@ async def create(api: DataApi, *, keyspace: bool = False) -> list[str]:
     return [done async for done in astra_schema.create(api, keyspace=keyspace)]
 
 
-async def test_everything_is_created_once(server: data_api.StandIn, api: DataApi) -> None:
+async def test_everything_is_created_once(server: fake_data_api.FakeDataApi, api: DataApi) -> None:
     with pytest.raises(UnusableStore, match=r"no keyspace killrvideo.*--keyspace"):
         await astra_schema.check(api)
     assert await create(api, keyspace=True) == [
@@ -58,13 +58,15 @@ async def test_everything_is_created_once(server: data_api.StandIn, api: DataApi
     assert {request.command for request in server.requests} == {"listTables", "listIndexes", "findCollections"}
 
 
-async def test_apache_cassandra_is_asked_for_no_lexical_index(server: data_api.StandIn, api: DataApi) -> None:
+async def test_apache_cassandra_is_asked_for_no_lexical_index(server: fake_data_api.FakeDataApi, api: DataApi) -> None:
     await create(api, keyspace=True)
     (creation,) = (request for request in server.requests if request.command == "createCollection")
     assert creation.arguments["options"] == {"indexing": {"allow": ["pending"]}, "lexical": {"enabled": False}}
 
 
-async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: data_api.StandIn, api: DataApi) -> None:
+async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(
+    server: fake_data_api.FakeDataApi, api: DataApi
+) -> None:
     server.put_keyspace(KEYSPACE)
     columns = {**KILLRVIDEO_USERS["columns"], "nickname": {"type": "text"}}
     server.put_table(KEYSPACE, USERS, {**KILLRVIDEO_USERS, "columns": columns})
@@ -87,7 +89,7 @@ async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(server: da
     ],
 )
 async def test_differences_are_reported_and_refused(
-    server: data_api.StandIn, api: DataApi, table: dict[str, Any], difference: str
+    server: fake_data_api.FakeDataApi, api: DataApi, table: dict[str, Any], difference: str
 ) -> None:
     await create(api, keyspace=True)
     columns = {**astra_schema.USER_COLUMNS, **table.get("columns", {})}
@@ -113,14 +115,16 @@ async def test_a_sixth_collection_is_refused_with_what_to_do(api: DataApi) -> No
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_wrong_credentials_are_reported_as_such(server: data_api.StandIn, api: DataApi, status: int) -> None:
+async def test_wrong_credentials_are_reported_as_such(
+    server: fake_data_api.FakeDataApi, api: DataApi, status: int
+) -> None:
     with server.fail(HttpStatus(status)):
         for call in (astra_schema.check(api), create(api, keyspace=True)):
             with pytest.raises(UnusableStore, match="rejects the credentials"):
                 await call
 
 
-async def test_no_answer_is_unavailable_rather_than_unusable(server: data_api.StandIn, api: DataApi) -> None:
+async def test_no_answer_is_unavailable_rather_than_unusable(server: fake_data_api.FakeDataApi, api: DataApi) -> None:
     api.max_wait = 0.1
     for fault in (Hang(), HttpStatus(503), ErrorAnswer("FAILED_TO_CONNECT_TO_DATABASE")):
         with server.fail(fault), pytest.raises(StoreUnavailable):

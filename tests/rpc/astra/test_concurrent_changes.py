@@ -1,0 +1,58 @@
+"""Logins and refreshes of accounts that are changed concurrently, on a Data API."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tests.rpc.astra.service import CHANGE, Service, attempt, call, start_calls
+from tests.rpc.concurrent_changes import SPOILS_LOGIN, SPOILS_REFRESH, Step, deletion, refresh
+from tests.rpc.conftest import Account
+from tests.support.fake_data_api import Hang, Request
+
+
+def opens_session(request: Request) -> bool:
+    return request.command == CHANGE and "last_login_date" in request.arguments["update"].get("$set", ())
+
+
+def raises_generation(request: Request) -> bool:
+    return request.command == CHANGE and "$max" in request.arguments["update"]
+
+
+def interfered(service: Service, account: Account, rpc: str, at: Callable[[Request], bool], step: Step) -> Any:
+    """Makes a call, and changes its account just before the call's update. Returns the call's future."""
+    found = service.loop.run(service.store.get(UUID(account.user_id)))
+    assert found
+    service.data_api.forget_requests()
+    with service.data_api.fail(Hang(), where=at, times=1):
+        (made,) = start_calls([rpc], account)
+        service.data_api.wait_for(where=at)
+
+        async def happen() -> None:
+            await step(service.store, found)
+
+        service.loop.run(happen())
+    return made
+
+
+@pytest.mark.parametrize("step", SPOILS_LOGIN)
+def test_a_login(service: Service, account: Account, step: Step) -> None:
+    failure = attempt(interfered(service, account, "Login", opens_session, step).result)
+    assert failure
+    assert failure.reason == SPOILS_LOGIN[step]
+
+
+@pytest.mark.parametrize("step", SPOILS_REFRESH)
+def test_a_refresh(service: Service, account: Account, step: Step) -> None:
+    failure = attempt(interfered(service, account, "RefreshToken", raises_generation, step).result)
+    assert failure
+    assert failure.reason == SPOILS_REFRESH[step]
+    ended = attempt(lambda: call("ListSessions", account))
+    assert ended
+    assert ended.reason == ("USER_NOT_FOUND" if step is deletion else "SESSION_ENDED")
+
+
+def test_two_tabs_that_refresh_have_one_successor(service: Service, account: Account) -> None:
+    successor = interfered(service, account, "RefreshToken", raises_generation, refresh).result().refresh_token
+    assert call("RefreshToken", account).refresh_token == successor
