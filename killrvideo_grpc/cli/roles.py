@@ -12,7 +12,7 @@ import click
 from killrvideo_grpc.cli.config import read_settings, store_location
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.errors import LastModerator, UserNotFound
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.service.moderation import Operators
 
 ROLE = click.Choice([role.value for role in Role])
 

@@ -51,7 +51,7 @@ def create_schema(keyspace: bool) -> None:
 def check_schema(repair: bool) -> None:
     """Compare the keyspace with what the service needs; exit with status 1 if something is missing or different."""
     from killrvideo_grpc.stores.astra import schema as astra_schema
-    from killrvideo_grpc.stores.astra.repair import Repairs
+    from killrvideo_grpc.stores.astra.store import AstraStore
 
     async def work() -> None:
         async with _data_api() as api:
@@ -62,11 +62,11 @@ def check_schema(repair: bool) -> None:
                 raise click.ClickException("Add what is missing with: killrvideo-grpc schema create")
             click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
             if repair:
-                repaired = await Repairs(api).repair()
+                repaired = await AstraStore(api).repair()
                 click.echo(
                     f"Finished accounts: {repaired.finished}."
-                    f" Corrections of the moderators guard: {repaired.moderators}."
-                    f" Deleted unclaimed accounts: {repaired.orphans}. Freed addresses: {repaired.claims}."
+                    f" Corrections of the moderator index: {repaired.moderators}."
+                    f" Deleted unclaimed accounts: {repaired.unclaimed}. Freed addresses: {repaired.claims}."
                 )
                 if repaired.failed:
                     raise click.ClickException(f"Left unfinished: {repaired.failed} documents; the log lines say why.")

@@ -3,7 +3,7 @@
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
@@ -11,7 +11,7 @@ MAX_EMAIL_LENGTH = 254  # characters after trimming, as the contract states
 
 
 class Role(StrEnum):
-    """What an account may do, lowest first. Each role includes the rights of the ones before it."""
+    """What an account may do, lowest first. Each role includes the rights of those before it."""
 
     VIEWER = "viewer"
     CREATOR = "creator"
@@ -27,7 +27,7 @@ _SUFFICIENT = {role: tuple(Role)[rung:] for rung, role in enumerate(Role)}
 
 
 class AccountStatus(StrEnum):
-    """Whether an account may be used. Deleted accounts need no member here: stores return them as missing."""
+    """Whether an account may be used. Stores return a deleted account as missing."""
 
     ACTIVE = "active"
     SUSPENDED = "suspended"
@@ -37,12 +37,10 @@ class AccountStatus(StrEnum):
 class Session:
     """A login that has not ended. Dates are timezone-aware, in UTC, in whole milliseconds.
 
-    `generation` counts the session's refresh tokens from 1 up to the current one; `refreshed_date` is when it last
-    changed.
+    `generation` numbers the current refresh token, from 1. `refreshed_date` is when it was issued.
     """
 
     session_id: str
-    credential_id: str
     generation: int
     created_date: datetime
     refreshed_date: datetime
@@ -50,13 +48,29 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
-    """One account. Dates are timezone-aware, in UTC, in whole milliseconds (the precision that every store supports).
+class Lifetimes:
+    """How long a session lasts: until `idle` after its last refresh, and at most `total`."""
 
-    `credential_id` identifies the current password. `sessions` maps session ids to the sessions that were opened with
-    the current password; they may have expired. `dead_sessions` has the ids of all other session entries still in the
-    store; they grant nothing, and the next login removes them. `sources` maps digests of the addresses from which the
-    owner has logged in to the dates of the last logins: see service/throttle.py.
+    idle: timedelta
+    total: timedelta
+
+    def end_of(self, session: Session) -> datetime:
+        """Return when the session expires unless it is refreshed."""
+        return min(session.refreshed_date + self.idle, session.created_date + self.total)
+
+    def unexpired(self, sessions: Iterable[Session], at: datetime) -> list[Session]:
+        """Return the sessions that have not expired at `at`, the most recently used first."""
+        live = [session for session in sessions if self.end_of(session) > at]
+        return sorted(live, key=lambda session: (session.refreshed_date, session.session_id), reverse=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One account. Dates are timezone-aware, in UTC, in whole milliseconds.
+
+    `credential_id` names the current password. `sessions` maps ids to sessions, which may have expired. `sources` maps
+    digests of the addresses that the owner logged in from to the dates of the last logins. `stored` belongs to the
+    store that read the account.
     """
 
     user_id: UUID
@@ -69,16 +83,16 @@ class Account:
     credential_id: str
     last_login_date: datetime | None = None
     sessions: Mapping[str, Session] = field(default_factory=dict)
-    dead_sessions: frozenset[str] = frozenset()
     sources: Mapping[str, datetime] = field(default_factory=dict)
+    stored: object = field(default=None, repr=False, compare=False)
 
     @property
     def is_active_moderator(self) -> bool:
-        """Whether the account counts as a moderator. A suspended one does not."""
+        """Whether the account counts as a moderator: a suspended one does not."""
         return self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
 
     def may_act_as(self, role: Role) -> bool:
-        """Returns whether the account has `role` or a higher one."""
+        """Return whether the account has `role` or a higher one."""
         return not self.roles.isdisjoint(role.sufficient)
 
 
@@ -91,25 +105,25 @@ class Credentials:
 
 
 def read_roles(names: Iterable[str]) -> frozenset[Role]:
-    """Parses stored role names. Leaves out unknown ones: they grant nothing."""
-    return frozenset(role for role in Role if role in set(names))
+    """Parse stored role names. Unknown ones are left out and grant nothing."""
+    known = set(names)
+    return frozenset(role for role in Role if role in known)
 
 
 def read_status(name: str | None) -> AccountStatus:
-    """Parses a stored account status. Fails closed: anything but `active` counts as suspended."""
+    """Parse a stored status. Anything but `active` counts as suspended."""
     return AccountStatus.ACTIVE if name == AccountStatus.ACTIVE else AccountStatus.SUSPENDED
 
 
 def normal_email(email: str) -> str:
-    """Returns the form in which addresses are compared and claimed: trimmed, NFKC, lower case.
+    """Return the form in which addresses are compared and claimed: trimmed, NFKC, lower case.
 
-    NFKC is applied twice because lowercasing can undo it, and trimming comes last because NFKC can produce white space.
-    So normal_email(normal_email(x)) == normal_email(x).
+    Idempotent: lowercasing can undo NFKC, and NFKC can produce white space.
     """
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).lower()).strip()
 
 
 def now() -> datetime:
-    """Returns the current time in UTC, truncated to the millisecond."""
+    """Return the current time in UTC, truncated to the millisecond."""
     present = datetime.now(UTC)
     return present.replace(microsecond=present.microsecond // 1000 * 1000)

@@ -1,179 +1,245 @@
-"""The closed set of changes to an account, and the events that record them.
+"""Changes of an account: pure functions from an account and a cause to the account after it, and an event or none.
 
-A store applies each change and its event as one atomic operation: after a crash, either both are stored or neither.
-Registration and deletion are not in this set: they also claim or free an e-mail address, and have their own methods.
+Both stores call `decide` between reading an account and writing it, and again for each try.
 """
 
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from enum import StrEnum
-from typing import TypeAlias
-from uuid import UUID, uuid4
+from datetime import datetime, timedelta
+from typing import Protocol
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Role, Session, now
+from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session
+from killrvideo_grpc.domain.errors import (
+    AccountSuspended,
+    InvalidCredentials,
+    RefreshTokenExpired,
+    RefreshTokenInvalid,
+)
+from killrvideo_grpc.domain.events import Action, Cause, Event, role_names
 
-
-class Action(StrEnum):
-    """What happened to an account."""
-
-    REGISTERED = "registered"
-    PASSWORD_CHANGED = "password_changed"  # noqa: S105 # not a password
-    SESSIONS_ENDED = "sessions_ended"
-    REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 # not a password
-    ROLE_ASSIGNED = "role_assigned"
-    ROLE_REVOKED = "role_revoked"
-    SUSPENDED = "suspended"
-    REINSTATED = "reinstated"
-    DELETED = "deleted"
+MAX_SESSIONS = 20  # per account
+MAX_SOURCES = 20  # per account
+SOURCE_KNOWN_FOR = timedelta(days=30)  # since the last login from there
+REUSE_INTERVAL = timedelta(minutes=10)  # in which the previous refresh token still works
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
-    """One entry of the audit trail. Holds no secrets, and no personal data except ids.
+class Transition:
+    """The outcome of a change. `account` is None after a deletion; `password_hash` is None if it stays."""
 
-    `actor` is the acting user's id, or `cli:<login name>` for an operator. `before` and `after` are short texts such as
-    `viewer` and `viewer,moderator`, `active` and `suspended`, or the ids of the sessions that ended; either can be
-    empty. The store fills them in, because only it knows the account's state at the moment of the change.
-    """
+    account: Account | None
+    event: Event | None = None
+    password_hash: str | None = field(default=None, repr=False)
 
-    action: Action
-    actor: str
-    account: UUID
-    reason: str = ""
-    request_id: str = ""
-    before: str = ""
-    after: str = ""
-    at: datetime = field(default_factory=now)
-    event_id: UUID = field(default_factory=uuid4)
+    def has_effect_on(self, before: Account) -> bool:
+        """Return whether anything has to be written."""
+        return self.account != before or self.password_hash is not None
+
+    def ends_moderator(self, before: Account) -> bool:
+        """Return whether an active moderator is none afterwards."""
+        return before.is_active_moderator and not self._is_moderator
+
+    def makes_moderator(self, before: Account) -> bool:
+        """Return whether the account becomes an active moderator."""
+        return self._is_moderator and not before.is_active_moderator
+
+    @property
+    def _is_moderator(self) -> bool:
+        return self.account is not None and self.account.is_active_moderator
+
+
+class Change(Protocol):
+    """A change of an account."""
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        """Apply the change to the stored state of an account.
+
+        Without effect, returns an equal account and no event. Raises the errors that the change names.
+        """
 
 
 @dataclass(frozen=True, slots=True)
 class Rename:
-    """Changes the first name, the last name, or both. None leaves a name as it is."""
+    """Change the first name, the last name, or both. None leaves a name as it is."""
 
     first_name: str | None
     last_name: str | None
 
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        first = account.first_name if self.first_name is None else self.first_name
+        last = account.last_name if self.last_name is None else self.last_name
+        return Transition(replace(account, first_name=first, last_name=last))
+
 
 @dataclass(frozen=True, slots=True)
 class OpenSession:
-    """Adds `session`, removes the sessions in `removed`, and sets `last_login_date` to the new session's date.
+    """Add a session, opened with the password `credential_id` from `source` (a digest, or empty).
 
-    If the session's credential is no longer the current one, the session is dead from the start. `source`, unless it is
-    empty, is added to the account's `sources` with the same date, and the sources in `forgotten` are removed.
+    The least recently used session beyond MAX_SESSIONS gives way. Raises InvalidCredentials if the password is no
+    longer current or the account is suspended.
     """
 
+    credential_id: str
     session: Session
-    removed: frozenset[str] = frozenset()
+    lifetimes: Lifetimes
     source: str = ""
-    forgotten: frozenset[str] = frozenset()
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        _require_credential(account, self.credential_id)
+        if account.status is not AccountStatus.ACTIVE:
+            raise InvalidCredentials
+        at = self.session.created_date
+        live = self.lifetimes.unexpired(account.sessions.values(), at)
+        kept, replaced = live[: MAX_SESSIONS - 1], live[MAX_SESSIONS - 1 :]
+        after = replace(
+            account,
+            sessions={session.session_id: session for session in [*kept, self.session]},
+            sources=_with_source(account, self.source, at) if self.source else account.sources,
+            last_login_date=at,
+        )
+        ids = _listed({session.session_id for session in replaced})
+        return Transition(after, cause.event(account, Action.SESSION_REPLACED, ids) if ids else None)
 
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Raises a session's generation to `generation` and its `refreshed_date` to `at`; never lowers either.
+    """Replace the refresh token with this number by its successor, or end the session if it was reused.
 
-    Does not revive a session that has ended.
+    Raises RefreshTokenInvalid, RefreshTokenExpired and AccountSuspended.
     """
 
     session_id: str
     generation: int
     at: datetime
+    lifetimes: Lifetimes
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        session = account.sessions.get(self.session_id)
+        if session is None or self.generation > session.generation:
+            raise RefreshTokenInvalid
+        if account.status is not AccountStatus.ACTIVE:
+            raise AccountSuspended
+        if self.lifetimes.end_of(session) <= self.at:
+            raise RefreshTokenExpired
+        if self.generation == session.generation:
+            refreshed = replace(session, generation=session.generation + 1, refreshed_date=self.at)
+            return Transition(replace(account, sessions={**account.sessions, session.session_id: refreshed}))
+        if self.generation == session.generation - 1 and self.at - session.refreshed_date <= REUSE_INTERVAL:
+            return Transition(account)
+        return _without_sessions(account, {session.session_id}, Action.REFRESH_TOKEN_REUSED, cause)
 
 
 @dataclass(frozen=True, slots=True)
 class EndSessions:
-    """Removes sessions. Ignores unknown ids."""
+    """End these sessions, or all if None. Unknown ids are ignored."""
 
-    session_ids: frozenset[str]
+    session_ids: frozenset[str] | None
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        ids = account.sessions.keys() if self.session_ids is None else self.session_ids
+        return _without_sessions(account, ids, Action.SESSIONS_ENDED, cause)
 
 
 @dataclass(frozen=True, slots=True)
-class RenewHash:
-    """Replaces the hash of the password identified by `credential_id`. Has no effect if the password has changed."""
+class RehashPassword:
+    """Store another hash of the same password. No effect once `credential_id` is no longer current."""
 
     credential_id: str
     password_hash: str = field(repr=False)
 
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        is_current = self.credential_id == account.credential_id
+        return Transition(account, password_hash=self.password_hash if is_current else None)
+
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Replaces the password: `session.credential_id` becomes the current credential, `session` the only session.
+    """Replace the password `credential_id` by another, and all sessions by one.
 
-    If several changes replace the same previous credential, one is applied; the others raise InvalidCredentials.
+    Raises InvalidCredentials if `credential_id` is no longer current.
     """
 
-    previous_credential_id: str
+    credential_id: str
+    new_credential_id: str
     password_hash: str = field(repr=False)
     session: Session
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        _require_credential(account, self.credential_id)
+        sessions = {self.session.session_id: self.session}
+        after = replace(account, credential_id=self.new_credential_id, sessions=sessions)
+        return Transition(after, cause.event(account, Action.PASSWORD_CHANGED), self.password_hash)
 
 
 @dataclass(frozen=True, slots=True)
 class AssignRole:
-    """Adds a role. Has no effect if the account has it."""
+    """Add a role."""
 
     role: Role
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        return _with_roles(account, account.roles | {self.role}, Action.ROLE_ASSIGNED, cause)
 
 
 @dataclass(frozen=True, slots=True)
 class RevokeRole:
-    """Removes a role. Has no effect if the account lacks it. `force` allows demoting the last moderator."""
+    """Remove a role."""
 
     role: Role
-    force: bool = False
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        return _with_roles(account, account.roles - {self.role}, Action.ROLE_REVOKED, cause)
 
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
-    """Suspends or reinstates the account."""
+    """Suspend or reinstate the account."""
 
     status: AccountStatus
 
-
-Change: TypeAlias = (
-    Rename
-    | OpenSession
-    | RefreshSession
-    | EndSessions
-    | RenewHash
-    | ChangePassword
-    | AssignRole
-    | RevokeRole
-    | SetStatus
-)
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        if self.status is account.status:
+            return Transition(account)
+        action = Action.REINSTATED if self.status is AccountStatus.ACTIVE else Action.SUSPENDED
+        event = cause.event(account, action, account.status.value, self.status.value)
+        return Transition(replace(account, status=self.status), event)
 
 
-def has_effect(change: Change, account: Account) -> bool:
-    """Returns whether the change would alter the account. If not, no event is recorded."""
-    match change:
-        case AssignRole(role):
-            return role not in account.roles
-        case RevokeRole(role):
-            return role in account.roles
-        case SetStatus(status):
-            return status is not account.status
-        case EndSessions(session_ids):
-            return not session_ids.isdisjoint(account.sessions)
-        case _:
-            return True
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete the account. Raises InvalidCredentials if the password `credential_id` is no longer current."""
+
+    credential_id: str
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        _require_credential(account, self.credential_id)
+        return Transition(None, cause.event(account, Action.DELETED, role_names(account.roles)))
 
 
-def described(event: Event, change: Change, account: Account) -> Event:
-    """Returns the event with `before` and `after` set for this change to this account."""
-    match change:
-        case AssignRole(role):
-            return replace(event, before=role_names(account.roles), after=role_names(account.roles | {role}))
-        case RevokeRole(role):
-            return replace(event, before=role_names(account.roles), after=role_names(account.roles - {role}))
-        case SetStatus(status):
-            return replace(event, before=account.status.value, after=status.value)
-        case EndSessions(session_ids):
-            return replace(event, before=",".join(sorted(session_ids & account.sessions.keys())))
-        case _:
-            return event
+def _require_credential(account: Account, credential_id: str) -> None:
+    if account.credential_id != credential_id:
+        raise InvalidCredentials
 
 
-def role_names(roles: Iterable[Role]) -> str:
-    """Returns the roles as events list them: comma-separated, lowest first."""
-    return ",".join(role.value for role in Role if role in set(roles))
+def _with_source(account: Account, source: str, at: datetime) -> dict[str, datetime]:
+    known = [(date, each) for each, date in account.sources.items() if each != source and at - date < SOURCE_KNOWN_FOR]
+    return {each: date for date, each in sorted(known)[-(MAX_SOURCES - 1) :]} | {source: at}
+
+
+def _without_sessions(account: Account, ids: AbstractSet[str], action: Action, cause: Cause) -> Transition:
+    ended = account.sessions.keys() & ids
+    if not ended:
+        return Transition(account)
+    left = {key: session for key, session in account.sessions.items() if key not in ended}
+    return Transition(replace(account, sessions=left), cause.event(account, action, _listed(ended)))
+
+
+def _with_roles(account: Account, roles: frozenset[Role], action: Action, cause: Cause) -> Transition:
+    if roles == account.roles:
+        return Transition(account)
+    event = cause.event(account, action, role_names(account.roles), role_names(roles))
+    return Transition(replace(account, roles=roles), event)
+
+
+def _listed(ids: AbstractSet[str]) -> str:
+    return ",".join(sorted(ids))

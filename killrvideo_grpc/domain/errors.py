@@ -16,7 +16,7 @@ ServiceError
 ├── AccountSuspended
 ├── NoRolesAssigned
 ├── RoleRequired
-├── OwnAccount                 a moderator acts on their own role or status
+├── SelfModification           a moderator acts on their own role or status
 ├── LastModerator
 ├── TooManyAttempts            too many failed logins, or registrations
 ├── StoreUnavailable           the database is down or refuses the request
@@ -113,7 +113,7 @@ class RoleRequired(ServiceError):
         self.role = role
 
 
-class OwnAccount(ServiceError):
+class SelfModification(ServiceError):
     """A moderator tried to remove their own moderator role or to change their own status."""
 
     def __init__(self, subject: Literal["role", "status"]) -> None:

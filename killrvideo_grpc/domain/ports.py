@@ -7,7 +7,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
-from killrvideo_grpc.domain.changes import Change, Event
+from killrvideo_grpc.domain.changes import Change
+from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.search import Query
 
 T = TypeVar("T")
@@ -53,68 +54,57 @@ class AttemptCounters(Protocol):
 class AccountStore(AttemptCounters, Protocol):
     """Stores accounts. Several processes can share one database; each instance belongs to one event loop.
 
-    Every method can raise StoreUnavailable: the database is down, too slow, or refuses the request (the store logs the
-    cause). Methods can also be cancelled. In both cases a write has been applied completely or not at all.
+    Every method can raise StoreUnavailable. After that, as after a cancellation, a write has been applied completely or
+    not at all.
     """
 
-    async def register(self, account: Account, password_hash: str, event: Event) -> None:
-        """Creates the account and claims the normal form of `account.email` for it. Durable when this returns.
+    async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
+        """Create the account and claim the normal form of its address. Durable when this returns.
 
-        Raises EmailAlreadyRegistered if another account owns the address. Of several concurrent calls with the same
-        address, exactly one succeeds.
+        Raises EmailAlreadyRegistered if another account owns the address: of several calls at once, all but one.
         """
 
     async def find_credentials(self, email: str) -> Credentials | None:
-        """Returns the account that owns this address, in any spelling, with its password hash; None if nobody does."""
+        """Return the account that owns this address, in any spelling, with its password hash; None if nobody does."""
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
-        """Returns an account with its password hash; None if it doesn't exist or was deleted."""
+        """Return an account with its password hash; None if it doesn't exist or was deleted."""
 
     async def get(self, user_id: UUID) -> Account | None:
-        """Returns the current state of an account; None if it doesn't exist or was deleted."""
+        """Return the current state of an account; None if it doesn't exist or was deleted."""
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
-        """Reads up to 100 accounts in one request. Leaves out ids whose account doesn't exist or was deleted."""
+        """Read up to 100 accounts in one request. Leaves out those that don't exist or were deleted."""
 
-    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
-        """Applies the change and records its event in one atomic step. Returns the account after the change.
+    async def apply(
+        self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False
+    ) -> Account:
+        """Decide a change on the stored state, and write account and event in one step. Returns the account after it.
 
-        Records no event if the change has no effect. `account` may be out of date: the change is applied to the stored
-        state. Raises UserNotFound if the account has been deleted, LastModerator if the change would leave no active
-        moderator, and InvalidCredentials if a ChangePassword replaces a password that is no longer current.
-        """
-
-    async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        """Deletes an account: ends its sessions, erases names, address and hashes, and frees the address.
-
-        From then on, its id is treated as unknown. Raises UserNotFound if the account has already been deleted,
-        InvalidCredentials if its password has changed since `account` was read, and LastModerator if this would leave
-        no active moderator and `force` is not set.
+        `seen`, the account as this call has read it, can save a read. Raises UserNotFound, the errors of the change,
+        and LastModerator unless `force` is set. With a Delete, returns the account as it was before.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
-        """Returns up to `size` matching accounts, in an order of the store's choice, beginning at `start`.
+        """Return up to `size` matching accounts from `start` on, in an order of the store's choice.
 
-        Following the pages to the end returns each account that existed and matched the whole time exactly once.
+        All pages together hold each account that existed and matched the whole time exactly once.
         """
 
     async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
-        """Returns up to `size` events of one account, or of all if `user_id` is None, newest first, from `start` on.
+        """Return up to `size` events of one account, or of all if `user_id` is None, newest first, from `start` on.
 
-        One account's events are always complete. In the list of all events, a new one may be missing for a moment.
+        The list of all events may lag behind by a moment.
         """
 
     async def sweep(self) -> int:
-        """Finishes work that crashed processes left incomplete. Returns the number of accounts that needed it.
-
-        Also removes data that is still left of recently deleted accounts.
-        """
+        """Finish what crashed processes left. Return the number of accounts that needed it."""
 
     async def ping(self) -> None:
-        """Returns if the store can answer; raises StoreUnavailable if it can't."""
+        """Return if the store can answer; raise StoreUnavailable if it can't."""
 
     async def close(self) -> None:
-        """Finishes or abandons background work and closes connections. The store can't be used afterwards."""
+        """Finish or abandon background work and close all connections."""
 
 
 class PasswordHasher(Protocol):

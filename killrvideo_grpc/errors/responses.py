@@ -38,7 +38,7 @@ def answer_to(error: BaseException) -> Answer:
     match error:
         case errors.InvalidRequest():
             return Answer(entry, _summary(error), error.violations[:MAX_VIOLATIONS])
-        case errors.OwnAccount():
+        case errors.SelfModification():
             return Answer(entry, entry.message.format(act=OWN_ACTS[error.subject]))
         case errors.RoleRequired():
             return Answer(entry, entry.message.format(roles=[role.value for role in error.role.sufficient]))

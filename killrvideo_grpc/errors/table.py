@@ -80,7 +80,7 @@ TABLE: Mapping[type[errors.ServiceError], Entry] = {
     errors.NoRolesAssigned: Entry("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
     # The contract fixes this text, although any one of the listed roles is enough.
     errors.RoleRequired: Entry("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
-    errors.OwnAccount: Entry("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
+    errors.SelfModification: Entry("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
     # The contract fixes this text too.
     errors.LastModerator: Entry("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
     # No retry_seconds: the error itself knows when to try again.

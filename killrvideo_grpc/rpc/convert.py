@@ -7,7 +7,7 @@ from typing import Any
 from killrvideo.user.v1 import audit_event_pb2, session_pb2, user_pb2, user_service_pb2
 
 from killrvideo_grpc.domain.account import Account, Role, Session
-from killrvideo_grpc.domain.changes import Event
+from killrvideo_grpc.domain.events import Event
 from killrvideo_grpc.service.sessions import Login
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

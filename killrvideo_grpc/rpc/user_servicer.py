@@ -9,36 +9,32 @@ from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
 from killrvideo_grpc.rpc.client_info import Origins
+from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Caller, Origin
-from killrvideo_grpc.service.directory import Directory
 from killrvideo_grpc.service.moderation import Moderation
-from killrvideo_grpc.service.people import People
 from killrvideo_grpc.service.sessions import Sessions
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Implements the contract. Raises domain errors, which the errors interceptor turns into statuses."""
 
-    def __init__(
-        self, people: People, sessions: Sessions, directory: Directory, moderation: Moderation, origins: Origins
-    ) -> None:
-        self._people = people
+    def __init__(self, accounts: Accounts, sessions: Sessions, moderation: Moderation, origins: Origins) -> None:
+        self._accounts = accounts
         self._sessions = sessions
-        self._directory = directory
         self._moderation = moderation
         self._origins = origins
 
     async def Register(
         self, request: user_service_pb2.RegisterRequest, context: Context
     ) -> user_service_pb2.RegisterResponse:
-        account = await self._people.register(
+        account = await self._accounts.register(
             request.email, request.password, request.first_name, request.last_name, self._origin()
         )
         bind_contextvars(user_id=str(account.user_id))
         return convert.to_register_response(account)
 
     async def Login(self, request: user_service_pb2.LoginRequest, context: Context) -> user_service_pb2.LoginResponse:
-        login = await self._people.login(request.email, request.password, self._origin())
+        login = await self._accounts.login(request.email, request.password, self._origin())
         bind_contextvars(user_id=str(login.account.user_id))
         return convert.to_login_response(login)
 
@@ -48,7 +44,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def UpdateMe(self, request: user_service_pb2.UpdateMeRequest, context: Context) -> user_pb2.User:
         first_name = request.first_name if request.HasField("first_name") else None
         last_name = request.last_name if request.HasField("last_name") else None
-        return convert.to_user(await self._people.rename(_caller().account, first_name, last_name))
+        return convert.to_user(await self._accounts.rename(_caller().account, first_name, last_name, self._origin()))
 
     async def RefreshToken(
         self, request: user_service_pb2.RefreshTokenRequest, context: Context
@@ -63,7 +59,9 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         caller = _caller()
         return user_service_pb2.ListSessionsResponse(
             sessions=[
-                convert.to_session(session, self._sessions.end_of(session), session.session_id == caller.session_id)
+                convert.to_session(
+                    session, self._sessions.lifetimes.end_of(session), session.session_id == caller.session_id
+                )
                 for session in self._sessions.unexpired(caller.account)
             ]
         )
@@ -83,7 +81,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def ChangePassword(
         self, request: user_service_pb2.ChangePasswordRequest, context: Context
     ) -> user_service_pb2.LoginResponse:
-        login = await self._people.change_password(
+        login = await self._accounts.change_password(
             _caller(), request.current_password, request.new_password, self._origin()
         )
         return convert.to_login_response(login)
@@ -91,16 +89,16 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def DeleteMe(
         self, request: user_service_pb2.DeleteMeRequest, context: Context
     ) -> user_service_pb2.DeleteMeResponse:
-        await self._people.delete(_caller(), request.password, self._origin())
+        await self._accounts.delete(_caller(), request.password, self._origin())
         return user_service_pb2.DeleteMeResponse()
 
     async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Context) -> user_pb2.PublicProfile:
-        return convert.to_profile(await self._directory.get(UUID(request.user_id)))
+        return convert.to_profile(await self._accounts.get(UUID(request.user_id)))
 
     async def BatchGetUsers(
         self, request: user_service_pb2.BatchGetUsersRequest, context: Context
     ) -> user_service_pb2.BatchGetUsersResponse:
-        found = await self._directory.get_many([UUID(user_id) for user_id in request.user_ids])
+        found = await self._accounts.get_many([UUID(user_id) for user_id in request.user_ids])
         return user_service_pb2.BatchGetUsersResponse(
             users=map(convert.to_profile, found.accounts), missing_user_ids=map(str, found.missing)
         )
@@ -108,7 +106,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def SearchUsers(
         self, request: user_service_pb2.SearchUsersRequest, context: Context
     ) -> user_service_pb2.SearchUsersResponse:
-        accounts, token = await self._directory.search(request.query, request.page_size, request.page_token)
+        accounts, token = await self._accounts.search(request.query, request.page_size, request.page_token)
         return user_service_pb2.SearchUsersResponse(users=map(convert.to_user, accounts), next_page_token=token)
 
     async def AssignRole(self, request: user_service_pb2.AssignRoleRequest, context: Context) -> user_pb2.User:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.account import Lifetimes
 from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
 from killrvideo_grpc.domain.ports import AccountStore
@@ -20,12 +21,11 @@ from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
 from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, UserServer
 from killrvideo_grpc.server.listener import Listener
+from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator
-from killrvideo_grpc.service.directory import Directory
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation
-from killrvideo_grpc.service.people import People
-from killrvideo_grpc.service.sessions import Lifetimes, Sessions
+from killrvideo_grpc.service.sessions import Sessions
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class UseCases:
     """The parts that a server needs, built from the settings and a store."""
 
     authenticator: Authenticator
-    people: People
+    accounts: Accounts
     servicer: UserServicer
     passwords: BcryptHasher
 
@@ -133,15 +133,14 @@ def build_use_cases(
     throttle = Throttle(store, keyed_digest(key, "throttle"), limits, threads, observer.waits_for_hash)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes, throttle)
     page_tokens = JwtPageTokens(key)
-    people = People(store, passwords, sessions, throttle)
+    accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(
-        people,
+        accounts,
         sessions,
-        Directory(store, page_tokens),
         Moderation(store, page_tokens),
         Origins(settings.trusted_proxies),
     )
-    return UseCases(Authenticator(store, access_tokens), people, servicer, passwords)
+    return UseCases(Authenticator(store, access_tokens), accounts, servicer, passwords)
 
 
 def _cores() -> int:

@@ -15,21 +15,19 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, TypeVar
 
 from killrvideo_grpc.domain.account import Account, now
+from killrvideo_grpc.domain.changes import SOURCE_KNOWN_FOR
 from killrvideo_grpc.domain.errors import TooManyAttempts
 from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter, AttemptCounters
 from killrvideo_grpc.service.keyed_semaphore import Turns, Waits
 
 WINDOW_SECONDS = 15 * 60
 REGISTRATIONS_WINDOW_SECONDS = 60 * 60
-KNOWN_FOR = timedelta(days=30)
-MAX_SOURCES = 20  # per account; beyond that, the least recently used source is forgotten
 # Slots for windows of 15 minutes. The remaining slots are for registrations, whose windows last an hour.
 ATTEMPT_SLOTS = SLOTS * 15 // 16
-NO_SOURCE = ""
+UNSPECIFIED = ""  # the source of callers without one
 MAX_REMEMBERED = 10_000
 
 T = TypeVar("T")
@@ -112,7 +110,7 @@ class Throttle:
 
     def _attempt(self, account: str, source: str | None, total: list[_Limit]) -> "Attempt":
         most = self._limits.account if source is None else self._limits.account_and_source
-        own = self._limit("account and source", most, f"{source or NO_SOURCE}\0{account}")
+        own = self._limit("account and source", most, f"{source or UNSPECIFIED}\0{account}")
         self.refuse(own)
         return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
 
@@ -127,20 +125,14 @@ class Throttle:
         """Raises TooManyAttempts if this process already knows that the limit is reached. Does not ask the store."""
         self.refuse(self._registration_limits(source))
 
-    def knows(self, account: Account, source: str | None) -> bool:
-        """Returns whether somebody registered or logged in to the account from this source in the last 30 days."""
-        at = account.sources.get(self._source_digest(account, source))
-        return at is not None and now() - at < KNOWN_FOR
+    def is_known_source(self, account: Account, source: str | None) -> bool:
+        """Return whether somebody registered or logged in to the account from this source in the last 30 days."""
+        at = account.sources.get(self.source_digest(account, source))
+        return at is not None and now() - at < SOURCE_KNOWN_FOR
 
-    def updated_sources(self, account: Account, source: str | None) -> tuple[str, frozenset[str]]:
-        """Returns the digest of the source to remember at a login, and the digests to forget.
-
-        Digests differ between accounts, so they don't reveal which accounts were used from the same source.
-        """
-        digest = self._source_digest(account, source)
-        others = sorted((at, other) for other, at in account.sources.items() if other != digest)
-        kept = [other for at, other in others if now() - at < KNOWN_FOR][-(MAX_SOURCES - 1) :]
-        return digest, frozenset(account.sources) - {digest, *kept}
+    def source_digest(self, account: Account, source: str | None) -> str:
+        """Return what an account remembers of a source. Digests differ between accounts, so they can't be linked."""
+        return self._digest(f"known source\0{account.user_id}\0{source or UNSPECIFIED}")[:16].hex()
 
     def refuse(self, limits: Sequence[_Limit]) -> None:
         """Raises TooManyAttempts if this process knows that one of the limits is reached."""
@@ -200,12 +192,9 @@ class Throttle:
         end = (limit.counter.window + 1) * limit.window_seconds
         return max(1, math.ceil(end - self._clock()))
 
-    def _source_digest(self, account: Account, source: str | None) -> str:
-        return self._digest(f"known source\0{account.user_id}\0{source or NO_SOURCE}")[:16].hex()
-
 
 class Attempt:
-    """One attempt to get into an account: call `look`, then either `guess`, or `admit` and, if it fails, `failed`.
+    """One attempt to get into an account: `load`, then `verify` a password; or `load`, `check`, and `hit` on failure.
 
     `own` are the limits that only attempts at this account from this source count towards, `wide` all others.
     """
@@ -215,7 +204,7 @@ class Attempt:
         self._own = own
         self._all = [*own, *wide]
 
-    async def look(self) -> None:
+    async def load(self) -> None:
         """Reads the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
 
         Run it concurrently with the look-up of the account, so that it adds no latency.
@@ -223,15 +212,15 @@ class Attempt:
         await self._throttle.read(self._all)
         self._throttle.refuse(self._own)
 
-    def admit(self, *, is_known: bool) -> None:
+    def check(self, *, is_known: bool) -> None:
         """Raises TooManyAttempts if a limit is reached. A known source is exempt from the `wide` ones."""
         self._throttle.refuse(self._own if is_known else self._all)
 
-    async def failed(self) -> None:
+    async def hit(self) -> None:
         """Counts the attempt as failed, even if the call is cancelled."""
         await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))
 
-    async def guess(self, check: Check, *, is_known: bool) -> bool:
+    async def verify(self, check: Check, *, is_known: bool) -> bool:
         """Waits for a turn, then runs `check` and returns its result. False counts as failed. Raises TooManyAttempts.
 
         `check` gets a function that it must call just before it tests the guess. From then on a wrong guess is counted
@@ -243,7 +232,7 @@ class Attempt:
             nonlocal has_begun
             has_begun = True
 
-        guessing = self._throttle.start(self._guess(lambda: check(begin), is_known))
+        guessing = self._throttle.start(self._verify(lambda: check(begin), is_known))
         try:
             return await asyncio.shield(guessing)
         except asyncio.CancelledError:
@@ -251,9 +240,9 @@ class Attempt:
                 guessing.cancel()
             raise
 
-    async def _guess(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
+    async def _verify(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
         async with self._throttle.turn(self._own if is_known else self._all):
-            self.admit(is_known=is_known)  # other attempts may have failed while this one waited
+            self.check(is_known=is_known)  # other attempts may have failed while this one waited
             if await check():
                 return True
             await self._throttle.count(self._all)

@@ -1,14 +1,15 @@
-"""What moderators do with other people's accounts, and the audit trail."""
+"""What moderators, and operators at the command line, do with other people's accounts; and the audit trail."""
 
 from collections.abc import Sequence
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
-from killrvideo_grpc.domain.changes import Action, AssignRole, Change, Event, RevokeRole, SetStatus, has_effect
-from killrvideo_grpc.domain.errors import OwnAccount, UserNotFound
+from killrvideo_grpc.domain.changes import AssignRole, RevokeRole, SetStatus
+from killrvideo_grpc.domain.errors import SelfModification, UserNotFound
+from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens
+from killrvideo_grpc.service.accounts import DEFAULT_PAGE_SIZE, find_credentials
 from killrvideo_grpc.service.authentication import Caller, Origin
-from killrvideo_grpc.service.directory import DEFAULT_PAGE_SIZE
 
 
 class Moderation:
@@ -22,44 +23,62 @@ class Moderation:
         self._page_tokens = page_tokens
 
     async def assign_role(self, caller: Caller, user_id: UUID, role: Role, reason: str, origin: Origin) -> Account:
-        """Adds a role."""
-        return await self._change(caller, user_id, AssignRole(role), Action.ROLE_ASSIGNED, reason, origin)
+        """Add a role."""
+        return await self._store.apply(user_id, AssignRole(role), _cause(caller, reason, origin))
 
     async def revoke_role(self, caller: Caller, user_id: UUID, role: Role, reason: str, origin: Origin) -> Account:
-        """Removes a role. Raises OwnAccount if it is the caller's own moderator role."""
+        """Remove a role. Raises SelfModification if it is the caller's own moderator role."""
         if role is Role.MODERATOR and user_id == caller.account.user_id:
-            raise OwnAccount("role")
-        return await self._change(caller, user_id, RevokeRole(role), Action.ROLE_REVOKED, reason, origin)
+            raise SelfModification("role")
+        return await self._store.apply(user_id, RevokeRole(role), _cause(caller, reason, origin))
 
     async def suspend(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
-        """Suspends an account until it is reinstated. Raises OwnAccount for the caller."""
-        return await self._set_status(caller, user_id, AccountStatus.SUSPENDED, Action.SUSPENDED, reason, origin)
+        """Suspend an account until it is reinstated. Raises SelfModification for the caller."""
+        return await self._set_status(caller, user_id, AccountStatus.SUSPENDED, reason, origin)
 
     async def reinstate(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
-        """Lifts a suspension. Sessions that have not ended work again. Raises OwnAccount for the caller."""
-        return await self._set_status(caller, user_id, AccountStatus.ACTIVE, Action.REINSTATED, reason, origin)
+        """Lift a suspension. Sessions that have not ended work again. Raises SelfModification for the caller."""
+        return await self._set_status(caller, user_id, AccountStatus.ACTIVE, reason, origin)
 
     async def events(self, user_id: UUID | None, size: int, token: str) -> tuple[Sequence[Event], str]:
-        """Returns a page of one account's events, or of all events, newest first, and the token of the next page."""
+        """Return a page of one account's events, or of all events, newest first, and the token of the next page."""
         scope = f"events {user_id or ''}"
         start = self._page_tokens.verify(token, scope) if token else ""
         page = await self._store.events(user_id, size or DEFAULT_PAGE_SIZE, start)
         return page.items, self._page_tokens.issue(page.next, scope)
 
     async def _set_status(
-        self, caller: Caller, user_id: UUID, status: AccountStatus, action: Action, reason: str, origin: Origin
+        self, caller: Caller, user_id: UUID, status: AccountStatus, reason: str, origin: Origin
     ) -> Account:
         if user_id == caller.account.user_id:
-            raise OwnAccount("status")
-        return await self._change(caller, user_id, SetStatus(status), action, reason, origin)
+            raise SelfModification("status")
+        return await self._store.apply(user_id, SetStatus(status), _cause(caller, reason, origin))
 
-    async def _change(
-        self, caller: Caller, user_id: UUID, change: Change, action: Action, reason: str, origin: Origin
-    ) -> Account:
-        account = await self._store.get(user_id)
-        if account is None:
+
+class Operators:
+    """The use cases of the command line, which finds accounts by address. `operator` is the actor's login name."""
+
+    def __init__(self, store: AccountStore, operator: str) -> None:
+        self._store = store
+        self._actor = f"cli:{operator}"
+
+    async def find(self, email: str) -> Account:
+        """Return the account with this address, in any spelling. Raises UserNotFound."""
+        credentials = await find_credentials(self._store, email)
+        if credentials is None:
             raise UserNotFound
-        if not has_effect(change, account):
-            return account
-        event = Event(action, str(caller.account.user_id), user_id, reason.strip(), origin.request_id)
-        return await self._store.apply(account, change, event)
+        return credentials.account
+
+    async def assign_role(self, email: str, role: Role) -> Account:
+        """Add a role to the account with this address. Raises UserNotFound."""
+        account = await self.find(email)
+        return await self._store.apply(account.user_id, AssignRole(role), Cause(self._actor))
+
+    async def revoke_role(self, email: str, role: Role, *, force: bool = False) -> Account:
+        """Remove a role from the account with this address. Raises UserNotFound, or LastModerator unless forced."""
+        account = await self.find(email)
+        return await self._store.apply(account.user_id, RevokeRole(role), Cause(self._actor), force=force)
+
+
+def _cause(caller: Caller, reason: str, origin: Origin) -> Cause:
+    return Cause(str(caller.account.user_id), reason.strip(), origin.request_id)

@@ -34,7 +34,7 @@ from tests.e2e.callers import (
     processes,
     registration,
 )
-from tests.support.accounts import HASH, PASSWORD, an_account, an_address, an_event
+from tests.support.accounts import HASH, PASSWORD, a_cause, an_account, an_address
 from tests.support.eventually import eventually
 from tests.support.process import astra, run
 
@@ -172,18 +172,21 @@ def test_schema_commands(tmp_path: Path, keyspace: Keyspace) -> None:
         user_id = stub.Register(registration(email)).user_id
     repair()  # finishes whatever earlier tests left
     assert row()["firstname"] == "Ann"
-    # A moderator who is missing from the guard, with an outdated row, and an unfinished registration.
-    change_document(keyspace, user_id, {"$set": {"pending": "crashed", "firstname": "Bea", "roles.moderator": True}})
-    orphan = an_account(created_date=now() - timedelta(hours=2))
-    insert_document(keyspace, new_document(orphan, HASH, an_event(orphan)))
+    # A moderator who is missing from the index, with an outdated row, and an unfinished registration.
+    change_document(
+        keyspace, user_id, {"$set": {"pending": "project", "firstname": "Bea", "roles": ["viewer", "moderator"]}}
+    )
+    orphan = an_account()
+    document = new_document(orphan, HASH, a_cause(orphan).registration(orphan))
+    insert_document(keyspace, document | {"written": now() - timedelta(hours=2)})
     assert repair() == (
-        "Finished accounts: 1. Corrections of the moderators guard: 1. Deleted unclaimed accounts: 1."
+        "Finished accounts: 1. Corrections of the moderator index: 1. Deleted unclaimed accounts: 1."
         " Freed addresses: 0.\n"
     )
     assert row()["firstname"] == "Bea"
     assert accounts_with(keyspace, orphan.email) == []
     assert repair() == (
-        "Finished accounts: 0. Corrections of the moderators guard: 0. Deleted unclaimed accounts: 0."
+        "Finished accounts: 0. Corrections of the moderator index: 0. Deleted unclaimed accounts: 0."
         " Freed addresses: 0.\n"
     )
     assert run(tmp_path, "roles", "revoke", email, "moderator", "--force", **settings).returncode == 0

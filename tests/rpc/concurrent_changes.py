@@ -2,42 +2,40 @@
 
 from collections.abc import Awaitable, Callable
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, now
-from killrvideo_grpc.domain.changes import Action, EndSessions, RefreshSession, SetStatus
+from killrvideo_grpc.domain.account import Account, AccountStatus
+from killrvideo_grpc.domain.changes import Delete, EndSessions, SetStatus
 from killrvideo_grpc.domain.ports import AccountStore
-from tests.support.accounts import a_new_password, an_event
+from tests.support.accounts import a_cause, a_new_password, refreshing
 
 Step = Callable[[AccountStore, Account], Awaitable[object]]
 
 
 def new_password(store: AccountStore, account: Account) -> Awaitable[object]:
-    return store.apply(account, a_new_password(account))
+    return store.apply(account.user_id, a_new_password(account), a_cause(account))
 
 
 def suspension(store: AccountStore, account: Account) -> Awaitable[object]:
-    return store.apply(account, SetStatus(AccountStatus.SUSPENDED))
+    return store.apply(account.user_id, SetStatus(AccountStatus.SUSPENDED), a_cause(account))
 
 
 def deletion(store: AccountStore, account: Account) -> Awaitable[object]:
-    return store.delete(account, an_event(account, Action.DELETED))
+    return store.apply(account.user_id, Delete(account.credential_id), a_cause(account))
 
 
 def logout(store: AccountStore, account: Account) -> Awaitable[object]:
-    return store.apply(account, EndSessions(frozenset(account.sessions)))
+    return store.apply(account.user_id, EndSessions(frozenset(account.sessions)), a_cause(account))
 
 
 def refresh(store: AccountStore, account: Account) -> Awaitable[object]:
     """Refreshes in another tab, with the same token."""
-    return store.apply(account, RefreshSession(_only_session(account), 2, now()))
+    (session,) = account.sessions.values()
+    return store.apply(account.user_id, refreshing(session), a_cause(account))
 
 
-def two_refreshes(store: AccountStore, account: Account) -> Awaitable[object]:
-    return store.apply(account, RefreshSession(_only_session(account), 3, now()))
-
-
-def _only_session(account: Account) -> str:
-    (session_id,) = account.sessions
-    return session_id
+async def two_refreshes(store: AccountStore, account: Account) -> None:
+    for _ in range(2):
+        (session,) = account.sessions.values()
+        account = await store.apply(account.user_id, refreshing(session), a_cause(account))
 
 
 # The outcomes of a login, and of a refresh with the first refresh token of the only session.

@@ -18,7 +18,7 @@ from killrvideo_grpc.rpc.interceptors.receive import Arrivals
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.server.bootstrap import UseCases, build_use_cases
 from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, build_interceptors
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.service.moderation import Operators
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread, loop_thread

@@ -24,7 +24,7 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.service.moderation import Operators
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.support.accounts import PASSWORD
 from tests.support.errors import Failure, read_failure

@@ -17,7 +17,7 @@ from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
 from killrvideo_grpc.server.bootstrap import UseCases
 from killrvideo_grpc.service.authentication import Origin
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.service.moderation import Operators
 from tests.rpc.conftest import bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
@@ -111,8 +111,8 @@ def test_a_demotion_takes_effect_at_the_next_call(
 def a_viewer(use_cases: UseCases, loop: LoopThread) -> tuple[str, str]:
     """Registers an account and logs it in; returns its address and token."""
     email, origin = an_address(), Origin()
-    loop.run(use_cases.people.register(email, PASSWORD, "Ann", "Lee", origin))
-    return email, loop.run(use_cases.people.login(email, PASSWORD, origin)).token
+    loop.run(use_cases.accounts.register(email, PASSWORD, "Ann", "Lee", origin))
+    return email, loop.run(use_cases.accounts.login(email, PASSWORD, origin)).token
 
 
 def test_an_undeclared_rpc_is_denied(grpc_channel: grpc.Channel) -> None:

@@ -27,10 +27,11 @@ from killrvideo.user.v1.user_service_pb2 import (
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain import account as domain
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.domain.changes import Action, Change, Event, OpenSession
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.domain.changes import Change, Delete
+from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.service.moderation import Operators
 from tests.rpc.conftest import Account, Metadata, Stub, bearer, session_of
-from tests.support.accounts import PASSWORD, a_session, an_address, an_event
+from tests.support.accounts import PASSWORD, a_cause, an_address
 from tests.support.errors import Failure, read_failure
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread
@@ -198,18 +199,6 @@ def test_an_access_token_does_not_outlive_its_session(grpc_stub: Stub, account: 
     assert expires == answer.expires_at.seconds
 
 
-def test_the_next_login_removes_dead_sessions(account: Account, store: FlakyStore, loop: LoopThread) -> None:
-    found = loop.run(store.get(UUID(account.user_id)))
-    assert found
-    dead = a_session(found, credential_id="an older one")
-    loop.run(store.apply(found, OpenSession(dead)))
-    stored = "SELECT session_id FROM sessions WHERE userid = ?"
-    assert (dead.session_id,) in account.execute(stored, account.user_id)
-    login = account.log_in()
-    left = [session_id for (session_id,) in account.execute(stored, account.user_id)]
-    assert sorted(left) == sorted([account.session_id, session_of(login.token)])
-
-
 def forged(account: Account) -> list[str]:
     claims = {"sub": account.user_id, "sid": account.session_id, "gen": 1, "aud": "killrvideo.refresh"}
     genuine = account.login.refresh_token
@@ -301,9 +290,9 @@ def test_a_refresh_that_races_with_a_deletion(
 ) -> None:
     apply = store.apply
 
-    async def delete_first(found: domain.Account, change: Change, event: Event | None = None) -> domain.Account:
-        await store.delete(found, an_event(found, Action.DELETED))
-        return await apply(found, change, event)
+    async def delete_first(user_id: UUID, change: Change, cause: Cause, *, seen: domain.Account) -> domain.Account:
+        await apply(user_id, Delete(seen.credential_id), a_cause(user_id))
+        return await apply(user_id, change, cause, seen=seen)
 
     monkeypatch.setattr(store, "apply", delete_first)
     assert refresh(grpc_stub, account.login.refresh_token).reason == "REFRESH_TOKEN_INVALID"

@@ -10,7 +10,7 @@ from killrvideo_grpc.domain.changes import AssignRole, RevokeRole
 from killrvideo_grpc.domain.errors import UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import STORES, Harness
-from tests.support.accounts import HASH, an_account, an_event
+from tests.support.accounts import HASH, a_cause, an_account
 
 
 @pytest.fixture(scope="session", params=list(STORES))
@@ -40,7 +40,7 @@ async def stores(harness: Harness) -> AsyncIterator[list[AccountStore]]:
 async def account(store: AccountStore) -> Account:
     """A registered account with the password hash HASH."""
     account = an_account()
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     return account
 
 
@@ -49,9 +49,9 @@ async def moderators(store: AccountStore) -> AsyncIterator[list[Account]]:
     """Three accounts, the only active moderators in the database. Demotes them all afterwards."""
     moderators = []
     for account in [an_account() for _ in range(3)]:
-        await store.register(account, HASH, an_event(account))
-        moderators.append(await store.apply(account, AssignRole(Role.MODERATOR)))
+        await store.register(account, HASH, a_cause(account))
+        moderators.append(await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account)))
     yield moderators
     for moderator in moderators:
         with suppress(UserNotFound):
-            await store.apply(moderator, RevokeRole(Role.MODERATOR, force=True))
+            await store.apply(moderator.user_id, RevokeRole(Role.MODERATOR), a_cause(moderator), force=True)

@@ -14,11 +14,11 @@ from threading import Event
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Action, Rename
+from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.sqlite import worker, writes
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
-from tests.support.accounts import HASH, an_account, an_event
+from tests.support.accounts import HASH, a_cause, an_account
 
 pytestmark = pytest.mark.anyio
 
@@ -53,7 +53,7 @@ class SlowWrite:
     def __call__(self, connection: sqlite3.Connection) -> None:
         self._has_begun.set()
         assert self.go_on.wait(10)
-        writes.register(connection, self.account, HASH, an_event(self.account))
+        writes.register(connection, self.account, HASH, a_cause(self.account))
 
     async def begin(self, store: SqliteStore) -> "asyncio.Task[None]":
         task = asyncio.create_task(store._writer.write(self))
@@ -63,9 +63,9 @@ class SlowWrite:
 
 async def test_what_was_deleted_is_in_no_file(path: Path, store: SqliteStore) -> None:
     account = an_account(first_name="Plantedfirst")
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     assert b"Plantedfirst" in _files(path)
-    await store.delete(account, an_event(account, Action.DELETED))
+    await store.apply(account.user_id, Delete(account.credential_id), a_cause(account))
     assert b"Plantedfirst" not in _files(path)
 
 
@@ -73,11 +73,11 @@ async def test_what_was_deleted_while_another_process_reads_is_in_no_file_after_
     path: Path, store: SqliteStore
 ) -> None:
     account = an_account(first_name="Plantedfirst")
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM accounts").fetchall()
-        await store.delete(account, an_event(account, Action.DELETED))
+        await store.apply(account.user_id, Delete(account.credential_id), a_cause(account))
         assert await store.get(account.user_id) is None
         assert b"Plantedfirst" in _files(path)
     await store.sweep()
@@ -175,7 +175,7 @@ async def test_a_lock_blocks_neither_readers_nor_the_loop(path: Path, store: Sql
     account = await _register(store)
     with closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        write = asyncio.create_task(store.apply(account, Rename("Bea", None)))
+        write = asyncio.create_task(store.apply(account.user_id, Rename("Bea", None), a_cause(account)))
         took = []
         for _ in range(200):
             begun = time.perf_counter()
@@ -239,7 +239,7 @@ async def test_waiting_for_a_lock_times_out(
 
 async def _register(store: SqliteStore) -> Account:
     account = an_account()
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     return account
 
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from killrvideo_grpc.domain.changes import OpenSession, Rename
+from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.stores.sqlite.schema import MIGRATIONS
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
-from tests.support.accounts import HASH, a_session, an_account, an_event
+from tests.support.accounts import HASH, a_cause, a_session, an_account, opening
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,7 +37,7 @@ def public_file(path: Path) -> Path:
 async def test_all_of_its_files_are_private(path: Path, public_file: Path) -> None:
     store = SqliteStore(public_file)
     account = an_account()
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     assert len(list(path.parent.iterdir())) > 1  # the write-ahead log is there too
     await store.close()
@@ -59,9 +59,9 @@ async def test_every_transaction_is_synced_to_disk(path: Path) -> None:
 async def test_what_was_deleted_is_not_on_disk(path: Path) -> None:
     store = SqliteStore(path)
     account = an_account(first_name="plantedname")
-    await store.register(account, HASH, an_event(account))
-    await store.apply(account, OpenSession(a_session(account, user_agent="plantedagent")))
-    await store.delete(account, an_event(account))
+    await store.register(account, HASH, a_cause(account))
+    await store.apply(account.user_id, opening(account, a_session(user_agent="plantedagent")), a_cause(account))
+    await store.apply(account.user_id, Delete(account.credential_id), a_cause(account))
     await store.close()
     (left,) = path.parent.iterdir()  # closing moved the write-ahead log into the file
     assert b"planted" not in left.read_bytes()
@@ -72,7 +72,7 @@ async def test_many_threads_may_make_the_file_at_once(path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(SqliteStore, [path] * 8))
     account = an_account()
-    await stores[0].register(account, HASH, an_event(account))
+    await stores[0].register(account, HASH, a_cause(account))
     assert [await store.get(account.user_id) for store in stores] == [account] * 8
     for store in stores:
         await store.close()
@@ -131,7 +131,7 @@ def broken_file(path: Path) -> Path:
 
 async def test_a_broken_file_is_unavailable_and_logged(broken_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store, account = SqliteStore(broken_file), an_account("planted@example.org")
-    for call in (store.register(account, HASH, an_event(account)), store.find_credentials(account.email)):
+    for call in (store.register(account, HASH, a_cause(account)), store.find_credentials(account.email)):
         with pytest.raises(StoreUnavailable):
             await call
         printed = capsys.readouterr()
@@ -142,11 +142,11 @@ async def test_a_broken_file_is_unavailable_and_logged(broken_file: Path, capsys
 
 async def test_a_file_that_is_deleted_takes_no_more_accounts(path: Path) -> None:
     store, account = SqliteStore(path), an_account()
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     for file in path.parent.iterdir():
         file.unlink()
     with pytest.raises(StoreUnavailable):
-        await store.apply(account, Rename("Bea", None))
+        await store.apply(account.user_id, Rename("Bea", None), a_cause(account))
     with pytest.raises(StoreUnavailable):
         await store.ping()
     await store.close()
@@ -158,7 +158,7 @@ async def test_a_file_that_is_replaced_takes_no_more_accounts(path: Path, tmp_pa
     await SqliteStore(tmp_path / "restored.db").close()
     (tmp_path / "restored.db").replace(path)
     with pytest.raises(StoreUnavailable):
-        await store.register(account, HASH, an_event(account))
+        await store.register(account, HASH, a_cause(account))
     with pytest.raises(StoreUnavailable):
         await store.ping()
     await store.close()
@@ -168,22 +168,22 @@ FRAME = """
 import asyncio, pathlib, resource, sys
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
-from tests.support.accounts import HASH, a_session, an_account, an_event
+from tests.support.accounts import HASH, a_session, an_account, a_cause
 
 async def main(path):
     store = SqliteStore(path)
     kept, lost = an_account(), an_account()
-    await store.register(kept, HASH, an_event(kept))
+    await store.register(kept, HASH, a_cause(kept))
 {break_it}
     try:
-        await store.register(lost, HASH, an_event(lost))
+        await store.register(lost, HASH, a_cause(lost))
         sys.exit("an account was taken")
     except StoreUnavailable:
         pass
     assert await store.get(kept.user_id) == kept
     assert await store.find_credentials(lost.email) is None
 {mend_it}
-    await store.register(lost, HASH, an_event(lost))
+    await store.register(lost, HASH, a_cause(lost))
     assert await store.get(lost.user_id) == lost
     await store.close()
 

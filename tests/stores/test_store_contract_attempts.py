@@ -2,16 +2,15 @@
 
 import asyncio
 import random
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Action, OpenSession
+from killrvideo_grpc.domain.changes import MAX_SOURCES, SOURCE_KNOWN_FOR, Delete
 from killrvideo_grpc.domain.ports import SLOTS, AccountStore, AttemptCounter
 from tests.stores.harness import Harness
-from tests.support.accounts import a_session, an_event
+from tests.support.accounts import a_cause, a_session, opening
 
 pytestmark = pytest.mark.anyio
 
@@ -97,22 +96,34 @@ async def test_a_sweep_ignores_counters_of_attempts(store: AccountStore, account
 
 
 async def test_a_login_is_remembered_with_its_source(store: AccountStore, account: Account) -> None:
-    first, second = [a_session(account, created_date=account.created_date + timedelta(days=day)) for day in (1, 2)]
-    opened = await store.apply(account, OpenSession(first, source="0a" * 16))
-    assert opened.sources == {"0a" * 16: first.created_date}
-    opened = await store.apply(account, OpenSession(replace(second, session_id="second"), source="1b" * 16))
-    assert opened.sources == {"0a" * 16: first.created_date, "1b" * 16: second.created_date}
-    again = a_session(account, created_date=account.created_date + timedelta(days=3))
-    opened = await store.apply(account, OpenSession(again, source="1b" * 16, forgotten=frozenset({"0a" * 16, "no"})))
-    assert opened.sources == {"1b" * 16: again.created_date}
+    first, second, again = [a_session(created_date=account.created_date + timedelta(days=day)) for day in (1, 2, 3)]
+    for session, source in ((first, "0a" * 16), (second, "1b" * 16), (again, "1b" * 16)):
+        await store.apply(account.user_id, opening(account, session, source=source), a_cause(account))
+    opened = await store.apply(account.user_id, opening(account), a_cause(account))  # by a caller without a source
+    assert opened.sources == {"0a" * 16: first.created_date, "1b" * 16: again.created_date}
     assert await store.get(account.user_id) == opened
-    assert (await store.apply(account, OpenSession(a_session(account)))).sources == opened.sources
+
+
+async def test_sources_are_forgotten_after_a_month_and_beyond_the_limit(store: AccountStore, account: Account) -> None:
+    at = account.created_date
+    logins = [(f"{n:032x}", a_session(created_date=at + timedelta(hours=n))) for n in range(MAX_SOURCES + 2)]
+    for source, session in logins:
+        await store.apply(account.user_id, opening(account, session, source=source), a_cause(account))
+    found = await store.get(account.user_id)
+    assert found
+    assert list(found.sources) == [source for source, _ in logins[2:]]
+    late = a_session(created_date=at + timedelta(hours=4) + SOURCE_KNOWN_FOR)
+    opened = await store.apply(account.user_id, opening(account, late, source="new"), a_cause(account))
+    assert set(opened.sources) == {"new", *(source for source, _ in logins[5:])}
 
 
 async def test_logins_at_once_are_all_remembered(stores: list[AccountStore], account: Account) -> None:
     sources = [f"{number:032x}" for number in range(16)]
     await asyncio.gather(
-        *(stores[n % 4].apply(account, OpenSession(a_session(account), source=each)) for n, each in enumerate(sources))
+        *(
+            stores[n % 4].apply(account.user_id, opening(account, a_session(), source=each), a_cause(account))
+            for n, each in enumerate(sources)
+        )
     )
     found = await stores[0].get(account.user_id)
     assert found
@@ -121,7 +132,7 @@ async def test_logins_at_once_are_all_remembered(stores: list[AccountStore], acc
 
 async def test_a_deleted_account_leaves_no_source(harness: Harness, store: AccountStore, account: Account) -> None:
     source = "feedfacedeadbeef" * 2
-    opened = await store.apply(account, OpenSession(a_session(account), source=source))
+    opened = await store.apply(account.user_id, opening(account, a_session(), source=source), a_cause(account))
     assert source in harness.raw_text()
-    await store.delete(opened, an_event(account, Action.DELETED))
+    await store.apply(opened.user_id, Delete(opened.credential_id), a_cause(account))
     assert source not in harness.raw_text()

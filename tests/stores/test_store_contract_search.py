@@ -9,19 +9,19 @@ from uuid import UUID, uuid4
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Action, Rename
+from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.domain.search import Query
 from tests.stores.harness import Harness
-from tests.support.accounts import HASH, an_account, an_event
+from tests.support.accounts import HASH, a_cause, an_account
 
 pytestmark = pytest.mark.anyio
 
 
 async def registered(store: AccountStore, email: str, first_name: str = "Ann", last_name: str = "Lee") -> Account:
     account = an_account(email, first_name=first_name, last_name=last_name)
-    await store.register(account, HASH, an_event(account))
+    await store.register(account, HASH, a_cause(account))
     return account
 
 
@@ -126,7 +126,7 @@ async def test_registrations_meanwhile_do_not_disturb_the_pages(harness: Harness
         ids.append(account.user_id)
         if len(ids) % 5 == 0:
             new = await registered(store, f"{mark}.late{len(ids)}@example.org")
-            await store.delete(new, an_event(new, Action.DELETED))
+            await store.apply(new.user_id, Delete(new.credential_id), a_cause(new))
             await registered(store, f"{mark}.later{len(ids)}@example.org")
     assert len(ids) == len(set(ids))
     assert there <= set(ids)
@@ -148,11 +148,11 @@ async def test_results_are_what_the_accounts_are_now(harness: Harness, mark: str
     renamed = await registered(writer, f"{mark}.a@example.org", "Before")
     deleted = await registered(writer, f"{mark}.b@example.org")
     store = await settled(harness, writer)
-    await store.apply(renamed, Rename("After", None))
+    await store.apply(renamed.user_id, Rename("After", None), a_cause(renamed))
     assert await found(store, f"{mark} before") == []
-    await store.delete(deleted, an_event(deleted, Action.DELETED))
+    await store.apply(deleted.user_id, Delete(deleted.credential_id), a_cause(deleted))
     with suppress(UserNotFound):
-        await store.apply(deleted, Rename("Planted", None))
+        await store.apply(deleted.user_id, Rename("Planted", None), a_cause(deleted))
     expected = [replace(renamed, first_name="After")]
     assert [account async for account in walk(store, mark)] == expected
     later = await settled(harness, store)

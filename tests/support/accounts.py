@@ -1,13 +1,16 @@
 """Accounts, sessions and events to test with."""
 
 from dataclasses import replace
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Role, Session, now
-from killrvideo_grpc.domain.changes import Action, ChangePassword, Event
+from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session, now
+from killrvideo_grpc.domain.changes import ChangePassword, OpenSession, RefreshSession
+from killrvideo_grpc.domain.events import Cause
 
 PASSWORD = "correct horse"
+LIFETIMES = Lifetimes(idle=timedelta(days=30), total=timedelta(days=90))
 HASH = "$2b$04$abcdefghijklmnopqrstuuGk5g4yLZu1bYF6bTzmmWYYOmZOuQxEW"
 OTHER_HASH = HASH.replace("$04$", "$05$")
 
@@ -32,27 +35,29 @@ def an_account(email: str | None = None, **fields: Any) -> Account:
     return replace(account, **fields)
 
 
-def a_session(account: Account, **fields: Any) -> Session:
-    """Returns a session as Login would open it with the account's password, except for the given fields."""
+def a_session(**fields: Any) -> Session:
+    """Return a session that begins now, except for the given fields."""
     at = now()
-    session = Session(
-        session_id=uuid4().hex,
-        credential_id=account.credential_id,
-        generation=1,
-        created_date=at,
-        refreshed_date=at,
-        user_agent="test agent",
-    )
+    session = Session(uuid4().hex, generation=1, created_date=at, refreshed_date=at, user_agent="test agent")
     return replace(session, **fields)
 
 
-def a_new_password(account: Account, password_hash: str = OTHER_HASH, **fields: Any) -> ChangePassword:
-    """Returns the change that replaces the account's password; the fields are those of the session that it opens."""
-    session = a_session(account, credential_id=uuid4().hex, **fields)
-    return ChangePassword(account.credential_id, password_hash, session)
+def opening(account: Account, session: Session | None = None, **fields: Any) -> OpenSession:
+    """Return the change of a login with the account's password."""
+    return OpenSession(account.credential_id, session or a_session(), LIFETIMES, **fields)
 
 
-def an_event(account: Account | UUID, action: Action = Action.REGISTERED, **fields: Any) -> Event:
-    """Returns the event of an account, caused by its owner unless the fields say otherwise."""
+def refreshing(session: Session, at: datetime | None = None) -> RefreshSession:
+    """Return the change of a refresh with the session's current token."""
+    return RefreshSession(session.session_id, session.generation, at or now(), LIFETIMES)
+
+
+def a_new_password(account: Account, password_hash: str = OTHER_HASH, session: Session | None = None) -> ChangePassword:
+    """Return the change that replaces the account's password."""
+    return ChangePassword(account.credential_id, uuid4().hex, password_hash, session or a_session())
+
+
+def a_cause(account: Account | UUID, **fields: Any) -> Cause:
+    """Return the account's owner as the cause of a change, except for the given fields."""
     user_id = account if isinstance(account, UUID) else account.user_id
-    return replace(Event(action=action, actor=str(user_id), account=user_id), **fields)
+    return replace(Cause(str(user_id)), **fields)

@@ -7,8 +7,9 @@ from pathlib import Path
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
-from killrvideo_grpc.domain.changes import Change, Event
+from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 
@@ -54,6 +55,8 @@ class FlakyStore(SqliteStore):
         await self.on_read()
         return await super().get(user_id)
 
-    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
+    async def apply(
+        self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False
+    ) -> Account:
         await self.on_change()
-        return await super().apply(account, change, event)
+        return await super().apply(user_id, change, cause, seen=seen, force=force)

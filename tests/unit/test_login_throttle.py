@@ -13,7 +13,7 @@ from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable, TooManyA
 from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.service.keyed_semaphore import MAX_WAITING
-from killrvideo_grpc.service.login_throttle import MAX_SOURCES, Limits, Throttle
+from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from tests.support.accounts import an_account
 from tests.support.settings import KEY
 
@@ -63,8 +63,8 @@ class Process:
 
     async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
         attempt = self.throttle.password_attempt(account, source)
-        await attempt.look()
-        return await attempt.guess(lambda begins: self._check(begins, is_right), is_known=is_known)
+        await attempt.load()
+        return await attempt.verify(lambda begins: self._check(begins, is_right), is_known=is_known)
 
     async def _check(self, begins: Callable[[], None], is_right: bool) -> bool:
         begins()
@@ -140,11 +140,11 @@ async def test_failures_from_elsewhere_do_not_block_a_known_service_without_a_so
 
 async def test_attempts_without_an_account_are_limited_per_source(process: Process) -> None:
     for _ in range(6):
-        await process.throttle.token_attempt("s1").failed()
+        await process.throttle.token_attempt("s1").hit()
     with pytest.raises(TooManyAttempts):
         process.throttle.token_attempt("s1")
     for _ in range(6):
-        await process.throttle.token_attempt(None).failed()
+        await process.throttle.token_attempt(None).hit()
     process.throttle.token_attempt(None)
 
 
@@ -229,7 +229,7 @@ async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Proce
         return False
 
     attempts = [process.throttle.password_attempt("ann", "s1") for _ in range(5)]
-    guesses = [asyncio.create_task(attempt.guess(wait, is_known=False)) for attempt in attempts]
+    guesses = [asyncio.create_task(attempt.verify(wait, is_known=False)) for attempt in attempts]
     await asyncio.sleep(0)
     for guess in guesses:
         guess.cancel()
@@ -297,20 +297,11 @@ def test_nobody_without_the_key_knows_the_slot_of_an_account(counters: Counters)
 
 def test_a_source_is_known_for_thirty_days(process: Process) -> None:
     throttle, account = process.throttle, an_account()
-    digest, forgotten = throttle.updated_sources(account, "s1")
-    assert (len(digest), forgotten) == (32, frozenset())
+    digest = throttle.source_digest(account, "s1")
+    assert len(digest) == 32
     for days, is_known in ((0, True), (29, True), (31, False)):
         seen = replace(account, sources={digest: now() - timedelta(days=days)})
-        assert throttle.knows(seen, "s1") is is_known
-        assert not throttle.knows(seen, "s2")
-        assert not throttle.knows(seen, None)
-        assert throttle.updated_sources(seen, "s2")[1] == (frozenset() if is_known else {digest})
-    assert throttle.updated_sources(an_account(), "s1")[0] != digest  # so sources don't link accounts
-
-
-def test_sources_beyond_the_limit_are_forgotten_oldest_first(process: Process) -> None:
-    sources = {f"{number:032x}": now() - timedelta(hours=number) for number in range(MAX_SOURCES + 5)}
-    account = replace(an_account(), sources=sources)
-    digest, forgotten = process.throttle.updated_sources(account, "new")
-    assert digest not in sources
-    assert forgotten == set(list(sources)[MAX_SOURCES - 1 :])
+        assert throttle.is_known_source(seen, "s1") is is_known
+        assert not throttle.is_known_source(seen, "s2")
+        assert not throttle.is_known_source(seen, None)
+    assert throttle.source_digest(an_account(), "s1") != digest  # so sources don't link accounts

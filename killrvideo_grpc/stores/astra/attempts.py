@@ -46,7 +46,7 @@ class AstraAttempts:
         return count_of(counter.window, value)
 
     async def _update(self, key: str, field: str, update: Update) -> int:
-        after = await self._api.update_document(key, update, image="after", upsert=True, fields=[field])
+        after = await self._api.upsert_document(key, update, [field])
         return int((after or {}).get(field, 0))
 
 

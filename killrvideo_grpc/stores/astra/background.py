@@ -1,52 +1,59 @@
 """Background work on the event loop, for which no caller waits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeAlias
 
 import structlog
 
-AT_ONCE = 8  # few, so that background work doesn't slow down calls that are waiting for an answer
+MAX_CONCURRENT = 8  # few, so that background work doesn't slow down calls
 MAX_WAITING = 1000
 CLOSE_SECONDS = 1.0
+
+Job: TypeAlias = Callable[[], Awaitable[object]]
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
 
 class Background:
-    """Runs a bounded number of jobs at once. Never raises: a sweep finishes jobs that fail or are dropped."""
+    """Runs jobs, those with the same key one after the other. Never raises: a sweep finishes what fails."""
 
     def __init__(self) -> None:
-        self._places = asyncio.Semaphore(AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._permits = asyncio.Semaphore(MAX_CONCURRENT)
+        self._waiting: dict[Hashable, Job] = {}
+        self._tasks: dict[Hashable, asyncio.Task[None]] = {}
 
-    def start(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
-        """Schedules the job, or leaves it to the sweep if too many jobs are already waiting."""
-        if len(self._tasks) >= MAX_WAITING:
-            _log.warning("left to the sweep", job=name, cause="too many jobs are waiting")
+    def start(self, key: Hashable, job: Job) -> None:
+        """Schedule a job. It replaces one with the same key that has not begun. Drops it if too many wait."""
+        if len(self._tasks) >= MAX_WAITING and key not in self._tasks:
+            _log.warning("projection_deferred", cause="too many jobs are waiting")
             return
-        task = asyncio.create_task(self._run(name, job))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._waiting[key] = job
+        if key not in self._tasks:
+            self._tasks[key] = task = asyncio.create_task(self._run(key))
+            task.add_done_callback(lambda _: self._tasks.pop(key))
 
     async def finish(self) -> None:
-        """Waits until no job is left."""
+        """Wait until no job is left."""
         while self._tasks:
-            await asyncio.wait(self._tasks)
+            await asyncio.wait(self._tasks.values())
 
     async def close(self) -> None:
-        """Waits up to CLOSE_SECONDS for the jobs to finish, then cancels the rest."""
+        """Wait up to CLOSE_SECONDS for the jobs to finish, then cancel the rest."""
         if not self._tasks:
             return
-        _, abandoned = await asyncio.wait(self._tasks, timeout=CLOSE_SECONDS)
+        _, abandoned = await asyncio.wait(self._tasks.values(), timeout=CLOSE_SECONDS)
         for task in abandoned:
             task.cancel()
         if abandoned:
             await asyncio.wait(abandoned)
-            _log.warning("left to the sweep", jobs=len(abandoned), cause="closed")
+            _log.warning("projection_deferred", jobs=len(abandoned), cause="closed")
 
-    async def _run(self, name: str, job: Callable[[], Awaitable[object]]) -> None:
-        try:
-            async with self._places:
-                await job()
-        except Exception as error:
-            _log.warning("left to the sweep", job=name, cause=type(error).__name__)
+    async def _run(self, key: Hashable) -> None:
+        while key in self._waiting:
+            async with self._permits:
+                job = self._waiting.pop(key)
+                try:
+                    await job()
+                except Exception as error:
+                    _log.warning("projection_deferred", cause=type(error).__name__)

@@ -1,157 +1,190 @@
-"""The account document: how an account, its sessions and its changes are stored in the collection `accounts`.
+"""The account document in the collection `accounts`.
 
 _id              account:<user id>
+revision         random, new at each write: what a compare-and-set requires
+recent           the last revisions before it, newest first
 email            as typed; firstname, lastname
-roles, status    their values before the changes in `history`
-history          the changes made to them since then: see histories.py
-claim            `_id` of the claim on the e-mail address
-credential       the password that the chain in `successors` starts from
-successors       the passwords that followed it, or the deletion: see successions.py
-renewed          the credential id whose hash was last renewed, even if a new password had already replaced it
-hashes           {credential id: bcrypt hash}
-sessions         {session id: {credential, generation, created, refreshed, user_agent}}
+status, roles    as in the contract; values that this version doesn't know are kept
+credential       names the current password
+password_hash    its bcrypt hash, read only to check a password
+sessions         {session id: {generation, created, refreshed, user_agent}}
 sources          {digest of a source: date of the last login from there}
-ended            {session id: [event id, …]}: sessions that have ended and are yet to be removed
-outbox           {event id: event}: events not yet written to their tables
-pending          a random mark, present while the row or events are still to be written or the document to be cleared.
-                 Each change sets a new mark, so that a process removes only the mark of the state that it has projected
-version          number of changes so far
+outbox           events that are not yet in their tables
+pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
+claim            `_id` of the claim on the address
+written          when the document was made
 created_date, last_login_date
 
-A deleted account keeps its status, dates and the successor that deleted it, and for some minutes `pending` and `claim`.
+A deleted account keeps its id, revisions, status and dates, and `outbox`, `claim` and `pending` while they are needed.
 """
 
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Credentials, Session
-from killrvideo_grpc.domain.changes import (
-    Action,
-    Event,
-    role_names,
-)
-from killrvideo_grpc.stores.astra import histories, successions
+from killrvideo_grpc.domain.account import Account, Credentials, Role, Session, now, read_roles, read_status
+from killrvideo_grpc.domain.changes import Transition
+from killrvideo_grpc.domain.events import Action, Event
 from killrvideo_grpc.stores.astra.claims import claim_id
+from killrvideo_grpc.stores.astra.revisions import new_revision
 from killrvideo_grpc.stores.data_api.client import Document
 
 PREFIX = "account:"
+DELETED = "deleted"
+RECENT = 20  # revisions kept, by which a write whose answer was lost is recognised
+
+# The stages of `pending`. A row has no compare-and-set, so one whose visible columns changed is written again once no
+# older one can arrive late.
+PROJECT = "project"  # write row and events
+PROJECT_TWICE = "project twice"  # the same, then SETTLE
+SETTLE = "settle"  # write the row again when SETTLE_TIME has passed: see sweep.py
+
+_KEPT = ("_id", "revision", "recent", "written", "created_date", "last_login_date", "outbox", "claim")
+_VISIBLE = ("email", "firstname", "lastname", "status")  # columns of the row other than dates
 
 
 def document_id(user_id: UUID) -> str:
-    """Returns the `_id` of an account's document."""
+    """Return the `_id` of an account's document."""
     return f"{PREFIX}{user_id}"
 
 
 def user_id_of(document: Document) -> UUID:
-    """Returns the user id of an account's document."""
+    """Return the user id of an account's document."""
     return UUID(document["_id"].removeprefix(PREFIX))
 
 
 def new_document(account: Account, password_hash: str, event: Event) -> Document:
-    """Returns the document of a new account, marked as pending because its row and event are still to be written."""
+    """Return the document of a new account."""
     return {
         "_id": document_id(account.user_id),
-        "email": account.email,
+        "revision": new_revision(),
+        "recent": [],
+        **_fields(account),
+        "roles": sorted(account.roles),
+        "password_hash": password_hash,
+        "sessions": {key: _session_entry(session) for key, session in account.sessions.items()},
+        "outbox": [_event_entry(event)],
+        "pending": PROJECT,
         "claim": claim_id(account.email),
-        "firstname": account.first_name,
-        "lastname": account.last_name,
-        "status": account.status.value,
-        "roles": {role.value: True for role in account.roles},
-        "credential": successions.start(account.credential_id),
-        "hashes": {account.credential_id: password_hash},
-        "sessions": {session.session_id: session_entry(session) for session in account.sessions.values()},
-        "sources": dict(account.sources),
-        "outbox": {str(event.event_id): event_entry(event, "other")},
-        "created_date": account.created_date,
-        "version": 1,
-        "pending": new_mark(),
+        "written": now(),
     }
 
 
-def new_mark() -> str:
-    """Returns a unique value for `pending`."""
-    return uuid4().hex
+def with_new_revision(document: Document) -> Document:
+    """Return the account document as its next write leaves it, otherwise unchanged."""
+    recent = [document["revision"], *document["recent"]][:RECENT]
+    return document | {"revision": new_revision(), "recent": recent}
+
+
+def document_after(document: Document, before: Account, transition: Transition) -> Document:
+    """Return the account document after a transition from `before`, which was read from it."""
+    new, after = with_new_revision(document), transition.account
+    if after is None:
+        # The hash was not read, so it has to be named to be erased.
+        new = {name: new[name] for name in _KEPT if name in new} | {"status": DELETED, "password_hash": ""}
+    else:
+        new |= _changed_fields(document, before, after)
+    if transition.password_hash is not None:
+        new["password_hash"] = transition.password_hash
+    if transition.event:
+        new["outbox"] = [*document.get("outbox", ()), _event_entry(transition.event)]
+    return new | _pending_after(document, new)
+
+
+def projected(document: Document) -> Document:
+    """Return an account document whose row and events have just been written, as its next write leaves it."""
+    new = {name: value for name, value in with_new_revision(document).items() if name not in ("outbox", "pending")}
+    return new | ({"pending": SETTLE} if document.get("pending") in (PROJECT_TWICE, SETTLE) else {})
+
+
+def settled(document: Document) -> Document:
+    """Return an account document whose row was written again, as its next write leaves it."""
+    gone = {"pending", "claim"} if is_deleted(document) else {"pending"}
+    return {name: value for name, value in with_new_revision(document).items() if name not in gone}
 
 
 def is_deleted(document: Document) -> bool:
-    """Returns whether the account was deleted. Ignores `status`: a change racing with the deletion may have set it."""
-    return successions.read(document).deletion is not None
+    """Return whether the account was deleted."""
+    return bool(document["status"] == DELETED)
 
 
-def is_erased(document: Document) -> bool:
-    """Returns whether a deleted account's data has been erased. Late writes may have added some again since."""
-    return "email" not in document
-
-
-def shows_moderator(document: Document | None) -> bool:
-    """Returns whether this is the document of an active moderator."""
+def is_active_moderator(document: Document | None) -> bool:
+    """Return whether this is the document of an active moderator."""
     account = read_account(document)
     return account is not None and account.is_active_moderator
 
 
 def read_account(document: Document | None) -> Account | None:
-    """Returns the account; None if it was deleted or there is no document."""
-    if document is None:
+    """Return the account; None if it was deleted or there is no document."""
+    if document is None or is_deleted(document):
         return None
-    succession = successions.read(document)
-    if succession.deletion:
-        return None
-    credential, state = succession.credential, histories.read_state(document)
-    entries, ended = document.get("sessions") or {}, document.get("ended") or {}
-    # Only sessions of the current password count. Others were opened with an older password, or are fragments without
-    # a password, left by a refresh that raced with the end of its session.
-    counting = {key for key, entry in entries.items() if entry.get("credential") == credential}
     return Account(
         user_id=user_id_of(document),
         email=document["email"],
         first_name=document["firstname"],
         last_name=document["lastname"],
-        roles=state.roles,
-        status=state.status,
+        roles=read_roles(document["roles"]),
+        status=read_status(document["status"]),
         created_date=document["created_date"],
-        credential_id=credential,
+        credential_id=document["credential"],
         last_login_date=document.get("last_login_date"),
-        sessions={key: _read_session(key, entries[key]) for key in entries if key in counting and key not in ended},
-        dead_sessions=frozenset(entries.keys() - counting - ended.keys()),
-        sources=document.get("sources") or {},
+        sessions={key: _read_session(key, entry) for key, entry in document["sessions"].items()},
+        sources=document["sources"],
+        stored=document,
     )
 
 
 def read_credentials(document: Document | None) -> Credentials | None:
-    """Returns the account with the hash of its current password; None if `read_account` returns None."""
+    """Return the account with the hash of its password; None if `read_account` returns None."""
     account = read_account(document)
-    if document is None or account is None:
-        return None
-    return Credentials(account, document["hashes"][account.credential_id])
+    return Credentials(account, document["password_hash"]) if document and account else None
 
 
 def read_outbox(document: Document) -> list[Event]:
-    """Returns the events still to be written to their tables. Leaves out those of changes that had no effect."""
-    user_id, entries = user_id_of(document), document.get("outbox") or {}
-    followed, effects = successions.read(document).events, histories.read_state(document).effects
-    ended, deletion, events = histories.ended_by(document), successions.read(document).deletion, list[Event]()
-    for event_id, entry in entries.items():
-        event = _read_event(user_id, event_id, entry)
-        match entry["kind"]:
-            case "state" if event_id in effects:
-                before, after = effects[event_id]
-                events.append(replace(event, before=before, after=after))
-            case "end" if event_id in ended and not (deletion and event.at > deletion.at):
-                events.append(replace(event, before=",".join(ended[event_id])))
-            case "succession" if deletion and event_id == deletion.event_id:
-                events.append(replace(event, before=role_names(histories.read_state(document).roles)))
-            case "succession" if event_id in followed:
-                events.append(event)
-            case "other":
-                events.append(event)
-    return events
+    """Return the events that are not yet in their tables, oldest first."""
+    return [_read_event(user_id_of(document), entry) for entry in document.get("outbox", ())]
 
 
-def session_entry(session: Session) -> Document:
-    """Returns a session in the form stored in `sessions`."""
+def _fields(account: Account) -> Document:
+    """Return the fields that hold one value of the account each. A missing date is left out."""
+    fields = {
+        "email": account.email,
+        "firstname": account.first_name,
+        "lastname": account.last_name,
+        "status": account.status.value,
+        "credential": account.credential_id,
+        "sources": dict(account.sources),
+        "created_date": account.created_date,
+    }
+    return fields | ({"last_login_date": account.last_login_date} if account.last_login_date else {})
+
+
+def _changed_fields(document: Document, before: Account, after: Account) -> Document:
+    """Return the fields that differ between two states of an account. What this version doesn't know is kept."""
+    old = _fields(before)
+    changed: Document = {name: value for name, value in _fields(after).items() if old.get(name) != value}
+    if after.roles != before.roles:
+        unknown = set(document["roles"]) - {role.value for role in Role}
+        changed["roles"] = sorted({*unknown, *after.roles})
+    if after.sessions != before.sessions:
+        entries = document["sessions"]
+        changed["sessions"] = {
+            key: entries.get(key, {}) | _session_entry(session) for key, session in after.sessions.items()
+        }
+    return changed
+
+
+def _pending_after(document: Document, new: Document) -> Document:
+    stage = document.get("pending")
+    if any(document.get(name) != new.get(name) for name in _VISIBLE):
+        stage = PROJECT_TWICE
+    elif any(document.get(name) != new.get(name) for name in ("outbox", "last_login_date")):
+        stage = PROJECT_TWICE if stage in (PROJECT_TWICE, SETTLE) else PROJECT
+    return {"pending": stage} if stage else {}
+
+
+def _session_entry(session: Session) -> Document:
     return {
-        "credential": session.credential_id,
         "generation": session.generation,
         "created": session.created_date,
         "refreshed": session.refreshed_date,
@@ -159,11 +192,13 @@ def session_entry(session: Session) -> Document:
     }
 
 
-def event_entry(event: Event, kind: str, credential_id: str | None = None) -> Document:
-    """Returns an event in the form stored in `outbox`. `read_outbox` uses `kind` to see if its change had an effect."""
+def _read_session(session_id: str, entry: Mapping[str, Any]) -> Session:
+    return Session(session_id, entry["generation"], entry["created"], entry["refreshed"], entry["user_agent"])
+
+
+def _event_entry(event: Event) -> Document:
     return {
-        "kind": kind,
-        "credential": credential_id,
+        "event_id": str(event.event_id),
         "action": event.action.value,
         "actor": event.actor,
         "reason": event.reason,
@@ -174,26 +209,15 @@ def event_entry(event: Event, kind: str, credential_id: str | None = None) -> Do
     }
 
 
-def _read_session(session_id: str, entry: Document) -> Session:
-    return Session(
-        session_id=session_id,
-        credential_id=entry["credential"],
-        generation=entry["generation"],
-        created_date=entry["created"],
-        refreshed_date=entry["refreshed"],
-        user_agent=entry.get("user_agent", ""),
-    )
-
-
-def _read_event(user_id: UUID, event_id: str, entry: dict[str, Any]) -> Event:
+def _read_event(user_id: UUID, entry: Mapping[str, Any]) -> Event:
     return Event(
         action=Action(entry["action"]),
-        actor=entry["actor"],
         account=user_id,
+        actor=entry["actor"],
         reason=entry["reason"],
         request_id=entry["request_id"],
         before=entry["before"],
         after=entry["after"],
         at=entry["at"],
-        event_id=UUID(event_id),
+        event_id=UUID(entry["event_id"]),
     )

@@ -1,87 +1,87 @@
-"""The moderators guard: a document in `accounts` that lists the active moderators, so that the last one stays.
+"""The index of active moderators, by which the last one is recognised.
 
-    _id    guard:moderators
-    ids    {user id: true}
+_id        index:moderators
+revision   new at each write
+ids        user ids: a subset of the active moderators
+leaving    user ids whose demotion, suspension or deletion is not finished
+pending    true while `leaving` is not empty, for the sweep
 
-The guard and the accounts are separate documents, so a crash can separate their writes. A promotion writes the account
-first, a demotion the guard first, so a crash in between never leaves an account in the guard that is no moderator. It
-can leave a moderator out of the guard; until `schema check --repair` adds them, some demotions are refused needlessly.
-A moderator can only be removed if at least one other account in the guard is a moderator according to its document.
+A promotion reads the index, writes the account, then writes the index. A demotion reads the account, writes the index,
+then writes the account, and starts again with the index if the account has changed.
 """
 
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.errors import LastModerator
-from killrvideo_grpc.stores.astra.document import document_id, shows_moderator
+from killrvideo_grpc.stores.astra.document import document_id, is_active_moderator, with_new_revision
+from killrvideo_grpc.stores.astra.revisions import Locks, new_revision, until_written, write
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 
-GUARD = "guard:moderators"
-ROUNDS = 5  # tries; if an account changes even more often, those changes settle it
+INDEX_ID = "index:moderators"
 
 
-class Moderators:
-    """Keeps the guard consistent with the accounts."""
+def read_index(document: Document | None) -> Document:
+    """Return the index, or an empty one without a revision if there is none yet."""
+    return document or {"_id": INDEX_ID, "ids": [], "leaving": []}
+
+
+class ModeratorIndex:
+    """Keeps the index consistent with the accounts."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
+        self._locks = Locks()
 
-    async def members(self) -> set[str]:
-        """Returns the user ids in the guard."""
-        return _ids(await self._api.find_document(GUARD))
+    async def read(self) -> Document:
+        """Return the index."""
+        return read_index(await self._api.find_document(INDEX_ID))
 
-    async def remove(self, account: Account, *, force: bool) -> bool:
-        """Removes an account from the guard before it is demoted, suspended or deleted.
+    async def remove(self, user_id: UUID, index: Document | None, *, force: bool) -> Document:
+        """Take an account out before it is demoted, and return the index after that. `index`: as just read, if it was.
 
-        Returns whether it was a moderator. If it was the only one and `force` is not set, puts it back and raises
-        LastModerator.
+        Writes even if the account is not listed: a promotion of it under way then fails. Raises LastModerator.
         """
-        before = await self._remove(account.user_id)
-        # `before` alone is not enough: a new moderator may not be in the guard yet, and if the update was repeated
-        # after a lost answer, `before` is already without the account.
-        was_moderator = account.is_active_moderator or str(account.user_id) in before
-        if was_moderator and not force and not await self._has_moderator(before - {str(account.user_id)}):
-            await self.settle(account.user_id, is_moderator=True)
-            raise LastModerator
-        return was_moderator
+        member, known = str(user_id), index
 
-    async def _has_moderator(self, user_ids: set[str]) -> bool:
-        """Returns whether any of these accounts is a moderator according to its document.
+        async def step() -> Document | None:
+            nonlocal known
+            seen, known = known or await self.read(), None
+            ids = set(seen["ids"]) - {member}
+            if not ids and not force:
+                raise LastModerator
+            return await self._replace(seen, ids, {*seen["leaving"], member})
 
-        The guard can list accounts that are not: one that was demoted while being promoted, or one whose promotion
-        timed out here but was carried out by the Data API later.
+        async with self._locks.of(INDEX_ID):
+            return await until_written(step)
+
+    async def settle(self, user_id: UUID, index: Document | None = None, *, is_moderator: bool = False) -> None:
+        """List the account if it is an active moderator, and forget its demotion.
+
+        `index`, if given, was read before the account became what `is_moderator` says, by the caller's write.
         """
-        keys = [document_id(UUID(user_id)) for user_id in sorted(user_ids)]
-        for start in range(0, len(keys), 100):
-            found = await self._api.find_documents(keys[start : start + 100])
-            if any(map(shows_moderator, found.values())):
-                return True
-        return False
+        member, known = str(user_id), index
 
-    async def settle(self, user_id: UUID, *, is_moderator: bool | None = None) -> None:
-        """Adds the account to the guard if it is an active moderator, and removes it if it is not.
+        async def step() -> bool | None:
+            nonlocal known
+            seen, known, listed = known, None, is_moderator
+            if seen is None:
+                found = await self._api.find_documents([INDEX_ID, document_id(user_id)])
+                seen, document = read_index(found.get(INDEX_ID)), found.get(document_id(user_id))
+                listed = is_active_moderator(document)
+                if listed == (member in seen["ids"]) and member not in seen["leaving"]:
+                    return True
+                # A demotion under way has read the account, and fails if the account is written now.
+                if document and listed and not await write(self._api, document, with_new_revision(document)):
+                    return None
+            ids = {*seen["ids"], member} if listed else set(seen["ids"]) - {member}
+            return await self._replace(seen, ids, set(seen["leaving"]) - {member}) is not None or None
 
-        `is_moderator` is whether it was one a moment ago, if known. The account is read again after each write of the
-        guard, because another call may have changed both in between.
-        """
-        if is_moderator is None:
-            is_moderator = await self._is_moderator(user_id)
-        for _ in range(ROUNDS):
-            await (self._add(user_id) if is_moderator else self._remove(user_id))
-            if await self._is_moderator(user_id) == is_moderator:
-                return
-            is_moderator = not is_moderator
+        async with self._locks.of(INDEX_ID):
+            await until_written(step)
 
-    async def _is_moderator(self, user_id: UUID) -> bool:
-        return shows_moderator(await self._api.find_document(document_id(user_id)))
-
-    async def _add(self, user_id: UUID) -> None:
-        await self._api.update_document(GUARD, {"$set": {f"ids.{user_id}": True}}, image="after", upsert=True)
-
-    async def _remove(self, user_id: UUID) -> set[str]:
-        update = {"$unset": {f"ids.{user_id}": ""}}
-        return _ids(await self._api.update_document(GUARD, update, image="before"))
-
-
-def _ids(guard: Document | None) -> set[str]:
-    return set((guard or {}).get("ids") or ())
+    async def _replace(self, seen: Document, ids: set[str], leaving: set[str]) -> Document | None:
+        """Return the index as written, or None if another writer came first."""
+        new = {name: value for name, value in seen.items() if name != "pending"}
+        new |= {"revision": new_revision(), "ids": sorted(ids), "leaving": sorted(leaving)}
+        new |= {"pending": True} if leaving else {}
+        return new if await write(self._api, seen if "revision" in seen else None, new) else None

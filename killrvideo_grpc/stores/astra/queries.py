@@ -7,10 +7,10 @@ from typing import Any
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Action, Event
+from killrvideo_grpc.domain.events import Action, Event
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
-from killrvideo_grpc.stores.astra.document import document_id, is_erased, read_account, read_outbox
+from killrvideo_grpc.stores.astra.document import document_id, read_account, read_outbox
 from killrvideo_grpc.stores.astra.projections import DAYS
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, TableRow
 
@@ -82,7 +82,7 @@ class AstraLists:
 
     async def _pending(self, user_id: UUID) -> list[Event]:
         document = await self._api.find_document(document_id(user_id))
-        return read_outbox(document) if document and not is_erased(document) else []
+        return read_outbox(document) if document else []
 
     async def _events_of(self, user_id: UUID, state: State) -> AsyncIterator[tuple[Event, list[Any]]]:
         async for row, at in self._rows(ACCOUNT_EVENTS, {"account": user_id}, state):
@@ -92,7 +92,7 @@ class AstraLists:
         self, days_state: State, first: str | None, state: State
     ) -> AsyncIterator[tuple[Event, list[Any]]]:
         async for row, days_at in self._rows(EVENTS_BY_DAY, {"day": DAYS}, days_state):
-            day = row["action"]
+            day = f"{row['at']:%Y-%m-%d}"
             if first is None or day <= first:
                 at_first = state if day == first else None
                 async for event, at in self._rows(EVENTS_BY_DAY, {"day": day}, at_first):

@@ -1,82 +1,95 @@
-"""Accounts on Astra DB or any Data API. Each account is one document, each change one update (docs/accounts.md)."""
+"""Accounts on Astra DB or any Data API: one document each, changed by compare-and-set (docs/accounts.md).
+
+What a change does is decided in the domain. The store decides what depends on other documents: that an address has one
+owner (claims.py) and that a moderator stays (moderator_index.py). It finds out whether a write whose answer was lost
+was done (accounts.py), and keeps rows and events up to date, after the answer (projections.py) or after a crash
+(sweep.py).
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Collection, Mapping, Sequence
+from datetime import datetime
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role
-from killrvideo_grpc.domain.changes import (
-    AssignRole,
-    Change,
-    EndSessions,
-    Event,
-    RevokeRole,
-    SetStatus,
-)
-from killrvideo_grpc.domain.errors import (
-    EmailAlreadyRegistered,
-    InvalidCredentials,
-    ServiceError,
-    StoreUnavailable,
-    UserNotFound,
-)
+from killrvideo_grpc.domain.account import Account, Credentials
+from killrvideo_grpc.domain.changes import Change
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, ServiceError, StoreUnavailable
+from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
-from killrvideo_grpc.stores.astra import successions
-from killrvideo_grpc.stores.astra.account_updates import deletion, ends_any, needs_projection, update_for, was_accepted
+from killrvideo_grpc.stores.astra.accounts import AccountChange, Outcome
 from killrvideo_grpc.stores.astra.attempts import AstraAttempts
 from killrvideo_grpc.stores.astra.background import Background
-from killrvideo_grpc.stores.astra.claims import EmailClaims, owner_of
-from killrvideo_grpc.stores.astra.document import document_id, new_document, read_account, read_credentials
-from killrvideo_grpc.stores.astra.histories import read_state
-from killrvideo_grpc.stores.astra.moderator_index import Moderators
+from killrvideo_grpc.stores.astra.claims import Claims, owner_of
+from killrvideo_grpc.stores.astra.document import (
+    PROJECT,
+    PROJECT_TWICE,
+    document_id,
+    is_deleted,
+    new_document,
+    read_account,
+    read_credentials,
+)
+from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
 from killrvideo_grpc.stores.astra.projections import Projections
 from killrvideo_grpc.stores.astra.queries import AstraLists
-from killrvideo_grpc.stores.astra.repair import Repairs
+from killrvideo_grpc.stores.astra.revisions import Locks, until_written
+from killrvideo_grpc.stores.astra.sweep import Repaired, Sweep
 from killrvideo_grpc.stores.data_api.batch_loader import JoinedReads
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists
 
-NOBODY = UUID(int=0)  # no account has this id
+NIL_UUID = UUID(int=0)  # no account has this id
 
 
 class AstraStore:
-    """Implements `AccountStore`. Rows and events are written after the answer, or by a sweep if the process crashes."""
+    """Implements `AccountStore`."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
         self._reads = JoinedReads(api.find_documents, api.max_wait, api.observer)
-        self._claims = EmailClaims(api)
-        self._moderators = Moderators(api)
-        self._projections = Projections(api, self._claims)
+        self._locks = Locks()
+        self._claims = Claims(api)
+        self._index = ModeratorIndex(api)
+        self._projections = Projections(api, self._claims, self._index)
         self._lists = AstraLists(api)
         self._attempts = AstraAttempts(api)
-        self._repairs = Repairs(api)
+        self._sweep = Sweep(api, self._claims, self._index, self._projections)
         self._background = Background()
 
-    async def register(self, account: Account, password_hash: str, event: Event) -> None:
-        document = new_document(account, password_hash, event)
-        async with self._api.within("register"):
-            log = await self._claims.find_log(account.email)
-            if log and owner_of(log):
-                raise EmailAlreadyRegistered
-            try:
-                await self._api.insert_document(document)
-            except AlreadyExists:
-                pass  # our own document: the answer to the first try was lost
-            if not await self._claims.claim(account.email, account.user_id, log):
-                self._background.start("remove account", lambda: self._api.delete_document(document["_id"]))
-                raise EmailAlreadyRegistered
+    async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
+        document = new_document(account, password_hash, cause.registration(account))
+        inserted = False
+
+        async def step() -> bool | None:
+            """Return whether the account got its address; None if another writer of the claim came first."""
+            nonlocal inserted
+            claim = await self._claims.find(document["claim"])
+            owner = owner_of(claim)
+            if owner == account.user_id:
+                return True
+            if owner and await self._exists(owner):
+                return False
+            if not inserted:
+                await self._insert(document)
+                inserted = True
+            return await self._claims.set_owner(document["claim"], claim, account.user_id) or None
+
+        async with self._api.within("register"), self._claims.locks.of(document["claim"]):
+            is_owner = await until_written(step)
+        if not is_owner:
+            if inserted:
+                self._background.start(document["revision"], lambda: self._api.delete_document(document["revision"]))
+            raise EmailAlreadyRegistered
         self._project(document)
 
     async def find_credentials(self, email: str) -> Credentials | None:
         async with self._api.within("find credentials"):
             # Reads a document even if nobody owns the address, so that timing doesn't reveal whether anybody does.
-            return await self.get_credentials(await self._claims.find_owner(email) or NOBODY)
+            return await self.get_credentials(await self._claims.find_owner(email) or NIL_UUID)
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
-        return read_credentials(await self._api.find_document(document_id(user_id), with_hashes=True))
+        return read_credentials(await self._api.find_document(document_id(user_id), with_hash=True))
 
     async def get(self, user_id: UUID) -> Account | None:
         self._api.fail_if_down()
@@ -89,46 +102,29 @@ class AstraStore:
         accounts = (read_account(document) for document in found.values())
         return {account.user_id: account for account in accounts if account}
 
-    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
-        user_id = account.user_id
-        is_settled = True
-        async with self._api.within("apply"):
-            match change:
-                case AssignRole(Role.MODERATOR) | SetStatus(AccountStatus.ACTIVE):
-                    changed, document = await self._change(user_id, change, event)
-                    if changed.is_active_moderator:
-                        await self._try(self._moderators.settle(user_id, is_moderator=True))
-                case RevokeRole(Role.MODERATOR) | SetStatus():
-                    force = isinstance(change, RevokeRole) and change.force
-                    async with self._removed_from_guard(account, force=force):
-                        changed, document = await self._change(user_id, change, event)
-                    # Another call may have promoted the account, and added it to the guard, just before our write.
-                    is_settled = await self._try(self._moderators.settle(user_id, is_moderator=False))
-                case _:
-                    changed, document = await self._change(user_id, change, event)
-        # While the guard may still list an account that is no moderator, leave it pending, so that a sweep finds it.
-        if is_settled and needs_projection(change, event):
-            had_no_effect = event and isinstance(change, EndSessions) and not ends_any(change, document)
-            self._project(document, ineffective=event.event_id if event and had_no_effect else None)
-        return changed
+    async def apply(
+        self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False
+    ) -> Account:
+        attempt = AccountChange(self._api, self._index, user_id, change, cause, force=force)
+        try:
+            async with self._api.within("apply"):
+                outcome = await attempt.run(self._locks, seen)
+                await self._finish_before_answer(user_id, outcome)
+        except (ServiceError, asyncio.CancelledError):
+            if attempt.has_left_index:  # the account may still be a moderator
+                self._background.start(user_id, lambda: self._index.settle(user_id))
+            raise
+        if outcome.leaves:
+            self._background.start(user_id, lambda: self._index.settle(user_id, outcome.index))
+        self._project(outcome.document)
+        return outcome.account
 
-    async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        user_id = account.user_id
-        async with self._api.within("delete"):
-            async with self._removed_from_guard(account, force=force):
-                document = await self._api.update_document(
-                    document_id(user_id), lambda: deletion(account, event), image="after"
-                )
-                if document is None:
-                    raise UserNotFound
-                decision = successions.read(document).deletion
-                if decision is None or decision.event_id != str(event.event_id):
-                    self._project(document)
-                    raise UserNotFound if decision else InvalidCredentials
-            # The account is now deleted. A sweep finishes any step below that fails.
-            if Role.MODERATOR in read_state(document).roles:
-                await self._try(self._moderators.settle(user_id, is_moderator=False))
-            await self._try(self._projections.project(document))
+    async def _finish_before_answer(self, user_id: UUID, outcome: Outcome) -> None:
+        """Do at once what the next call may rely on. A sweep does it if this fails."""
+        if outcome.joins:
+            await _tried(self._index.settle(user_id, outcome.index, is_moderator=True))
+        if is_deleted(outcome.document):
+            await _tried(self._projections.project(outcome.document))
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
         return await self._lists.search(query, size, start)
@@ -142,56 +138,42 @@ class AstraStore:
     async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         return await self._attempts.count(counters)
 
-    async def sweep(self) -> int:
-        return await self._repairs.sweep()
+    async def sweep(self, at: datetime | None = None) -> int:
+        return await self._sweep.sweep(at)
+
+    async def repair(self, at: datetime | None = None) -> Repaired:
+        """Read every account and claim, and repair what is inconsistent. `at` defaults to now."""
+        return await self._sweep.repair(at)
 
     async def ping(self) -> None:
         await self._api.ping()
+
+    async def finish(self) -> None:
+        """Wait until no background work is left."""
+        await self._background.finish()
 
     async def close(self) -> None:
         await self._background.close()
         self._reads.close()
         await self._api.close()
 
-    async def _change(self, user_id: UUID, change: Change, event: Event | None) -> tuple[Account, Document]:
-        """Applies a change. Returns the account and its document after the change."""
-        document = await self._api.update_document(
-            document_id(user_id), lambda: update_for(change, event), image="after"
-        )
-        changed = read_account(document)
-        if document is None:
-            raise UserNotFound
-        if changed is None:
-            # It was deleted a moment ago, and our update has just written to it: erase that again.
-            ineffective = event.event_id if event else None
-            await self._try(self._projections.project(document, ineffective=ineffective))
-            raise UserNotFound
-        if not was_accepted(change, document):
-            self._project(document)
-            raise InvalidCredentials
-        return changed, document
+    async def _exists(self, user_id: UUID) -> bool:
+        document = await self._api.find_document(document_id(user_id), fields=["status"])
+        return document is not None and not is_deleted(document)
 
-    @asynccontextmanager
-    async def _removed_from_guard(self, account: Account, *, force: bool) -> AsyncIterator[None]:
-        """Removes an account from the moderators guard before the body changes the account.
-
-        If the body fails, the account is added again in the background if it is still a moderator.
-        """
-        was_moderator = await self._moderators.remove(account, force=force)
+    async def _insert(self, document: Document) -> None:
         try:
-            yield
-        except (ServiceError, asyncio.CancelledError):
-            if was_moderator:  # it may still be one
-                self._background.start("settle guard", lambda: self._moderators.settle(account.user_id))
-            raise
+            await self._api.insert_document(document)
+        except AlreadyExists:
+            pass  # by the first try, whose answer was lost
 
-    async def _try(self, step: Awaitable[object]) -> bool:
-        """Runs a step that a sweep would otherwise finish. Returns whether it succeeded."""
-        try:
-            await step
-        except StoreUnavailable:
-            return False
-        return True
+    def _project(self, document: Document) -> None:
+        if document.get("pending") in (PROJECT, PROJECT_TWICE) and not is_deleted(document):
+            self._background.start(document["_id"], lambda: self._projections.project(document))
 
-    def _project(self, document: Document, ineffective: UUID | None = None) -> None:
-        self._background.start("project", lambda: self._projections.project(document, ineffective=ineffective))
+
+async def _tried(work: Awaitable[object]) -> None:
+    try:
+        await work
+    except StoreUnavailable:
+        pass

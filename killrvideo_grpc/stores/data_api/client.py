@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapp
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from astrapy import AsyncDatabase, DataAPIClient
 from astrapy.api_options import APIOptions, SerdesOptions, TimeoutOptions
@@ -17,7 +17,7 @@ from astrapy.authentication import StaticTokenProvider, TokenProvider, UsernameP
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
-from killrvideo_grpc.stores.data_api.errors import Conflict, raise_time_out, translated
+from killrvideo_grpc.stores.data_api.errors import AnswerLost, Conflict, CredentialsRefused, raise_time_out, translated
 from killrvideo_grpc.stores.data_api.http_pool import HttpPool
 
 T = TypeVar("T")
@@ -34,8 +34,8 @@ EVENTS_BY_DAY = "events_by_day"
 MAX_REQUESTS = 16
 CONFLICT_PAUSE_SECONDS = 0.03
 # Hashes are read only to check a password.
-_WITHOUT_HASHES = {"hashes": False}
-_ID_AND_VERSION = {"_id": True, "version": True}  # `_id` alone would return the whole document
+_WITHOUT_HASH = {"password_hash": False}
+_ID_AND_REVISION = {"_id": True, "revision": True}  # `_id` alone would return the whole document
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,8 @@ class DataApi:
         self.max_wait = keyspace.max_wait
         self._is_down = False
         # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
-        self._places = asyncio.Semaphore(MAX_REQUESTS)
-        self._ping_place = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
+        self._permits = asyncio.Semaphore(MAX_REQUESTS)
+        self._ping_permit = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
         self._http = HttpPool(observer.headers)
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
@@ -96,13 +96,13 @@ class DataApi:
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
     async def find_document(
-        self, key: str, *, with_hashes: bool = False, seconds: float | None = None, fields: Collection[str] = ()
+        self, key: str, *, with_hash: bool = False, seconds: float | None = None, fields: Collection[str] = ()
     ) -> Document | None:
         """Reads the document with this `_id`, or only its `fields`, within `seconds`, by default `max_wait`.
 
         Returns None if there is none.
         """
-        projection = None if with_hashes else _projection(fields)
+        projection = None if with_hash else _projection(fields)
         return await self._call(
             "find document", lambda: self._accounts.find_one({"_id": key}, projection=projection), seconds=seconds
         )
@@ -128,7 +128,7 @@ class DataApi:
 
     async def document_pages(self, condition: Mapping[str, Any]) -> AsyncIterator[list[Document]]:
         """Yields all documents that match the condition, without hashes, in pages of up to 50."""
-        cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASHES)
+        cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASH)
         while True:
             page = await self._call("find page", cursor.fetch_next_page, tries=1)
             yield page.results
@@ -139,47 +139,39 @@ class DataApi:
         """Inserts a document. Raises AlreadyExists, even if it was our own first try, whose answer was lost."""
         await self._call("insert document", lambda: self._accounts.insert_one(document))
 
-    async def update_document(
-        self,
-        key: str,
-        update: Update | Callable[[], Update],
-        *,
-        image: Literal["before", "after"],
-        upsert: bool = False,
-        fields: Collection[str] = (),
-    ) -> Document | None:
-        """Updates a document in one atomic step. Returns its `before` or `after` image, without hashes.
+    async def upsert_document(self, key: str, update: Update, fields: Collection[str]) -> Document | None:
+        """Update a document by its `_id`, creating it if necessary. Return these `fields` of it afterwards.
 
-        Returns None if the document doesn't exist; with `upsert`, if it didn't exist and `image` is `before`. If
-        `fields` are given, the image has only those. After a lost answer the update may be applied twice, so it must
-        tolerate that. If each try needs a fresh update, pass a function that makes it.
+        After a lost answer, the update may be applied twice.
         """
         return await self._call(
-            "update document",
+            "upsert document",
             lambda: self._accounts.find_one_and_update(
-                {"_id": key},
-                update() if callable(update) else update,
-                projection=_projection(fields),
-                return_document=image,
-                upsert=upsert,
+                {"_id": key}, update, projection=_projection(fields), return_document="after", upsert=True
             ),
         )
 
-    async def update_marked(self, mark: str, update: Update) -> bool:
-        """Updates the document whose `pending` is this mark, in one atomic step. Returns whether there was one.
+    async def compare_and_set(self, revision: str, update: Update) -> bool:
+        """Update the document that has this revision. Return False if there is none.
 
-        A filter takes only one condition, so this is how to update a document only if it hasn't changed since it was
-        read. After a lost answer this may return False although the update was applied.
+        The filter has one condition, the most that Apache Cassandra takes. Raises Conflict and AnswerLost, after which
+        the outcome is unknown.
         """
-        found = await self._call(
-            "update marked document",
-            lambda: self._accounts.find_one_and_update({"pending": mark}, update, projection=_ID_AND_VERSION),
-        )
+        try:
+            found = await self._call(
+                "compare and set",
+                lambda: self._accounts.find_one_and_update({"revision": revision}, update, projection=_ID_AND_REVISION),
+                tries=1,
+            )
+        except (Conflict, CredentialsRefused):
+            raise
+        except StoreUnavailable as error:
+            raise AnswerLost(str(error)) from None
         return found is not None
 
-    async def delete_document(self, key: str) -> None:
-        """Deletes a document if it exists."""
-        await self._call("delete document", lambda: self._accounts.delete_one({"_id": key}))
+    async def delete_document(self, revision: str) -> None:
+        """Delete the document that has this revision, if there is one."""
+        await self._call("delete document", lambda: self._accounts.delete_one({"revision": revision}))
 
     async def insert_row(self, table: str, row: TableRow) -> None:
         """Writes these columns of a row, creating it if necessary. Leaves its other columns as they are."""
@@ -207,17 +199,19 @@ class DataApi:
             return await self._send(name, request)
 
     async def ping(self) -> None:
-        """Reads a document that doesn't exist. After a failed ping, other requests fail at once until a ping succeeds.
+        """Read a document that doesn't exist. After a ping that failed or was cancelled, other requests fail at once.
 
         Raises only StoreUnavailable.
         """
+        answered = False
         try:
             async with self.within("ping"):
-                await self._send("ping", lambda: self._accounts.find_one({"_id": "-"}), self._ping_place)
+                await self._send("ping", lambda: self._accounts.find_one({"_id": "-"}), self._ping_permit)
+            answered = True
         except Exception as error:
-            self._is_down = True
             raise StoreUnavailable from error
-        self._is_down = False
+        finally:
+            self._is_down = not answered
 
     @asynccontextmanager
     async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:
@@ -233,6 +227,10 @@ class DataApi:
         """Raises StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
         if self._is_down:
             raise StoreUnavailable("down")
+
+    def _fail_if_down_unless(self, is_ping: bool) -> None:
+        if not is_ping:
+            self.fail_if_down()
 
     async def create_keyspace(self, seconds: float) -> None:
         """Creates the keyspace if it doesn't exist."""
@@ -254,13 +252,15 @@ class DataApi:
     async def _call(
         self, name: str, request: Callable[[], Awaitable[T]], tries: int = 2, seconds: float | None = None
     ) -> T:
+        """Send a request, and once more if it fails. Conflicts are repeated until the time is up."""
         conflicts = 0
         async with self.within(name, seconds):
             while True:
-                self.fail_if_down()
                 try:
                     return await self._send(name, request)
                 except Conflict:
+                    if tries == 1:
+                        raise
                     conflicts += 1
                     pause = CONFLICT_PAUSE_SECONDS * min(conflicts, 10)
                     await asyncio.sleep(random.uniform(0, pause))  # noqa: S311 # needs no cryptographic randomness
@@ -269,8 +269,13 @@ class DataApi:
                     if tries == 0:
                         raise
 
-    async def _send(self, name: str, request: Callable[[], Awaitable[T]], places: asyncio.Semaphore | None = None) -> T:
-        async with places or self._places:
+    async def _send(
+        self, name: str, request: Callable[[], Awaitable[T]], permits: asyncio.Semaphore | None = None
+    ) -> T:
+        is_ping = permits is not None
+        self._fail_if_down_unless(is_ping)
+        async with permits or self._permits:
+            self._fail_if_down_unless(is_ping)
             try:
                 with self.observer.asks_store(name), translated(name):
                     return await request()
@@ -280,4 +285,4 @@ class DataApi:
 
 
 def _projection(fields: Collection[str]) -> dict[str, bool]:
-    return dict.fromkeys(fields, True) if fields else _WITHOUT_HASHES
+    return dict.fromkeys(fields, True) if fields else _WITHOUT_HASH

@@ -32,9 +32,12 @@ class CredentialsRefused(StoreUnavailable):
 class Conflict(StoreUnavailable):
     """Other requests changed the document at the same moment.
 
-    Almost always, nothing was written. But a Data API also answers this if its own retry timed out, and then the
-    database may still carry out the write.
+    Nearly always, nothing was written. But a Data API repeats an update that timed out, which can conflict with itself.
     """
+
+
+class AnswerLost(StoreUnavailable):
+    """A write may have been carried out, or may still be."""
 
 
 @contextmanager

@@ -2,14 +2,15 @@
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, Session, normal_email, read_roles, read_status
-from killrvideo_grpc.domain.changes import Action, Event
+from killrvideo_grpc.domain.events import Action, Event
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 
@@ -18,7 +19,7 @@ DELETED = "deleted"  # the account_status of deleted accounts, which the stateme
 CANDIDATES = 100  # accounts that a search reads at a time
 LAST_CHARACTER = chr(0x10FFFF)  # sorts after every other character, so `term + LAST_CHARACTER` ends a prefix range
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SESSION_COLUMNS = ("session_id", "credential_id", "generation", "created_date", "refreshed_date", "user_agent")
+SESSION_COLUMNS = ("session_id", "generation", "created_date", "refreshed_date", "user_agent")
 EVENT_COLUMNS = ("at", "event_id", "account", "action", "actor", "reason", "request_id", "before", "after")
 ACCOUNT_COLUMNS = (
     "userid",
@@ -145,7 +146,6 @@ def session_row(session: Session) -> Row:
     """Returns the session as values of SESSION_COLUMNS."""
     return (
         session.session_id,
-        session.credential_id,
         session.generation,
         to_millis(session.created_date),
         to_millis(session.refreshed_date),
@@ -173,58 +173,8 @@ def to_millis(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
-class _Sessions(Mapping[str, Session]):
-    """Builds sessions from their rows only when they are accessed: most calls only check that theirs exists."""
-
-    __slots__ = ("_rows",)
-
-    def __init__(self, rows: Mapping[str, Row]) -> None:
-        self._rows = rows
-
-    def __contains__(self, session_id: object) -> bool:
-        return session_id in self._rows
-
-    def __getitem__(self, session_id: str) -> Session:
-        _, credential_id, generation, created, refreshed, user_agent, *_ = self._rows[session_id]
-        return Session(
-            session_id, credential_id, generation, _to_datetime(created), _to_datetime(refreshed), user_agent
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-
-class _Sources(Mapping[str, datetime]):
-    """Parses sources only when they are accessed: only calls that check a password or refresh token use them."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def __getitem__(self, source: str) -> datetime:
-        return _to_datetime(json.loads(self._text)[source])
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(json.loads(self._text))
-
-    def __len__(self) -> int:
-        return len(json.loads(self._text))
-
-
 def _account(user_id: UUID, rows: list[Row]) -> Account:
     _, email, first_name, last_name, roles, status, created, last_login, credential, sources = rows[0][_USERID:]
-    sessions: dict[str, Row] = {}
-    dead_sessions: list[str] = []
-    for row in rows:
-        session_id, opened_with = row[:2]
-        if opened_with == credential:
-            sessions[session_id] = row
-        elif session_id is not None:
-            dead_sessions.append(session_id)
     return Account(
         user_id=user_id,
         email=email,
@@ -235,23 +185,39 @@ def _account(user_id: UUID, rows: list[Row]) -> Account:
         created_date=_to_datetime(created),
         last_login_date=None if last_login is None else _to_datetime(last_login),
         credential_id=credential,
-        sessions=_Sessions(sessions),
-        dead_sessions=frozenset(dead_sessions),
-        sources=_Sources(sources),
+        sessions={row[0]: _session(row) for row in rows if row[0] is not None},
+        sources=_sources(sources),
     )
 
 
+def _session(row: Row) -> Session:
+    session_id, generation, created, refreshed, user_agent, *_ = row
+    return Session(session_id, generation, _to_datetime(created), _to_datetime(refreshed), user_agent)
+
+
 def _event(row: Row) -> Event:
-    at, event_id, account, action, *texts = row
-    actor, reason, request_id, before, after = texts
+    at, event_id, account, action, actor, reason, request_id, before, after = row
     return Event(
-        Action(action), actor, UUID(account), reason, request_id, before, after, _to_datetime(at), UUID(event_id)
+        action=Action(action),
+        account=UUID(account),
+        actor=actor,
+        reason=reason,
+        request_id=request_id,
+        before=before,
+        after=after,
+        at=_to_datetime(at),
+        event_id=UUID(event_id),
     )
 
 
 @lru_cache(64)  # there are few combinations of roles, and every GetMe reads one
 def _roles(names: str) -> frozenset[Role]:
     return read_roles(json.loads(names))
+
+
+@lru_cache(1000)  # every GetMe reads them, and only logins change them
+def _sources(text: str) -> Mapping[str, datetime]:
+    return MappingProxyType({source: _to_datetime(at) for source, at in json.loads(text).items()})
 
 
 def _to_datetime(millis: int) -> datetime:

@@ -92,6 +92,14 @@ MIGRATIONS = (
         # A JSON object: digests of sources, and the date of the last login from each.
         "ALTER TABLE accounts ADD COLUMN sources TEXT NOT NULL DEFAULT '{}'",
     ),
+    # 4: a new password deletes the sessions of the old one, so they need not name it.
+    (
+        """
+        DELETE FROM sessions WHERE credential_id !=
+        (SELECT credential_id FROM accounts WHERE accounts.userid = sessions.userid)
+        """,
+        "ALTER TABLE sessions DROP COLUMN credential_id",
+    ),
 )
 
 

@@ -9,8 +9,9 @@ from typing import TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
-from killrvideo_grpc.domain.changes import Change, Event
+from killrvideo_grpc.domain.changes import Change, Delete
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
+from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
@@ -51,8 +52,8 @@ class SqliteStore:
         self._writer = Worker(self._file, connection, "sqlite-write", observer)
         self._searcher = Worker(self._file, searching, "sqlite-search", observer)
 
-    async def register(self, account: Account, password_hash: str, event: Event) -> None:
-        await self._writer.write(writes.register, account, password_hash, event)
+    async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
+        await self._writer.write(writes.register, account, password_hash, cause)
 
     async def find_credentials(self, email: str) -> Credentials | None:
         return await self._read(rows.find_credentials, email)
@@ -70,13 +71,14 @@ class SqliteStore:
             await asyncio.sleep(0)  # lets other calls run
         return found
 
-    async def apply(self, account: Account, change: Change, event: Event | None = None) -> Account:
-        return await self._writer.write(writes.apply, account.user_id, change, event)
-
-    async def delete(self, account: Account, event: Event, *, force: bool = False) -> None:
-        await self._writer.write(writes.delete, account, event, force=force)
-        with suppress(StoreUnavailable):  # the next sweep truncates it
-            await self._writer.truncate_log()
+    async def apply(
+        self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False
+    ) -> Account:
+        account = await self._writer.write(writes.apply, user_id, change, cause, force=force)
+        if isinstance(change, Delete):
+            with suppress(StoreUnavailable):  # the next sweep truncates it
+                await self._writer.truncate_log()
+        return account
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
         return await self._searcher.read(rows.search, (query, size, start))

@@ -1,28 +1,16 @@
-"""The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception."""
+"""The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception.
+
+What a change does is decided in the domain. The store decides only what depends on other accounts: that an address has
+one owner (a unique column) and that a moderator stays (an index of the active ones).
+"""
 
 import sqlite3
-from dataclasses import replace
-from typing import assert_never
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Role, Session, normal_email
-from killrvideo_grpc.domain.changes import (
-    AssignRole,
-    Change,
-    ChangePassword,
-    EndSessions,
-    Event,
-    OpenSession,
-    RefreshSession,
-    Rename,
-    RenewHash,
-    RevokeRole,
-    SetStatus,
-    described,
-    has_effect,
-    role_names,
-)
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, LastModerator, UserNotFound
+from killrvideo_grpc.domain.account import Account, Role, normal_email
+from killrvideo_grpc.domain.changes import Change
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
+from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.search import terms
 from killrvideo_grpc.stores.sqlite.rows import (
     ACCOUNT_COLUMNS,
@@ -33,26 +21,34 @@ from killrvideo_grpc.stores.sqlite.rows import (
     event_row,
     find_account,
     session_row,
-    to_millis,
 )
-
-_SessionChange = OpenSession | RefreshSession | EndSessions | ChangePassword
-_AccountChange = Rename | RenewHash | AssignRole | RevokeRole | SetStatus
 
 _INSERT_ACCOUNT = (
     f"INSERT INTO accounts (claimed_email, hashed_password, {', '.join(ACCOUNT_COLUMNS)})"
     f" VALUES (?, ?{', ?' * len(ACCOUNT_COLUMNS)})"
 )
-_INSERT_SESSION = (
-    f"INSERT INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
+_PUT_SESSION = (
+    f"INSERT OR REPLACE INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
 )
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES (?{', ?' * (len(EVENT_COLUMNS) - 1)})"
 # Uses the same condition as the index active_moderators, so that SQLite can use it.
-_ACTIVE_MODERATORS = "SELECT userid FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"')"
+_OTHER_MODERATOR = (
+    "SELECT 1 FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"') AND userid != ? LIMIT 1"
+)
+# Keeps the roles that only a newer version knows.
+_KNOWN_ROLES = ", ".join(f"'{role}'" for role in Role)
+_SET_ROLES = (
+    "roles = (SELECT json_group_array(value) FROM (SELECT value FROM json_each(roles)"
+    f" WHERE value NOT IN ({_KNOWN_ROLES}) UNION ALL SELECT value FROM json_each(?)))"
+)
+_ERASE = (
+    f"UPDATE accounts SET account_status = '{DELETED}', claimed_email = NULL, email = '', firstname = '',"
+    " lastname = '', roles = '[]', credential_id = '', hashed_password = '', sources = '{}' WHERE userid = ?"
+)
 
 
-def register(connection: sqlite3.Connection, account: Account, password_hash: str, event: Event) -> None:
-    """Inserts an account. Raises EmailAlreadyRegistered."""
+def register(connection: sqlite3.Connection, account: Account, password_hash: str, cause: Cause) -> None:
+    """Insert an account. Raises EmailAlreadyRegistered."""
     try:
         connection.execute(_INSERT_ACCOUNT, (normal_email(account.email), password_hash, *account_row(account)))
     except sqlite3.IntegrityError as error:
@@ -60,137 +56,66 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
             raise
         raise EmailAlreadyRegistered from None
     _index(connection, account)
-    _record(connection, event)
+    _record(connection, cause.registration(account))
 
 
-def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, event: Event | None) -> Account:
-    """Applies a change and returns the account after it.
+def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, cause: Cause, *, force: bool) -> Account:
+    """Decide a change and write what differs. Returns the account after it, or before it if the change deletes it.
 
-    Raises UserNotFound, LastModerator and InvalidCredentials.
+    Raises UserNotFound, LastModerator and the errors of the change.
     """
-    account = _existing(connection, user_id)
-    if isinstance(change, _SessionChange):
-        _change_sessions(connection, account, change)
-    else:
-        _change_account(connection, account, change)
-    if event and has_effect(change, account):
-        _record(connection, described(event, change, account))
-    changed = _existing(connection, user_id)
-    if isinstance(change, Rename):
-        _index(connection, changed)
-    return changed
-
-
-def delete(connection: sqlite3.Connection, seen: Account, event: Event, *, force: bool) -> None:
-    """Deletes an account: erases all but its id, dates and events.
-
-    Raises UserNotFound, LastModerator, and InvalidCredentials when its password has changed since it was `seen`.
-    """
-    user_id = seen.user_id
-    account = _existing(connection, user_id)
-    if account.credential_id != seen.credential_id:
-        raise InvalidCredentials
-    if not force:
-        _check_not_last_moderator(connection, account)
-    connection.execute(
-        "UPDATE accounts SET account_status = ?, claimed_email = NULL, email = '', firstname = '', lastname = '',"
-        " roles = '[]', credential_id = '', hashed_password = '', sources = '{}' WHERE userid = ?",
-        (DELETED, str(user_id)),
-    )
-    _delete_sessions(connection, user_id)
-    connection.execute("DELETE FROM search_terms WHERE userid = ?", (str(user_id),))
-    _record(connection, replace(event, before=role_names(account.roles)))
-
-
-def _change_account(connection: sqlite3.Connection, account: Account, change: _AccountChange) -> None:
-    user_id = account.user_id
-    match change:
-        case Rename():
-            names = "firstname = coalesce(?, firstname), lastname = coalesce(?, lastname)"
-            _update(connection, user_id, names, change.first_name, change.last_name)
-        case RenewHash():
-            if account.credential_id == change.credential_id:
-                _update(connection, user_id, "hashed_password = ?", change.password_hash)
-        case AssignRole():
-            _change_roles(connection, user_id, "SELECT value FROM json_each(roles) UNION SELECT ?", change.role)
-        case RevokeRole():
-            if change.role is Role.MODERATOR and not change.force:
-                _check_not_last_moderator(connection, account)
-            _change_roles(connection, user_id, "SELECT value FROM json_each(roles) WHERE value != ?", change.role)
-        case SetStatus():
-            if change.status is not AccountStatus.ACTIVE:
-                _check_not_last_moderator(connection, account)
-            _update(connection, user_id, "account_status = ?", change.status)
-        case _:
-            assert_never(change)
-
-
-def _change_sessions(connection: sqlite3.Connection, account: Account, change: _SessionChange) -> None:
-    user_id = account.user_id
-    match change:
-        case OpenSession(session, removed, source, forgotten):
-            at = to_millis(session.created_date)
-            _end_sessions(connection, user_id, removed)
-            _insert_session(connection, user_id, session)
-            _update(connection, user_id, "last_login_date = ?", at)
-            for each in forgotten:
-                _update(connection, user_id, "sources = json_remove(sources, ?)", f'$."{each}"')
-            if source:
-                _update(connection, user_id, "sources = json_set(sources, ?, ?)", f'$."{source}"', at)
-        case RefreshSession(session_id, generation, at):
-            connection.execute(
-                "UPDATE sessions SET generation = max(generation, ?), refreshed_date = max(refreshed_date, ?)"
-                " WHERE userid = ? AND session_id = ?",
-                (generation, to_millis(at), str(user_id), session_id),
-            )
-        case EndSessions(session_ids):
-            _end_sessions(connection, user_id, session_ids)
-        case ChangePassword():
-            if account.credential_id != change.previous_credential_id:
-                raise InvalidCredentials
-            hashed, session = change.password_hash, change.session
-            _update(connection, user_id, "credential_id = ?, hashed_password = ?", session.credential_id, hashed)
-            _delete_sessions(connection, user_id)
-            _insert_session(connection, user_id, session)
-        case _:
-            assert_never(change)
-
-
-def _existing(connection: sqlite3.Connection, user_id: UUID) -> Account:
-    account = find_account(connection, user_id)
-    if account is None:
+    before = find_account(connection, user_id)
+    if before is None:
         raise UserNotFound
-    return account
+    transition = change.decide(before, cause)
+    after = transition.account
+    if transition.ends_moderator(before) and not force:
+        _require_other_moderator(connection, before)
+    if after is None:
+        _erase(connection, user_id)
+    else:
+        _update_account(connection, before, after, transition.password_hash)
+        _update_sessions(connection, before, after)
+    if transition.event:
+        _record(connection, transition.event)
+    return after or before
 
 
-def _check_not_last_moderator(connection: sqlite3.Connection, account: Account) -> None:
-    """Raises LastModerator if this account is the only active moderator."""
-    if account.is_active_moderator:
-        others = connection.execute(f"{_ACTIVE_MODERATORS} AND userid != ? LIMIT 1", (str(account.user_id),))
-        if not others.fetchall():
-            raise LastModerator
+def _require_other_moderator(connection: sqlite3.Connection, account: Account) -> None:
+    if not connection.execute(_OTHER_MODERATOR, (str(account.user_id),)).fetchall():
+        raise LastModerator
 
 
-def _update(connection: sqlite3.Connection, user_id: UUID, assignments: str, *values: str | int | None) -> None:
-    connection.execute(f"UPDATE accounts SET {assignments} WHERE userid = ?", (*values, str(user_id)))
+def _update_account(connection: sqlite3.Connection, before: Account, after: Account, password_hash: str | None) -> None:
+    old, new = account_row(before), account_row(after)
+    columns = zip(ACCOUNT_COLUMNS, old, new, strict=True)
+    values = {name: value for name, previous, value in columns if value != previous}
+    assignments = [_SET_ROLES if name == "roles" else f"{name} = ?" for name in values]
+    if password_hash is not None:
+        assignments.append("hashed_password = ?")
+        values["hashed_password"] = password_hash
+    if assignments:
+        statement = f"UPDATE accounts SET {', '.join(assignments)} WHERE userid = ?"
+        connection.execute(statement, (*values.values(), str(after.user_id)))
+    if values.keys() & {"email", "firstname", "lastname"}:
+        _index(connection, after)
 
 
-def _change_roles(connection: sqlite3.Connection, user_id: UUID, selection: str, role: Role) -> None:
-    # In SQL, so that roles that only a newer version knows are kept.
-    _update(connection, user_id, f"roles = (SELECT json_group_array(value) FROM ({selection}))", role)
+def _update_sessions(connection: sqlite3.Connection, before: Account, after: Account) -> None:
+    user_id = str(after.user_id)
+    ended = [(user_id, key) for key in before.sessions if key not in after.sessions]
+    connection.executemany("DELETE FROM sessions WHERE userid = ? AND session_id = ?", ended)
+    changed = [each for key, each in after.sessions.items() if before.sessions.get(key) != each]
+    connection.executemany(_PUT_SESSION, [(user_id, *session_row(session)) for session in changed])
 
 
-def _insert_session(connection: sqlite3.Connection, user_id: UUID, session: Session) -> None:
-    connection.execute(_INSERT_SESSION, (str(user_id), *session_row(session)))
-
-
-def _end_sessions(connection: sqlite3.Connection, user_id: UUID, session_ids: frozenset[str]) -> None:
-    keys = [(str(user_id), session_id) for session_id in session_ids]
-    connection.executemany("DELETE FROM sessions WHERE userid = ? AND session_id = ?", keys)
-
-
-def _delete_sessions(connection: sqlite3.Connection, user_id: UUID) -> None:
-    connection.execute("DELETE FROM sessions WHERE userid = ?", (str(user_id),))
+def _erase(connection: sqlite3.Connection, user_id: UUID) -> None:
+    for statement in (
+        _ERASE,
+        "DELETE FROM sessions WHERE userid = ?",
+        "DELETE FROM search_terms WHERE userid = ?",
+    ):
+        connection.execute(statement, (str(user_id),))
 
 
 def _index(connection: sqlite3.Connection, account: Account) -> None:

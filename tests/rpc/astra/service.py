@@ -11,7 +11,7 @@ import grpc
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
@@ -69,7 +69,7 @@ class Service:
 
     def settle(self) -> None:
         """Returns when all rows and events are written, or left to a sweep."""
-        self.loop.run(self.store._background.finish())
+        self.loop.run(self.store.finish())
 
     def sweep(self) -> int:
         """Runs a sweep, as every process does regularly, and returns the number of accounts that it finished."""

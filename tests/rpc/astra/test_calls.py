@@ -4,14 +4,13 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.domain.changes import OpenSession
-from killrvideo_grpc.service.operators import Operators
+from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
     COUNTED,
@@ -27,10 +26,10 @@ from tests.rpc.astra.service import (
     is_count,
     registration,
 )
-from tests.rpc.conftest import Account, bearer, session_of
+from tests.rpc.conftest import Account, bearer
 from tests.rpc.requests import RPCS
 from tests.support import fake_data_api
-from tests.support.accounts import a_session, an_address
+from tests.support.accounts import an_address
 from tests.support.fake_data_api import Hang
 from tests.support.keyspaces import KEYSPACE
 
@@ -143,21 +142,3 @@ def test_row_and_events_follow_the_answer(
     assert row() == {}
     for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
         assert events(server, table, account.user_id) == ["deleted", "registered"]
-
-
-def test_the_next_login_removes_dead_sessions(
-    service: Service, server: fake_data_api.FakeDataApi, account: Account
-) -> None:
-    def stored() -> set[str]:
-        document = server.document(KEYSPACE, ACCOUNTS, f"account:{account.user_id}")
-        return set((document or {})["sessions"])
-
-    found = service.loop.run(service.store.get(UUID(account.user_id)))
-    assert found
-    dead = a_session(found, credential_id="an older one")
-    with server.fail(Hang(), name=USERS):  # the work after a change would remove it too
-        service.loop.run(service.store.apply(found, OpenSession(dead)))
-        assert dead.session_id in stored()
-        login = account.log_in()
-    service.settle()
-    assert stored() == {account.session_id, session_of(login.token)}

@@ -10,7 +10,7 @@ from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.stores.astra.contents import Contents
 from tests.support import fake_data_api
-from tests.support.accounts import HASH, an_account, an_event
+from tests.support.accounts import HASH, a_cause, an_account
 from tests.support.keyspaces import prepared_fake
 
 OpenStore = Callable[[], AstraStore]
@@ -59,8 +59,8 @@ def store(open_store: OpenStore) -> AstraStore:
 async def account(store: AstraStore, server: fake_data_api.FakeDataApi) -> Account:
     """A registered account, with all background work done."""
     account = an_account()
-    await store.register(account, HASH, an_event(account))
-    await store._background.finish()
+    await store.register(account, HASH, a_cause(account))
+    await store.finish()
     server.forget_requests()
     return account
 

@@ -42,5 +42,5 @@ async def crash(
         except StoreUnavailable:
             return False
         finally:
-            await store._background.finish()
+            await store.finish()
     return True

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.changes import Action, OpenSession, Rename
+from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra import background
 from killrvideo_grpc.stores.astra.document import document_id
@@ -22,7 +22,7 @@ from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST
 from tests.support import fake_data_api
-from tests.support.accounts import HASH, a_session, an_account, an_event
+from tests.support.accounts import HASH, a_cause, an_account, opening
 from tests.support.fake_data_api import Drip, ErrorAnswer, Hang, HttpStatus
 
 pytestmark = pytest.mark.anyio
@@ -39,9 +39,9 @@ CALLS: dict[str, Call] = {
     "get_many": lambda store, account: store.get_many([account.user_id, uuid4()]),
     "get_credentials": lambda store, account: store.get_credentials(account.user_id),
     "find_credentials": lambda store, account: store.find_credentials(account.email),
-    "register": lambda store, account: store.register(account, HASH, an_event(account)),
-    "apply": lambda store, account: store.apply(account, Rename("planted", None), an_event(account)),
-    "delete": lambda store, account: store.delete(account, an_event(account, Action.DELETED)),
+    "register": lambda store, account: store.register(account, HASH, a_cause(account)),
+    "apply": lambda store, account: store.apply(account.user_id, Rename("planted", None), a_cause(account)),
+    "delete": lambda store, account: store.apply(account.user_id, Delete(account.credential_id), a_cause(account)),
     "sweep": lambda store, account: store.sweep(),
 }
 
@@ -59,8 +59,8 @@ async def account(store: AstraStore, server: fake_data_api.FakeDataApi) -> Accou
     """A registered account, with all background work done."""
     await store.sweep()
     account = an_account(f"planted.{uuid4().hex}@example.org")
-    await store.register(account, HASH, an_event(account))
-    await store._background.finish()
+    await store.register(account, HASH, a_cause(account))
+    await store.finish()
     server.forget_requests()
     return account
 
@@ -192,15 +192,15 @@ async def test_a_thousand_cancelled_calls_leak_no_connection(
                 task.cancel()
             await asyncio.wait(tasks)
         server.forget_requests()
-    await store._background.finish()
+    await store.finish()
     if under_way := set(store._reads._requests):  # shared requests are not cancelled with their callers
         await asyncio.wait(under_way)
     pool = store._api._http._transport._pool
     assert pool._requests == []
     assert all(connection.is_idle() for connection in pool.connections)
     assert len(pool.connections) <= MAX_REQUESTS
-    assert store._api._places._value == MAX_REQUESTS
-    # All places are free again for concurrent requests.
+    assert store._api._permits._value == MAX_REQUESTS
+    # All permits are free again for concurrent requests.
     assert await asyncio.gather(*(store.get_credentials(uuid4()) for _ in range(2 * MAX_REQUESTS)))
 
 
@@ -229,7 +229,7 @@ async def test_requests_that_are_safe_to_repeat_are_tried_twice(
 ) -> None:
     with server.fail(HttpStatus(502), times=1):
         await CALLS[name](store, account)
-    await store._background.finish()
+    await store.finish()
     with server.fail(HttpStatus(502), times=2), pytest.raises(StoreUnavailable):
         await CALLS[name](store, account)
 
@@ -237,8 +237,8 @@ async def test_requests_that_are_safe_to_repeat_are_tried_twice(
 async def test_connections_are_reused(server: fake_data_api.FakeDataApi, store: AstraStore) -> None:
     for _ in range(10):
         account = an_account()
-        await store.register(account, HASH, an_event(account))
-        await store._background.finish()
+        await store.register(account, HASH, a_cause(account))
+        await store.finish()
         await store.get(account.user_id)
         await store.find_credentials(account.email)
     assert server.connections == 1
@@ -252,10 +252,10 @@ async def test_what_fails_in_the_background_is_logged_and_left_to_the_sweep(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with server.fail(ErrorAnswer("INVALID_COLUMN_VALUES", "REQUEST", "DOCUMENT"), name=USERS):
-        await store.apply(account, Rename("planted", None))
-        await store._background.finish()
+        await store.apply(account.user_id, Rename("planted", None), a_cause(account))
+        await store.finish()
     printed = "".join(capsys.readouterr())
-    assert "left to the sweep" in printed
+    assert "projection_deferred" in printed
     assert "planted" not in printed
     assert await store.sweep() == 1
     assert (contents.row(account) or {})["firstname"] == "planted"
@@ -265,7 +265,7 @@ async def test_an_account_that_cannot_be_finished_does_not_stop_the_others(
     server: fake_data_api.FakeDataApi, store: AstraStore, account: Account, contents: Contents
 ) -> None:
     other = an_account()
-    await store.register(other, HASH, an_event(other))
+    await store.register(other, HASH, a_cause(other))
     refusal = ErrorAnswer("INVALID_COLUMN_VALUES", "REQUEST", "DOCUMENT")
 
     def is_of_account(request: fake_data_api.Request) -> bool:
@@ -273,8 +273,8 @@ async def test_an_account_that_cannot_be_finished_does_not_stop_the_others(
 
     with server.fail(refusal, name=USERS, command="insertOne"):
         for one in (account, other):
-            await store.apply(one, Rename("Bea", None))
-        await store._background.finish()
+            await store.apply(one.user_id, Rename("Bea", None), a_cause(one))
+        await store.finish()
     with server.fail(refusal, name=USERS, command="insertOne", where=is_of_account):
         assert await store.sweep() == 2  # with the one that remains
     assert (contents.row(other) or {})["firstname"] == "Bea"
@@ -289,12 +289,12 @@ async def test_closing_finishes_what_is_quick_and_abandons_the_rest(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     quick, slow = open_store(), open_store()
-    await quick.apply(account, Rename("Bea", None))
+    await quick.apply(account.user_id, Rename("Bea", None), a_cause(account))
     await quick.close()
     assert (contents.row(account) or {})["firstname"] == "Bea"
     monkeypatch.setattr(background, "CLOSE_SECONDS", 0.1)
     with server.fail(Hang(), name=USERS):
-        await slow.apply(account, Rename("Cleo", None))
+        await slow.apply(account.user_id, Rename("Cleo", None), a_cause(account))
         async with asyncio.timeout(2):
             await slow.close()
     assert (contents.row(account) or {})["firstname"] == "Bea"
@@ -305,8 +305,8 @@ async def test_background_work_beyond_the_bound_is_not_lost(
     store: AstraStore, account: Account, contents: Contents, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background, "MAX_WAITING", 0)
-    await store.apply(account, OpenSession(a_session(account)), an_event(account))
-    await store._background.finish()
+    await store.apply(account.user_id, opening(account), a_cause(account))
+    await store.finish()
     assert contents.pending() == [document_id(account.user_id)]
     await store.sweep()
     assert contents.pending() == []

@@ -61,7 +61,10 @@ async def test_everything_is_created_once(server: fake_data_api.FakeDataApi, api
 async def test_apache_cassandra_is_asked_for_no_lexical_index(server: fake_data_api.FakeDataApi, api: DataApi) -> None:
     await create(api, keyspace=True)
     (creation,) = (request for request in server.requests if request.command == "createCollection")
-    assert creation.arguments["options"] == {"indexing": {"allow": ["pending"]}, "lexical": {"enabled": False}}
+    assert creation.arguments["options"] == {
+        "indexing": {"allow": ["revision", "pending"]},
+        "lexical": {"enabled": False},
+    }
 
 
 async def test_the_table_of_killrvideo_gets_columns_and_keeps_its_own(

@@ -15,6 +15,7 @@ from tests.support.fake_data_api.faults import (
     Garbage,
     Hang,
     HttpStatus,
+    Late,
     Truncate,
 )
 from tests.support.fake_data_api.requests import Request
@@ -30,6 +31,7 @@ __all__ = [
     "Garbage",
     "Hang",
     "HttpStatus",
+    "Late",
     "Refusal",
     "Request",
     "Truncate",

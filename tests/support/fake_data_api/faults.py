@@ -5,13 +5,14 @@ import socket
 import struct
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import orjson
 from aiohttp import web
 
-from tests.support.fake_data_api.errors import error
+from tests.support.fake_data_api.errors import Refusal, error
 from tests.support.fake_data_api.requests import Request
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -46,6 +47,17 @@ class Hang:
 
     async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> None:
         await fault.wait()
+
+
+@dataclass(frozen=True)
+class Late:
+    """Ends the connection; the test carries the command out later, with `Fault.carry_out`."""
+
+    async def meet(self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None) -> web.Response:
+        fault.late.append(Request(http.path, orjson.loads(await http.read())))
+        if http.transport is not None:
+            http.transport.abort()
+        return web.Response()  # which nobody gets
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,7 @@ class Fault:
         self.kind = kind
         self.after_write = after_write
         self.hits = 0
+        self.late: list[Request] = []
         self._matches = matches
         self._skip, self._times = skip, times
         self._cleared: Future[None] = Future()  # tests clear faults on one thread, and requests wait on another
@@ -165,6 +178,13 @@ class Fault:
             return False
         self.hits += 1
         return True
+
+    def carry_out(self, execute: Callable[[list[str], Any], object]) -> None:
+        """Carries out the late requests with `FakeDataApi.execute`."""
+        while self.late:
+            request = self.late.pop(0)
+            with suppress(Refusal):
+                execute(request.below, request.body)
 
     async def wait(self, seconds: float | None = None) -> None:
         """Waits until the fault is cleared, for at most `seconds`."""

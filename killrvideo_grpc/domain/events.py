@@ -1,0 +1,80 @@
+"""The audit trail: events that record what happened to an account, by whom and why."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID, uuid4
+
+from killrvideo_grpc.domain.account import Account, Role, now
+
+
+class Action(StrEnum):
+    """What happened to an account."""
+
+    REGISTERED = "registered"
+    PASSWORD_CHANGED = "password_changed"  # noqa: S105 # not a password
+    SESSIONS_ENDED = "sessions_ended"
+    SESSION_REPLACED = "session_replaced"
+    REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 # not a password
+    ROLE_ASSIGNED = "role_assigned"
+    ROLE_REVOKED = "role_revoked"
+    SUSPENDED = "suspended"
+    REINSTATED = "reinstated"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One entry of the audit trail. Holds no secrets, and no personal data except ids.
+
+    `before` and `after` are roles, a status, or ids of sessions; either can be empty.
+    """
+
+    action: Action
+    account: UUID
+    actor: str
+    reason: str
+    request_id: str
+    before: str
+    after: str
+    at: datetime
+    event_id: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who makes a change, why and when. A change that is tried again keeps its cause, and with it the event's id.
+
+    `actor` is a user id, or `cli:<login name>` for an operator.
+    """
+
+    actor: str
+    reason: str = ""
+    request_id: str = ""
+    at: datetime = field(default_factory=now)
+    event_id: UUID = field(default_factory=uuid4)
+
+    def event(self, account: Account, action: Action, before: str = "", after: str = "") -> Event:
+        """Return the event of a change with this cause."""
+        return Event(
+            action=action,
+            account=account.user_id,
+            actor=self.actor,
+            reason=self.reason,
+            request_id=self.request_id,
+            before=before,
+            after=after,
+            at=self.at,
+            event_id=self.event_id,
+        )
+
+    def registration(self, account: Account) -> Event:
+        """Return the event of a new account."""
+        return self.event(account, Action.REGISTERED, after=role_names(account.roles))
+
+
+def role_names(roles: Iterable[Role]) -> str:
+    """Return the roles as events list them: comma-separated, lowest first."""
+    given = set(roles)
+    return ",".join(role.value for role in Role if role in given)

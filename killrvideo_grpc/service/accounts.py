@@ -1,0 +1,212 @@
+"""Accounts: people register, log in, change and delete their own, and look up others."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from uuid import UUID, uuid4
+
+from killrvideo_grpc.domain.account import (
+    MAX_EMAIL_LENGTH,
+    Account,
+    AccountStatus,
+    Credentials,
+    Role,
+    normal_email,
+    now,
+)
+from killrvideo_grpc.domain.changes import ChangePassword, Delete, OpenSession, RehashPassword, Rename
+from killrvideo_grpc.domain.errors import (
+    InvalidCredentials,
+    InvalidRequest,
+    Overloaded,
+    StoreUnavailable,
+    UserNotFound,
+    Violation,
+)
+from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.domain.ports import AccountStore, PageTokens, PasswordHasher
+from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.login_throttle import Throttle
+from killrvideo_grpc.service.sessions import Login, Sessions
+
+DEFAULT_PAGE_SIZE = 20
+REHASH_SECONDS = 1.0  # the longest that a login waits for its new hash to be stored
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """The accounts found and the ids of those that don't exist, both in the order of the request."""
+
+    accounts: Sequence[Account]
+    missing: Sequence[UUID]
+
+
+class Accounts:
+    """The use cases of account owners, and of those who look up other accounts."""
+
+    def __init__(
+        self,
+        store: AccountStore,
+        passwords: PasswordHasher,
+        sessions: Sessions,
+        throttle: Throttle,
+        page_tokens: PageTokens,
+    ) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._sessions = sessions
+        self._throttle = throttle
+        self._page_tokens = page_tokens
+
+    async def register(self, email: str, password: str, first_name: str, last_name: str, origin: Origin) -> Account:
+        """Create an account with the role viewer. Raises EmailAlreadyRegistered and TooManyAttempts."""
+        self._throttle.refuse_registration(origin.source)
+        account = Account(
+            user_id=uuid4(),
+            email=email.strip(),
+            first_name=first_name.strip(),
+            last_name=last_name.strip(),
+            roles=frozenset({Role.VIEWER}),
+            status=AccountStatus.ACTIVE,
+            created_date=now(),
+            credential_id=uuid4().hex,
+        )
+        # Registering makes this a known source, so others can't lock the owner out here.
+        source = self._throttle.source_digest(account, origin.source)
+        account = replace(account, sources={source: account.created_date})
+        # Counting while the password is hashed saves time, and lets each process hash a few too many.
+        hashing, counting = self._passwords.hash(password), self._throttle.count_registration(origin.source)
+        password_hash, _ = await asyncio.gather(hashing, counting)
+        await self._store.register(account, password_hash, _own_cause(account, origin))
+        return account
+
+    async def login(self, email: str, password: str, origin: Origin) -> Login:
+        """Check the credentials, open a session and return its tokens.
+
+        Raises TooManyAttempts, and InvalidCredentials, which takes the same time whatever is wrong.
+        """
+        attempt = self._throttle.password_attempt(_throttle_key(email), origin.source)
+        credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
+        is_right = await attempt.verify(
+            lambda begins: self._password_matches(credentials, password, begins),
+            is_known=credentials is not None and self._throttle.is_known_source(credentials.account, origin.source),
+        )
+        if credentials is None or not is_right:
+            raise InvalidCredentials
+        seen = credentials.account
+        session = self._sessions.new(origin)
+        source = self._throttle.source_digest(seen, origin.source)
+        change = OpenSession(seen.credential_id, session, self._sessions.lifetimes, source)
+        try:
+            account = await self._store.apply(seen.user_id, change, _own_cause(seen, origin), seen=seen)
+        except UserNotFound:
+            raise InvalidCredentials from None
+        await self._rehash(credentials, account, password, origin)
+        return self._sessions.grant(account, session)
+
+    async def _password_matches(
+        self, credentials: Credentials | None, password: str, begins: Callable[[], None]
+    ) -> bool:
+        """Return whether the account exists and is active, and the password is right."""
+        password_hash = credentials.password_hash if credentials else None
+        matches = await self._passwords.verify(password, password_hash, begins)
+        return matches and credentials is not None and credentials.account.status is AccountStatus.ACTIVE
+
+    async def _rehash(self, credentials: Credentials, account: Account, password: str, origin: Origin) -> None:
+        """Hash the password again if its hash has another cost. The login succeeds even if that fails."""
+        if not self._passwords.needs_rehash(credentials.password_hash):
+            return
+        try:
+            change = RehashPassword(account.credential_id, await self._passwords.hash(password))
+            async with asyncio.timeout(REHASH_SECONDS):
+                await self._store.apply(account.user_id, change, _own_cause(account, origin), seen=account)
+        except (StoreUnavailable, Overloaded, UserNotFound, TimeoutError):
+            pass
+
+    async def rename(self, account: Account, first_name: str | None, last_name: str | None, origin: Origin) -> Account:
+        """Change the names that are not None."""
+        if first_name is None and last_name is None:
+            return account
+        change = Rename(_trimmed(first_name), _trimmed(last_name))
+        return await self._store.apply(account.user_id, change, _own_cause(account, origin), seen=account)
+
+    async def change_password(self, caller: Caller, current: str, new: str, origin: Origin) -> Login:
+        """Replace the password, end all sessions and open a new one.
+
+        Raises InvalidCredentials, InvalidRequest and TooManyAttempts.
+        """
+        if new == current:
+            raise InvalidRequest([Violation("newPassword", "must differ from the current one")])
+        seen = await self._reauthenticate(caller, current, origin)
+        session = self._sessions.new(origin)
+        change = ChangePassword(seen.credential_id, uuid4().hex, await self._passwords.hash(new), session)
+        account = await self._store.apply(seen.user_id, change, _own_cause(seen, origin), seen=seen)
+        return self._sessions.grant(account, session)
+
+    async def delete(self, caller: Caller, password: str, origin: Origin) -> None:
+        """Delete the caller's account. Raises InvalidCredentials, LastModerator and TooManyAttempts."""
+        seen = await self._reauthenticate(caller, password, origin)
+        await self._store.apply(seen.user_id, Delete(seen.credential_id), _own_cause(seen, origin), seen=seen)
+
+    async def _reauthenticate(self, caller: Caller, password: str, origin: Origin) -> Account:
+        """Check the caller's password, and return the account as it was then."""
+        account = caller.account
+        attempt = self._throttle.password_attempt(_throttle_key(account.email), origin.source)
+        credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.load())
+        if credentials is None:
+            raise UserNotFound
+        is_right = await attempt.verify(
+            lambda begins: self._passwords.verify(password, credentials.password_hash, begins),
+            is_known=self._throttle.is_known_source(account, origin.source),
+        )
+        if not is_right:
+            raise InvalidCredentials
+        return credentials.account
+
+    async def get(self, user_id: UUID) -> Account:
+        """Return an account. Raises UserNotFound."""
+        account = await self._store.get(user_id)
+        if account is None:
+            raise UserNotFound
+        return account
+
+    async def get_many(self, user_ids: Sequence[UUID]) -> BatchResult:
+        """Return the accounts with these ids, at most 100. Repeated ids count once."""
+        wanted = dict.fromkeys(user_ids)
+        found = await self._store.get_many(wanted.keys())
+        accounts = [found[user_id] for user_id in wanted if user_id in found]
+        return BatchResult(accounts, [user_id for user_id in wanted if user_id not in found])
+
+    async def search(self, text: str, size: int, token: str) -> tuple[Sequence[Account], str]:
+        """Return a page of matching accounts, and the token of the next page; empty on the last page."""
+        query = Query.parse(text)
+        scope = f"search {' '.join(query.words)}"
+        start = self._page_tokens.verify(token, scope) if token else ""
+        page = await self._store.search(query, size or DEFAULT_PAGE_SIZE, start)
+        return page.items, self._page_tokens.issue(page.next, scope)
+
+
+async def find_credentials(store: AccountStore, email: str) -> Credentials | None:
+    """Return the credentials for an e-mail address. Longer texts than any address are not looked up.
+
+    The time to normalize a text grows with the square of its length.
+    """
+    return await store.find_credentials(email) if _can_be_address(email) else None
+
+
+def _throttle_key(email: str) -> str:
+    """Return what attempts on an address are counted under. All that are too long share one key."""
+    return normal_email(email) if _can_be_address(email) else "too long"
+
+
+def _can_be_address(email: str) -> bool:
+    return len(email.strip()) <= MAX_EMAIL_LENGTH
+
+
+def _own_cause(account: Account, origin: Origin) -> Cause:
+    return Cause(str(account.user_id), request_id=origin.request_id)
+
+
+def _trimmed(name: str | None) -> str | None:
+    return None if name is None else name.strip()

@@ -1,0 +1,73 @@
+"""Compare-and-set: a write changes a document only if it still has the revision that was read."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores.data_api.client import DataApi, Document, Update
+from killrvideo_grpc.stores.data_api.errors import AlreadyExists, AnswerLost, Conflict
+
+MAX_TRIES = 25
+MAX_LOST = 2  # answers to writes, other than conflicts, that may be lost before the caller is told
+PAUSE_SECONDS = 0.005  # between tries, times their number
+
+T = TypeVar("T")
+
+
+def new_revision() -> str:
+    """Return a revision that no other write has."""
+    return secrets.token_urlsafe(12)
+
+
+class Locks:
+    """A lock for each key, so that a process has one writer at a time for each document."""
+
+    def __init__(self) -> None:
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def of(self, key: str) -> asyncio.Lock:
+        """Return the lock of a key."""
+        return self._locks.setdefault(key, asyncio.Lock())
+
+
+async def until_written(step: Callable[[], Awaitable[T | None]], tries: int = MAX_TRIES) -> T:
+    """Repeat a step, which reads, decides and writes, until it returns something.
+
+    None means that another writer came first. Raises StoreUnavailable if that goes on, or if answers are lost.
+    """
+    lost = 0
+    for tried in range(1, tries + 1):
+        try:
+            answer = await step()
+        except Conflict:
+            answer = None
+        except AnswerLost:
+            lost += 1
+            if lost == MAX_LOST:
+                raise
+            answer = None
+        if answer is not None:
+            return answer
+        await asyncio.sleep(random.uniform(0, PAUSE_SECONDS * tried))  # noqa: S311 # needs no cryptographic randomness
+    raise StoreUnavailable("too many conflicts")
+
+
+async def write(api: DataApi, before: Document | None, after: Document) -> bool:
+    """Replace a document, or insert it if `before` is None. Return False if another writer came first.
+
+    Sends only the top-level fields that differ. Raises Conflict and AnswerLost, after which the outcome is unknown.
+    """
+    if before is None:
+        try:
+            await api.insert_document(after)
+        except AlreadyExists:
+            return False
+        return True
+    update: Update = {"$set": {name: value for name, value in after.items() if before.get(name) != value}}
+    if gone := before.keys() - after.keys():
+        update["$unset"] = dict.fromkeys(sorted(gone), "")
+    return await api.compare_and_set(before["revision"], update)

@@ -1,0 +1,170 @@
+"""Finishes what crashed processes left. Several processes can do it at once."""
+
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import structlog
+
+from killrvideo_grpc.domain.account import now
+from killrvideo_grpc.stores.astra.claims import CLAIM_PREFIX, Claims, owner_of
+from killrvideo_grpc.stores.astra.document import (
+    PREFIX,
+    PROJECT_TWICE,
+    SETTLE,
+    document_id,
+    is_active_moderator,
+    is_deleted,
+    read_account,
+    read_outbox,
+    user_id_of,
+    with_new_revision,
+)
+from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID, ModeratorIndex
+from killrvideo_grpc.stores.astra.projections import Projections, row_of
+from killrvideo_grpc.stores.astra.revisions import write
+from killrvideo_grpc.stores.data_api.client import USERS, DataApi, Document, TableRow
+from killrvideo_grpc.stores.data_api.errors import RequestRefused
+
+# A registration takes seconds, so an account without its claim that was written longer ago was left by a crash.
+UNCLAIMED_AGE = timedelta(hours=1)
+# Longer than a row can be late: requests end within seconds, on this side and in the Data API.
+SETTLE_TIME = timedelta(minutes=5)
+# The exceptions that reading a document in another format raises.
+UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
+
+_log = structlog.get_logger("killrvideo_grpc.stores.astra")
+
+
+@dataclass(slots=True)
+class Repaired:
+    """What was repaired, as counts.
+
+    `finished`: accounts with events or a row to be written. `unclaimed`: accounts that never got their address, now
+    deleted. `claims`: addresses freed because their owner is gone. `moderators`: corrections of the moderator index.
+    `failed`: documents that can't be read or finished.
+    """
+
+    finished: int = 0
+    unclaimed: int = 0
+    claims: int = 0
+    moderators: int = 0
+    failed: int = 0
+
+
+class Sweep:
+    """Reads the documents marked `pending`, or all, and finishes them."""
+
+    def __init__(self, api: DataApi, claims: Claims, index: ModeratorIndex, projections: Projections) -> None:
+        self._api = api
+        self._claims = claims
+        self._index = index
+        self._projections = projections
+        # When each pending document was first seen with its revision, by `_id`.
+        self._seen: dict[str, tuple[str, datetime]] = {}
+
+    async def sweep(self, at: datetime | None = None) -> int:
+        """Finish the documents marked `pending`. Return how many needed it, with those that can't be finished.
+
+        `at` defaults to now.
+        """
+        at, repaired, seen = at or now(), Repaired(), self._seen
+        self._seen = {}
+        async for page in self._api.document_pages({"pending": {"$exists": True}}):
+            for document in page:
+                key, revision = document["_id"], str(document.get("revision"))
+                before = seen.get(key, ("", at))
+                self._seen[key] = before if before[0] == revision else (revision, at)
+                await _attempt(document, repaired, self._finish(document, at, repaired))
+        if repaired.finished or repaired.unclaimed:
+            _log.info("swept", count=repaired.finished, unclaimed=repaired.unclaimed)
+        return repaired.finished + repaired.failed
+
+    async def repair(self, at: datetime | None = None) -> Repaired:
+        """Read every account and claim, and repair what is inconsistent. `at` defaults to now."""
+        at, repaired = at or now(), Repaired()
+        async for page in self._api.document_pages({}):
+            rows = await self._rows_of(page)
+            for document in page:
+                key = str(document["_id"])
+                if "pending" in document:
+                    await _attempt(document, repaired, self._finish(document, at, repaired))
+                elif key.startswith(PREFIX):
+                    await _attempt(document, repaired, self._repair_account(document, rows.get(key), repaired))
+                elif key.startswith(CLAIM_PREFIX):
+                    await _attempt(document, repaired, self._repair_claim(document, repaired))
+        return repaired
+
+    async def _finish(self, document: Document, at: datetime, repaired: Repaired) -> None:
+        key = document["_id"]
+        if key == INDEX_ID:
+            for member in document["leaving"]:
+                await self._index.settle(UUID(member))
+                repaired.moderators += 1
+            return
+        _, first_seen = self._seen.get(key, ("", at))
+        read_account(document), read_outbox(document)  # raises if they can't be read
+        if document["pending"] == SETTLE:
+            if at - first_seen >= SETTLE_TIME:
+                await self._projections.settle(document)
+        elif not document["recent"] and owner_of(await self._claims.find(document["claim"])) != user_id_of(document):
+            # It is being registered, or was left by a crash.
+            if at - document["written"] > UNCLAIMED_AGE:
+                await self._remove_unclaimed(document)
+                repaired.unclaimed += 1
+        else:
+            await self._projections.project(document)
+            repaired.finished += 1
+
+    async def _remove_unclaimed(self, document: Document) -> None:
+        """Write the claim once more, so that a late claim fails, then delete the account."""
+        key = document["claim"]
+        claim = await self._claims.find(key)
+        if owner_of(claim) != user_id_of(document) and await self._claims.set_owner(key, claim, owner_of(claim)):
+            await self._api.delete_document(document["revision"])
+
+    async def _rows_of(self, page: list[Document]) -> dict[str, TableRow]:
+        """Return the rows of the accounts in a page of documents, by the `_id` of the account."""
+        user_ids = []
+        for document in page:
+            with suppress(ValueError):  # not the `_id` of an account
+                user_ids.append(user_id_of(document))
+        rows, _ = await self._api.row_page(USERS, {"userid": {"$in": user_ids}}) if user_ids else ([], None)
+        return {document_id(row["userid"]): row for row in rows}
+
+    async def _repair_account(self, document: Document, row: TableRow | None, repaired: Repaired) -> None:
+        user_id, is_moderator = user_id_of(document), is_active_moderator(document)
+        if not _agree(row_of(document), row):
+            marked = with_new_revision(document) | {"pending": PROJECT_TWICE}
+            if await write(self._api, document, marked):
+                await self._projections.project(marked)
+                repaired.finished += 1
+        elif is_moderator and str(user_id) not in (await self._index.read())["ids"]:
+            await self._index.settle(user_id)
+            repaired.moderators += 1
+
+    async def _repair_claim(self, claim: Document, repaired: Repaired) -> None:
+        owner = owner_of(claim)
+        account = await self._api.find_document(document_id(owner)) if owner else None
+        if owner and (account is None or is_deleted(account)):
+            await self._claims.release(claim["_id"], owner)
+            repaired.claims += 1
+
+
+async def _attempt(document: Document, repaired: Repaired, work: Awaitable[None]) -> None:
+    """Log and count a document that can't be read or finished, so that the others are finished."""
+    try:
+        await work
+    except (RequestRefused, *UNREADABLE) as error:
+        cause = error.code if isinstance(error, RequestRefused) else type(error).__name__
+        _log.error("left unfinished", document=document["_id"], cause=cause)
+        repaired.failed += 1
+
+
+def _agree(due: TableRow | None, row: TableRow | None) -> bool:
+    """Return whether a row has the columns that other services read, or is missing as it should."""
+    if due is None or row is None:
+        return due is row
+    return all(row[name] == due[name] for name in ("email", "firstname", "lastname", "account_status"))
