@@ -29,10 +29,10 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 # The requests that each RPC makes to the collection `accounts` before it answers.
 # In addition, attempts are counted: see COUNTED.
-READ, CHANGE, INSERT = "findOne", "findOneAndUpdate", "insertOne"
+READ, READ_BOTH, CHANGE, INSERT = "findOne", "find", "findOneAndUpdate", "insertOne"
 REQUESTS_OF = {
     "Register": [READ, INSERT, INSERT],  # claim, account, claim
-    "Login": [READ, READ, CHANGE],  # claim, account with its hashes, account
+    "Login": [READ, READ, CHANGE],  # claim, account with its hash, account
     "GetMe": [READ],
     "UpdateMe": [READ, CHANGE],
     "RefreshToken": [READ, CHANGE],
@@ -45,17 +45,17 @@ REQUESTS_OF = {
     "SearchUsers": [READ, "find"],
     "AssignRole": [READ, READ, CHANGE],
     "RevokeRole": [READ, READ, CHANGE],
-    "SuspendUser": [READ, READ, CHANGE, CHANGE, CHANGE, READ],  # guard, account; guard again, account again
-    "ReinstateUser": [READ, READ, CHANGE],
+    "SuspendUser": [READ, READ_BOTH, CHANGE],  # account and moderator index in one request
+    "ReinstateUser": [READ, READ_BOTH, CHANGE],
     "ListAuditEvents": [READ, READ],
-    # account with its hashes; guard, account; claim, claim, account
-    "DeleteMe": [READ, READ, CHANGE, CHANGE, READ, CHANGE, CHANGE],
+    # account with its hash, account; claim, claim, account
+    "DeleteMe": [READ, READ, CHANGE, READ, CHANGE, CHANGE],
 }
 # The requests that each successful RPC makes to the counters of attempts, concurrent with its first request or a hash.
 COUNTERS = "find"
 COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "RefreshToken", "ChangePassword", "DeleteMe")}
 # The requests until the change has taken effect. A sweep makes up for the rest.
-UNTIL_DONE = {"DeleteMe": 4, "SuspendUser": 4}
+UNTIL_DONE = {"DeleteMe": 3}
 
 
 @dataclass(frozen=True)

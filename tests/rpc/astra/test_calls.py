@@ -13,9 +13,11 @@ from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
+    CHANGE,
     COUNTED,
     COUNTERS,
     READ,
+    READ_BOTH,
     REQUESTS_OF,
     Service,
     attempt,
@@ -71,28 +73,45 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
     service.settle()
     service.data_api.forget_requests()
     call("DeleteMe", account)
+    service.settle()
     assert [_place(each) for each in service.data_api.requests if _place(each) not in ("-", "throttle")] == [
-        *("account", "account", "guard"),  # and counters of attempts, concurrently with the second one
-        *(["account"] if is_moderator else []),  # checks that another account in the guard really is a moderator
+        *("account", "account"),  # and counters of attempts, concurrently with the second one
+        *(["index", "index"] if is_moderator else []),
         "account",
-        *(["guard", "account"] if is_moderator else []),
         *(USERS, "email", "email", ACCOUNT_EVENTS, EVENTS_BY_DAY, "account"),
+        *(["index"] if is_moderator else []),
     ]
     if is_moderator:
         service.loop.run(operators.revoke_role(other.email, Role.MODERATOR, force=True))
+
+
+def test_requests_of_promotions_and_demotions(service: Service, account: Account) -> None:
+    operators, moderator = Operators(service.store, "tester"), service.new_account()
+    service.loop.run(operators.assign_role(moderator.email, Role.MODERATOR))
+    service.settle()
+    role = pb.AssignRoleRequest(user_id=account.user_id, role="moderator", reason="helps")
+    promoted = made_by(service, lambda: service.stub.AssignRole(role, metadata=moderator.metadata))
+    assert promoted == [READ, READ_BOTH, CHANGE, CHANGE]  # account, index
+    revoked = pb.RevokeRoleRequest(user_id=account.user_id, role="moderator", reason="left")
+    demoted = made_by(service, lambda: service.stub.RevokeRole(revoked, metadata=moderator.metadata))
+    assert demoted[:4] == [READ, READ_BOTH, CHANGE, CHANGE]  # index, account
+    service.loop.run(operators.revoke_role(moderator.email, Role.MODERATOR, force=True))
 
 
 def _place(request: fake_data_api.Request) -> str:
     """Returns the table or the kind of document of a request; "-" for those of health checks."""
     if request.name != ACCOUNTS:
         return str(request.name)
+    if "revision" in request.arguments["filter"]:
+        changed = request.arguments["update"]["$set"].keys()
+        return "email" if "owner" in changed else "index" if changed & {"ids", "leaving"} else "account"
     key = request.arguments["filter"]["_id"]
     return str(key["$in"][0] if isinstance(key, dict) else key).partition(":")[0]
 
 
 def test_calls_that_change_nothing_make_fewer_requests(service: Service, account: Account) -> None:
     for rpc, request, asked in (
-        ("Register", registration(account.email), [READ]),
+        ("Register", registration(account.email), [READ, READ]),
         ("Login", pb.LoginRequest(email=account.email, password="wrong"), [READ, READ]),
         ("Login", pb.LoginRequest(email=an_address(), password="wrong"), [READ, READ]),  # takes as long
         ("UpdateMe", pb.UpdateMeRequest(), [READ]),

@@ -6,10 +6,13 @@ from uuid import UUID
 
 import pytest
 
+from killrvideo_grpc.stores.astra.store import AstraStore
+from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.astra.service import CHANGE, Service, attempt, call, start_calls
 from tests.rpc.concurrent_changes import SPOILS_LOGIN, SPOILS_REFRESH, Step, deletion, refresh
 from tests.rpc.conftest import Account
 from tests.support.fake_data_api import Hang, Request
+from tests.support.keyspaces import keyspace_at
 
 
 def opens_session(request: Request) -> bool:
@@ -17,7 +20,8 @@ def opens_session(request: Request) -> bool:
 
 
 def raises_generation(request: Request) -> bool:
-    return request.command == CHANGE and "$max" in request.arguments["update"]
+    changed = request.arguments.get("update", {}).get("$set", {})
+    return request.command == CHANGE and "sessions" in changed and "last_login_date" not in changed
 
 
 def interfered(service: Service, account: Account, rpc: str, at: Callable[[Request], bool], step: Step) -> Any:
@@ -30,7 +34,9 @@ def interfered(service: Service, account: Account, rpc: str, at: Callable[[Reque
         service.data_api.wait_for(where=at)
 
         async def happen() -> None:
-            await step(service.store, found)
+            other = AstraStore(DataApi(keyspace_at(service.data_api.url)))  # as another process would
+            await step(other, found)
+            await other.close()
 
         service.loop.run(happen())
     return made
