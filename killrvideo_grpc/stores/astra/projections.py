@@ -22,7 +22,7 @@ from killrvideo_grpc.stores.astra.document import (
     user_id_of,
 )
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
-from killrvideo_grpc.stores.astra.revisions import until_written, write
+from killrvideo_grpc.stores.astra.revisions import Locks, until_written, write
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, TableRow
 
 # The partition of events_by_day that lists the days, with a row at midnight of each day that may have events.
@@ -35,8 +35,9 @@ _NOT_WRITTEN: Any = object()
 class Projections:
     """Brings projections up to date."""
 
-    def __init__(self, api: DataApi, claims: Claims, index: ModeratorIndex) -> None:
+    def __init__(self, api: DataApi, locks: Locks, claims: Claims, index: ModeratorIndex) -> None:
         self._api = api
+        self._locks = locks
         self._claims = claims
         self._index = index
         self._listed_days: set[str] = set()
@@ -47,6 +48,7 @@ class Projections:
         If the account has changed meanwhile, this may have overwritten a newer row, and starts again.
         """
         known: Document | None = document
+        lock = self._locks.of(document["_id"])
         written = _NOT_WRITTEN
 
         async def step() -> bool | None:
@@ -58,7 +60,9 @@ class Projections:
             if is_current and current.get("pending") not in (PROJECT, PROJECT_TWICE):
                 return True
             written = await self._write(current)
-            return await write(self._api, current, projected(current)) or None
+            is_contended = lock.locked()
+            async with lock:  # changes of this process that wait come first, and are projected together
+                return (not is_contended and await write(self._api, current, projected(current))) or None
 
         await until_written(step, TRIES)
 

@@ -51,7 +51,7 @@ class AstraStore:
         self._locks = Locks()
         self._claims = Claims(api)
         self._index = ModeratorIndex(api)
-        self._projections = Projections(api, self._claims, self._index)
+        self._projections = Projections(api, self._locks, self._claims, self._index)
         self._lists = AstraLists(api)
         self._attempts = AstraAttempts(api)
         self._sweep = Sweep(api, self._claims, self._index, self._projections)
