@@ -91,7 +91,7 @@ def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path
     """If a silent call held a resource, it would hold it for longer than the other calls may take."""
     settings = settings_in(tmp_path)
     with (
-        running_server(settings, arrival_seconds=2 * PATIENCE) as server,
+        running_server(settings, receive_timeout=2 * PATIENCE) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = UserServiceStub(channel)

@@ -15,7 +15,6 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.observability.metrics import Metrics
-from killrvideo_grpc.observability.setup import Telemetry
 from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
@@ -134,11 +133,11 @@ def test_metrics_contain_nothing_that_callers_sent(tmp_path: Path) -> None:
 def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, fake_data_api.FakeDataApi]]:
     port = free_port()
     settings = settings_in(folder, metrics_port=port)
-    telemetry = Telemetry(Metrics("astra", "127.0.0.1", port))
+    metrics = Metrics("astra", "127.0.0.1", port)
     with prepared_fake() as (fake, connection):
-        store = AstraStore(DataApi(replace(connection, max_wait=1), telemetry.observer))
+        store = AstraStore(DataApi(replace(connection, max_wait=1), metrics))
         with (
-            running_server(settings, store, telemetry=telemetry) as server,
+            running_server(settings, store, instrumentation=metrics) as server,
             grpc.insecure_channel(server.target) as channel,
         ):
             yield settings, Stub(channel), fake

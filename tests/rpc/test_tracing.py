@@ -18,9 +18,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.observability.metrics import Metrics
-from killrvideo_grpc.observability.setup import Telemetry
-from killrvideo_grpc.observability.tracing import Traces
+from killrvideo_grpc.observability.tracing import Tracing
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.conftest import Account, Stub, bearer
@@ -34,15 +34,15 @@ from tests.support.settings import settings_in
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 PLANTED = "planted"
-UNWATCHED_METHODS = ("/grpc.health.v1.Health/Check", f"/{PLANTED}/X", f"/killrvideo.user.v1.UserService/{PLANTED}")
+UNTRACED_METHODS = ("/grpc.health.v1.Health/Check", f"/{PLANTED}/X", f"/killrvideo.user.v1.UserService/{PLANTED}")
 
 
 class Spans:
     """The exported spans."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Instrumentation = NOOP) -> None:
         self._exporter = InMemorySpanExporter()
-        self.traces = Traces(SimpleSpanProcessor(self._exporter))
+        self.tracing = Tracing(SimpleSpanProcessor(self._exporter), metrics)
 
     def all(self) -> Sequence[ReadableSpan]:
         return self._exporter.get_finished_spans()
@@ -73,9 +73,8 @@ def call(channel: Any, path: str) -> None:
 @contextmanager
 def traced(folder: Path) -> Iterator[tuple[Stub, Spans, grpc.Channel]]:
     spans = Spans()
-    telemetry = Telemetry(traces=spans.traces)
     with (
-        running_server(settings_in(folder), telemetry=telemetry) as server,
+        running_server(settings_in(folder), instrumentation=spans.tracing) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         yield Stub(channel), spans, channel
@@ -117,17 +116,16 @@ def test_the_callers_trace_is_continued(tmp_path: Path) -> None:
 
 def test_the_trace_is_passed_on_to_the_data_api(tmp_path: Path) -> None:
     sent: list[str | None] = []
-    spans = Spans()
-    telemetry = Telemetry(Metrics("astra", "127.0.0.1", 0), spans.traces)  # metrics and traces together
+    spans = Spans(Metrics("astra", "127.0.0.1", 0))
     with prepared_fake() as (_, connection):
-        api = DataApi(replace(connection, max_wait=2), telemetry.observer)
+        api = DataApi(replace(connection, max_wait=2), spans.tracing)
 
         async def record(request: object) -> None:
             sent.append(request.headers.get("traceparent"))  # type: ignore[attr-defined]
 
         api._http.client.event_hooks["request"].append(record)
         with (
-            running_server(settings_in(tmp_path), AstraStore(api), telemetry=telemetry) as server,
+            running_server(settings_in(tmp_path), AstraStore(api), instrumentation=spans.tracing) as server,
             grpc.insecure_channel(server.target) as channel,
         ):
             stub = Stub(channel)
@@ -160,10 +158,10 @@ def test_nothing_of_a_caller_is_in_a_span(tmp_path: Path) -> None:
         taken = pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B")
         with pytest.raises(grpc.RpcError):
             stub.Register(taken)
-        for path in UNWATCHED_METHODS[1:]:
+        for path in UNTRACED_METHODS[1:]:
             with pytest.raises(grpc.RpcError):
                 call(channel, path)
-        call(channel, UNWATCHED_METHODS[0])
+        call(channel, UNTRACED_METHODS[0])
         spans.of_call("GetUser")
         exported = "".join(span.to_json() for span in spans.all())
     assert "EmailAlreadyRegistered" in exported
