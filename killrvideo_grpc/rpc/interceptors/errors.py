@@ -12,7 +12,8 @@ from grpc_status import rpc_status
 
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.errors.grpc_status import to_status
-from killrvideo_grpc.errors.responses import PROBLEM_WANTED, answer_to, problem_headers
+from killrvideo_grpc.errors.problem import PROBLEM_WANTED, problem_headers
+from killrvideo_grpc.errors.responses import error_response
 from killrvideo_grpc.rpc.call import Call, CallNext
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
@@ -58,8 +59,8 @@ async def abort(call: Call, error: BaseException) -> NoReturn:
 
     Raises AbortError or, if the call has ended already, InternalError.
     """
-    response, context = answer_to(error), call.context
-    call.reason = response.entry.reason
+    response, context = error_response(error), call.context
+    call.reason = response.spec.reason
     if any(key == PROBLEM_WANTED for key, _ in call.metadata):
         # Replaces gRPC's error details: both together would exceed the metadata that Python clients accept.
         details: Iterable[tuple[str, str | bytes]] = problem_headers(response)
@@ -67,7 +68,7 @@ async def abort(call: Call, error: BaseException) -> NoReturn:
         details = rpc_status.to_status(to_status(response)).trailing_metadata
     # abort replaces the trailing metadata, which has the request id.
     trailing = (*context.trailing_metadata(), *details)
-    await context.abort(grpc.StatusCode[response.entry.code], response.message, trailing)
+    await context.abort(grpc.StatusCode[response.spec.code], response.message, trailing)
 
 
 def _is_cancelled() -> bool:
