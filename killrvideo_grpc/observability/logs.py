@@ -13,6 +13,7 @@ from typing import Literal
 
 import orjson
 import structlog
+from structlog.typing import EventDict, Processor
 
 # Their messages quote requests, responses and values. The stores log what matters.
 SILENCED_LOGGERS = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
@@ -52,15 +53,13 @@ class _BufferedStandardError(io.TextIOBase):
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     """Send the process's logs to standard error. Libraries log from WARNING up, except for SILENCED_LOGGERS."""
     output = _BufferedStandardError()
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        _add_time if style == "json" else structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    # Neither renders exceptions, whose messages and local variables may contain secrets.
-    render: list[structlog.typing.Processor] = [
-        _to_json if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    ]
+    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    # No renderer shows exceptions, whose messages and local variables may contain secrets.
+    render: list[Processor]
+    if style == "json":
+        render = [_add_time, _to_json]
+    else:
+        render = [structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.dev.ConsoleRenderer(colors=False)]
     threshold = logging.getLevelNamesMapping()[level]
     structlog.configure(
         processors=[*shared, *render],
@@ -80,12 +79,12 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _add_time(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _add_time(logger: object, name: str, event: EventDict) -> EventDict:
     event["timestamp"] = datetime.now(UTC)  # orjson formats it faster than Python
     return event
 
 
-def _to_json(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+def _to_json(logger: object, name: str, event: EventDict) -> str:
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # a string that can't be encoded, such as one with a lone surrogate
@@ -96,6 +95,6 @@ def _to_text(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else repr(value)
 
 
-def _without_exception(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _without_exception(logger: object, name: str, event: EventDict) -> EventDict:
     event.pop("exc_info", None)
     return event

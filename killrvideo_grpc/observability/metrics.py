@@ -151,7 +151,7 @@ class _CallMeter:
 
 
 class _Timed:
-    """Observes how long its body takes. A class, because a generator would cost several times as much."""
+    """Observes how long its body takes. A generator would cost several times as much."""
 
     __slots__ = ("_histogram", "_started")
 
@@ -188,7 +188,7 @@ class _Waiting(_Timed):
 
 
 class _StoreRequest(_Timed):
-    """Has the outcome as a label, which is known only at the end."""
+    """Adds the outcome as a label."""
 
     __slots__ = ("_kind",)
 

@@ -61,7 +61,7 @@ class Tracing(Instrumentation):
             except RuntimeError:
                 pass  # the loop has closed
 
-        # A daemon thread, so that a collector that doesn't answer can't keep the process from ending.
+        # A daemon thread: a collector that doesn't answer can't keep the process from ending.
         threading.Thread(target=shut_down, name="traces", daemon=True).start()
         try:
             async with asyncio.timeout(FLUSH_TIMEOUT):

@@ -1,4 +1,4 @@
-"""Converts domain objects to the contract's messages."""
+"""Conversion of domain objects to the contract's messages."""
 
 from datetime import UTC, datetime
 from functools import lru_cache

@@ -1,4 +1,4 @@
-"""Adds the methods of a service to a server as generic handlers, without registering each of them."""
+"""Methods of a service as generic handlers of a server, which grpc.aio serves faster than registered ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -120,18 +120,9 @@ def build_use_cases(
         timedelta(minutes=settings.access_token_expire_minutes),
         timedelta(seconds=settings.clock_skew_seconds),
     )
-    lifetimes = Lifetimes(
-        idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
-    )
-    limits = Limits(
-        account_and_source=settings.max_failures_per_account_and_source,
-        source=settings.max_failures_per_source,
-        account=settings.max_failures_per_account,
-        registrations=settings.max_registrations_per_source,
-    )
     passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, instrumentation)
-    throttle = Throttle(store, keyed_digest(key, "throttle"), limits, threads, instrumentation.hash_wait)
-    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes, throttle)
+    throttle = Throttle(store, keyed_digest(key, "throttle"), _limits(settings), threads, instrumentation.hash_wait)
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(key)
     people = People(store, passwords, sessions, throttle)
     servicer = UserServicer(
@@ -142,6 +133,21 @@ def build_use_cases(
         ClientInfoReader(settings.trusted_proxies),
     )
     return UseCases(Authenticator(store, access_tokens), people, servicer, passwords)
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        account_and_source=settings.max_failures_per_account_and_source,
+        source=settings.max_failures_per_source,
+        account=settings.max_failures_per_account,
+        registrations=settings.max_registrations_per_source,
+    )
 
 
 def _cores() -> int:

@@ -63,7 +63,7 @@ async def _run(settings: WebSettings) -> None:
 
 
 async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
-    # Checked before anything starts: calls could otherwise reach another program that listens there.
+    # Checked before anything starts, to never send a call to another program that listens there.
     host, port = envoy.free_address(settings.http_host, settings.http_port)
     with tempfile.TemporaryDirectory() as folder:  # only this user can enter it
         async with _running_service(settings, stopped) as (service, ports):
@@ -89,7 +89,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
 async def _running_service(
     settings: WebSettings, stopped: "asyncio.Task[Any]"
 ) -> AsyncIterator[tuple[Process, list[int]]]:
-    # --supervised: the service stops when its standard input closes, which also happens if this process is killed.
+    # --supervised: the service stops when its standard input closes, also if this process is killed.
     process = await asyncio.create_subprocess_exec(
         *(SERVICE, "serve", "--supervised"),
         env=os.environ

@@ -41,7 +41,7 @@ async def running_envoy(edge: Edge) -> AsyncIterator[Process]:
 
 
 def _end_with_parent() -> None:
-    # Makes Linux send SIGTERM to Envoy if this process is killed, which Envoy would not notice otherwise.
+    # Linux sends SIGTERM to Envoy if this process is killed.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 

@@ -43,7 +43,7 @@ LIMITS = [
     # Slightly more than the edge accepts. Between this limit and the next, grpcio refuses calls at random.
     ("grpc.max_metadata_size", 64 * 1024),
     ("grpc.absolute_max_metadata_size", 128 * 1024),
-    # Equal, because between these two limits, too, it refuses calls at random. By default: 1,000 and 3,000.
+    # Equal: between these two limits, too, it refuses calls at random. By default: 1,000 and 3,000.
     ("grpc.server.max_pending_requests", MAX_PENDING),
     ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
 ]
@@ -76,10 +76,9 @@ def build_interceptors(
 
 
 class UserServer:
-    """The whole service on one port, which the constructor binds.
+    """The whole service on one port, which the constructor binds. Needs a running event loop. Raises SetupError.
 
-    `receive_timeout` limits the wait for a call's message. Must be created inside a running event loop. Raises
-    SetupError.
+    `receive_timeout` limits the wait for a call's message.
     """
 
     def __init__(

@@ -74,7 +74,7 @@ class Worker:
         while True:
             started = self._clock()
             self._starting = asyncio.ensure_future(self._start())
-            # Shielded, so that `end` can still end a process that was being started when this task was cancelled.
+            # Shielded: if this task is cancelled, `end` still ends the process.
             process = await asyncio.shield(self._starting)
             if process.stdout and await process.stdout.readline():
                 self.is_serving.set()
@@ -114,7 +114,7 @@ def _starter(settings: Settings, port: int, number: int) -> Callable[[], Awaitab
             env=os.environ | variables,
             stdin=PIPE,
             stdout=PIPE,
-            start_new_session=True,  # so that Ctrl-C reaches only the supervisor, which then ends its workers
+            start_new_session=True,  # Ctrl-C reaches only the supervisor
         )
 
     return start

@@ -1,4 +1,4 @@
-"""Runs all interceptors as a single gRPC interceptor, which wraps each method once instead of once per call."""
+"""All interceptors as a single gRPC interceptor, which wraps each method once instead of once per call."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
