@@ -78,28 +78,5 @@ class Instrumentation:
     def sweep_done(self, found: int | None) -> None:
         """Record a sweep, with the number of unfinished accounts it found, or None if it failed."""
 
-    # The old names, until every caller has the new ones.
-    def waits_for_hash(self) -> AbstractContextManager[None]:
-        return self.hash_wait()
 
-    def hashes(self) -> AbstractContextManager[None]:
-        return self.password_hash()
-
-    def asks_store(self, kind: str) -> AbstractContextManager[None]:
-        return self.store_request(kind)
-
-    def looks_up(self) -> AbstractContextManager[None]:
-        return self.lookup()
-
-    def headers(self) -> Mapping[str, str]:
-        return self.trace_headers()
-
-    def timed_out(self, kind: str) -> None:
-        self.store_timeout(kind)
-
-    def joined(self, look_ups: int) -> None:
-        self.batch_sent(look_ups)
-
-
-NOOP = UNOBSERVED = Instrumentation()
-Observer = Instrumentation
+NOOP = Instrumentation()

@@ -1,5 +1,6 @@
 """The metrics of a running service count what happens, and contain nothing that callers sent."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -14,10 +15,12 @@ import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
 from killrvideo_grpc.observability.metrics import Metrics
 from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
+from killrvideo_grpc.stores.data_api.errors import AlreadyExists, Conflict, CredentialsRefused, RequestRefused
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD
@@ -127,6 +130,35 @@ def test_metrics_contain_nothing_that_callers_sent(tmp_path: Path) -> None:
         assert own_text not in text
     methods = set(re.findall(r'method="([^"]*)"', text))
     assert methods == {"Register", "Login", "GetMe", "GetUser", "unknown"}
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (AlreadyExists(), "ok"),
+        (UserNotFound(), "ok"),
+        (Conflict(), "conflict"),
+        (CredentialsRefused(), "unavailable"),
+        (StoreUnavailable(), "unavailable"),
+        (RequestRefused("X"), "refused"),
+        (asyncio.CancelledError(), "abandoned"),
+        (ValueError(), "failed"),
+    ],
+)
+def test_requests_to_a_store_have_an_outcome(error: BaseException, outcome: str) -> None:
+    port = free_port()
+
+    async def scraped() -> Scraped:
+        metrics = Metrics("astra", "127.0.0.1", port)
+        with suppress(type(error)), metrics.store_request("find document"):
+            raise error
+        metrics.start_export()
+        try:
+            return Scraped(port)
+        finally:
+            await metrics.stop_export()
+
+    assert asyncio.run(scraped()).value("store_request_duration_seconds_count", outcome=outcome) == 1
 
 
 @contextmanager

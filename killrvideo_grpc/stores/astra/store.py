@@ -46,7 +46,7 @@ class AstraStore:
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self._reads = JoinedReads(api.find_documents, api.max_wait, api.observer)
+        self._reads = JoinedReads(api.find_documents, api.max_wait, api.instrumentation)
         self._claims = EmailClaims(api)
         self._moderators = Moderators(api)
         self._projections = Projections(api, self._claims)

@@ -16,6 +16,8 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 class AlreadyExists(Exception):
     """A document with this `_id` exists."""
 
+    outcome = "ok"  # for the metrics: an expected answer
+
 
 class RequestRefused(UnusableStore):
     """The Data API rejected a request as invalid, with this `code`: a bug in this service, or a changed schema."""
@@ -35,6 +37,8 @@ class Conflict(StoreUnavailable):
     Almost always, nothing was written. But a Data API also answers this if its own retry timed out, and then the
     database may still carry out the write.
     """
+
+    outcome = "conflict"
 
 
 @contextmanager
