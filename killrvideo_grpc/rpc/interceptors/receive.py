@@ -83,7 +83,7 @@ async def _abort_without_message(call: Call) -> None:
     try:
         await abort(call, InvalidRequest([Violation("", "is missing: this method takes one message")]))
     except (aio.InternalError, asyncio.CancelledError):
-        # The call has ended: grpcio rejected a message over its limit, and reported it as missing.
+        # The call has ended: grpcio rejected a message over its limit. A caller that hangs up looks the same.
         call.reason = None
         call.context.set_code(grpc.StatusCode.RESOURCE_EXHAUSTED)  # for the log and metrics
         raise
