@@ -1,5 +1,6 @@
 """The spans of real calls, collected in memory: their tree, context propagation, and no data of callers."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +28,8 @@ from tests.rpc.conftest import Account, Stub, bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.eventually import eventually
 from tests.support.keyspaces import prepared_fake
+from tests.support.metrics import Scraped
+from tests.support.ports import free_port
 from tests.support.process import running
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
@@ -140,6 +143,39 @@ def test_the_trace_is_passed_on_to_the_data_api(tmp_path: Path) -> None:
     assert below.count("store: insert document") == 2
     inserts = [span for span in spans.all() if span.name == "store: insert document" and trace_of(span) == TRACE]
     assert {f"00-{TRACE}-{_id(span):016x}-01" for span in inserts} <= set(sent)
+
+
+def test_traces_leave_the_metrics_as_they_are() -> None:
+    port = free_port()
+
+    async def scraped() -> Scraped:
+        instrumentation = Spans(Metrics("astra", "127.0.0.1", port)).tracing
+        instrumentation.start_export()
+        with instrumentation.hash_wait(), instrumentation.password_hash(), instrumentation.store_request("find"):
+            pass
+        instrumentation.store_timeout("find")
+        instrumentation.batch_sent(3)
+        instrumentation.sweep_done(2)
+        meter = instrumentation.call_meter("GetMe")
+        assert meter
+        meter.call_started()
+        meter.call_ended("UNAUTHENTICATED", "TOKEN_INVALID", 0.1)
+        seen = Scraped(port)
+        await instrumentation.stop_export()
+        return seen
+
+    seen = asyncio.run(scraped())
+    expected = {
+        "hash_wait_seconds_count": 1,
+        "hash_duration_seconds_count": 1,
+        "store_request_duration_seconds_count": 1,
+        "store_timeouts_total": 1,
+        "joined_look_ups_sum": 3,
+        "sweep_backlog": 2,
+        "calls_total": 1,
+        "refusals_total": 1,
+    }
+    assert {name: seen.value(name) for name in expected} == expected
 
 
 def test_nothing_of_a_caller_is_in_a_span(tmp_path: Path) -> None:
