@@ -10,9 +10,10 @@ from pathlib import Path
 from threading import Event
 
 import grpc
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, UpdateMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
+from tests.e2e.callers import registration
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
@@ -27,10 +28,6 @@ HEALTH_CHECKED = json.dumps(
         "healthCheckConfig": {"serviceName": "killrvideo.user.v1.UserService"},
     }
 )
-
-
-def registration(email: str) -> RegisterRequest:
-    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
 
 
 def balanced(service: Service) -> grpc.Channel:
