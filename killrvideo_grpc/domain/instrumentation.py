@@ -26,7 +26,7 @@ class CallSpan(Protocol):
 
 
 CallTracer: TypeAlias = Callable[[str | None], AbstractContextManager[CallSpan]]
-"""Opens the span of a call, below the caller's `traceparent` if there is one."""
+"""Open the span of a call, below the caller's `traceparent` if there is one."""
 
 
 class Instrumentation:

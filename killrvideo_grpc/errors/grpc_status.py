@@ -1,4 +1,4 @@
-"""Converts error responses to gRPC's form: a `google.rpc.Status` with typed details."""
+"""Error responses in gRPC's form: a `google.rpc.Status` with typed details."""
 
 from google.protobuf.any_pb2 import Any
 from google.protobuf.message import Message

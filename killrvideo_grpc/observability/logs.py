@@ -1,4 +1,4 @@
-"""Logs to standard error, one JSON object or one line of text per event."""
+"""Logging to standard error: one JSON object or one line of text per event."""
 
 import asyncio
 import atexit

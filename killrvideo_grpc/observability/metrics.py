@@ -44,7 +44,7 @@ OUTCOMES: Mapping[type[BaseException], str] = {
 
 
 class Metrics(Instrumentation):
-    """Counts and times, and answers scrapes on a port. `store` is the kind of store, for the build info."""
+    """The metrics, and the port that answers scrapes. `store` is the kind of store, for the build info."""
 
     def __init__(self, store: str, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -127,7 +127,7 @@ class Metrics(Instrumentation):
 
 
 class _CallMeter:
-    """Counts and times the calls of one method."""
+    """The metrics of one method."""
 
     __slots__ = ("_by_code", "_calls", "_duration", "_in_flight", "_method", "_refusals")
 
@@ -151,7 +151,7 @@ class _CallMeter:
 
 
 class _Timed:
-    """Observes how long its body takes. A generator would cost several times as much."""
+    """A timer around a block. A generator would cost several times as much."""
 
     __slots__ = ("_histogram", "_started")
 
@@ -168,7 +168,7 @@ class _Timed:
 
 
 class _Waiting(_Timed):
-    """Also keeps the number of those waiting in a gauge."""
+    """A timer that also counts those waiting."""
 
     __slots__ = ("_queue",)
 
@@ -188,7 +188,7 @@ class _Waiting(_Timed):
 
 
 class _StoreRequest(_Timed):
-    """Adds the outcome as a label."""
+    """A timer with the outcome as a label."""
 
     __slots__ = ("_kind",)
 

@@ -33,7 +33,7 @@ def otlp_processor(endpoint: str) -> SpanProcessor:
 
 
 class Tracing(Instrumentation):
-    """Makes spans, and passes everything on to the metrics. The SDK reads further OTEL_ variables itself."""
+    """Spans, besides what `metrics` records. The SDK reads further OTEL_ variables itself."""
 
     def __init__(self, processor: SpanProcessor, metrics: Instrumentation = NOOP) -> None:
         self._metrics = metrics

@@ -19,7 +19,7 @@ Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class ClientInfoReader:
-    """Reads who a call comes from. `trusted_proxies` are the networks whose `x-forwarded-for` counts."""
+    """Reader of who a call comes from. `trusted_proxies` are the networks whose `x-forwarded-for` counts."""
 
     def __init__(self, trusted_proxies: Sequence[Network]) -> None:
         self._trusted_proxies = trusted_proxies

@@ -7,7 +7,7 @@ from grpc import aio
 
 
 class GenericHandlers:
-    """Stands in for `server` in calls of the generated `add_…_to_server` functions.
+    """Stand-in for `server` in calls of the generated `add_…_to_server` functions.
 
     grpc.aio waits for calls of each registered method separately, and sets up all these waits again for every call: a
     sixth of the instructions of a GetMe. Calls of generic handlers share one wait.

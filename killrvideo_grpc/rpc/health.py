@@ -18,7 +18,7 @@ _log = structlog.get_logger("killrvideo_grpc.health")
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Serves grpc.health.v1. grpcio's own servicer would let one watcher that stops reading block all others."""
+    """The service grpc.health.v1. grpcio's own servicer would let one watcher that stops reading block all others."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {"": Status.SERVING}
@@ -68,7 +68,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
 
 class StoreHealth:
-    """Checks regularly whether the store answers, and reports changes to the health servicer."""
+    """Regular checks whether the store answers. Changes go to the health servicer."""
 
     def __init__(self, servicer: HealthServicer, service: str, store: AccountStore) -> None:
         self._servicer = servicer

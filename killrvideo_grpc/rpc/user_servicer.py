@@ -17,7 +17,7 @@ from killrvideo_grpc.service.sessions import Sessions
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
-    """Implements the contract. Raises domain errors, which the errors interceptor turns into statuses."""
+    """Implementation of the contract. Its domain errors become statuses in the errors interceptor."""
 
     def __init__(
         self,

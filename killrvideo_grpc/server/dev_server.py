@@ -1,4 +1,4 @@
-"""Runs the service and Envoy together, for `make web` and `killrvideo-grpc edge web`."""
+"""The service and Envoy together, for `make web` and `killrvideo-grpc edge web`."""
 
 import asyncio
 import json

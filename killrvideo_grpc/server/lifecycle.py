@@ -1,4 +1,4 @@
-"""Runs `killrvideo-grpc serve`: a single process or, with several workers, a supervisor and a process per worker."""
+"""`killrvideo-grpc serve`: a single process or, with several workers, a supervisor and a process per worker."""
 
 import asyncio
 import ctypes

@@ -1,4 +1,4 @@
-"""Keeps WORKERS processes of the service running.
+"""Supervision of WORKERS processes of the service.
 
 Each has its own port: Envoy's one connection to a shared port would reach only one worker.
 """

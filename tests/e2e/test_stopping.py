@@ -31,7 +31,7 @@ HEALTH_CHECKED = json.dumps(
 
 
 def balanced(service: Service) -> grpc.Channel:
-    """Returns a channel that balances over all workers whose health is SERVING."""
+    """Return a channel that balances over all workers whose health is SERVING."""
     addresses = ",".join(f"127.0.0.1:{port}" for port in service.ports)
     return grpc.insecure_channel(f"ipv4:{addresses}", [("grpc.service_config", HEALTH_CHECKED)])
 

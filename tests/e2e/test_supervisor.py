@@ -53,7 +53,7 @@ def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
 
 
 def starting(folder: Path) -> "tuple[subprocess.Popen[str], list[int]]":
-    """Starts two workers in a new process group, as a shell would, and returns before they serve."""
+    """Start two workers in a new process group, as a shell would, and return before they serve."""
     process = subprocess.Popen(
         [COMMAND, "serve"],
         env=environment(folder, WORKERS="2", DRAIN_SECONDS="0"),

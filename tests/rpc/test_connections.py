@@ -101,7 +101,7 @@ def test_a_header_that_grpcio_cannot_parse_fails_only_its_own_call(tmp_path: Pat
 
 
 def pings(port: int) -> Iterator[Event]:
-    """Sends 20 pings, each after the response to the previous one, and yields what the server sends."""
+    """Send 20 pings, each after the response to the previous one, and yield what the server sends."""
     http2 = H2Connection(H2Configuration(client_side=True))
     http2.initiate_connection()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

@@ -30,7 +30,7 @@ TOOK = re.compile(r"Executing (.*) took ([\d.]+) seconds")
 
 @pytest.fixture
 def slow(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """Collects asyncio's debug warnings about callbacks that took too long."""
+    """Collect asyncio's debug warnings about callbacks that took too long."""
     found: list[str] = []
 
     class Collector(logging.Handler):
@@ -103,7 +103,7 @@ def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path
 
 
 def seconds_of(stub: UserServiceStub, account: Account) -> float:
-    """Returns the usual time of a GetMe and a Login together: a busy machine always delays some of them."""
+    """Return the usual time of a GetMe and a Login together: a busy machine always delays some of them."""
     seconds = []
     for _ in range(15):
         started = time.monotonic()

@@ -37,7 +37,7 @@ PLANTED = "planted"
 
 @contextmanager
 def measured(folder: Path) -> Iterator[tuple[Settings, Stub, grpc.Channel]]:
-    """Starts the service with metrics, on SQLite."""
+    """Start the service with metrics, on SQLite."""
     settings = settings_in(folder, metrics_port=free_port())
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         yield settings, Stub(channel), channel

@@ -105,7 +105,7 @@ def test_reflection_is_public_and_complete(channel: grpc.Channel, version: str) 
 
 
 def silent(channel: grpc.Channel, path: str, calls: int, over: Event, kind: str = "stream_unary") -> list[Any]:
-    """Starts calls that send their headers and then no message until `over` is set."""
+    """Start calls that send their headers and then no message until `over` is set."""
 
     def requests() -> Iterator[bytes]:
         over.wait(60)

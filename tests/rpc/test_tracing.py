@@ -51,7 +51,7 @@ class Spans:
         return self._exporter.get_finished_spans()
 
     def of_call(self, rpc: str) -> ReadableSpan:
-        """Waits until the span of the last call of an RPC has ended, and returns it."""
+        """Wait until the span of the last call of an RPC has ended, and return it."""
         name = f"killrvideo.user.v1.UserService/{rpc}"
         return eventually(lambda: [span for span in self.all() if span.name == name])[-1]
 

@@ -1,4 +1,4 @@
-"""Enforces the access that the contract declares: a bearer token of a live account and session, with the right role."""
+"""Access as the contract declares it: a bearer token of a live account and session, with the right role."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ ROLES: Mapping[int, Role | None] = {
 
 
 class AuthorizationInterceptor:
-    """Checks each call against a table made by `access_table`, using `authenticate` of `Authenticator`.
+    """Check each call against a table made by `access_table`, with `authenticate` of `Authenticator`.
 
     Public methods ignore tokens. A method that is missing from the table is a bug, and its calls fail with KeyError.
     """

@@ -25,7 +25,7 @@ class Interceptor(Protocol):
 
 
 class InterceptorChain(aio.ServerInterceptor):
-    """Runs interceptors, outermost first. Those in `for_all_methods` also see calls of unknown methods.
+    """Interceptors, outermost first. Those in `for_all_methods` also see calls of unknown methods.
 
     All methods are declared to grpcio as taking a stream of bytes, which ReceiveInterceptor reads: see decisions.md.
     Raises ValueError if the order breaks a rule in `runs_after`.

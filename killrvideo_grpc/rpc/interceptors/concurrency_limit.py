@@ -1,4 +1,4 @@
-"""Rejects calls while the process is already handling as many as it may."""
+"""A limit of the calls that the process handles at once."""
 
 from typing import Any, ClassVar
 
@@ -10,9 +10,9 @@ from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 
 
 class ConcurrencyLimitInterceptor:
-    """Lets at most `limit` calls be handled at once.
+    """Reject calls while `limit` others are being handled.
 
-    Never rejects methods of the services in `unlimited` (health checks must work under load), nor those that take a
+    Never reject methods of the services in `unlimited` (health checks must work under load), nor those that take a
     stream, which is idle most of the time.
     """
 

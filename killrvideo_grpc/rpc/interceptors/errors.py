@@ -1,4 +1,4 @@
-"""Turns every exception into the status that the error table defines for it."""
+"""The statuses of exceptions, as the error table defines them."""
 
 import asyncio
 import traceback
@@ -22,9 +22,9 @@ _log = structlog.get_logger("killrvideo_grpc.errors")
 
 
 class ErrorsInterceptor:
-    """Answers domain errors as the table says, and all other exceptions, which are bugs, with INTERNAL.
+    """Answer domain errors as the table says, and all other exceptions, which are bugs, with INTERNAL.
 
-    Calls `on_store_unavailable` if the store was unavailable.
+    Call `on_store_unavailable` if the store was unavailable.
     """
 
     runs_after: ClassVar[tuple[type, ...]] = (LoggingInterceptor,)  # which logs the code that this one sets

@@ -1,4 +1,4 @@
-"""Logs one line per call, with a request id that links it to other log lines and to the caller."""
+"""One log line per call, with a request id that links it to other log lines and to the caller."""
 
 import random
 import re
@@ -20,7 +20,7 @@ _log = structlog.get_logger("killrvideo_grpc.calls")
 
 
 class LoggingInterceptor:
-    """Logs method, code, duration in ms, request id and user id, but nothing from messages. Health checks are at DEBUG.
+    """Log method, code, duration in ms, request id and user id, but nothing from messages; health checks at DEBUG.
 
     A caller's `x-request-id` that doesn't match REQUEST_ID is replaced by a new UUID. The id is returned in the
     trailing metadata, and is part of every line that is logged during the call.

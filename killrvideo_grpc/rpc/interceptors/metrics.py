@@ -1,4 +1,4 @@
-"""Counts and times calls by method, code and reason."""
+"""The metrics of calls, by method, code and reason."""
 
 import time
 from typing import Any, ClassVar
@@ -11,7 +11,7 @@ UNKNOWN = "unknown"  # the label of all methods that don't exist
 
 
 class MetricsInterceptor:
-    """Reports each call to the instrumentation's meter. Adds nothing if metrics are disabled."""
+    """Report each call to the instrumentation's meter. Adds no step if metrics are disabled."""
 
     runs_after: ClassVar[tuple[type, ...]] = ()
 

@@ -1,4 +1,4 @@
-"""Reads the bytes of a call's message, and limits how long the server waits for them."""
+"""Reading the bytes of a call's message, and the limit of how long the server waits for them."""
 
 import asyncio
 import contextvars
@@ -19,7 +19,7 @@ CHECK_INTERVAL = 1.0  # seconds between checks for overdue calls
 
 
 class ReceiveInterceptor:
-    """Waits for the message, at most `timeout` seconds. Methods that take a stream get an iterator over its messages.
+    """Wait for the message, at most `timeout` seconds. Methods that take a stream get an iterator over its messages.
 
     One task checks all waiting calls: a timer per read would cost more than the read.
     """

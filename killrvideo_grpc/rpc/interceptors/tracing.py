@@ -1,4 +1,4 @@
-"""Makes a span for each call, as part of the caller's trace if it sends one."""
+"""A span for each call, as part of the caller's trace if it sends one."""
 
 from typing import Any, ClassVar
 
@@ -13,7 +13,7 @@ TRACEPARENT = "traceparent"  # but not tracestate, in which a caller can put any
 
 
 class TracingInterceptor:
-    """Opens a span for each call of the contract's methods. Adds nothing if tracing is disabled."""
+    """Open a span for each call of the contract's methods. Adds no step if tracing is disabled."""
 
     runs_after: ClassVar[tuple[type, ...]] = ()
 
