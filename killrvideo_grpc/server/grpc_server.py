@@ -38,15 +38,6 @@ RESPONSE_SECONDS = 1.0  # after the grace period and the closing of the store, t
 MAX_PENDING = 2500
 RECEIVE_TIMEOUT = 10.0  # seconds for a call's message to arrive; most clients send it right away
 MAX_MESSAGE_BYTES = 4 << 20
-LIMITS = [
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-    # Slightly more than the edge accepts. Between this limit and the next, grpcio refuses calls at random.
-    ("grpc.max_metadata_size", 64 * 1024),
-    ("grpc.absolute_max_metadata_size", 128 * 1024),
-    # Equal: between these two limits, too, it refuses calls at random. By default: 1,000 and 3,000.
-    ("grpc.server.max_pending_requests", MAX_PENDING),
-    ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
-]
 
 
 def build_interceptors(
@@ -100,7 +91,7 @@ class UserServer:
         self._receive = ReceiveInterceptor(receive_timeout)
         limit = settings.max_concurrent_rpcs
         chain = build_interceptors(authenticator, self._receive, limit, self._health.check_soon, instrumentation)
-        self._server = aio.server(interceptors=[chain], options=[*LIMITS, *listener.connection_options(settings)])
+        self._server = aio.server(interceptors=[chain], options=[*_limits(), *listener.connection_options(settings)])
         user_service_pb2_grpc.add_UserServiceServicer_to_server(
             servicer,
             GenericHandlers(self._server),  # type: ignore[arg-type] # has the two methods of a server that are called
@@ -135,3 +126,15 @@ class UserServer:
         await stopping
         self._passwords.close()
         await self._instrumentation.stop_export()
+
+
+def _limits() -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        # Slightly more than the edge accepts. Between this limit and the next, grpcio refuses calls at random.
+        ("grpc.max_metadata_size", 64 * 1024),
+        ("grpc.absolute_max_metadata_size", 128 * 1024),
+        # Equal: between these two limits, too, it refuses calls at random. By default: 1,000 and 3,000.
+        ("grpc.server.max_pending_requests", MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", MAX_PENDING),
+    ]
