@@ -1,5 +1,8 @@
 """`killrvideo-grpc serve`."""
 
+import json
+from functools import partial
+
 import click
 
 from killrvideo_grpc.cli.config import read_settings, store_location
@@ -8,7 +11,7 @@ from killrvideo_grpc.config.settings import Settings
 
 
 @click.command("serve")
-@click.option("--supervised", is_flag=True, hidden=True, help="Stop when standard input is closed.")
+@click.option("--supervised", is_flag=True, hidden=True, help="Print JSON; stop when stdin closes.")
 def serve(supervised: bool) -> None:
     """Start the service. SIGTERM or Ctrl-C stops it gracefully.
 
@@ -28,7 +31,8 @@ def serve(supervised: bool) -> None:
     from killrvideo_grpc.server import lifecycle
 
     settings = read_settings()
-    lifecycle.serve(settings, lambda ports: _announce(_welcome(settings, ports)), supervised)
+    describe = _to_json if supervised else partial(_welcome, settings)
+    lifecycle.serve(settings, lambda ports: _announce(describe(ports)), supervised)
 
 
 def _announce(text: str) -> None:
@@ -37,6 +41,10 @@ def _announce(text: str) -> None:
         click.echo(text)
     except OSError:
         drop_output()
+
+
+def _to_json(ports: list[int]) -> str:
+    return json.dumps({"ports": ports})
 
 
 def _welcome(settings: Settings, ports: list[int]) -> str:

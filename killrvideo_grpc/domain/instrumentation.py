@@ -1,94 +1,82 @@
-"""Hooks through which the service reports what it does. `metrics.py` and `traces.py` implement them."""
+"""The port through which the service reports what it does. `observability` implements it."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Protocol, TypeAlias
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
 
 
-class Observer:
-    """Does nothing. Subclasses override the hooks that they need. All hooks are called on the event loop.
+class CallMeter(Protocol):
+    """Metrics of the calls of one method."""
+
+    def call_started(self) -> None: ...
+
+    def call_ended(self, code: str, reason: str | None, seconds: float) -> None:
+        """Record a call with its status code and, if it ended in an error of the table, that error's reason."""
+
+
+class CallSpan(Protocol):
+    """The span of one call."""
+
+    trace_id: str
+
+    def set_code(self, code: str) -> None:
+        """Record the status code."""
+
+
+CallTracer: TypeAlias = Callable[[str | None], AbstractContextManager[CallSpan]]
+"""Open the span of a call, below the caller's `traceparent` if there is one."""
+
+
+class Instrumentation:
+    """Hooks for metrics and traces, called on the event loop. The base class does nothing.
 
     Kinds, methods and reasons come from fixed sets of this service, never from a caller.
     """
 
-    def waits_for_hash(self) -> AbstractContextManager[None]:
-        """Wraps the wait for a hashing thread."""
+    def start_export(self) -> None:
+        """Start answering scrapes. Raises SetupError."""
+
+    async def stop_export(self) -> None:
+        """Stop answering scrapes, and send the remaining traces."""
+
+    def call_meter(self, method: str) -> CallMeter | None:
+        """Return the meter of a method, or None if metrics are disabled."""
+        return None
+
+    def call_tracer(self, method: str) -> CallTracer | None:
+        """Return the tracer of a method (`/package.Service/Method`), or None if tracing is disabled."""
+        return None
+
+    def hash_wait(self) -> AbstractContextManager[None]:
+        """Wrap the wait for a hashing thread."""
         return _NOTHING
 
-    def hashes(self) -> AbstractContextManager[None]:
-        """Wraps the hashing itself."""
+    def password_hash(self) -> AbstractContextManager[None]:
+        """Wrap the hashing itself."""
         return _NOTHING
 
-    def asks_store(self, kind: str) -> AbstractContextManager[None]:
-        """Wraps one request to the store."""
+    def store_request(self, kind: str) -> AbstractContextManager[None]:
+        """Wrap one request to the store."""
         return _NOTHING
 
-    def looks_up(self) -> AbstractContextManager[None]:
-        """Wraps a look-up that may share its request with others, from its start to its answer."""
+    def lookup(self) -> AbstractContextManager[None]:
+        """Wrap a look-up that may share its request with others, from its start to its answer."""
         return _NOTHING
 
-    def headers(self) -> Mapping[str, str]:
-        """Returns headers to add to the current request to the store."""
+    def trace_headers(self) -> Mapping[str, str]:
+        """Return headers to add to the current request to the store."""
         return {}
 
-    def timed_out(self, kind: str) -> None:
-        """Called when a request to the store, retries included, timed out."""
+    def store_timeout(self, kind: str) -> None:
+        """Record that a request to the store, retries included, timed out."""
 
-    def joined(self, look_ups: int) -> None:
-        """Called when a shared request is sent, with the number of its look-ups."""
+    def batch_sent(self, lookups: int) -> None:
+        """Record that a shared request was sent, with the number of its look-ups."""
 
-    def swept(self, found: int | None) -> None:
-        """Called after a sweep, with the number of unfinished accounts it found, or None if it failed."""
-
-    def refused(self, method: str, reason: str) -> None:
-        """Called when a call ends in an error of the contract, with its reason from the error table."""
+    def sweep_done(self, found: int | None) -> None:
+        """Record a sweep, with the number of unfinished accounts it found, or None if it failed."""
 
 
-class Observers(Observer):
-    """Forwards to several observers."""
-
-    def __init__(self, observers: Sequence[Observer]) -> None:
-        self._observers = observers
-
-    def waits_for_hash(self) -> AbstractContextManager[None]:
-        return _around([observer.waits_for_hash() for observer in self._observers])
-
-    def hashes(self) -> AbstractContextManager[None]:
-        return _around([observer.hashes() for observer in self._observers])
-
-    def asks_store(self, kind: str) -> AbstractContextManager[None]:
-        return _around([observer.asks_store(kind) for observer in self._observers])
-
-    def looks_up(self) -> AbstractContextManager[None]:
-        return _around([observer.looks_up() for observer in self._observers])
-
-    def headers(self) -> Mapping[str, str]:
-        return {name: value for observer in self._observers for name, value in observer.headers().items()}
-
-    def timed_out(self, kind: str) -> None:
-        for observer in self._observers:
-            observer.timed_out(kind)
-
-    def joined(self, look_ups: int) -> None:
-        for observer in self._observers:
-            observer.joined(look_ups)
-
-    def swept(self, found: int | None) -> None:
-        for observer in self._observers:
-            observer.swept(found)
-
-    def refused(self, method: str, reason: str) -> None:
-        for observer in self._observers:
-            observer.refused(method, reason)
-
-
-UNOBSERVED = Observer()
-
-
-@contextmanager
-def _around(managers: Sequence[AbstractContextManager[None]]) -> Iterator[None]:
-    with ExitStack() as stack:
-        for manager in managers:
-            stack.enter_context(manager)
-        yield
+NOOP = Instrumentation()

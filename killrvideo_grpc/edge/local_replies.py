@@ -5,7 +5,7 @@ from typing import Any
 from google.rpc import code_pb2
 
 from killrvideo_grpc.edge.routes import GRPC, GRPC_WEB, IS_POST, header_matches
-from killrvideo_grpc.errors.responses import edge_members
+from killrvideo_grpc.errors.problem import edge_members
 from killrvideo_grpc.errors.table import EDGE_ERRORS
 
 Json = dict[str, Any]

@@ -16,7 +16,8 @@ from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
 from killrvideo_grpc.edge.routes import routes
 from killrvideo_grpc.errors.grpc_status import to_status
-from killrvideo_grpc.errors.responses import PROBLEM_WANTED, answer_to, edge_problem, problem
+from killrvideo_grpc.errors.problem import PROBLEM_WANTED, edge_problem, problem
+from killrvideo_grpc.errors.responses import error_response
 from killrvideo_grpc.errors.table import EDGE_ERRORS, RETRY_SECONDS, TABLE
 
 HERE = Path(__file__).parent
@@ -80,17 +81,17 @@ def lua() -> str:
     """Returns edge.lua, preceded by the constants and problem documents that it uses."""
     documents = ",\n".join(f'  ["{status}"] = {_quoted(edge_problem(status))}' for status in EDGE_ERRORS)
     misfits = [
-        f"local {name} = {_quoted(problem(answer_to(InvalidRequest([violation]))))}"
+        f"local {name} = {_quoted(problem(error_response(InvalidRequest([violation]))))}"
         for name, violation in MISFITS.items()
     ]
-    overloaded = answer_to(Overloaded())
+    overloaded = error_response(Overloaded())
     status = to_status(overloaded)
     texts = {
         "RETRY_SECONDS": str(RETRY_SECONDS),
         "MISFIT_STATUS": str(TABLE[InvalidRequest].status),
         "CANCELLED": str(code_pb2.CANCELLED),
         "OVERLOADED": problem(overloaded),
-        "OVERLOADED_STATUS": str(overloaded.entry.status),
+        "OVERLOADED_STATUS": str(overloaded.spec.status),
         "OVERLOADED_CODE": str(status.code),
         "OVERLOADED_MESSAGE": status.message,
         "OVERLOADED_DETAILS": base64.b64encode(status.SerializeToString()).decode().rstrip("="),

@@ -16,7 +16,7 @@ from killrvideo_grpc.edge.contract import (
     rest_paths,
     takes_query,
 )
-from killrvideo_grpc.errors.responses import PROBLEM_WANTED
+from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 Json = dict[str, Any]
 

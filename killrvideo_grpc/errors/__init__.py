@@ -1,1 +1,1 @@
-"""The one table of errors, and the answers that are made from it."""
+"""The one table of errors, and the responses that are made from it."""

@@ -1,7 +1,6 @@
 """The table of errors: what callers see of each error, over gRPC and over REST.
 
-The service's answers, Envoy's own answers, the Lua that runs in Envoy and the OpenAPI document are all generated from
-it.
+The responses of the service and of Envoy, Envoy's Lua and the OpenAPI document are all generated from it.
 """
 
 from collections.abc import Mapping
@@ -28,26 +27,26 @@ Code = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ErrorSpec:
     """What callers see of one kind of error that the service itself returns.
 
-    Placeholders in `message` are filled in from the error. Over REST, `status` is the HTTP status, `message` becomes
-    the problem's `detail` and `reason` its `code`. `retry_seconds` is when a retry may help.
+    Placeholders in `message` are filled in from the error. Over REST, `message` becomes the problem's `detail` and
+    `reason` its `code`.
     """
 
     code: Code
-    status: int
+    status: int  # of HTTP
     message: str
     reason: str | None = None
-    retry_seconds: int | None = None
+    retry_seconds: int | None = None  # after which a retry may help
 
 
 @dataclass(frozen=True, slots=True)
 class EdgeError:
-    """What callers see of an error that Envoy, the edge, answers itself: by HTTP status. Such errors have no reason.
+    """What callers see of an error that Envoy, the edge, answers itself. Such errors have no reason.
 
-    The service's own problems with this status have the same `title`. gRPC callers get `detail` as the message, unless
-    `grpc_message` is given.
+    The service's own problems with this HTTP status have the same `title`. gRPC callers get `grpc_message` or, without
+    one, `detail`.
     """
 
     title: str
@@ -56,44 +55,48 @@ class EdgeError:
     grpc_message: str | None = None
 
 
-OWN_ACTS = {
+SELF_ACTIONS = {
     "role": "revoke their own moderator role",
     "status": "change the status of their own account",
 }
 
-INTERNAL = Entry("INTERNAL", 500, "An unexpected internal server error occurred.")
+INTERNAL = ErrorSpec("INTERNAL", 500, "An unexpected internal server error occurred.")
 
-TABLE: Mapping[type[errors.ServiceError], Entry] = {
-    errors.InvalidRequest: Entry("INVALID_ARGUMENT", 422, "The request is invalid", "VALIDATION_FAILED"),
-    errors.EmailAlreadyRegistered: Entry("ALREADY_EXISTS", 400, "Email already registered", "EMAIL_ALREADY_REGISTERED"),
-    errors.InvalidCredentials: Entry("UNAUTHENTICATED", 401, "Incorrect email or password", "INVALID_CREDENTIALS"),
-    errors.NotAuthenticated: Entry("UNAUTHENTICATED", 401, "Not authenticated", "NOT_AUTHENTICATED"),
-    errors.TokenExpired: Entry("UNAUTHENTICATED", 401, "Token has expired", "TOKEN_EXPIRED"),
-    errors.TokenInvalid: Entry("UNAUTHENTICATED", 401, "Could not validate credentials", "TOKEN_INVALID"),
-    errors.TokenSubjectInvalid: Entry("UNAUTHENTICATED", 401, "Invalid token subject", "TOKEN_SUBJECT_INVALID"),
-    errors.SessionEnded: Entry("UNAUTHENTICATED", 401, "Session has ended", "SESSION_ENDED"),
-    errors.RefreshTokenInvalid: Entry("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_INVALID"),
-    errors.RefreshTokenExpired: Entry("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
-    errors.RefreshTokenReused: Entry("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_REUSED"),
-    errors.UserNotFound: Entry("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
-    errors.AccountSuspended: Entry("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
-    errors.NoRolesAssigned: Entry("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
+TABLE: Mapping[type[errors.ServiceError], ErrorSpec] = {
+    errors.InvalidRequest: ErrorSpec("INVALID_ARGUMENT", 422, "The request is invalid", "VALIDATION_FAILED"),
+    errors.EmailAlreadyRegistered: ErrorSpec(
+        "ALREADY_EXISTS", 400, "Email already registered", "EMAIL_ALREADY_REGISTERED"
+    ),
+    errors.InvalidCredentials: ErrorSpec("UNAUTHENTICATED", 401, "Incorrect email or password", "INVALID_CREDENTIALS"),
+    errors.NotAuthenticated: ErrorSpec("UNAUTHENTICATED", 401, "Not authenticated", "NOT_AUTHENTICATED"),
+    errors.TokenExpired: ErrorSpec("UNAUTHENTICATED", 401, "Token has expired", "TOKEN_EXPIRED"),
+    errors.TokenInvalid: ErrorSpec("UNAUTHENTICATED", 401, "Could not validate credentials", "TOKEN_INVALID"),
+    errors.TokenSubjectInvalid: ErrorSpec("UNAUTHENTICATED", 401, "Invalid token subject", "TOKEN_SUBJECT_INVALID"),
+    errors.SessionEnded: ErrorSpec("UNAUTHENTICATED", 401, "Session has ended", "SESSION_ENDED"),
+    errors.RefreshTokenInvalid: ErrorSpec("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_INVALID"),
+    errors.RefreshTokenExpired: ErrorSpec("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_EXPIRED"),
+    errors.RefreshTokenReused: ErrorSpec("UNAUTHENTICATED", 401, "Please log in again", "REFRESH_TOKEN_REUSED"),
+    errors.UserNotFound: ErrorSpec("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
+    errors.AccountSuspended: ErrorSpec("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
+    errors.NoRolesAssigned: ErrorSpec("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
     # The contract fixes this text, although any one of the listed roles is enough.
-    errors.RoleRequired: Entry("PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"),
-    errors.SelfModification: Entry("FAILED_PRECONDITION", 400, "Moderators can't {act}", "OWN_ACCOUNT"),
+    errors.RoleRequired: ErrorSpec(
+        "PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"
+    ),
+    errors.SelfModification: ErrorSpec("FAILED_PRECONDITION", 400, "Moderators can't {action}", "OWN_ACCOUNT"),
     # The contract fixes this text too.
-    errors.LastModerator: Entry("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
+    errors.LastModerator: ErrorSpec("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
     # No retry_seconds: the error itself knows when to try again.
-    errors.TooManyAttempts: Entry(
+    errors.TooManyAttempts: ErrorSpec(
         "RESOURCE_EXHAUSTED", 429, "Too many attempts. Try again later.", "TOO_MANY_ATTEMPTS"
     ),
-    errors.StoreUnavailable: Entry(
+    errors.StoreUnavailable: ErrorSpec(
         "UNAVAILABLE", 503, "The user store is unavailable. Try again in a moment.", "STORE_UNAVAILABLE", RETRY_SECONDS
     ),
-    errors.Overloaded: Entry(
+    errors.Overloaded: ErrorSpec(
         "RESOURCE_EXHAUSTED", 429, "The service is overloaded. Try again in a moment.", "OVERLOADED", RETRY_SECONDS
     ),
-    errors.DeadlineExceeded: Entry("DEADLINE_EXCEEDED", 504, "This took too long. Try again in a moment."),
+    errors.DeadlineExceeded: ErrorSpec("DEADLINE_EXCEEDED", 504, "This took too long. Try again in a moment."),
 }
 
 EDGE_ERRORS: Mapping[int, EdgeError] = {

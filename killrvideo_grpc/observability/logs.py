@@ -1,4 +1,4 @@
-"""Logs to standard error, one JSON object or one line of text per event."""
+"""Logging to standard error: one JSON object or one line of text per event."""
 
 import asyncio
 import atexit
@@ -13,19 +13,18 @@ from typing import Literal
 
 import orjson
 import structlog
+from structlog.typing import EventDict, Processor
 
-# Libraries that are silenced, because their messages quote requests, answers and values. The stores log what matters.
-QUIET = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
+# Their messages quote requests, responses and values. The stores log what matters.
+SILENCED_LOGGERS = ("astrapy", "httpx", "httpcore", "grpc", "asyncio")
+FLUSH_INTERVAL = 0.01  # seconds
 
 
-WRITE_SECONDS = 0.01
+class _BufferedStandardError(io.TextIOBase):
+    """Standard error with a buffer, flushed every FLUSH_INTERVAL; unbuffered where no event loop runs.
 
-
-class _StandardError(io.TextIOBase):
-    """Standard error with a buffer, flushed every 10 ms; unbuffered where no event loop runs.
-
-    A system call per line would be slow under load. If the disk is full or the pipe is closed, lines are lost but no
-    call fails. A process that is killed loses the lines of its last 10 ms.
+    structlog and logging flush each line, a system call that is slow under load. If the disk is full or the pipe is
+    closed, lines are lost but no call fails.
     """
 
     def __init__(self) -> None:
@@ -35,18 +34,12 @@ class _StandardError(io.TextIOBase):
     def write(self, text: str) -> int:
         is_first = not self._lines
         self._lines.append(text)
-        if is_first:  # otherwise a flush is scheduled already
+        if is_first:  # for further lines, a flush is scheduled already
             try:
-                asyncio.get_running_loop().call_later(WRITE_SECONDS, self._write_lines)
+                asyncio.get_running_loop().call_later(FLUSH_INTERVAL, self._write_lines)
             except RuntimeError:
                 self._write_lines()
         return len(text)
-
-    def write_line(self, line: str) -> None:
-        """Writes a line that structlog has rendered. structlog calls it by the name of the log level."""
-        self.write(line + "\n")
-
-    debug = info = warning = error = critical = write_line
 
     def _write_lines(self) -> None:
         lines = []
@@ -58,22 +51,20 @@ class _StandardError(io.TextIOBase):
 
 
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:
-    """Sends the process's logs to standard error. Libraries log from WARNING up, and those in QUIET nothing."""
-    output = _StandardError()
-    shared: list[structlog.typing.Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        _add_time if style == "json" else structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    # Neither renders exceptions, whose messages and local variables may contain secrets.
-    render: list[structlog.typing.Processor] = [
-        _to_json if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
-    ]
+    """Send the process's logs to standard error. Libraries log from WARNING up, except for SILENCED_LOGGERS."""
+    output = _BufferedStandardError()
+    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    # No renderer shows exceptions, whose messages and local variables may contain secrets.
+    render: list[Processor]
+    if style == "json":
+        render = [_add_time, _to_json]
+    else:
+        render = [structlog.processors.TimeStamper(fmt="iso", utc=True), structlog.dev.ConsoleRenderer(colors=False)]
     threshold = logging.getLevelNamesMapping()[level]
     structlog.configure(
         processors=[*shared, *render],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=lambda *_: output,  # structlog's own loggers lock and flush for each line
+        logger_factory=structlog.WriteLoggerFactory(output),  # type: ignore[arg-type] # needs no more of a TextIO
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(output)
@@ -84,26 +75,26 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
-    for name in QUIET:
+    for name in SILENCED_LOGGERS:
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
 
 
-def _add_time(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    event["timestamp"] = datetime.now(UTC)  # orjson writes it in ISO 8601 faster than Python can
+def _add_time(logger: object, name: str, event: EventDict) -> EventDict:
+    event["timestamp"] = datetime.now(UTC)  # orjson formats it faster than Python
     return event
 
 
-def _to_json(logger: object, name: str, event: structlog.typing.EventDict) -> str:
+def _to_json(logger: object, name: str, event: EventDict) -> str:
     try:
         return orjson.dumps(event, default=repr, option=orjson.OPT_UTC_Z).decode()
     except TypeError:  # a string that can't be encoded, such as one with a lone surrogate
-        return json.dumps(event, default=_spell)
+        return json.dumps(event, default=_to_text)
 
 
-def _spell(value: object) -> str:
+def _to_text(value: object) -> str:
     return value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else repr(value)
 
 
-def _without_exception(logger: object, name: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _without_exception(logger: object, name: str, event: EventDict) -> EventDict:
     event.pop("exc_info", None)
     return event

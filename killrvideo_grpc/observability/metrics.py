@@ -6,7 +6,9 @@ No label has a value that a caller can choose: all methods that don't exist shar
 import asyncio
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from importlib.metadata import version
 from types import TracebackType
 from typing import Any
@@ -22,36 +24,27 @@ from prometheus_client import (
     start_http_server,
 )
 
-from killrvideo_grpc.domain.errors import ServiceError, SetupError
-from killrvideo_grpc.domain.instrumentation import Observer
-from killrvideo_grpc.rpc.call import Call, Next
-from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.rpc.interceptors.logging import final_code
+from killrvideo_grpc.domain.errors import ServiceError, SetupError, StoreUnavailable, UnusableStore
+from killrvideo_grpc.domain.instrumentation import CallMeter, Instrumentation
 
-UNKNOWN = "unknown"  # the label of all methods that don't exist
-LAG_SECONDS = 0.25  # between two measurements
+LAG_INTERVAL = 0.25  # seconds between two measurements
 CALL_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 STORE_BUCKETS = (0.00001, 0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1)
-LOOK_UP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+LOOKUP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
-# By name, because importing the store's errors would import astrapy, which takes a quarter of the start-up time.
-OUTCOMES = {
-    "AlreadyExists": "ok",  # an expected answer
-    "CancelledError": "abandoned",
-    "Conflict": "conflict",
-    "CredentialsRefused": "unavailable",
-    "RequestRefused": "refused",
-    "StoreUnavailable": "unavailable",
-    "UnusableStore": "refused",
+# The outcome of a store request by its exception, the first that fits. Exceptions of a store can have an `outcome`.
+OUTCOMES: Mapping[type[BaseException], str] = {
+    asyncio.CancelledError: "abandoned",
+    StoreUnavailable: "unavailable",
+    UnusableStore: "refused",
+    ServiceError: "ok",  # an answer, such as UserNotFound
+    BaseException: "failed",
 }
 
 
-class Metrics(Observer):
-    """Counts and times what it observes, and answers scrapes on a port. Also an interceptor, which counts the calls.
-
-    `store` is the kind of store, for the build info.
-    """
+class Metrics(Instrumentation):
+    """The metrics, and the port that answers scrapes. `store` is the kind of store, for the build info."""
 
     def __init__(self, store: str, host: str, port: int) -> None:
         self._host, self._port = host, port
@@ -59,52 +52,31 @@ class Metrics(Observer):
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
-        labels = ["version", "python", "store"]
-        build = Gauge("killrvideo_build_info", "Always 1; the labels say what runs.", labels, registry=registry)
+        counter = partial(Counter, namespace="killrvideo", registry=registry)
+        gauge = partial(Gauge, namespace="killrvideo", registry=registry)
+        histogram = partial(Histogram, namespace="killrvideo", registry=registry)
+
+        build = gauge("build_info", "Always 1; the labels say what runs.", ["version", "python", "store"])
         build.labels(version("killrvideo-grpc"), platform.python_version(), store).set(1)
-        self._calls = Counter("killrvideo_calls", "Calls that have ended.", ["method", "code"], registry=registry)
-        self._durations = _histogram(registry, "call_duration", "Duration of calls.", CALL_BUCKETS, "method")
-        self._in_flight = Gauge(
-            "killrvideo_calls_in_flight", "Calls in flight, including Health.Watch.", ["method"], registry=registry
-        )
-        self._refusals = Counter(
-            "killrvideo_refusals",
-            "Calls that ended in an error of the contract, by reason.",
-            ["method", "reason"],
-            registry=registry,
-        )
-        self._hash_queue = Gauge(
-            "killrvideo_hash_queue_length", "Passwords waiting for a hashing thread.", registry=registry
-        )
-        self._hash_waits = _histogram(registry, "hash_wait", "How long a password waited for a thread.", CALL_BUCKETS)
-        self._hashes = _histogram(registry, "hash_duration", "How long hashing took.", CALL_BUCKETS)
-        self._lags = _histogram(registry, "loop_lag", "How late the event loop resumed a coroutine.", LAG_BUCKETS)
-        self._requests = Histogram(
-            "killrvideo_store_request_duration_seconds",
-            "Requests to the store.",
-            ["kind", "outcome"],
-            buckets=STORE_BUCKETS,
-            registry=registry,
-        )
-        self._time_outs = Counter(
-            "killrvideo_store_timeouts", "Requests to the store that timed out.", ["kind"], registry=registry
-        )
-        self._look_ups = Histogram(
-            "killrvideo_joined_look_ups",
-            "Account look-ups per request to the Data API.",
-            buckets=LOOK_UP_BUCKETS,
-            registry=registry,
-        )
-        self._backlog = Gauge(
-            "killrvideo_sweep_backlog", "Unfinished accounts that the last sweep found.", registry=registry
-        )
-        self._sweeps = Counter("killrvideo_sweeps", "Sweeps of the store.", ["outcome"], registry=registry)
+        self._calls = counter("calls", "Calls that have ended.", ["method", "code"])
+        self._durations = histogram("call_duration_seconds", "Duration of calls.", ["method"], buckets=CALL_BUCKETS)
+        self._in_flight = gauge("calls_in_flight", "Calls in flight, including Health.Watch.", ["method"])
+        self._refusals = counter("refusals", "Calls that ended in an error of the contract.", ["method", "reason"])
+        self._hash_queue = gauge("hash_queue_length", "Passwords waiting for a hashing thread.")
+        self._hash_waits = histogram("hash_wait_seconds", "Waits for a hashing thread.", buckets=CALL_BUCKETS)
+        self._hashes = histogram("hash_duration_seconds", "Duration of hashing.", buckets=CALL_BUCKETS)
+        self._lags = histogram("loop_lag_seconds", "Delays of a coroutine by the event loop.", buckets=LAG_BUCKETS)
+        name = "store_request_duration_seconds"
+        self._requests = histogram(name, "Requests to the store.", ["kind", "outcome"], buckets=STORE_BUCKETS)
+        self._timeouts = counter("store_timeouts", "Requests to the store that timed out.", ["kind"])
+        self._lookups = histogram("joined_look_ups", "Look-ups per request to the Data API.", buckets=LOOKUP_BUCKETS)
+        self._backlog = gauge("sweep_backlog", "Unfinished accounts that the last sweep found.")
+        self._sweeps = counter("sweeps", "Sweeps of the store.", ["outcome"])
         self._failed_sweeps, self._good_sweeps = self._sweeps.labels("failed"), self._sweeps.labels("ok")
         self._server: Any = None
         self._measuring: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Starts answering scrapes, on a thread. Raises SetupError."""
+    def start_export(self) -> None:
         try:
             self._server, _ = start_http_server(self._port, self._host, self._registry)
         except OSError as error:
@@ -114,8 +86,7 @@ class Metrics(Observer):
             ) from None
         self._measuring = asyncio.create_task(self._measure_lag())
 
-    async def stop(self) -> None:
-        """Stops answering scrapes."""
+    async def stop_export(self) -> None:
         if self._measuring is not None:
             self._measuring.cancel()
             await asyncio.wait([self._measuring])
@@ -123,51 +94,25 @@ class Metrics(Observer):
             await asyncio.to_thread(self._server.shutdown)
             self._server.server_close()
 
-    def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
-        name = UNKNOWN if handler is None else method.rpartition("/")[2]
-        if handler is not None and not method.startswith("/killrvideo."):
-            name = method.removeprefix("/")
-        duration, in_flight = self._durations.labels(name), self._in_flight.labels(name)
-        # Created up front: Prometheus would see no increase in a series that first appears with the value 1.
-        by_code = {"INTERNAL": self._calls.labels(name, "INTERNAL")}
+    def call_meter(self, method: str) -> CallMeter:
+        return _CallMeter(method, self._calls, self._durations, self._in_flight, self._refusals)
 
-        async def counted(call: Call) -> Any:
-            started, cancelled = time.perf_counter(), False
-            in_flight.inc()
-            try:
-                return await proceed(call)
-            except asyncio.CancelledError:
-                cancelled = True
-                raise
-            finally:
-                in_flight.dec()
-                duration.observe(time.perf_counter() - started)
-                code = final_code(call.context, cancelled)
-                if code not in by_code:
-                    by_code[code] = self._calls.labels(name, code)
-                by_code[code].inc()
-
-        return counted
-
-    def refused(self, method: str, reason: str) -> None:
-        self._refusals.labels(method.rpartition("/")[2], reason).inc()
-
-    def waits_for_hash(self) -> AbstractContextManager[None]:
+    def hash_wait(self) -> AbstractContextManager[None]:
         return _Waiting(self._hash_waits, self._hash_queue)
 
-    def hashes(self) -> AbstractContextManager[None]:
+    def password_hash(self) -> AbstractContextManager[None]:
         return _Timed(self._hashes)
 
-    def asks_store(self, kind: str) -> AbstractContextManager[None]:
-        return _Request(self._requests, kind)
+    def store_request(self, kind: str) -> AbstractContextManager[None]:
+        return _StoreRequest(self._requests, kind)
 
-    def timed_out(self, kind: str) -> None:
-        self._time_outs.labels(kind).inc()
+    def store_timeout(self, kind: str) -> None:
+        self._timeouts.labels(kind).inc()
 
-    def joined(self, look_ups: int) -> None:
-        self._look_ups.observe(look_ups)
+    def batch_sent(self, lookups: int) -> None:
+        self._lookups.observe(lookups)
 
-    def swept(self, found: int | None) -> None:
+    def sweep_done(self, found: int | None) -> None:
         if found is None:
             self._failed_sweeps.inc()
         else:
@@ -176,19 +121,37 @@ class Metrics(Observer):
 
     async def _measure_lag(self) -> None:
         while True:
-            due = time.perf_counter() + LAG_SECONDS
-            await asyncio.sleep(LAG_SECONDS)
+            due = time.perf_counter() + LAG_INTERVAL
+            await asyncio.sleep(LAG_INTERVAL)
             self._lags.observe(max(0.0, time.perf_counter() - due))
 
 
-def _histogram(
-    registry: CollectorRegistry, name: str, text: str, buckets: tuple[float, ...], *labels: str
-) -> Histogram:
-    return Histogram(f"killrvideo_{name}_seconds", text, labels, buckets=buckets, registry=registry)
+class _CallMeter:
+    """The metrics of one method."""
+
+    __slots__ = ("_by_code", "_calls", "_duration", "_in_flight", "_method", "_refusals")
+
+    def __init__(self, method: str, calls: Counter, durations: Histogram, in_flight: Gauge, refusals: Counter) -> None:
+        self._method, self._calls, self._refusals = method, calls, refusals
+        self._duration, self._in_flight = durations.labels(method), in_flight.labels(method)
+        # Created up front: Prometheus would see no increase in a series that first appears with the value 1.
+        self._by_code = {"INTERNAL": calls.labels(method, "INTERNAL")}
+
+    def call_started(self) -> None:
+        self._in_flight.inc()
+
+    def call_ended(self, code: str, reason: str | None, seconds: float) -> None:
+        self._in_flight.dec()
+        self._duration.observe(seconds)
+        if code not in self._by_code:
+            self._by_code[code] = self._calls.labels(self._method, code)
+        self._by_code[code].inc()
+        if reason:
+            self._refusals.labels(self._method, reason).inc()
 
 
 class _Timed:
-    """Observes how long its body takes. A class, because a generator would cost several times as much."""
+    """A timer around a block. A generator would cost several times as much."""
 
     __slots__ = ("_histogram", "_started")
 
@@ -205,7 +168,7 @@ class _Timed:
 
 
 class _Waiting(_Timed):
-    """Also keeps the number of those waiting in a gauge."""
+    """A timer that also counts those waiting."""
 
     __slots__ = ("_queue",)
 
@@ -224,8 +187,8 @@ class _Waiting(_Timed):
         super().__exit__(kind, error, traceback)
 
 
-class _Request(_Timed):
-    """Has the outcome as a label, which is known only at the end."""
+class _StoreRequest(_Timed):
+    """A timer with the outcome as a label."""
 
     __slots__ = ("_kind",)
 
@@ -242,5 +205,5 @@ class _Request(_Timed):
 def _outcome(kind: type[BaseException] | None) -> str:
     if kind is None:
         return "ok"
-    answered = "ok" if issubclass(kind, ServiceError) else "failed"  # such as UserNotFound
-    return OUTCOMES.get(kind.__name__, answered)
+    named: str | None = getattr(kind, "outcome", None)
+    return named or next(outcome for known, outcome in OUTCOMES.items() if issubclass(kind, known))

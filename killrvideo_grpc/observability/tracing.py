@@ -7,8 +7,7 @@ messages, which may quote them.
 import asyncio
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
 
 import grpc
 from opentelemetry import context as otel_context
@@ -16,33 +15,28 @@ from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, format_trace_id, get_current_span, use_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-from structlog.contextvars import bind_contextvars
 
-from killrvideo_grpc.domain.instrumentation import Observer
-from killrvideo_grpc.rpc.call import Call, Next
-from killrvideo_grpc.rpc.interceptors.chain import Handler
-from killrvideo_grpc.rpc.interceptors.logging import final_code
+from killrvideo_grpc.domain.instrumentation import NOOP, CallMeter, CallTracer, Instrumentation
 
 SERVICE_NAME = "killrvideo-grpc"
-TRACED = "/killrvideo."  # health checks and reflection would only be noise
-TRACEPARENT = "traceparent"  # but not tracestate, in which a caller can put anything
-FLUSH_SECONDS = 2.0
+FLUSH_TIMEOUT = 2.0
 # Codes that are errors of the server according to OpenTelemetry's conventions. The others are the caller's errors.
-FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
+SERVER_ERRORS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 
 
 def otlp_processor(endpoint: str) -> SpanProcessor:
-    """Returns a processor that sends spans to a collector in the background, and drops them if it can't keep up."""
+    """Return a processor that sends spans to a collector in the background, and drops them if it can't keep up."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
     return BatchSpanProcessor(OTLPSpanExporter(endpoint.rstrip("/") + "/v1/traces"))
 
 
-class Traces(Observer):
-    """Makes spans. Also an interceptor, for the span of the call. The SDK reads further OTEL_ variables itself."""
+class Tracing(Instrumentation):
+    """Spans, besides what `metrics` records. The SDK reads further OTEL_ variables itself."""
 
-    def __init__(self, processor: SpanProcessor) -> None:
+    def __init__(self, processor: SpanProcessor, metrics: Instrumentation = NOOP) -> None:
+        self._metrics = metrics
         self._provider = TracerProvider(
             # OTEL_SERVICE_NAME overrides our name.
             resource=Resource.create({"service.name": SERVICE_NAME}).merge(OTELResourceDetector().detect()),
@@ -52,8 +46,12 @@ class Traces(Observer):
         self._tracer = self._provider.get_tracer("killrvideo_grpc")
         self._propagator = TraceContextTextMapPropagator()
 
-    async def stop(self) -> None:
-        """Sends the remaining spans, within FLUSH_SECONDS."""
+    def start_export(self) -> None:
+        self._metrics.start_export()
+
+    async def stop_export(self) -> None:
+        """Send the remaining spans, within FLUSH_TIMEOUT."""
+        await self._metrics.stop_export()
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def shut_down() -> None:
@@ -61,70 +59,75 @@ class Traces(Observer):
             try:
                 loop.call_soon_threadsafe(done.set)
             except RuntimeError:
-                pass  # too late: the loop has closed
+                pass  # the loop has closed
 
-        # A daemon thread, so that a collector that doesn't answer can't keep the process from ending.
+        # A daemon thread: a collector that doesn't answer can't keep the process from ending.
         threading.Thread(target=shut_down, name="traces", daemon=True).start()
         try:
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with asyncio.timeout(FLUSH_TIMEOUT):
                 await done.wait()
         except TimeoutError:
             pass
 
-    def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
-        if handler is None or not method.startswith(TRACED):
-            return proceed
-        service, _, name = method[1:].partition("/")
-        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": name}
+    def call_meter(self, method: str) -> CallMeter | None:
+        return self._metrics.call_meter(method)
 
-        async def traced(call: Call) -> Any:
-            parent = self._propagator.extract(_carrier(call), otel_context.Context())
-            span = self._tracer.start_span(method[1:], parent, SpanKind.SERVER, attributes)
-            bind_contextvars(trace_id=format_trace_id(span.get_span_context().trace_id))
-            cancelled = False
-            with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
-                try:
-                    return await proceed(call)
-                except asyncio.CancelledError:
-                    cancelled = True
-                    raise
-                finally:
-                    _end(span, final_code(call.context, cancelled))
+    def call_tracer(self, method: str) -> CallTracer:
+        name = method.removeprefix("/")
+        service, _, rpc = name.partition("/")
+        attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": rpc}
 
-        return traced
+        @contextmanager
+        def trace(traceparent: str | None) -> Iterator[_CallSpan]:
+            carrier = {"traceparent": traceparent} if traceparent else {}
+            parent = self._propagator.extract(carrier, otel_context.Context())
+            span = self._tracer.start_span(name, parent, SpanKind.SERVER, attributes)
+            with _current(span):
+                yield _CallSpan(span)
+
+        return trace
 
     @contextmanager
-    def waits_for_hash(self) -> Iterator[None]:
-        with self._span("wait for a hashing thread", SpanKind.INTERNAL):
+    def hash_wait(self) -> Iterator[None]:
+        with self._span("wait for a hashing thread"), self._metrics.hash_wait():
             yield
 
     @contextmanager
-    def hashes(self) -> Iterator[None]:
-        with self._span("hash password", SpanKind.INTERNAL):
+    def password_hash(self) -> Iterator[None]:
+        with self._span("hash password"), self._metrics.password_hash():
             yield
 
     @contextmanager
-    def looks_up(self) -> Iterator[None]:
-        with self._span("store: look up", SpanKind.INTERNAL):
+    def store_request(self, kind: str) -> Iterator[None]:
+        with self._span(f"store: {kind}", SpanKind.CLIENT), self._metrics.store_request(kind):
             yield
 
     @contextmanager
-    def asks_store(self, kind: str) -> Iterator[None]:
-        with self._span(f"store: {kind}", SpanKind.CLIENT):
+    def lookup(self) -> Iterator[None]:
+        with self._span("store: look up"), self._metrics.lookup():
             yield
 
-    def headers(self) -> Mapping[str, str]:
+    def trace_headers(self) -> Mapping[str, str]:
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier)
         return carrier
 
+    def store_timeout(self, kind: str) -> None:
+        self._metrics.store_timeout(kind)
+
+    def batch_sent(self, lookups: int) -> None:
+        self._metrics.batch_sent(lookups)
+
+    def sweep_done(self, found: int | None) -> None:
+        self._metrics.sweep_done(found)
+
     @contextmanager
-    def _span(self, name: str, kind: SpanKind) -> Iterator[None]:
+    def _span(self, name: str, kind: SpanKind = SpanKind.INTERNAL) -> Iterator[None]:
         if not get_current_span().get_span_context().is_valid:
             yield  # not part of one call: health, the sweep, or a request shared by several calls
             return
         span = self._tracer.start_span(name, kind=kind)
-        with use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False):
+        with _current(span):
             try:
                 yield
             except BaseException as error:
@@ -133,14 +136,16 @@ class Traces(Observer):
                 raise
 
 
-def _carrier(call: Call) -> dict[str, str]:
-    for key, value in call.metadata:
-        if key == TRACEPARENT and isinstance(value, str):
-            return {TRACEPARENT: value}
-    return {}
+class _CallSpan:
+    def __init__(self, span: Span) -> None:
+        self._span = span
+        self.trace_id = format_trace_id(span.get_span_context().trace_id)
+
+    def set_code(self, code: str) -> None:
+        self._span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
+        if code in SERVER_ERRORS:
+            self._span.set_status(Status(StatusCode.ERROR))
 
 
-def _end(span: Span, code: str) -> None:
-    span.set_attribute("rpc.grpc.status_code", grpc.StatusCode[code].value[0])
-    if code in FAULTS:
-        span.set_status(Status(StatusCode.ERROR))
+def _current(span: Span) -> AbstractContextManager[Span]:
+    return use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)

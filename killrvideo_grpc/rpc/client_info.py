@@ -1,4 +1,4 @@
-"""Determines where calls come from: from the peer, or from the client that trusted proxies name."""
+"""Who a call comes from: its user agent, and the address of the peer or of the client that trusted proxies name."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -10,50 +10,48 @@ from killrvideo_grpc.service.authentication import Origin
 
 FORWARDED_FOR = "x-forwarded-for"
 MAX_USER_AGENT_LENGTH = 200
-MAX_PROXIES = 16  # only this many addresses of x-forwarded-for are read, from the last one back
-IPV6_PREFIX = 64  # providers assign at least a /64 to a customer, who can use any of its 2^64 addresses
-UNKNOWN = "unknown"  # the source of a peer without an IP address, which can't happen on TCP
+MAX_PROXIES = 16  # addresses of x-forwarded-for that are read, from the last one back
+IPV6_PREFIX = 64  # a customer of a provider has at least a /64, and can use any of its addresses
+UNKNOWN_SOURCE = "unknown"  # of a peer without an IP address
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-class Origins:
-    """Determines the origin of calls. `trusted` are the networks of proxies whose `x-forwarded-for` is trusted."""
+class ClientInfoReader:
+    """Reader of who a call comes from. `trusted_proxies` are the networks whose `x-forwarded-for` counts."""
 
-    def __init__(self, trusted: Sequence[Network]) -> None:
-        self._trusted = trusted
+    def __init__(self, trusted_proxies: Sequence[Network]) -> None:
+        self._trusted_proxies = trusted_proxies
 
-    def of(self, call: Call) -> Origin:
-        """Returns the request id, user agent and source of a call."""
+    def read_client_info(self, call: Call) -> Origin:
         return Origin(call.request_id, _user_agent(call), self.source(call))
 
     def source(self, call: Call) -> str | None:
-        """Returns the network address of the peer or, if that is a trusted proxy, of the client that it forwards for.
+        """Return the network address of the peer or, if that is a trusted proxy, of the client that it forwards for.
 
-        Each proxy appends the address that it was called from. So the last address that isn't a trusted proxy's was
-        appended by a trusted proxy, but anyone may have written the ones before it. Returns None if the peer is trusted
-        and sent no address, or one that can't be parsed.
+        That is the last address in `x-forwarded-for` that isn't a trusted proxy's: each proxy appends its caller's, and
+        callers can write any before it. None if a trusted peer sent no address, or one that can't be parsed.
         """
         address = _peer_address(call.context.peer())
         if address is None:
-            return UNKNOWN
+            return UNKNOWN_SOURCE
         if not self._is_trusted(address):
             return _source(address)
         entries = ",".join(str(value) for key, value in call.metadata if key == FORWARDED_FOR)
         if not entries.strip():
             return None
         for entry in reversed(entries.rsplit(",", MAX_PROXIES)[-MAX_PROXIES:]):
-            named = _address(_without_port(entry.strip()))
-            if named is None:
+            forwarded = _address(_without_port(entry.strip()))
+            if forwarded is None:
                 return None
-            address = named
+            address = forwarded
             if not self._is_trusted(address):
                 break
         return _source(address)
 
     def _is_trusted(self, address: Address) -> bool:
-        return any(address in network for network in self._trusted)
+        return any(address in network for network in self._trusted_proxies)
 
 
 def _user_agent(call: Call) -> str:
@@ -64,12 +62,12 @@ def _user_agent(call: Call) -> str:
 
 
 def _peer_address(peer: str) -> Address | None:
-    """Parses a peer as grpcio writes it: `ipv4:192.0.2.1:4242` or `ipv6:%5B2001:db8::1%5D:4242`."""
+    """Parse a peer as grpcio writes it: `ipv4:192.0.2.1:4242` or `ipv6:%5B2001:db8::1%5D:4242`."""
     return _address(unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]"))
 
 
 def _without_port(text: str) -> str:
-    """Removes the port that some proxies add, as in `192.0.2.1:4242` and `[2001:db8::1]:4242`."""
+    """Remove the port that some proxies add, as in `192.0.2.1:4242` and `[2001:db8::1]:4242`."""
     if text.startswith("["):
         return text[1:].partition("]")[0]
     return text.partition(":")[0] if text.count(":") == 1 else text

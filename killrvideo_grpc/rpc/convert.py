@@ -1,4 +1,4 @@
-"""Converts domain objects to the contract's messages."""
+"""Conversion of domain objects to the contract's messages."""
 
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -14,7 +14,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def to_profile(account: Account) -> user_pb2.PublicProfile:
-    """Returns what everybody may see of an account."""
+    """Return what everybody may see of an account."""
     return user_pb2.PublicProfile(
         user_id=str(account.user_id),
         first_name=account.first_name,
@@ -24,7 +24,7 @@ def to_profile(account: Account) -> user_pb2.PublicProfile:
 
 
 def to_user(account: Account) -> user_pb2.User:
-    """Returns what its owner and moderators may see of an account."""
+    """Return what its owner and moderators may see of an account."""
     return user_pb2.User(
         user_id=str(account.user_id),
         first_name=account.first_name,
@@ -38,7 +38,7 @@ def to_user(account: Account) -> user_pb2.User:
 
 
 def to_register_response(account: Account) -> user_service_pb2.RegisterResponse:
-    """Returns the response to Register."""
+    """Return the response to Register."""
     return user_service_pb2.RegisterResponse(
         user_id=str(account.user_id),
         first_name=account.first_name,
@@ -48,7 +48,7 @@ def to_register_response(account: Account) -> user_service_pb2.RegisterResponse:
 
 
 def to_login_response(login: Login) -> user_service_pb2.LoginResponse:
-    """Returns the response to Login, RefreshToken and ChangePassword."""
+    """Return the response to Login, RefreshToken and ChangePassword."""
     return user_service_pb2.LoginResponse(
         token=login.token,
         user=to_user(login.account),
@@ -59,7 +59,7 @@ def to_login_response(login: Login) -> user_service_pb2.LoginResponse:
 
 
 def to_session(session: Session, expires_at: datetime, current: bool) -> session_pb2.Session:
-    """Returns what its owner may see of a session."""
+    """Return what its owner may see of a session."""
     return session_pb2.Session(
         session_id=session.session_id,
         created_date=to_timestamp(session.created_date),
@@ -71,7 +71,7 @@ def to_session(session: Session, expires_at: datetime, current: bool) -> session
 
 
 def to_audit_event(event: Event) -> audit_event_pb2.AuditEvent:
-    """Returns what moderators may see of an event."""
+    """Return what moderators may see of an event."""
     return audit_event_pb2.AuditEvent(
         event_id=str(event.event_id),
         action=event.action.value,
@@ -85,13 +85,13 @@ def to_audit_event(event: Event) -> audit_event_pb2.AuditEvent:
     )
 
 
-@lru_cache(64)  # there are few combinations of roles
+@lru_cache(64)  # more than there are combinations of roles
 def _names(roles: frozenset[Role]) -> tuple[str, ...]:
     return tuple(role.value for role in Role if role in roles)
 
 
-# Returns Any, because protobuf accepts a dict of fields in place of a message, but its type stubs don't.
+# Any: protobuf accepts a dict of fields in place of a message, but its type stubs don't.
 def to_timestamp(moment: datetime) -> Any:
-    """Returns the fields of a Timestamp for an aware datetime: three times as fast as Timestamp's own conversion."""
+    """Return the fields of a Timestamp for an aware datetime: three times as fast as Timestamp's own conversion."""
     since = moment - EPOCH
     return {"seconds": since.days * 86400 + since.seconds, "nanos": since.microseconds * 1000}

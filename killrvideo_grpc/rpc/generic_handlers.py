@@ -1,4 +1,4 @@
-"""Adds the methods of a service to a server as generic handlers, without registering each of them."""
+"""Methods of a service as generic handlers of a server, which grpc.aio serves faster than registered ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,10 +7,10 @@ from grpc import aio
 
 
 class GenericHandlers:
-    """Takes the place of `server` in calls of the generated `add_…_to_server` functions.
+    """Stand-in for `server` in calls of the generated `add_…_to_server` functions.
 
-    grpc.aio waits for calls of each registered method separately, and sets up all of these waits again for every call.
-    With 21 methods, that was a sixth of the instructions of a GetMe. Calls of all other methods share one wait.
+    grpc.aio waits for calls of each registered method separately, and sets up all these waits again for every call: a
+    sixth of the instructions of a GetMe. Calls of generic handlers share one wait.
     """
 
     def __init__(self, server: aio.Server) -> None:
@@ -20,4 +20,4 @@ class GenericHandlers:
         self._server.add_generic_rpc_handlers(generic_rpc_handlers)
 
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, Any]) -> None:
-        """Does nothing: the generated code also adds the same handlers as generic ones."""
+        """Do nothing: the generated code adds the same handlers as generic ones."""

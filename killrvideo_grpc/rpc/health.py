@@ -12,36 +12,34 @@ from killrvideo_grpc.rpc.call import Context
 
 Status = health_pb2.HealthCheckResponse
 
-# Seconds between checks of the store while it answers, and while it does not, and the timeout of a check. A call that
-# fails because of the store brings the next check forward.
-CALM, TROUBLED, PATIENCE = 5.0, 1.0, 2.0
+CHECK_INTERVAL_UP, CHECK_INTERVAL_DOWN, CHECK_TIMEOUT = 5.0, 1.0, 2.0  # seconds
 
 _log = structlog.get_logger("killrvideo_grpc.health")
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):
-    """Serves grpc.health.v1. Each watcher waits in its own task, so one that stops reading delays no other."""
+    """The service grpc.health.v1. grpcio's own servicer would let one watcher that stops reading block all others."""
 
     def __init__(self) -> None:
         self._statuses: dict[str, Any] = {"": Status.SERVING}
         self._changed = asyncio.Event()
-        self._is_stopping = self._is_over = False
+        self._is_stopping = self._has_ended = False
 
     def set(self, service: str, *, serving: bool) -> None:
-        """Sets the status of a service and notifies its watchers."""
+        """Set the status of a service and notify its watchers."""
         if not self._is_stopping:
             self._statuses[service] = Status.SERVING if serving else Status.NOT_SERVING
             self._notify()
 
-    def stop_serving(self) -> None:
-        """Sets every status to NOT_SERVING, permanently."""
+    def set_not_serving(self) -> None:
+        """Set every status to NOT_SERVING, permanently."""
         for service in self._statuses:
             self.set(service, serving=False)
         self._is_stopping = True
 
     def end_watches(self) -> None:
-        """Ends the streams of all watchers; otherwise the server would wait for them when it stops."""
-        self._is_over = True
+        """End the streams of all watchers. The server would wait for them when it stops."""
+        self._has_ended = True
         self._notify()
 
     async def Check(self, request: Any, context: Context) -> Any:  # noqa: N802 # the RPC's name
@@ -55,12 +53,12 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         return health_pb2.HealthListResponse(statuses=statuses)  # type: ignore[attr-defined] # the stubs are older
 
     async def Watch(self, request: Any, context: Context) -> None:  # noqa: N802 # the RPC's name
-        told = None
-        while not (told and self._is_over):
+        last_sent = None
+        while not (last_sent and self._has_ended):
             changed, status = self._changed, self._statuses.get(request.service, Status.SERVICE_UNKNOWN)
-            if status != told:
+            if status != last_sent:
                 await context.write(Status(status=status))
-                told = status
+                last_sent = status
             else:
                 await changed.wait()
 
@@ -70,7 +68,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
 
 class StoreHealth:
-    """Checks regularly whether the store answers, and reports changes to the health servicer."""
+    """Regular checks whether the store answers. Changes go to the health servicer."""
 
     def __init__(self, servicer: HealthServicer, service: str, store: AccountStore) -> None:
         self._servicer = servicer
@@ -78,42 +76,41 @@ class StoreHealth:
         self._store = store
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._serving: bool | None = None
+        self._is_serving: bool | None = None
 
-    async def start(self) -> None:
-        """Checks once, then keeps checking in the background."""
-        await self._look()
-        self._task = asyncio.create_task(self._watch())
+    async def start_checks(self) -> None:
+        """Check once, then keep checking in the background."""
+        await self._check()
+        self._task = asyncio.create_task(self._keep_checking())
 
-    def look_soon(self) -> None:
-        """Brings the next check forward, unless the store is known to be down, when the next check is soon anyway."""
-        if self._serving:
+    def check_soon(self) -> None:
+        """Bring the next check forward, after a call that failed because of the store."""
+        if self._is_serving:  # otherwise the next check is soon anyway
             self._wake.set()
 
-    async def stop(self) -> None:
-        """Stops checking."""
+    async def stop_checks(self) -> None:
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
 
-    async def _watch(self) -> None:
+    async def _keep_checking(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(CALM if self._serving else TROUBLED):
+                async with asyncio.timeout(CHECK_INTERVAL_UP if self._is_serving else CHECK_INTERVAL_DOWN):
                     await self._wake.wait()
             except TimeoutError:
                 pass
             self._wake.clear()
-            await self._look()
+            await self._check()
 
-    async def _look(self) -> None:
+    async def _check(self) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(CHECK_TIMEOUT):
                 await self._store.ping()
-            serving = True
+            is_serving = True
         except Exception:  # whatever the cause, the store can't be relied on
-            serving = False
-        if serving != self._serving:
-            self._serving = serving
-            _log.info("store answers") if serving else _log.error("store does not answer")
-            self._servicer.set(self._service, serving=serving)
+            is_serving = False
+        if is_serving != self._is_serving:
+            self._is_serving = is_serving
+            _log.info("store answers") if is_serving else _log.error("store does not answer")
+            self._servicer.set(self._service, serving=is_serving)

@@ -15,7 +15,7 @@ V1 = V1ALPHA.replace("v1alpha", "v1")
 
 
 def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
-    """Serves reflection for `services` and for itself."""
+    """Serve reflection for `services` and for itself."""
     servicer: Any = reflection.aio.ReflectionServicer([*services, V1ALPHA, V1], _Symbols())
 
     async def answer(requests: AsyncIterator[Any], context: Context) -> None:
@@ -33,7 +33,7 @@ def add_reflection(server: aio.Server, services: Sequence[str]) -> None:
 
 
 class _Symbols:
-    """The default descriptor pool, which can also look up methods, as the reflection protocol requires."""
+    """The default descriptor pool, extended to find methods, as the reflection protocol requires."""
 
     def __init__(self) -> None:
         self._pool: Any = descriptor_pool.Default()
@@ -42,7 +42,7 @@ class _Symbols:
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 # the pool's name
-        """Returns the file that defines the symbol. Raises KeyError."""
+        """Return the file that defines the symbol. Raises KeyError."""
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:
@@ -50,8 +50,8 @@ class _Symbols:
 
 
 def service_descriptors() -> list[Any]:
-    """Returns the descriptors of the reflection services, for the access table."""
-    # grpcio-reflection lacks v1, whose messages are those of v1alpha in another package: the wire format is the same.
+    """Return the descriptors of the reflection services, for the access table."""
+    # grpcio-reflection lacks v1, whose messages are those of v1alpha in another package.
     file = descriptor_pb2.FileDescriptorProto()
     reflection_pb2.DESCRIPTOR.CopyToProto(file)
     text = text_format.MessageToString(file).replace("v1alpha", "v1")

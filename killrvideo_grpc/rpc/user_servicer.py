@@ -1,4 +1,4 @@
-"""The RPCs of UserService. Each one unpacks the request, calls a use case, and converts the result to the response."""
+"""The RPCs of UserService: each unpacks the request, calls a use case, and converts the result to the response."""
 
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from structlog.contextvars import bind_contextvars
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
-from killrvideo_grpc.rpc.client_info import Origins
+from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Caller, Origin
 from killrvideo_grpc.service.moderation import Moderation
@@ -16,13 +16,15 @@ from killrvideo_grpc.service.sessions import Sessions
 
 
 class UserServicer(user_service_pb2_grpc.UserServiceServicer):
-    """Implements the contract. Raises domain errors, which the errors interceptor turns into statuses."""
+    """Implementation of the contract. Its domain errors become statuses in the errors interceptor."""
 
-    def __init__(self, accounts: Accounts, sessions: Sessions, moderation: Moderation, origins: Origins) -> None:
+    def __init__(
+        self, accounts: Accounts, sessions: Sessions, moderation: Moderation, client_info: ClientInfoReader
+    ) -> None:
         self._accounts = accounts
         self._sessions = sessions
         self._moderation = moderation
-        self._origins = origins
+        self._client_info = client_info
 
     async def Register(
         self, request: user_service_pb2.RegisterRequest, context: Context
@@ -143,7 +145,7 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         )
 
     def _origin(self) -> Origin:
-        return self._origins.of(current_call.get())
+        return self._client_info.read_client_info(current_call.get())
 
 
 def _caller() -> Caller:

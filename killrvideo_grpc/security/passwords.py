@@ -14,7 +14,7 @@ from typing import TypeVar
 import bcrypt
 
 from killrvideo_grpc.domain.errors import Overloaded
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 
 MAX_BYTES = 72  # bcrypt ignores the rest
 ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64
@@ -32,9 +32,9 @@ class BcryptHasher:
     loop does not need. bcrypt releases the GIL while it hashes.
     """
 
-    def __init__(self, rounds: int, threads: int, observer: Observer = UNOBSERVED) -> None:
+    def __init__(self, rounds: int, threads: int, instrumentation: Instrumentation = NOOP) -> None:
         self._rounds = rounds
-        self._observer = observer
+        self._instrumentation = instrumentation
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
         self._free_threads = asyncio.Semaphore(threads)
         self._most = threads + MAX_WAITING
@@ -69,10 +69,10 @@ class BcryptHasher:
         try:
             # Calls wait here and not in the executor's queue. There, the threads would have to discard the work of
             # cancelled calls, holding the GIL at the lowest priority while the event loop waits for it.
-            with self._observer.waits_for_hash():
+            with self._instrumentation.hash_wait():
                 await self._free_threads.acquire()
             begins()
-            with self._observer.hashes():
+            with self._instrumentation.password_hash():
                 hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
                 hashing.add_done_callback(lambda _: self._free_threads.release())
                 # The thread stays busy until the hash is done, even if the call is cancelled.

@@ -1,1 +1,1 @@
-"""Builds the service from its parts, runs it and stops it."""
+"""How the service is built from its parts, run and stopped."""

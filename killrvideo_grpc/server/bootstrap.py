@@ -9,18 +9,16 @@ from typing import TYPE_CHECKING
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import Lifetimes
 from killrvideo_grpc.domain.errors import UnusableStore
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.observability.setup import UNWATCHED, Telemetry
-from killrvideo_grpc.rpc.client_info import Origins
+from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
-from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, UserServer
-from killrvideo_grpc.server.listener import Listener
+from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, UserServer
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
@@ -42,19 +40,19 @@ class UseCases:
     passwords: BcryptHasher
 
 
-async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> AccountStore:
-    """Opens the store that the settings name, and checks its schema.
+async def open_store(settings: Settings, instrumentation: Instrumentation = NOOP) -> AccountStore:
+    """Open the store that the settings name, and check its schema.
 
     Raises UnusableStore, or StoreUnavailable if trying again later may help.
     """
     if settings.store == "sqlite":
-        return SqliteStore(settings.sqlite_path, observer)
-    # Imported only when needed: importing astrapy takes a quarter of the start-up time.
+        return SqliteStore(settings.sqlite_path, instrumentation)
+    # Importing astrapy takes a quarter of the start-up time.
     from killrvideo_grpc.stores.astra import schema as astra_schema
     from killrvideo_grpc.stores.astra.store import AstraStore
 
     async with AsyncExitStack() as stack:
-        api = open_data_api(settings, observer)
+        api = open_data_api(settings, instrumentation)
         stack.push_async_callback(api.close)
         missing = [difference.text for difference in await astra_schema.check(api)]
         if missing:
@@ -64,8 +62,8 @@ async def open_store(settings: Settings, observer: Observer = UNOBSERVED) -> Acc
         return AstraStore(api)
 
 
-def open_data_api(settings: Settings, observer: Observer = UNOBSERVED) -> "DataApi":
-    """Returns a client for the Data API that the settings name. Sends nothing yet."""
+def open_data_api(settings: Settings, instrumentation: Instrumentation = NOOP) -> "DataApi":
+    """Return a client for the Data API that the settings name. Sends nothing yet."""
     from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 
     token, password = settings.astra_db_application_token, settings.astra_db_password
@@ -78,41 +76,43 @@ def open_data_api(settings: Settings, observer: Observer = UNOBSERVED) -> "DataA
         password=password.get_secret_value() if password else None,
         max_wait=settings.astra_db_timeout_seconds,
     )
-    return DataApi(keyspace, observer)
+    return DataApi(keyspace, instrumentation)
 
 
 async def start_server(
     settings: Settings,
     store: AccountStore,
-    telemetry: Telemetry = UNWATCHED,
-    arrival_seconds: float = ARRIVAL_SECONDS,
+    instrumentation: Instrumentation = NOOP,
+    receive_timeout: float = RECEIVE_TIMEOUT,
 ) -> UserServer:
-    """Starts a server and returns it. The store is closed when the server stops, or if it can't be started.
+    """Start a server and return it. The store is closed when the server stops, or if it can't be started.
 
     Raises SetupError.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        use_cases = build_use_cases(settings, store, observer=telemetry.observer)
+        use_cases = build_use_cases(settings, store, instrumentation=instrumentation)
         server = UserServer(
+            settings,
             use_cases.authenticator,
             use_cases.servicer,
             store,
             use_cases.passwords,
-            Listener(settings),
-            telemetry,
-            max_concurrent_rpcs=settings.max_concurrent_rpcs,
-            arrival_seconds=arrival_seconds,
+            instrumentation,
+            receive_timeout,
         )
-        await server.start()
+        await server.start_serving()
         stack.pop_all()  # success: from here on the server closes the store
         return server
 
 
 def build_use_cases(
-    settings: Settings, store: AccountStore, passwords: BcryptHasher | None = None, observer: Observer = UNOBSERVED
+    settings: Settings,
+    store: AccountStore,
+    passwords: BcryptHasher | None = None,
+    instrumentation: Instrumentation = NOOP,
 ) -> UseCases:
-    """Builds the use cases and the servicer that calls them. Raises SetupError."""
+    """Build the use cases and the servicer that calls them. Raises SetupError."""
     key, threads = settings.signing_key(), _cores()
     access_tokens = JwtAccessTokens(
         key,
@@ -120,27 +120,33 @@ def build_use_cases(
         timedelta(minutes=settings.access_token_expire_minutes),
         timedelta(seconds=settings.clock_skew_seconds),
     )
-    lifetimes = Lifetimes(
-        idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
-    )
-    limits = Limits(
-        account_and_source=settings.max_failures_per_account_and_source,
-        source=settings.max_failures_per_source,
-        account=settings.max_failures_per_account,
-        registrations=settings.max_registrations_per_source,
-    )
-    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, observer)
-    throttle = Throttle(store, keyed_digest(key, "throttle"), limits, threads, observer.waits_for_hash)
-    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), lifetimes, throttle)
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, instrumentation)
+    throttle = Throttle(store, keyed_digest(key, "throttle"), _limits(settings), threads, instrumentation.hash_wait)
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(key)
     accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(
         accounts,
         sessions,
         Moderation(store, page_tokens),
-        Origins(settings.trusted_proxies),
+        ClientInfoReader(settings.trusted_proxies),
     )
     return UseCases(Authenticator(store, access_tokens), accounts, servicer, passwords)
+
+
+def _lifetimes(settings: Settings) -> Lifetimes:
+    return Lifetimes(
+        idle=timedelta(days=settings.refresh_token_expire_days), total=timedelta(days=settings.session_max_days)
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        account_and_source=settings.max_failures_per_account_and_source,
+        source=settings.max_failures_per_source,
+        account=settings.max_failures_per_account,
+        registrations=settings.max_registrations_per_source,
+    )
 
 
 def _cores() -> int:

@@ -1,4 +1,4 @@
-"""Runs `killrvideo-grpc serve`: a single process or, with several workers, a supervisor and a process per worker."""
+"""`killrvideo-grpc serve`: a single process or, with several workers, a supervisor and a process per worker."""
 
 import asyncio
 import ctypes
@@ -10,14 +10,15 @@ import structlog
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.observability.setup import UNWATCHED, Telemetry, open_telemetry
+from killrvideo_grpc.observability.setup import open_instrumentation
 from killrvideo_grpc.server.bootstrap import open_store, start_server
 from killrvideo_grpc.server.listener import worker_ports
 from killrvideo_grpc.server.signals import stop_event
 from killrvideo_grpc.server.supervisor import supervise
 
-WAIT_SECONDS = 1.0  # between attempts to open a store that does not answer
+RETRY_INTERVAL = 1.0  # seconds between attempts to open a store that does not answer
 
 Announce = Callable[[list[int]], None]
 
@@ -25,7 +26,7 @@ _log = structlog.get_logger("killrvideo_grpc.lifecycle")
 
 
 def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:
-    """Serves until SIGTERM or SIGINT, or, if `supervised`, until standard input closes. Then stops gracefully.
+    """Serve until SIGTERM or SIGINT or, if `supervised`, until standard input closes. Then stop gracefully.
 
     Calls `announce` with the ports once the service answers calls.
     """
@@ -35,7 +36,7 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """Returns uvloop's event loop, which is faster, or asyncio's on platforms without uvloop."""
+    """Return uvloop's event loop, or asyncio's on platforms without uvloop."""
     try:
         import uvloop
     except ImportError:
@@ -46,35 +47,37 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 async def _serve(settings: Settings, announce: Announce, supervised: bool) -> None:
     stopping = stop_event()
     if supervised:
-        # The pipe closes however the supervisor ends, even if it is killed, so no worker is left running.
+        # The pipe closes even if the supervisor is killed.
         _set_at_end_of_input(stopping)
-    telemetry = open_telemetry(settings) if settings.workers == 1 else UNWATCHED
-    store = await _wait_for_store(settings, stopping, telemetry)
+    instrumentation = open_instrumentation(settings) if settings.workers == 1 else NOOP
+    store = await _wait_for_store(settings, stopping, instrumentation)
     if store is None:
         return
     if settings.workers > 1:
-        # This process has opened the store and read the key only to report problems once, not from every worker.
+        # The store is opened and the key read only to report problems once, not from every worker.
         await store.close()
         settings.signing_key()
         await supervise(settings, worker_ports(settings), announce, stopping)
         return
-    server = await start_server(settings, store, telemetry)
+    server = await start_server(settings, store, instrumentation)
     _return_memory()
     announce([server.port])
     await stopping.wait()
     _log.info("stopping", drain_seconds=settings.drain_seconds, grace_period_seconds=settings.grace_period_seconds)
-    server.stop_serving()
+    server.report_not_serving()
     await asyncio.sleep(settings.drain_seconds)
-    await server.stop(settings.grace_period_seconds)
+    await server.shut_down(settings.grace_period_seconds)
     _log.info("stopped")
 
 
-async def _wait_for_store(settings: Settings, stopping: asyncio.Event, telemetry: Telemetry) -> AccountStore | None:
-    """Opens the store, waiting until it answers. Returns None if the service is stopped before that."""
+async def _wait_for_store(
+    settings: Settings, stopping: asyncio.Event, instrumentation: Instrumentation
+) -> AccountStore | None:
+    """Open the store, waiting until it answers. Return None if the service is stopped before that."""
     stopped = asyncio.ensure_future(stopping.wait())
     try:
         while not stopped.done():
-            opening = asyncio.ensure_future(open_store(settings, telemetry.observer))
+            opening = asyncio.ensure_future(open_store(settings, instrumentation))
             await asyncio.wait([opening, stopped], return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 opening.cancel()
@@ -84,23 +87,23 @@ async def _wait_for_store(settings: Settings, stopping: asyncio.Event, telemetry
                 return opening.result()
             except StoreUnavailable as error:
                 _log.warning("waiting for the store to answer", store=settings.store, cause=str(error))
-                await asyncio.wait([stopped], timeout=WAIT_SECONDS)
+                await asyncio.wait([stopped], timeout=RETRY_INTERVAL)
         return None
     finally:
         stopped.cancel()
 
 
 def _open_missing_streams() -> None:
-    """Opens standard streams that are closed. Sockets would get their descriptors, and libuv would abort."""
+    """Open standard streams that are closed. Sockets would get their descriptors, and libuv would abort."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: this one
 
 
 def _return_memory() -> None:
-    """Gives the memory that only start-up needed back to the system. With glibc, this is a quarter of the total."""
+    """Give the memory that only start-up needed back to the system: with glibc, a quarter of the total."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)

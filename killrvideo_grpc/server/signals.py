@@ -5,7 +5,7 @@ import signal
 
 
 def stop_event() -> asyncio.Event:
-    """Returns an event that SIGTERM or SIGINT sets. A second SIGINT ends the process at once."""
+    """Return an event that SIGTERM or SIGINT sets. A second SIGINT ends the process at once."""
     event, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def stop() -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from threading import Event
 
 import grpc
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest, UpdateMeRequest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, UpdateMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
+from tests.e2e.callers import registration
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
@@ -29,12 +30,8 @@ HEALTH_CHECKED = json.dumps(
 )
 
 
-def registration(email: str) -> RegisterRequest:
-    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
-
-
 def balanced(service: Service) -> grpc.Channel:
-    """Returns a channel that balances over all workers whose health is SERVING."""
+    """Return a channel that balances over all workers whose health is SERVING."""
     addresses = ",".join(f"127.0.0.1:{port}" for port in service.ports)
     return grpc.insecure_channel(f"ipv4:{addresses}", [("grpc.service_config", HEALTH_CHECKED)])
 

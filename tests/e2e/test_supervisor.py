@@ -7,17 +7,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
+from tests.e2e.callers import registration
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import COMMAND, children, environment, running, wait_for_end
-
-
-def registration(email: str) -> RegisterRequest:
-    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
 
 
 def test_workers_have_ports_in_a_row_and_one_set_of_accounts(tmp_path: Path) -> None:
@@ -56,7 +53,7 @@ def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
 
 
 def starting(folder: Path) -> "tuple[subprocess.Popen[str], list[int]]":
-    """Starts two workers in a new process group, as a shell would, and returns before they serve."""
+    """Start two workers in a new process group, as a shell would, and return before they serve."""
     process = subprocess.Popen(
         [COMMAND, "serve"],
         env=environment(folder, WORKERS="2", DRAIN_SECONDS="0"),

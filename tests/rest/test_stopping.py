@@ -22,7 +22,7 @@ Answered = Callable[[], None]
 
 
 def over_http_1(edge: Edge, account: Account, answered: Answered) -> str:
-    """Makes REST calls, on one connection as long as the edge keeps it, until one fails. Returns how it failed."""
+    """Make REST calls, on one connection as long as the edge keeps it, until one fails. Return how it failed."""
     with httpx.Client(base_url=edge.url, timeout=30) as client:
         while True:
             try:
@@ -37,7 +37,7 @@ def over_http_1(edge: Edge, account: Account, answered: Answered) -> str:
 
 
 def over_http_2(edge: Edge, account: Account, answered: Answered) -> str:
-    """Does the same over gRPC."""
+    """Do the same over gRPC."""
     options = [("grpc.use_local_subchannel_pool", 1)]  # gives each caller its own connection
     with grpc.insecure_channel(edge.url.removeprefix("http://"), options) as channel:
         stub = UserServiceStub(channel)

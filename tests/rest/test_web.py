@@ -37,7 +37,7 @@ def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]
 
 
 def refused(folder: Path, **changes: str) -> str:
-    """Returns the error that it prints if it does not start."""
+    """Return the error that it prints if it does not start."""
     with web_process(folder, **changes) as process:
         output, errors = process.communicate(timeout=60)
     assert (process.returncode, output) == (1, "")

@@ -13,11 +13,10 @@ from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
-from killrvideo_grpc.rpc.interceptors.errors import abort
-from killrvideo_grpc.rpc.interceptors.receive import Arrivals
+from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.server.bootstrap import UseCases, build_use_cases
-from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, build_interceptors
+from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, build_interceptors
 from killrvideo_grpc.service.moderation import Operators
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.hashing import CountingHasher
@@ -72,9 +71,9 @@ def operators(store: FlakyStore) -> Operators:
 
 @pytest.fixture(scope="module")
 def grpc_interceptors(use_cases: UseCases, settings: Settings, loop: LoopThread) -> Iterator[InterceptorChain]:
-    arrivals = Arrivals(ARRIVAL_SECONDS, abort)
-    yield build_interceptors(use_cases.authenticator, arrivals, settings.max_concurrent_rpcs)
-    loop.run(arrivals.stop())
+    receive = ReceiveInterceptor(RECEIVE_TIMEOUT)
+    yield build_interceptors(use_cases.authenticator, receive, settings.max_concurrent_rpcs)
+    loop.run(receive.end_waits())
 
 
 @pytest.fixture(scope="module")

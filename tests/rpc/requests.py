@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.rpc.access import access_table
+from killrvideo_grpc.rpc.interceptors.authorization import access_table
 from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account
 from tests.support.accounts import an_address

@@ -31,7 +31,7 @@ def test_a_connection_that_reaches_its_age_ends_without_a_failed_call(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Health and reflection streams end after the last calls, and the channel reconnects by itself."""
-    monkeypatch.setattr(listener, "LAST_CALLS_SECONDS", 1)
+    monkeypatch.setattr(listener, "CONNECTION_AGE_GRACE", 1)
     settings = settings_in(tmp_path, max_connection_age_seconds=1)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         stub, email = UserServiceStub(channel), an_address()
@@ -62,7 +62,7 @@ def test_a_connection_that_reaches_its_age_ends_without_a_failed_call(
 
 
 def test_a_connection_may_last_for_ever(tmp_path: Path) -> None:
-    names = [name for name, _ in listener.Listener(settings_in(tmp_path, max_connection_age_seconds=0)).options()]
+    names = [name for name, _ in listener.connection_options(settings_in(tmp_path, max_connection_age_seconds=0))]
     assert not any("age" in name for name in names)
 
 
@@ -101,7 +101,7 @@ def test_a_header_that_grpcio_cannot_parse_fails_only_its_own_call(tmp_path: Pat
 
 
 def pings(port: int) -> Iterator[Event]:
-    """Sends 20 pings, each after the response to the previous one, and yields what the server sends."""
+    """Send 20 pings, each after the response to the previous one, and yield what the server sends."""
     http2 = H2Connection(H2Configuration(client_side=True))
     http2.initiate_connection()
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:

@@ -30,7 +30,7 @@ TOOK = re.compile(r"Executing (.*) took ([\d.]+) seconds")
 
 @pytest.fixture
 def slow(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    """Collects asyncio's debug warnings about callbacks that took too long."""
+    """Collect asyncio's debug warnings about callbacks that took too long."""
     found: list[str] = []
 
     class Collector(logging.Handler):
@@ -91,7 +91,7 @@ def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path
     """If a silent call held a resource, it would hold it for longer than the other calls may take."""
     settings = settings_in(tmp_path)
     with (
-        running_server(settings, arrival_seconds=2 * PATIENCE) as server,
+        running_server(settings, receive_timeout=2 * PATIENCE) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         stub = UserServiceStub(channel)
@@ -103,7 +103,7 @@ def test_thousands_of_silent_calls_delay_neither_get_me_nor_login(tmp_path: Path
 
 
 def seconds_of(stub: UserServiceStub, account: Account) -> float:
-    """Returns the usual time of a GetMe and a Login together: a busy machine always delays some of them."""
+    """Return the usual time of a GetMe and a Login together: a busy machine always delays some of them."""
     seconds = []
     for _ in range(15):
         started = time.monotonic()

@@ -1,5 +1,6 @@
 """The metrics of a running service count what happens, and contain nothing that callers sent."""
 
+import asyncio
 import re
 import subprocess
 import sys
@@ -14,11 +15,12 @@ import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
 from killrvideo_grpc.observability.metrics import Metrics
-from killrvideo_grpc.observability.setup import Telemetry
 from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
+from killrvideo_grpc.stores.data_api.errors import AlreadyExists, Conflict, CredentialsRefused, RequestRefused
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD
@@ -35,7 +37,7 @@ PLANTED = "planted"
 
 @contextmanager
 def measured(folder: Path) -> Iterator[tuple[Settings, Stub, grpc.Channel]]:
-    """Starts the service with metrics, on SQLite."""
+    """Start the service with metrics, on SQLite."""
     settings = settings_in(folder, metrics_port=free_port())
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         yield settings, Stub(channel), channel
@@ -130,15 +132,44 @@ def test_metrics_contain_nothing_that_callers_sent(tmp_path: Path) -> None:
     assert methods == {"Register", "Login", "GetMe", "GetUser", "unknown"}
 
 
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (AlreadyExists(), "ok"),
+        (UserNotFound(), "ok"),
+        (Conflict(), "conflict"),
+        (CredentialsRefused(), "unavailable"),
+        (StoreUnavailable(), "unavailable"),
+        (RequestRefused("X"), "refused"),
+        (asyncio.CancelledError(), "abandoned"),
+        (ValueError(), "failed"),
+    ],
+)
+def test_requests_to_a_store_have_an_outcome(error: BaseException, outcome: str) -> None:
+    port = free_port()
+
+    async def scraped() -> Scraped:
+        metrics = Metrics("astra", "127.0.0.1", port)
+        with suppress(type(error)), metrics.store_request("find document"):
+            raise error
+        metrics.start_export()
+        try:
+            return Scraped(port)
+        finally:
+            await metrics.stop_export()
+
+    assert asyncio.run(scraped()).value("store_request_duration_seconds_count", outcome=outcome) == 1
+
+
 @contextmanager
 def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, fake_data_api.FakeDataApi]]:
     port = free_port()
     settings = settings_in(folder, metrics_port=port)
-    telemetry = Telemetry(Metrics("astra", "127.0.0.1", port))
+    metrics = Metrics("astra", "127.0.0.1", port)
     with prepared_fake() as (fake, connection):
-        store = AstraStore(DataApi(replace(connection, max_wait=1), telemetry.observer))
+        store = AstraStore(DataApi(replace(connection, max_wait=1), metrics))
         with (
-            running_server(settings, store, telemetry=telemetry) as server,
+            running_server(settings, store, instrumentation=metrics) as server,
             grpc.insecure_channel(server.target) as channel,
         ):
             yield settings, Stub(channel), fake
@@ -173,8 +204,8 @@ def test_each_worker_has_its_own_metrics(tmp_path: Path) -> None:
         for port in service.ports:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
                 refuse(Stub(channel).GetMe, pb.GetMeRequest())
-        for worker in range(2):
-            assert Scraped(first + worker).value("calls_total", method="GetMe") == 1
+        for port in (first, first + 1):  # a call is counted after its caller has the answer
+            eventually(lambda port=port: Scraped(port).value("calls_total", method="GetMe") == 1)  # type: ignore[misc]
         assert f"http://127.0.0.1:{first}/metrics, http://127.0.0.1:{first + 1}/metrics" in service.banner
 
 

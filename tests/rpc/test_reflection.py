@@ -22,7 +22,7 @@ def channel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[grpc.Channel]:
 
 
 def files_with(channel: grpc.Channel, version: str, symbol: str) -> list[str]:
-    """Requests a symbol and returns the names of the files in the response; none if the symbol is unknown."""
+    """Request a symbol and return the names of the files in the response; none if the symbol is unknown."""
     method: Any = channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         ServerReflectionRequest.SerializeToString,

@@ -11,8 +11,7 @@ from killrvideo.user.v1 import access_pb2
 
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.rpc.access import access_table
-from killrvideo_grpc.rpc.interceptors.access import AccessInterceptor
+from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationInterceptor, access_table
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
 from killrvideo_grpc.server.bootstrap import UseCases
@@ -46,7 +45,7 @@ LADDER = describe("Ladder", {rpc: access_pb2.Access.Value(f"ACCESS_{access}") fo
 
 @pytest.fixture(scope="module")
 def grpc_interceptors(use_cases: UseCases) -> InterceptorChain:
-    access = AccessInterceptor(access_table([LADDER], public=[]), use_cases.authenticator.authenticate)
+    access = AuthorizationInterceptor(access_table([LADDER], public=[]), use_cases.authenticator.authenticate)
     return InterceptorChain([ErrorsInterceptor(), access])
 
 

@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> FlakyStore:
 
 @pytest.fixture
 def server(tmp_path: Path, store: FlakyStore) -> Iterator[RunningServer]:
-    with running_server(settings_in(tmp_path), store, arrival_seconds=1) as server:
+    with running_server(settings_in(tmp_path), store, receive_timeout=1) as server:
         yield server
 
 
@@ -105,7 +105,7 @@ def test_reflection_is_public_and_complete(channel: grpc.Channel, version: str) 
 
 
 def silent(channel: grpc.Channel, path: str, calls: int, over: Event, kind: str = "stream_unary") -> list[Any]:
-    """Starts calls that send their headers and then no message until `over` is set."""
+    """Start calls that send their headers and then no message until `over` is set."""
 
     def requests() -> Iterator[bytes]:
         over.wait(60)
@@ -193,7 +193,7 @@ def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
         with grpc.insecure_channel(server.target) as channel:
             seen = watch(channel, "")
             assert next(seen) == SERVING
-            server.stop_serving()
+            server.report_not_serving()
             assert next(seen) == NOT_SERVING
             server.stop(5)
             assert list(seen) == []
@@ -201,10 +201,8 @@ def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
 
 
 def test_too_many_logins_are_refused_and_other_calls_are_not(tmp_path: Path) -> None:
-    with (
-        running_server(settings_in(tmp_path, bcrypt_rounds=8)) as server,
-        grpc.insecure_channel(server.target) as channel,
-    ):
+    settings = settings_in(tmp_path, bcrypt_rounds=8, max_failures_per_account=0, max_failures_per_account_and_source=0)
+    with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
         login = LoginRequest(email=an_address(), password=PASSWORD)
         calls = [stub.Login.future(login, timeout=120) for _ in range(400)]
@@ -227,7 +225,7 @@ def test_calls_under_way_are_answered_before_the_server_stops(
     store.waiting.clear()
     under_way = stub.Login.future(LoginRequest(email=email, password=PASSWORD), timeout=30)
     assert store.waiting.wait(10)
-    server.stop_serving()
+    server.report_not_serving()
     eventually(lambda: (health_of(channel, ""), health_of(channel, SERVICE)) == (NOT_SERVING, NOT_SERVING))
     with ThreadPoolExecutor(1) as pool:
         stopping = pool.submit(server.stop, 20)

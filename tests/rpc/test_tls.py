@@ -38,14 +38,14 @@ def trusting(certificate: Path) -> grpc.ChannelCredentials:
 
 
 def connected(target: str, credentials: grpc.ChannelCredentials) -> grpc.Channel:
-    """Returns a channel with its own connection."""
+    """Return a channel with its own connection."""
     channel = grpc.secure_channel(target, credentials, [("grpc.use_local_subchannel_pool", 1)])
     grpc.channel_ready_future(channel).result(10)
     return channel
 
 
 def code_on(target: str, credentials: grpc.ChannelCredentials) -> grpc.StatusCode:
-    """Calls the service on a new connection."""
+    """Call the service on a new connection."""
     return code_of(grpc.secure_channel(target, credentials, [("grpc.use_local_subchannel_pool", 1)]))
 
 

@@ -1,5 +1,6 @@
 """The spans of real calls, collected in memory: their tree, context propagation, and no data of callers."""
 
+import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,15 +19,17 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.observability.metrics import Metrics
-from killrvideo_grpc.observability.setup import Telemetry
-from killrvideo_grpc.observability.tracing import Traces
+from killrvideo_grpc.observability.tracing import Tracing
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.conftest import Account, Stub, bearer
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.eventually import eventually
 from tests.support.keyspaces import prepared_fake
+from tests.support.metrics import Scraped
+from tests.support.ports import free_port
 from tests.support.process import running
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
@@ -34,21 +37,21 @@ from tests.support.settings import settings_in
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 PLANTED = "planted"
-UNWATCHED_METHODS = ("/grpc.health.v1.Health/Check", f"/{PLANTED}/X", f"/killrvideo.user.v1.UserService/{PLANTED}")
+UNTRACED_METHODS = ("/grpc.health.v1.Health/Check", f"/{PLANTED}/X", f"/killrvideo.user.v1.UserService/{PLANTED}")
 
 
 class Spans:
     """The exported spans."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Instrumentation = NOOP) -> None:
         self._exporter = InMemorySpanExporter()
-        self.traces = Traces(SimpleSpanProcessor(self._exporter))
+        self.tracing = Tracing(SimpleSpanProcessor(self._exporter), metrics)
 
     def all(self) -> Sequence[ReadableSpan]:
         return self._exporter.get_finished_spans()
 
     def of_call(self, rpc: str) -> ReadableSpan:
-        """Waits until the span of the last call of an RPC has ended, and returns it."""
+        """Wait until the span of the last call of an RPC has ended, and return it."""
         name = f"killrvideo.user.v1.UserService/{rpc}"
         return eventually(lambda: [span for span in self.all() if span.name == name])[-1]
 
@@ -73,9 +76,8 @@ def call(channel: Any, path: str) -> None:
 @contextmanager
 def traced(folder: Path) -> Iterator[tuple[Stub, Spans, grpc.Channel]]:
     spans = Spans()
-    telemetry = Telemetry(traces=spans.traces)
     with (
-        running_server(settings_in(folder), telemetry=telemetry) as server,
+        running_server(settings_in(folder), instrumentation=spans.tracing) as server,
         grpc.insecure_channel(server.target) as channel,
     ):
         yield Stub(channel), spans, channel
@@ -117,17 +119,16 @@ def test_the_callers_trace_is_continued(tmp_path: Path) -> None:
 
 def test_the_trace_is_passed_on_to_the_data_api(tmp_path: Path) -> None:
     sent: list[str | None] = []
-    spans = Spans()
-    telemetry = Telemetry(Metrics("astra", "127.0.0.1", 0), spans.traces)  # metrics and traces together
+    spans = Spans(Metrics("astra", "127.0.0.1", 0))
     with prepared_fake() as (_, connection):
-        api = DataApi(replace(connection, max_wait=2), telemetry.observer)
+        api = DataApi(replace(connection, max_wait=2), spans.tracing)
 
         async def record(request: object) -> None:
             sent.append(request.headers.get("traceparent"))  # type: ignore[attr-defined]
 
         api._http.client.event_hooks["request"].append(record)
         with (
-            running_server(settings_in(tmp_path), AstraStore(api), telemetry=telemetry) as server,
+            running_server(settings_in(tmp_path), AstraStore(api), instrumentation=spans.tracing) as server,
             grpc.insecure_channel(server.target) as channel,
         ):
             stub = Stub(channel)
@@ -142,6 +143,39 @@ def test_the_trace_is_passed_on_to_the_data_api(tmp_path: Path) -> None:
     assert below.count("store: insert document") == 2
     inserts = [span for span in spans.all() if span.name == "store: insert document" and trace_of(span) == TRACE]
     assert {f"00-{TRACE}-{_id(span):016x}-01" for span in inserts} <= set(sent)
+
+
+def test_traces_leave_the_metrics_as_they_are() -> None:
+    port = free_port()
+
+    async def scraped() -> Scraped:
+        instrumentation = Spans(Metrics("astra", "127.0.0.1", port)).tracing
+        instrumentation.start_export()
+        with instrumentation.hash_wait(), instrumentation.password_hash(), instrumentation.store_request("find"):
+            pass
+        instrumentation.store_timeout("find")
+        instrumentation.batch_sent(3)
+        instrumentation.sweep_done(2)
+        meter = instrumentation.call_meter("GetMe")
+        assert meter
+        meter.call_started()
+        meter.call_ended("UNAUTHENTICATED", "TOKEN_INVALID", 0.1)
+        seen = Scraped(port)
+        await instrumentation.stop_export()
+        return seen
+
+    seen = asyncio.run(scraped())
+    expected = {
+        "hash_wait_seconds_count": 1,
+        "hash_duration_seconds_count": 1,
+        "store_request_duration_seconds_count": 1,
+        "store_timeouts_total": 1,
+        "joined_look_ups_sum": 3,
+        "sweep_backlog": 2,
+        "calls_total": 1,
+        "refusals_total": 1,
+    }
+    assert {name: seen.value(name) for name in expected} == expected
 
 
 def test_nothing_of_a_caller_is_in_a_span(tmp_path: Path) -> None:
@@ -160,10 +194,10 @@ def test_nothing_of_a_caller_is_in_a_span(tmp_path: Path) -> None:
         taken = pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B")
         with pytest.raises(grpc.RpcError):
             stub.Register(taken)
-        for path in UNWATCHED_METHODS[1:]:
+        for path in UNTRACED_METHODS[1:]:
             with pytest.raises(grpc.RpcError):
                 call(channel, path)
-        call(channel, UNWATCHED_METHODS[0])
+        call(channel, UNTRACED_METHODS[0])
         spans.of_call("GetUser")
         exported = "".join(span.to_json() for span in spans.all())
     assert "EmailAlreadyRegistered" in exported

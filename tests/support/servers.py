@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import Any
 
 from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.instrumentation import Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.observability.setup import Telemetry, open_telemetry
+from killrvideo_grpc.observability.setup import open_instrumentation
 from killrvideo_grpc.server.bootstrap import open_store, start_server
-from killrvideo_grpc.server.grpc_server import ARRIVAL_SECONDS, UserServer
+from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, UserServer
 from killrvideo_grpc.server.lifecycle import new_event_loop
 from tests.support.loops import LoopThread, NewLoop, loop_thread
 
@@ -27,31 +28,31 @@ class RunningServer:
         """The address to call."""
         return f"127.0.0.1:{self.port}"
 
-    def stop_serving(self) -> None:
+    def report_not_serving(self) -> None:
         """Says NOT_SERVING, and goes on answering."""
-        self._loop.loop.call_soon_threadsafe(self._server.stop_serving)
+        self._loop.loop.call_soon_threadsafe(self._server.report_not_serving)
 
     def stop(self, grace_seconds: float) -> None:
         """Stops the server, once."""
         if not self._is_stopped:
             self._is_stopped = True
-            self._loop.run(self._server.stop(grace_seconds))
+            self._loop.run(self._server.shut_down(grace_seconds))
 
 
 @contextmanager
 def running_server(
     settings: Settings,
     store: AccountStore | None = None,
-    arrival_seconds: float = ARRIVAL_SECONDS,
+    receive_timeout: float = RECEIVE_TIMEOUT,
     new_loop: NewLoop = new_event_loop,
-    telemetry: Telemetry | None = None,
+    instrumentation: Instrumentation | None = None,
 ) -> Iterator[RunningServer]:
     """Starts the service as it is composed, on the store of the settings unless given one, and stops it in the end."""
-    watching = telemetry or open_telemetry(settings)
+    instruments = instrumentation or open_instrumentation(settings)
 
     async def start() -> UserServer:
-        opened = store or await open_store(settings, watching.observer)
-        return await start_server(settings, opened, watching, arrival_seconds)
+        opened = store or await open_store(settings, instruments)
+        return await start_server(settings, opened, instruments, receive_timeout)
 
     with loop_thread(new_loop) as loop:
         server = RunningServer(loop, loop.run(start()))

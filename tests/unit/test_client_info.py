@@ -5,7 +5,7 @@ import ipaddress
 import pytest
 
 from killrvideo_grpc.rpc.call import Call
-from killrvideo_grpc.rpc.client_info import Origins
+from killrvideo_grpc.rpc.client_info import ClientInfoReader
 
 TRUSTED = [ipaddress.ip_network(text) for text in ("127.0.0.1", "10.0.0.0/8", "fd00::/8")]
 
@@ -21,7 +21,7 @@ class Peer:
 
 
 def source(peer: str, *forwarded: str) -> str | None:
-    return Origins(TRUSTED).source(a_call(peer, *forwarded))
+    return ClientInfoReader(TRUSTED).source(a_call(peer, *forwarded))
 
 
 def a_call(peer: str, *forwarded: str) -> Call:
@@ -82,4 +82,4 @@ def test_only_a_bounded_number_of_proxies_is_followed() -> None:
 
 
 def test_without_trusted_proxies_forwarded_addresses_are_ignored() -> None:
-    assert Origins([]).source(a_call("ipv4:127.0.0.1:4242", "198.51.100.7")) == "127.0.0.1"
+    assert ClientInfoReader([]).source(a_call("ipv4:127.0.0.1:4242", "198.51.100.7")) == "127.0.0.1"

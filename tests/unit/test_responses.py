@@ -11,14 +11,15 @@ from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 from killrvideo_grpc.domain import errors
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.errors.grpc_status import to_status
-from killrvideo_grpc.errors.responses import PROBLEM, answer_to, edge_problem, problem, problem_headers
+from killrvideo_grpc.errors.problem import PROBLEM, edge_problem, problem, problem_headers
+from killrvideo_grpc.errors.responses import error_response
 from killrvideo_grpc.errors.table import EDGE_ERRORS, INTERNAL, TABLE
 
 MANY = errors.InvalidRequest([errors.Violation(f"userIds[{number}]", "must be a UUID " * 4) for number in range(1000)])
 
 
 def status_of(error: Exception) -> status_pb2.Status:
-    return to_status(answer_to(error))
+    return to_status(error_response(error))
 
 
 def test_every_domain_error_has_an_entry() -> None:
@@ -27,14 +28,14 @@ def test_every_domain_error_has_an_entry() -> None:
 
 
 def test_every_entry_has_a_grpc_code_and_a_status_with_a_title() -> None:
-    for entry in (*TABLE.values(), INTERNAL):
-        assert entry.code in grpc.StatusCode.__members__
-        assert entry.status in EDGE_ERRORS
-    assert {refusal.code for refusal in EDGE_ERRORS.values()} <= grpc.StatusCode.__members__.keys()
+    for spec in (*TABLE.values(), INTERNAL):
+        assert spec.code in grpc.StatusCode.__members__
+        assert spec.status in EDGE_ERRORS
+    assert {edge_error.code for edge_error in EDGE_ERRORS.values()} <= grpc.StatusCode.__members__.keys()
 
 
 def test_every_reason_of_the_contract_is_used_once() -> None:
-    reasons = [f"ERROR_REASON_{entry.reason}" for entry in TABLE.values() if entry.reason]
+    reasons = [f"ERROR_REASON_{spec.reason}" for spec in TABLE.values() if spec.reason]
     assert sorted(reasons) == sorted(set(ErrorReason.keys()) - {"ERROR_REASON_UNSPECIFIED"})
 
 
@@ -44,14 +45,14 @@ def test_errors_without_an_entry_are_bugs_and_reveal_nothing(error: Exception) -
     assert status.code == grpc.StatusCode.INTERNAL.value[0]
     assert status.message == "An unexpected internal server error occurred."
     assert not status.details
-    assert problem(answer_to(error)) == edge_problem(500)
+    assert problem(error_response(error)) == edge_problem(500)
 
 
 def test_a_subclass_of_an_error_has_its_entry() -> None:
-    class Refused(errors.StoreUnavailable):
+    class KeyspaceGone(errors.StoreUnavailable):
         pass
 
-    assert status_of(Refused("planted")) == status_of(errors.StoreUnavailable())
+    assert status_of(KeyspaceGone("planted")) == status_of(errors.StoreUnavailable())
 
 
 def test_a_missing_role_is_reported_with_all_sufficient_roles() -> None:
@@ -66,14 +67,14 @@ def test_any_number_of_violations_fits_into_metadata() -> None:
     bad_request = error_details_pb2.BadRequest()
     assert any(detail.Unpack(bad_request) for detail in status.details)
     assert bad_request.field_violations
-    headers = problem_headers(answer_to(MANY))
+    headers = problem_headers(error_response(MANY))
     assert sum(len(name) + len(value) for name, value in headers) < 7000
     assert len(json.loads(dict(headers)[PROBLEM])["errors"]) == 50
 
 
 def test_a_problem_is_ascii_and_contains_the_errors_details() -> None:
     violation = errors.Violation("firstName", 'must be "é"\r\n')
-    headers = dict(problem_headers(answer_to(errors.InvalidRequest([violation]))))
+    headers = dict(problem_headers(error_response(errors.InvalidRequest([violation]))))
     assert headers.keys() == {"x-problem", "x-problem-status"}
     assert headers["x-problem-status"] == "422"
     assert headers["x-problem"].isascii()
@@ -88,9 +89,19 @@ def test_a_problem_is_ascii_and_contains_the_errors_details() -> None:
     }
 
 
-@pytest.mark.parametrize("kind", [kind for kind, entry in TABLE.items() if entry.retry_seconds or entry.status == 401])
-def test_a_problem_comes_with_the_headers_of_its_status(kind: type[errors.ServiceError]) -> None:
-    entry = TABLE[kind]
-    headers = dict(problem_headers(answer_to(kind())))
-    assert headers.get("www-authenticate") == ("Bearer" if entry.status == 401 else None)
-    assert headers.get("retry-after") == (str(entry.retry_seconds) if entry.retry_seconds else None)
+@pytest.mark.parametrize(
+    ("error", "challenge", "retry_after"),
+    [
+        (errors.NotAuthenticated(), "Bearer", None),
+        (errors.InvalidCredentials(), "Bearer", None),
+        (errors.UserNotFound(), None, None),
+        (errors.StoreUnavailable(), None, "1"),
+        (errors.Overloaded(), None, "1"),
+        (errors.TooManyAttempts(7), None, "7"),
+    ],
+)
+def test_a_problem_comes_with_the_headers_of_its_status(
+    error: errors.ServiceError, challenge: str | None, retry_after: str | None
+) -> None:
+    headers = dict(problem_headers(error_response(error)))
+    assert (headers.get("www-authenticate"), headers.get("retry-after")) == (challenge, retry_after)

@@ -1,43 +1,40 @@
-"""Refuses calls while the process is already handling as many as it may."""
+"""A limit of the calls that the process handles at once."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from killrvideo_grpc.domain.errors import Overloaded
-from killrvideo_grpc.rpc.call import Call, Next
+from killrvideo_grpc.rpc.call import Call, CallNext
 from killrvideo_grpc.rpc.interceptors.chain import Handler
+from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
+from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 
 
-class AdmissionInterceptor:
-    """Lets at most `most` calls be handled at once. Calls waiting for their message don't count: they only cost memory.
+class ConcurrencyLimitInterceptor:
+    """Reject calls while `limit` others are being handled.
 
-    Methods of the services in `unlimited` are never refused, so that health checks work under load too.
+    Never reject methods of the services in `unlimited` (health checks must work under load), nor those that take a
+    stream, which is idle most of the time.
     """
 
-    def __init__(self, most: int, unlimited: frozenset[str]) -> None:
-        self._most = most
-        self._working: set[Call] = set()
+    # A call that waits for its message must not count: it only costs memory.
+    runs_after: ClassVar[tuple[type, ...]] = (ErrorsInterceptor, ReceiveInterceptor)
+
+    def __init__(self, limit: int, unlimited: frozenset[str]) -> None:
+        self._limit = limit
         self._unlimited = unlimited
+        self._in_progress = 0
 
-    def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
-        if method.split("/")[1] in self._unlimited:
-            return proceed
+    def wrap(self, method: str, handler: Handler, call_next: CallNext) -> CallNext:
+        if method.split("/")[1] in self._unlimited or handler.request_streaming:
+            return call_next
 
-        async def admitted(call: Call) -> Any:
-            call.admission = self
-            self.take(call)
+        async def limited(call: Call) -> Any:
+            if self._in_progress >= self._limit:
+                raise Overloaded
+            self._in_progress += 1
             try:
-                return await proceed(call)
+                return await call_next(call)
             finally:
-                self.release(call)
+                self._in_progress -= 1
 
-        return admitted
-
-    def take(self, call: Call) -> None:
-        """Gives the call a place. Raises Overloaded if none is free."""
-        if len(self._working) >= self._most:
-            raise Overloaded
-        self._working.add(call)
-
-    def release(self, call: Call) -> None:
-        """Frees the place of the call, if it has one."""
-        self._working.discard(call)
+        return limited

@@ -1,9 +1,9 @@
-"""Turns every exception into the status that the error table defines for it."""
+"""The statuses of exceptions, as the error table defines them."""
 
 import asyncio
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import grpc
 import structlog
@@ -11,31 +11,33 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
 from killrvideo_grpc.errors.grpc_status import to_status
-from killrvideo_grpc.errors.responses import PROBLEM_WANTED, answer_to, entry_of, problem_headers
-from killrvideo_grpc.rpc.call import Call, Context, Next
+from killrvideo_grpc.errors.problem import PROBLEM_WANTED, problem_headers
+from killrvideo_grpc.errors.responses import error_response
+from killrvideo_grpc.rpc.call import Call, CallNext
 from killrvideo_grpc.rpc.interceptors.chain import Handler
+from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
 
 _log = structlog.get_logger("killrvideo_grpc.errors")
 
 
 class ErrorsInterceptor:
-    """Answers domain errors as the table says. Any other exception is a bug: it logs where, and answers INTERNAL.
+    """Answer domain errors as the table says, and all other exceptions, which are bugs, with INTERNAL.
 
-    Calls `on_store_trouble` if the store was unavailable.
+    Call `on_store_unavailable` if the store was unavailable.
     """
 
-    def __init__(self, on_store_trouble: Callable[[], None] = lambda: None, observer: Observer = UNOBSERVED) -> None:
-        self._on_store_trouble = on_store_trouble
-        self._observer = observer
+    runs_after: ClassVar[tuple[type, ...]] = (LoggingInterceptor,)  # which logs the code that this one sets
 
-    def wrap(self, method: str, handler: Handler, proceed: Next) -> Next:
+    def __init__(self, on_store_unavailable: Callable[[], None] = lambda: None) -> None:
+        self._on_store_unavailable = on_store_unavailable
+
+    def wrap(self, method: str, handler: Handler, call_next: CallNext) -> CallNext:
         async def answered(call: Call) -> Any:
             try:
-                return await proceed(call)
-            except aio.AbortError:
-                raise  # the call already has its status
+                return await call_next(call)
+            except (aio.AbortError, aio.InternalError):
+                raise  # the call has ended already
             except asyncio.CancelledError as error:
                 if _is_cancelled():
                     raise  # the caller hung up, or its deadline has passed
@@ -44,30 +46,29 @@ class ErrorsInterceptor:
             except Exception as error:
                 failure = error
             if isinstance(failure, StoreUnavailable):
-                self._on_store_trouble()
+                self._on_store_unavailable()
             elif not isinstance(failure, ServiceError):
                 _log_bug(failure)
-            if reason := entry_of(failure).reason:
-                self._observer.refused(method, reason)
-            return await abort(call.context, failure)
+            return await abort(call, failure)
 
         return answered
 
 
-async def abort(context: Context, error: BaseException) -> NoReturn:
-    """Ends a call with the status for `error`, keeping the trailing metadata set so far. Always raises AbortError.
+async def abort(call: Call, error: BaseException) -> NoReturn:
+    """End a call with the status for `error`, keeping the trailing metadata set so far.
 
-    For REST calls, the edge asks for a problem document. It replaces gRPC's error details, so that even 50 violations
-    fit into the metadata.
+    Raises AbortError or, if the call has ended already, InternalError.
     """
-    answer = answer_to(error)
-    if any(key == PROBLEM_WANTED for key, _ in context.invocation_metadata() or ()):
-        described: Iterable[tuple[str, str | bytes]] = problem_headers(answer)
+    response, context = error_response(error), call.context
+    call.reason = response.spec.reason
+    if any(key == PROBLEM_WANTED for key, _ in call.metadata):
+        # Replaces gRPC's error details: both together would exceed the metadata that Python clients accept.
+        details: Iterable[tuple[str, str | bytes]] = problem_headers(response)
     else:
-        described = rpc_status.to_status(to_status(answer)).trailing_metadata
-    # abort replaces the trailing metadata, so the request id that was set before must be passed on.
-    trailing = (*context.trailing_metadata(), *described)
-    await context.abort(grpc.StatusCode[answer.entry.code], answer.message, trailing)
+        details = rpc_status.to_status(to_status(response)).trailing_metadata
+    # abort replaces the trailing metadata, which has the request id.
+    trailing = (*context.trailing_metadata(), *details)
+    await context.abort(grpc.StatusCode[response.spec.code], response.message, trailing)
 
 
 def _is_cancelled() -> bool:

@@ -47,7 +47,7 @@ class AstraStore:
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self._reads = JoinedReads(api.find_documents, api.max_wait, api.observer)
+        self._reads = JoinedReads(api.find_documents, api.max_wait, api.instrumentation)
         self._locks = Locks()
         self._claims = Claims(api)
         self._index = ModeratorIndex(api)

@@ -6,7 +6,7 @@ from contextvars import Context
 from typing import Any, TypeAlias
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
 UNDER_WAY = 2  # concurrent requests: enough to keep the server busy; more would only make each one smaller
@@ -34,9 +34,9 @@ class JoinedReads:
     a request as large as the last one would keep small requests small: a busy event loop sees arrivals one by one.
     """
 
-    def __init__(self, fetch: Fetch, max_wait: float, observer: Observer = UNOBSERVED) -> None:
+    def __init__(self, fetch: Fetch, max_wait: float, instrumentation: Instrumentation = NOOP) -> None:
         self._fetch = fetch
-        self._observer = observer
+        self._instrumentation = instrumentation
         self._max_wait = max_wait
         self._waiting: Batch = {}
         self._since: dict[str, float] = {}  # by key, when its first waiting look-up began
@@ -54,7 +54,7 @@ class JoinedReads:
         self._waiting.setdefault(key, []).append(look_up)
         self._present += 1
         self._send_or_gather()
-        with self._observer.looks_up():
+        with self._instrumentation.lookup():
             return await look_up
 
     def close(self) -> None:
@@ -117,7 +117,7 @@ class JoinedReads:
                 batch[key] = look_ups
                 oldest = min(oldest, since)
         if batch:
-            self._observer.joined(sum(map(len, batch.values())))
+            self._instrumentation.batch_sent(sum(map(len, batch.values())))
             # The time that the oldest look-up has left, but at least half of `max_wait` for the sake of the others.
             seconds = max(oldest + self._max_wait - now, self._max_wait / 2)
             # An empty context: the request belongs to no single call and must not be logged under one's request id.

@@ -16,7 +16,7 @@ from astrapy.api_options import APIOptions, SerdesOptions, TimeoutOptions
 from astrapy.authentication import StaticTokenProvider, TokenProvider, UsernamePasswordTokenProvider
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.stores.data_api.errors import AnswerLost, Conflict, CredentialsRefused, raise_time_out, translated
 from killrvideo_grpc.stores.data_api.http_pool import HttpPool
 
@@ -79,15 +79,15 @@ class DataApi:
     left, a request that fails is sent a second time if that is safe, and one that ends in a Conflict is repeated.
     """
 
-    def __init__(self, keyspace: Keyspace, observer: Observer = UNOBSERVED) -> None:
-        self.observer = observer
+    def __init__(self, keyspace: Keyspace, instrumentation: Instrumentation = NOOP) -> None:
+        self.instrumentation = instrumentation
         self.database = keyspace.open()
         self.max_wait = keyspace.max_wait
         self._is_down = False
         # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
         self._permits = asyncio.Semaphore(MAX_REQUESTS)
         self._ping_permit = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
-        self._http = HttpPool(observer.headers)
+        self._http = HttpPool(instrumentation.trace_headers)
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
         for holder in (self.database, self._accounts, *self.tables.values()):
@@ -220,7 +220,7 @@ class DataApi:
             async with asyncio.timeout(self.max_wait if seconds is None else seconds):
                 yield
         except TimeoutError:
-            self.observer.timed_out(name)
+            self.instrumentation.store_timeout(name)
             raise_time_out(name)
 
     def fail_if_down(self) -> None:
@@ -277,7 +277,7 @@ class DataApi:
         async with permits or self._permits:
             self._fail_if_down_unless(is_ping)
             try:
-                with self.observer.asks_store(name), translated(name):
+                with self.instrumentation.store_request(name), translated(name):
                     return await request()
             except asyncio.CancelledError:
                 self._http.drop_lost()

@@ -16,6 +16,8 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 class AlreadyExists(Exception):
     """A document with this `_id` exists."""
 
+    outcome = "ok"  # for the metrics: an expected answer
+
 
 class RequestRefused(UnusableStore):
     """The Data API rejected a request as invalid, with this `code`: a bug in this service, or a changed schema."""
@@ -34,6 +36,8 @@ class Conflict(StoreUnavailable):
 
     Nearly always, nothing was written. But a Data API repeats an update that timed out, which can conflict with itself.
     """
+
+    outcome = "conflict"
 
 
 class AnswerLost(StoreUnavailable):

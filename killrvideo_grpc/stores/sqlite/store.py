@@ -12,7 +12,7 @@ from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Delete
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.domain.events import Cause, Event
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.sqlite import attempts, rows, writes
@@ -35,8 +35,8 @@ class SqliteStore:
     Raises UnusableStore if the file can't be opened, is not a database of this service, or has a newer schema.
     """
 
-    def __init__(self, path: Path, observer: Observer = UNOBSERVED) -> None:
-        self._observer = observer
+    def __init__(self, path: Path, instrumentation: Instrumentation = NOOP) -> None:
+        self._instrumentation = instrumentation
         try:
             self._file = DatabaseFile(path)
             with ExitStack() as stack:
@@ -49,8 +49,8 @@ class SqliteStore:
                 stack.pop_all()  # success: from here on `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        self._writer = Worker(self._file, connection, "sqlite-write", observer)
-        self._searcher = Worker(self._file, searching, "sqlite-search", observer)
+        self._writer = Worker(self._file, connection, "sqlite-write", instrumentation)
+        self._searcher = Worker(self._file, searching, "sqlite-search", instrumentation)
 
     async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
         await self._writer.write(writes.register, account, password_hash, cause)
@@ -110,7 +110,7 @@ class SqliteStore:
 
     async def _read(self, query: Callable[[sqlite3.Connection, K], T], key: K) -> T:
         try:
-            with self._observer.asks_store(query.__name__):
+            with self._instrumentation.store_request(query.__name__):
                 return query(self._reader, key)
         except sqlite3.Error as error:
             if not is_busy(error):

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
-from killrvideo_grpc.domain.instrumentation import UNOBSERVED, Observer
+from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, transaction, unavailable
 
 MAX_WAIT = 5.0  # seconds that a call may wait, in the queue and for locks of other processes together
@@ -43,10 +43,10 @@ class Worker:
     """
 
     def __init__(
-        self, file: DatabaseFile, connection: sqlite3.Connection, name: str, observer: Observer = UNOBSERVED
+        self, file: DatabaseFile, connection: sqlite3.Connection, name: str, instrumentation: Instrumentation = NOOP
     ) -> None:
         self._file = file
-        self._observer = observer
+        self._instrumentation = instrumentation
         self._connection = connection
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._is_closed = False
@@ -67,7 +67,7 @@ class Worker:
                     if not is_busy(error) or time.monotonic() >= job.give_up_at:
                         raise
 
-        with self._observer.asks_store(_kind(work)):
+        with self._instrumentation.store_request(_kind(work)):
             return await self._queue(transact)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -81,7 +81,7 @@ class Worker:
             finally:
                 self._connection.set_progress_handler(None, 0)
 
-        with self._observer.asks_store(_kind(work)):
+        with self._instrumentation.store_request(_kind(work)):
             return await self._queue(query)
 
     async def truncate_log(self) -> None:
