@@ -8,7 +8,7 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 RUN := $(VENV)/.run-$(VERSION)
 WEB := $(VENV)/.web-$(VERSION)
 ALL := $(VENV)/.all-$(VERSION)
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
 T ?= tests
 # Processes that run tests, a file at a time in the order of collection. Tests wait more than they compute.
 JOBS ?= 4
@@ -43,8 +43,10 @@ $(WEB): $(RUN) requirements-web.lock
 	$(PIP) --require-hashes -r requirements-web.lock
 	@touch $@
 
+# Tests start many processes, so compile all packages once.
 $(ALL): $(WEB) requirements-dev.lock
 	$(PIP) --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib
 	@touch $@
 
 ##@ Test it

@@ -50,7 +50,7 @@ def _welcome(settings: Settings, ports: list[int]) -> str:
   store  {settings.store}, {store_location(settings)}
   key    {key}{metrics}
 
-Register an account, log in, and read your own account (`make setup` installs grpcurl in .venv/bin):
+Register an account, log in, and read your own account (grpcurl is in .venv/bin after `make run`):
   {call} -d '{{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}}' \\
     {service}/Register
   TOKEN=$({call} -d '{{"email":"ann@example.org","password":"correct horse"}}' \\
