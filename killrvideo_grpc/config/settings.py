@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from killrvideo_grpc.config.dotenv_check import fault_of
+from killrvideo_grpc.config.dotenv_check import dotenv_error
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.security.signing_keys import check_signing_key, load_or_create_key
+from killrvideo_grpc.security.keys import check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
 MAX_PORT = 65535
@@ -126,7 +126,7 @@ class Settings(BaseSettings):
                     "is required with STORE=astra, the same for all processes; generate one: openssl rand -hex 32"
                 )
             return None
-        check_signing_key(key.get_secret_value())
+        check_secret_key(key.get_secret_value())
         return key
 
     @field_validator("astra_db_api_endpoint")
@@ -249,8 +249,8 @@ def load_settings(kind: type[Some]) -> Some:
 
     Raises SetupError, whose message says for each wrong setting what is wrong and how to fix it.
     """
-    if fault := fault_of(Path(ENV_FILE), {name.upper() for name in kind.model_fields}):
-        raise SetupError(f"{ENV_FILE} in this directory {fault}")
+    if error := dotenv_error(Path(ENV_FILE), kind.model_fields):
+        raise SetupError(f"{ENV_FILE} in this directory {error}")
     try:
         return kind()
     except ValidationError as error:
