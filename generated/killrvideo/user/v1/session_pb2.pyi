@@ -45,7 +45,7 @@ class Session(_message.Message):
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When it ends unless its refresh token is used. It ends in any case at its maximum age (90 days by default)."""
+        """When it ends unless its refresh token is used. After 90 days (by default) it ends in any case."""
 
     def __init__(
         self,

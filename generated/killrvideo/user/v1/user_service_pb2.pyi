@@ -141,7 +141,7 @@ class LoginResponse(_message.Message):
 
     @_builtins.property
     def refresh_expires_at(self) -> _timestamp_pb2.Timestamp:
-        """When the session ends unless its refresh token is used. It ends in any case at its maximum age (90 days by default)."""
+        """When the session ends unless its refresh token is used. After 90 days (by default) it ends in any case."""
 
     def __init__(
         self,
@@ -362,8 +362,8 @@ class ChangePasswordRequest(_message.Message):
     current_password: _builtins.str
     """The current password."""
     new_password: _builtins.str
-    """The new password, unlike the current one: at least 8 characters, at most 72 bytes of UTF-8, not all white space, and
-    no NUL.
+    """The new password, other than the current one: at least 8 characters, at most 72 bytes of UTF-8, not all white space,
+    and no NUL.
     """
     def __init__(
         self,
