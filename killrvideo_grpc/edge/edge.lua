@@ -74,25 +74,37 @@ local function expand_shorthand(handle, body, path, rewrite)
   headers:replace(":path", (path:gsub("/[^/]*$", rewrite)))
 end
 
-function envoy_on_request(handle)
-  local headers, route = handle:headers(), handle:metadata()
-  set_request_id(handle, headers)
-  if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
-    headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
-  end
-  if route:get("grpc") then
-    local status = grpc_rejection(headers)
-    -- Unary calls wait here for their message. Requests must have no trailers.
-    if not status and route:get("buffer_request") and handle:body() and handle:trailers() then status = "400" end
-    if status then reject(handle, status) end
-    return
-  end
+local function on_grpc_request(handle, headers, route)
+  local status = grpc_rejection(headers)
+  -- Unary calls wait here for their message. Requests must have no trailers.
+  if not status and route:get("buffer_request") and handle:body() and handle:trailers() then status = "400" end
+  if status then reject(handle, status) end
+end
 
-  local method, bytes, count = headers:get(":method"), header_size(headers)
+-- Return the HTTP status that rejects a request's content type, or nil. A GET may have any but gRPC's.
+local function content_rejection(headers, has_json, media_type)
   local content_type = headers:get("content-type") or ""
-  local kind = (content_type .. ";"):match("^%s*(.-)%s*;"):lower()
   local encoding = (headers:get("content-encoding") or "identity"):lower()
+  if content_type:find("^application/grpc$") or content_type:find("^application/grpc%+")
+    or has_json and (encoding ~= "identity" or media_type ~= "application/json" and media_type ~= "") then
+    return "415"
+  end
+end
+
+-- Return the HTTP status that rejects a REST request by its route, and the headers to send with it; or nil.
+local function route_rejection(method, query, route)
+  local allow = route:get("allow")
+  if not allow then return "404" end
+  if not (", " .. allow .. ","):find(", " .. method .. ",", 1, true) then return "405", { ["allow"] = allow } end
+  if query ~= "" and not route:get("query") then return "400" end
+end
+
+local function on_rest_request(handle, headers, route)
+  local method, bytes, count = headers:get(":method"), header_size(headers)
   local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
+  local has_json = method == "POST" or method == "PUT"
+  local media_type = ((headers:get("content-type") or "") .. ";"):match("^%s*(.-)%s*;"):lower()
+  local wrong_content = content_rejection(headers, has_json, media_type)
   remove_all_but(headers, FORWARDED)
   if bytes > MAX_REST_BYTES or count > MAX_REST_HEADERS then return reject(handle, "431") end
   -- No path of the contract contains percent-encoding, dot segments or empty segments.
@@ -100,18 +112,9 @@ function envoy_on_request(handle)
     return reject(handle, "404")
   end
   set_metadata(handle, "path", path)
-  local allow = route:get("allow")
-  if not allow then return reject(handle, "404") end
-  if not (", " .. allow .. ","):find(", " .. method .. ",", 1, true) then
-    return reject(handle, "405", { ["allow"] = allow })
-  end
-  if query ~= "" and not route:get("query") then return reject(handle, "400") end
-  -- The web client sends a content type with GET too. Only gRPC's is rejected there.
-  local has_json = method == "POST" or method == "PUT"
-  if content_type:find("^application/grpc$") or content_type:find("^application/grpc%+")
-    or has_json and (encoding ~= "identity" or kind ~= "application/json" and kind ~= "") then
-    return reject(handle, "415")
-  end
+  local status, allowed = route_rejection(method, query, route)
+  status = status or wrong_content
+  if status then return reject(handle, status, allowed) end
   local fixed_body = route:get("body")
   if fixed_body then
     return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed_body)
@@ -120,10 +123,20 @@ function envoy_on_request(handle)
   -- Buffer the body: the transcoder's size limit doesn't apply to small pieces.
   local rewrite = route:get("rewrite")
   local body = handle:body(rewrite ~= nil)
-  if has_json and kind == "" and body and body:length() > 0 then return reject(handle, "415") end
+  if has_json and media_type == "" and body and body:length() > 0 then return reject(handle, "415") end
   if rewrite then expand_shorthand(handle, body, path, rewrite) end
   -- The transcoder accepts truncated JSON before trailers.
   if handle:trailers() then return reject(handle, "400") end
+end
+
+function envoy_on_request(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  set_request_id(handle, headers)
+  if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
+    headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
+  end
+  local on_request = route:get("grpc") and on_grpc_request or on_rest_request
+  on_request(handle, headers, route)
 end
 
 -- Return the problem document for this error text of the transcoder, or nil if it names no part of the JSON.
@@ -161,11 +174,8 @@ local function write_list(handle, list)
   if token ~= "" then headers:replace("x-next-page-token", token) end
 end
 
-function envoy_on_response(handle)
-  local headers, route = handle:headers(), handle:metadata()
-  local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
-  local status = edge["rejected"] or headers:get(":status")
-  -- grpcio answers CANCELLED (499 after the transcoder) to calls that it doesn't accept: too many, or while it stops.
+-- grpcio answers CANCELLED (499 after the transcoder) to calls that it doesn't accept: too many, or while it stops.
+local function replace_cancelled(headers, status)
   if status == "499" then
     headers:replace("x-problem", OVERLOADED)
     headers:replace("x-problem-status", OVERLOADED_STATUS)
@@ -174,23 +184,37 @@ function envoy_on_response(handle)
     headers:replace("grpc-message", OVERLOADED_MESSAGE)
     headers:replace("grpc-status-details-bin", OVERLOADED_DETAILS)
   end
+end
+
+-- Write the REST response, and return its status.
+local function on_rest_response(handle, route, status, path)
+  if status ~= "200" then
+    status = write_problem(handle, status, path)
+  else
+    handle:headers():replace(":status", route:get("success"))
+    if route:get("list") then write_list(handle, route:get("list")) end
+  end
+  local headers = handle:headers()
+  for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
+    headers:remove(name)
+  end
+  local trailers = handle:trailers()
+  if trailers then remove_all_but(trailers, {}) end
+  return status
+end
+
+function envoy_on_response(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
+  local status = edge["rejected"] or headers:get(":status")
+  replace_cancelled(headers, status)
   if headers:get("grpc-status") and not headers:get("content-type") then  -- Envoy's own reply to a gRPC-Web call
     headers:replace("content-type", "application/grpc-web+proto")
   end
   if not route:get("grpc") and headers:get("content-type") ~= "application/problem+json" then
     if not edge["rejected"] and not route:get("success") then return end
-    if status ~= "200" then
-      status = write_problem(handle, status, edge["path"] or "")
-    else
-      headers:replace(":status", route:get("success"))
-      if route:get("list") then write_list(handle, route:get("list")) end
-    end
+    status = on_rest_response(handle, route, status, edge["path"] or "")
     headers = handle:headers()  -- reading the body can invalidate the old reference
-    for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
-      headers:remove(name)
-    end
-    local trailers = handle:trailers()
-    if trailers then remove_all_but(trailers, {}) end
   end
   if (status == "429" or status == "503") and not headers:get("retry-after") then
     headers:replace("retry-after", RETRY_SECONDS)
