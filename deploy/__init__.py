@@ -1,1 +1,1 @@
-"""Configuration and containers. This is a package only so that mypy and ruff check is_healthy.py."""
+"""Containers and configuration. A package only for mypy and ruff."""

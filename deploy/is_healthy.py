@@ -1,7 +1,4 @@
-"""Exits with status 0 if the service in this container is SERVING, and with 1 otherwise.
-
-Docker has no health check for gRPC, and the image has no grpcurl. On Kubernetes, use a gRPC probe instead.
-"""
+"""Exit with status 0 if the service in this container is SERVING, otherwise with 1. On Kubernetes, use a gRPC probe."""
 
 from typing import Any
 

@@ -1,9 +1,6 @@
-"""Generates everything under `generated/` from the contract, without network access.
+"""Generate everything under `generated/` from the contract.
 
-The contract's imports come from installed packages: `google/*` from protobuf and googleapis-common-protos, and
-`buf/validate/validate.proto` from protovalidate, which ships it as a descriptor instead of a file (docs/decisions.md).
-
-Run it with `make generate`. The output depends only on the `.proto` files and the versions in the lock file.
+The contract's imports come from installed packages. protovalidate ships `validate.proto` only as a descriptor.
 """
 
 import shutil
@@ -19,7 +16,7 @@ from protovalidate._gen.buf.validate import validate_pb
 PROTOS = Path(__file__).parent.resolve()
 GENERATED = PROTOS.parent / "generated"
 VALIDATE = "buf/validate/validate.proto"
-# The contract does not import it, but clients need its messages to decode error details, as Envoy does.
+# Not imported, but needed to decode error details.
 ERROR_DETAILS = "google/rpc/error_details.proto"
 DEPENDENCIES = (
     descriptor_pb2,
@@ -35,7 +32,7 @@ DEPENDENCIES = (
 
 
 def main() -> None:
-    """Replaces the contents of `generated/`: Python stubs with type stubs, and the descriptor set `api.binpb`."""
+    """Replace `generated/`: Python modules, their stubs, and the descriptor set `api.binpb`."""
     shutil.rmtree(GENERATED, ignore_errors=True)
     GENERATED.mkdir()
     dependencies = GENERATED / "dependencies.binpb"
@@ -62,7 +59,7 @@ def main() -> None:
 
 
 def dependency_set() -> descriptor_pb2.FileDescriptorSet:
-    """Returns the descriptors of all files from other packages that the contract imports."""
+    """Return the descriptors of the files that the contract imports from other packages."""
     dependencies = descriptor_pb2.FileDescriptorSet()
     for module in DEPENDENCIES:
         module.DESCRIPTOR.CopyToProto(dependencies.file.add())
@@ -71,12 +68,12 @@ def dependency_set() -> descriptor_pb2.FileDescriptorSet:
 
 
 def python_outputs(*plugins: str) -> list[str]:
-    """Returns the options that set the output directory of these protoc plugins."""
+    """Return the options that set the output directory of these protoc plugins."""
     return [f"--{plugin}_out={GENERATED}" for plugin in plugins]
 
 
 def compile_protos(*arguments: str) -> None:
-    """Runs protoc. If it fails, it prints what is wrong, and this exits with status 1."""
+    """Run protoc, which prints errors. Exit with status 1 if it fails."""
     if protoc.main(["protoc", *arguments]) != 0:
         sys.exit(1)
 

@@ -1,4 +1,4 @@
-"""The settings of a command, and `killrvideo-grpc config`, which prints them."""
+"""`killrvideo-grpc config`, and the settings of the other commands."""
 
 import click
 
@@ -7,14 +7,14 @@ from killrvideo_grpc.observability.logs import configure_logs
 
 
 def read_settings() -> Settings:
-    """Reads the settings and configures the logs by them."""
+    """Read the settings and configure the logs."""
     settings = load_settings(Settings)
     configure_logs(settings.log_level, settings.log_format)
     return settings
 
 
 def store_location(settings: Settings) -> str:
-    """Returns where the accounts are: the path of SQLite's file, or the keyspace and its Data API."""
+    """Return where the accounts are: the path of SQLite's file, or the keyspace and its Data API."""
     if settings.store == "sqlite":
         return str(settings.sqlite_path)
     return f"keyspace {settings.astra_db_keyspace} at {settings.astra_db_api_endpoint}"
@@ -27,10 +27,7 @@ def config() -> None:
 
 @config.command("check")
 def check() -> None:
-    """Print the settings in force, with secrets masked; exit with status 1 if one is missing or invalid.
-
-    Use it to see which values the environment and `.env` result in, without starting the service.
-    """
+    """Print the settings in force, with secrets masked; exit with status 1 if one is missing or invalid."""
     for name, value in load_settings(Settings):
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         click.echo(f"{name.upper()}={'' if shown is None else shown}")

@@ -1,4 +1,4 @@
-"""The edge's part of the command line: `killrvideo-grpc edge`."""
+"""`killrvideo-grpc edge`."""
 
 from pathlib import Path
 

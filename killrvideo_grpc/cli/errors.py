@@ -1,4 +1,4 @@
-"""How commands fail: with one message that says what to do, and exit status 1."""
+"""How commands fail: with one message and exit status 1."""
 
 import errno
 import os
@@ -12,16 +12,15 @@ import click
 
 from killrvideo_grpc.domain.errors import SetupError, StoreUnavailable, UnusableStore
 
-# Errors of writing to a full disk, or to a file that is not open for writing. Click itself exits quietly on a closed
-# pipe.
+# A full disk, or a file that is not open for writing. Click handles a closed pipe.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 class Commands(click.Group):
-    """The commands. Whatever the operator can fix, they report in one message instead of a traceback."""
+    """Commands that report what the operator can fix in one message instead of a traceback."""
 
     def main(self, *arguments: Any, **options: Any) -> Any:
-        """Runs the command that the arguments name."""
+        """Run the command that the arguments name."""
         try:
             return super().main(*arguments, **options)
         except OSError as error:
@@ -33,14 +32,14 @@ class Commands(click.Group):
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command in its context."""
+        """Run the command in its context."""
         with _explained_errors():
             return super().invoke(ctx)
 
 
 @contextmanager
 def _explained_errors() -> Iterator[None]:
-    """Turns errors that the operator can fix into one message and exit status 1."""
+    """Turn errors that the operator can fix into one message and exit status 1."""
     try:
         yield
     except UnusableStore as error:
@@ -52,6 +51,6 @@ def _explained_errors() -> Iterator[None]:
 
 
 def drop_output() -> None:
-    """Discards buffered output, which Python would otherwise try to write again at exit."""
+    """Discard buffered output. Python would try to write it again at exit."""
     with Path(os.devnull).open("w") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())

@@ -16,18 +16,15 @@ def serve(supervised: bool) -> None:
     """Start the service. SIGTERM or Ctrl-C stops it gracefully.
 
     The service listens on GRPC_HOST and GRPC_PORT. A host other than loopback requires TLS_CERT_FILE and TLS_KEY_FILE
-    (the files may be replaced while the service runs) or, in a private network, ALLOW_INSECURE=true. WORKERS starts
-    several processes, each on its own port: GRPC_PORT, GRPC_PORT + 1, and so on.
+    or, in a private network, ALLOW_INSECURE=true. WORKERS starts several processes, each on its own port: GRPC_PORT,
+    GRPC_PORT + 1, and so on.
 
     On SIGTERM, health checks report NOT_SERVING while the service keeps serving for DRAIN_SECONDS. Calls in progress
     then have GRACE_PERIOD_SECONDS to finish.
 
-    METRICS_PORT enables metrics for Prometheus: the first worker serves them on that port, further workers on the
-    ports after it. They have no TLS, so they are served on 127.0.0.1 if GRPC_HOST is not loopback, unless
-    ALLOW_INSECURE=true. OTEL_EXPORTER_OTLP_ENDPOINT sends traces to an OpenTelemetry collector; that requires
-    pip install 'killrvideo-grpc[otel]'.
+    METRICS_PORT enables metrics for Prometheus, OTEL_EXPORTER_OTLP_ENDPOINT traces. .env.example explains all settings.
     """
-    # Importing grpcio and the adapters takes longer than all of --help, which should not wait for it.
+    # Import late: --help should not wait for grpcio.
     from killrvideo_grpc.server import lifecycle
 
     settings = read_settings()
@@ -36,7 +33,7 @@ def serve(supervised: bool) -> None:
 
 
 def _announce(text: str) -> None:
-    # The service is running already; it must not stop just because its welcome can't be printed.
+    # A service that can't print its welcome still serves.
     try:
         click.echo(text)
     except OSError:
@@ -58,7 +55,7 @@ def _welcome(settings: Settings, ports: list[int]) -> str:
   store  {settings.store}, {store_location(settings)}
   key    {key}{metrics}
 
-Register an account, log in, and read your own account (`make setup` installs grpcurl in .venv/bin):
+Register an account, log in, and read your own account (grpcurl is in .venv/bin after `make run`):
   {call} -d '{{"email":"ann@example.org","password":"correct horse","first_name":"Ann","last_name":"Lee"}}' \\
     {service}/Register
   TOKEN=$({call} -d '{{"email":"ann@example.org","password":"correct horse"}}' \\

@@ -1,50 +1,39 @@
-"""Finds what is wrong with a `.env` file."""
+"""Check a `.env` file. python-dotenv only logs files and lines that it can't parse."""
 
 import io
 import os
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from dotenv.parser import Binding, parse_stream
+from dotenv.parser import parse_stream
 
 
-def fault_of(path: Path, names: set[str]) -> str | None:
-    """Returns what is wrong with the file, if anything, given the names of all settings: "can't be read: …".
-
-    python-dotenv only logs files and lines that it can't parse.
-    """
+def dotenv_error(path: Path, settings: Iterable[str]) -> str | None:
+    """Return an error message, or None. `settings` are the names of all settings."""
     if not os.path.lexists(path) or path.is_fifo():  # a pipe can be read only once, and pydantic will read it
         return None
     try:
-        content = path.read_bytes()
-        text = content.decode()
+        text = path.read_bytes().decode()
     except OSError as error:
         return f"can't be read: {error.strerror}."
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
+        line = error.object.count(b"\n", 0, error.start) + 1
         return f"can't be read: line {line} is not UTF-8."
-    broken = [_line_of(binding) for binding in parse_stream(io.StringIO(text)) if _is_broken(binding, names)]
-    if not broken:
+    lines = [str(line) for line in _broken_lines(text, settings)]
+    if not lines:
         return None
     return (
         "can't be parsed. Each line must have the form NAME=value, and a quote must be closed on the line where it is"
-        f" opened. Check line {', '.join(map(str, broken))} and what follows."
+        f" opened. Check line {', '.join(lines)} and what follows."
     )
 
 
-def _is_broken(binding: Binding, names: set[str]) -> bool:
-    if binding.error or binding.key is None:  # None: a comment
-        return binding.error
-    if binding.value is None:
-        return binding.key.upper() in names or not binding.key.isidentifier()  # NAME alone, or NAME:value
-    # A value of several lines belongs to another program, unless it contains a setting: then a quote was not closed.
-    lines = binding.original.string.strip().splitlines()
-    return len(lines) > 1 and any(_name_in(line) in names for line in lines)
-
-
-def _name_in(line: str) -> str:
-    return line.partition("=")[0].strip().removeprefix("export ").strip().upper()
-
-
-def _line_of(binding: Binding) -> int:
-    before = binding.original.string[: -len(binding.original.string.lstrip())]
-    return binding.original.line + before.count("\n")
+def _broken_lines(text: str, settings: Iterable[str]) -> Iterable[int]:
+    a_setting = re.compile(rf"^\s*(?:export\s+)?({'|'.join(settings)})\s*(?:[=:]|$)", re.IGNORECASE | re.MULTILINE)
+    for binding in parse_stream(io.StringIO(text)):
+        source = binding.original.string
+        # A value of several lines must not contain another setting, and a setting must have a value.
+        expected = [] if binding.value is None else [binding.key]
+        if binding.error or a_setting.findall(source) not in ([], expected):
+            yield binding.original.line + source[: -len(source.lstrip())].count("\n")

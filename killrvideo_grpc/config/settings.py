@@ -1,4 +1,4 @@
-"""The settings. Only this module reads the environment and the `.env` file in the working directory."""
+"""The settings, from the environment and the `.env` file in the working directory."""
 
 import ipaddress
 import re
@@ -18,9 +18,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from killrvideo_grpc.config.dotenv_check import fault_of
+from killrvideo_grpc.config.dotenv_check import dotenv_error
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.security.signing_keys import check_signing_key, load_or_create_key
+from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
 MAX_PORT = 65535
@@ -31,7 +31,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Settings(BaseSettings):
-    """All settings; `.env.example` documents them. Frozen. Secrets are `SecretStr`, so that no repr shows them."""
+    """All settings. `.env.example` documents them."""
 
     model_config = SettingsConfigDict(
         env_file=ENV_FILE, env_ignore_empty=True, extra="ignore", frozen=True, hide_input_in_errors=True
@@ -88,31 +88,31 @@ class Settings(BaseSettings):
 
     @field_validator("sqlite_path")
     @classmethod
-    def _file(cls, path: Path) -> Path:
+    def _path_of_a_file(cls, path: Path) -> Path:
         if "\0" in str(path) or str(path).strip() in {"", ":memory:"}:
             raise ValueError("must be the path of a file, because workers share it and restarts reuse it")
         return path
 
     @field_validator("grpc_host")
     @classmethod
-    def _bare_host(cls, host: str) -> str:
+    def _without_brackets(cls, host: str) -> str:
         return host.removeprefix("[").removesuffix("]")
 
     @field_validator("trusted_proxies", mode="before")
     @classmethod
-    def _separated(cls, networks: object) -> object:
+    def _split_at_commas(cls, networks: object) -> object:
         return [each.strip() for each in networks.split(",")] if isinstance(networks, str) else networks
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _some_networks(cls, networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
+    def _proxy_networks(cls, networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
         if any(network.prefixlen == 0 for network in networks):
             raise ValueError("must not include every address: anyone could write x-forwarded-for")
-        return tuple(map(_unmapped, networks))
+        return tuple(map(_unmap_ipv4, networks))
 
     @field_validator("workers")
     @classmethod
-    def _ports_for_all(cls, workers: int, info: ValidationInfo) -> int:
+    def _grpc_ports(cls, workers: int, info: ValidationInfo) -> int:
         if info.data.get("grpc_port", 0) + workers - 1 > MAX_PORT:
             raise ValueError(f"needs one port per worker, from GRPC_PORT on; the last would be above {MAX_PORT}")
         return workers
@@ -122,25 +122,23 @@ class Settings(BaseSettings):
     def _strong_key(cls, key: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if key is None:
             if info.data.get("store") == "astra":
-                raise ValueError(
-                    "is required with STORE=astra, the same for all processes; generate one: openssl rand -hex 32"
-                )
+                raise ValueError(f"is required with STORE=astra, the same for all processes; {ADVICE}")
             return None
-        check_signing_key(key.get_secret_value())
+        check_secret_key(key.get_secret_value())
         return key
 
     @field_validator("astra_db_api_endpoint")
     @classmethod
-    def _known_endpoint(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
+    def _endpoint_url(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
         if info.data.get("store") != "astra":
             return endpoint
         if not endpoint or not re.fullmatch(r"https?://[^\s/@?#]+/?", endpoint):
             raise ValueError("is required with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
         return endpoint.rstrip("/")
 
-    @field_validator("astra_db_application_token")  # declared after user name and password, so it can see both
+    @field_validator("astra_db_application_token")  # declared after user name and password
     @classmethod
-    def _some_credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         if token is not None and not token.get_secret_value().strip():
             token = None
         has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
@@ -148,8 +146,7 @@ class Settings(BaseSettings):
             raise ValueError("is required with STORE=astra, unless ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD are set")
         return token
 
-    # Validates the last of the three TLS fields, which can see the other two. A model validator would not do: pydantic
-    # runs it only if every field is valid, but the message must name all settings that are wrong.
+    # On the last TLS field: a model validator would hide other fields' errors.
     @field_validator("tls_client_ca_file")
     @classmethod
     def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
@@ -160,9 +157,9 @@ class Settings(BaseSettings):
             raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
         return client_ca
 
-    @field_validator("allow_insecure")  # declared after the host and the TLS files, so it can see them
+    @field_validator("allow_insecure")  # declared after the host and the TLS files
     @classmethod
-    def _encrypted_or_private(cls, allowed: bool, info: ValidationInfo) -> bool:
+    def _encrypted(cls, allowed: bool, info: ValidationInfo) -> bool:
         has_tls = bool(info.data.get("tls_cert_file") and info.data.get("tls_key_file"))
         if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
             raise ValueError(
@@ -173,7 +170,7 @@ class Settings(BaseSettings):
 
     @field_validator("metrics_port")
     @classmethod
-    def _ports_of_their_own(cls, first: int | None, info: ValidationInfo) -> int | None:
+    def _metrics_ports(cls, first: int | None, info: ValidationInfo) -> int | None:
         workers, grpc_port = info.data.get("workers", 1), info.data.get("grpc_port", 0)
         if first is None:
             return None
@@ -187,12 +184,12 @@ class Settings(BaseSettings):
         return first
 
     def address(self, port: int) -> str:
-        """Returns HOST:PORT, with an IPv6 host in brackets."""
+        """Return HOST:PORT, with an IPv6 host in brackets."""
         host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
         return f"{host}:{port}"
 
     def metrics_urls(self) -> list[str]:
-        """Returns the URL of each worker's metrics; empty without METRICS_PORT."""
+        """Return the URL of each worker's metrics; none without METRICS_PORT."""
         if self.metrics_port is None:
             return []
         host = f"[{self.metrics_host}]" if ":" in self.metrics_host else self.metrics_host
@@ -200,24 +197,24 @@ class Settings(BaseSettings):
 
     @property
     def metrics_host(self) -> str:
-        """The host that serves metrics: GRPC_HOST, or 127.0.0.1 if that would expose them, as they have no TLS."""
+        """GRPC_HOST, or 127.0.0.1 where that would expose metrics without TLS."""
         return self.grpc_host if self.allow_insecure or _is_loopback(self.grpc_host) else "127.0.0.1"
 
     @property
     def secret_key_path(self) -> Path:
-        """The file for the key that is generated when SECRET_KEY is not set."""
+        """The file of the generated key."""
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
 
     def signing_key(self) -> str:
-        """Returns SECRET_KEY or, if it is not set, the generated key. Raises SetupError."""
+        """Return SECRET_KEY or, if it is not set, the generated key. Raise SetupError if its file can't be used."""
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
 def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
-    """Raises ValueError with the cause if these files can't be used for TLS."""
+    """Raise ValueError, with the cause, if these files can't be used for TLS."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(certificate, key, password="")  # an encrypted key fails instead of prompting
+        context.load_cert_chain(certificate, key, password="")  # fail on an encrypted key instead of prompting
         if client_ca:
             context.load_verify_locations(client_ca)
     except OSError as error:
@@ -226,14 +223,14 @@ def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
         raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
 
 
-def _unmapped(network: IPvAnyNetwork) -> IPvAnyNetwork:
-    """Returns a network of IPv4-mapped addresses (`::ffff:10.0.0.0/104`) as IPv4, as peers are compared."""
+def _unmap_ipv4(network: IPvAnyNetwork) -> IPvAnyNetwork:
+    """Return a network of IPv4-mapped addresses (`::ffff:10.0.0.0/104`) as IPv4."""
     mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
     return network if mapped is None else ipaddress.IPv4Network((mapped, max(0, network.prefixlen - 96)))
 
 
 def _is_loopback(host: str) -> bool:
-    """Returns whether the host is a loopback address. True if it can't be resolved: the listener reports that."""
+    """Return whether the host is a loopback address, or can't be resolved, which the listener reports."""
     try:
         addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError):
@@ -241,27 +238,24 @@ def _is_loopback(host: str) -> bool:
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
 
 
-Some = TypeVar("Some", bound=Settings)
+AnySettings = TypeVar("AnySettings", bound=Settings)
 
 
-def load_settings(kind: type[Some]) -> Some:
-    """Reads `Settings`, or a subclass with more of them.
-
-    Raises SetupError, whose message says for each wrong setting what is wrong and how to fix it.
-    """
-    if fault := fault_of(Path(ENV_FILE), {name.upper() for name in kind.model_fields}):
-        raise SetupError(f"{ENV_FILE} in this directory {fault}")
+def load_settings(kind: type[AnySettings]) -> AnySettings:
+    """Read `Settings` or a subclass. Raise SetupError, whose message explains every wrong setting."""
+    if message := dotenv_error(Path(ENV_FILE), kind.model_fields):
+        raise SetupError(f"{ENV_FILE} in this directory {message}")
     try:
         return kind()
     except ValidationError as error:
         lines = [
-            f"  {_name_of(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
+            f"  {_setting_name(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
             for detail in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise SetupError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
 
 
-def _name_of(location: tuple[int | str, ...]) -> str:
-    """Returns the name of a setting and, in a list, which entry is meant, counted from 1."""
+def _setting_name(location: tuple[int | str, ...]) -> str:
+    """Return the name of a setting and, in a list, the number of the entry."""
     entry = f", entry {location[1] + 1}" if len(location) > 1 and isinstance(location[1], int) else ""
     return f"{str(location[0]).upper()}{entry}"

@@ -1,1 +1,1 @@
-"""REST for the service: Envoy's configuration and the OpenAPI document, both generated from the contract."""
+"""Envoy's configuration and the OpenAPI document, generated from the contract."""

@@ -1,49 +1,47 @@
--- Runs in Envoy, in front of its gRPC-JSON transcoder. Refuses requests that match no route of the contract, and turns
--- errors into problem documents (RFC 9457). render.py prepends the constants that it uses, such as PROBLEMS.
--- Of a request, only its path and its request id are copied into responses, after their characters have been checked.
+-- Runs in Envoy, in front of the gRPC-JSON transcoder. Rejects requests outside the contract, and turns errors into
+-- problem documents (RFC 9457). render.py prepends the constants in capitals that aren't defined here.
 
 local DEFAULT_TIMEOUT = "10S"
--- The headers of a REST request that are forwarded to the service. gRPC would interpret others, such as grpc-encoding.
+-- The request headers that REST forwards. The service would interpret others, such as grpc-encoding.
 local FORWARDED = {
   ["authorization"] = true, ["content-length"] = true, ["grpc-timeout"] = true, ["traceparent"] = true,
   ["tracestate"] = true, ["transfer-encoding"] = true, ["user-agent"] = true, ["x-request-id"] = true,
 }
--- MAX_GRPC_BYTES is below the 64 KiB that the service accepts, because Envoy adds headers of its own.
+-- The service accepts 64 KiB, of which MAX_GRPC_BYTES leaves room for Envoy's headers.
 local MAX_REST_BYTES, MAX_REST_HEADERS, MAX_GRPC_BYTES = 16384, 100, 64512
 local GRPC_ENCODINGS = { identity = true, gzip = true, deflate = true }
--- Patterns of the transcoder's error texts for JSON that doesn't fit the message, and the problem documents to send
--- instead. The first capture is the field's name; () captures a position, for problems that name no field.
-local MISFITS = {
+-- The transcoder's error texts for JSON that doesn't fit the message, and the problem documents to send instead. The
+-- capture is the field's name, or a position where the problem names no field.
+local TYPE_ERRORS = {
   { "^([%w_.]+)%[?%d*%]?: invalid value", WRONG_TYPE },  -- without the list index, which may be wrong
   { "^: invalid value Starting an object on a scalar field for type ([%w_]+)$", WRONG_TYPE },
   { '^The binding value "[^"]*" of the field ([%w_.]+) is conflicting with', IN_PATH },
   { "^[%w_.]*(): ", WRONG_FORM },
 }
 
-local function note(handle, key, value)
+local function set_metadata(handle, key, value)
   handle:streamInfo():dynamicMetadata():set("edge", key, value)
 end
 
--- Envoy writes the problem document (see local_replies.py). If the content type is gRPC's, Envoy writes a gRPC status
--- instead, and envoy_on_response replaces it with the problem document.
-local function refuse(handle, status, headers)
+-- Envoy writes the problem document, or a gRPC status to a gRPC content type (local_replies.py).
+local function reject(handle, status, headers)
   headers = headers or {}
   headers[":status"] = status
-  note(handle, "refused", status)
+  set_metadata(handle, "rejected", status)
   handle:respond(headers, "")
 end
 
--- Keeps the caller's request id if it is short and harmless, and replaces it with a fresh one otherwise.
+-- Keep the caller's request id if it is short and plain; otherwise set a new one.
 local function set_request_id(handle, headers)
   local id = headers:get("x-request-id") or ""
   if #id > 128 or not id:find("^[%w%._:/+=-]+$") then id = headers:get("x-fresh-id") end
   headers:replace("x-request-id", id)
   headers:remove("x-fresh-id")
-  note(handle, "request_id", id)
+  set_metadata(handle, "request_id", id)
 end
 
--- Returns the size of the headers in bytes, as HTTP/2 counts it, and their number.
-local function size_of(headers)
+-- Return the size of the headers in bytes, as HTTP/2 counts it, and their number.
+local function header_size(headers)
   local bytes, count = 0, 0
   for name, value in pairs(headers) do bytes, count = bytes + #name + #value + 32, count + 1 end
   return bytes, count
@@ -57,17 +55,17 @@ local function remove_all_but(headers, kept)
   for _, name in ipairs(others) do headers:remove(name) end
 end
 
--- Returns the HTTP status for a gRPC call that grpcio would answer with INTERNAL or refuse at random, or nil.
-local function refusal_of_grpc(headers)
+-- Return the HTTP status that rejects a gRPC call which grpcio would answer with INTERNAL or at random, or nil.
+local function grpc_rejection(headers)
   for name, value in pairs(headers) do
     if name:sub(-4) == "-bin" and not value:find("^[%w+/=,]*$") then return "400" end
   end
-  if size_of(headers) > MAX_GRPC_BYTES then return "431" end
+  if header_size(headers) > MAX_GRPC_BYTES then return "431" end
   if not GRPC_ENCODINGS[headers:get("grpc-encoding") or "identity"] then return "501" end
 end
 
--- Replaces a short path with the full one. If the call has no body, its path becomes the reason in the audit trail.
-local function expand(handle, body, path, rewrite)
+-- Replace a shorthand path with the full one. Without a body, the path becomes the reason in the audit trail.
+local function expand_shorthand(handle, body, path, rewrite)
   local headers = handle:headers()
   local text = body:getBytes(0, body:length())
   if text:find("^%s*$") or text:find("^%s*{%s*}%s*$") then
@@ -76,75 +74,88 @@ local function expand(handle, body, path, rewrite)
   headers:replace(":path", (path:gsub("/[^/]*$", rewrite)))
 end
 
+local function on_grpc_request(handle, headers, route)
+  local status = grpc_rejection(headers)
+  -- Unary calls wait here for their message. Requests must have no trailers.
+  if not status and route:get("buffer_request") and handle:body() and handle:trailers() then status = "400" end
+  if status then reject(handle, status) end
+end
+
+-- Return the HTTP status that rejects a request's content type, or nil. A GET may have any but gRPC's.
+local function content_rejection(headers, has_json, media_type)
+  local content_type = headers:get("content-type") or ""
+  local encoding = (headers:get("content-encoding") or "identity"):lower()
+  if content_type:find("^application/grpc$") or content_type:find("^application/grpc%+")
+    or has_json and (encoding ~= "identity" or media_type ~= "application/json" and media_type ~= "") then
+    return "415"
+  end
+end
+
+-- Return the HTTP status that rejects a REST request by its route, and the headers to send with it; or nil.
+local function route_rejection(method, query, route)
+  local allow = route:get("allow")
+  if not allow then return "404" end
+  if not (", " .. allow .. ","):find(", " .. method .. ",", 1, true) then return "405", { ["allow"] = allow } end
+  if query ~= "" and not route:get("query") then return "400" end
+end
+
+local function on_rest_request(handle, headers, route)
+  local method, bytes, count = headers:get(":method"), header_size(headers)
+  local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
+  local has_json = method == "POST" or method == "PUT"
+  local media_type = ((headers:get("content-type") or "") .. ";"):match("^%s*(.-)%s*;"):lower()
+  local wrong_content = content_rejection(headers, has_json, media_type)
+  remove_all_but(headers, FORWARDED)
+  if bytes > MAX_REST_BYTES or count > MAX_REST_HEADERS then return reject(handle, "431") end
+  -- No path of the contract contains percent-encoding, dot segments or empty segments.
+  if not path:find("^/[%w/_:.-]*$") or path:find("//", 1, true) or path:find("/.", 1, true) then
+    return reject(handle, "404")
+  end
+  set_metadata(handle, "path", path)
+  local status, allowed = route_rejection(method, query, route)
+  status = status or wrong_content
+  if status then return reject(handle, status, allowed) end
+  local fixed_body = route:get("body")
+  if fixed_body then
+    return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed_body)
+  end
+
+  -- Buffer the body: the transcoder's size limit doesn't apply to small pieces.
+  local rewrite = route:get("rewrite")
+  local body = handle:body(rewrite ~= nil)
+  if has_json and media_type == "" and body and body:length() > 0 then return reject(handle, "415") end
+  if rewrite then expand_shorthand(handle, body, path, rewrite) end
+  -- The transcoder accepts truncated JSON before trailers.
+  if handle:trailers() then return reject(handle, "400") end
+end
+
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
   set_request_id(handle, headers)
   if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
   end
-  if route:get("grpc") then
-    local status = refusal_of_grpc(headers)
-    -- Unary calls wait for their message here, where waiting costs the service nothing. Requests must have no trailers.
-    if not status and route:get("whole") and handle:body() and handle:trailers() then status = "400" end
-    if status then refuse(handle, status) end
-    return
-  end
-
-  local method, bytes, count = headers:get(":method"), size_of(headers)
-  local content_type = headers:get("content-type") or ""
-  local kind = (content_type .. ";"):match("^%s*(.-)%s*;"):lower()
-  local encoding = (headers:get("content-encoding") or "identity"):lower()
-  local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
-  remove_all_but(headers, FORWARDED)
-  if bytes > MAX_REST_BYTES or count > MAX_REST_HEADERS then return refuse(handle, "431") end
-  -- No path of the contract contains percent-encoding, dot segments or empty segments.
-  if not path:find("^/[%w/_:.-]*$") or path:find("//", 1, true) or path:find("/.", 1, true) then
-    return refuse(handle, "404")
-  end
-  note(handle, "path", path)
-  local allow = route:get("allow")
-  if not allow then return refuse(handle, "404") end
-  if not (", " .. allow .. ","):find(", " .. method .. ",", 1, true) then
-    return refuse(handle, "405", { ["allow"] = allow })
-  end
-  if query ~= "" and not route:get("query") then return refuse(handle, "400") end
-  -- The content type of a GET is ignored, because the web client sends one, unless it is gRPC's.
-  local has_json = method == "POST" or method == "PUT"
-  if content_type:find("^application/grpc$") or content_type:find("^application/grpc%+")
-    or has_json and (encoding ~= "identity" or kind ~= "application/json" and kind ~= "") then
-    return refuse(handle, "415")
-  end
-  local fixed = route:get("body")
-  if fixed then return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed) end
-
-  -- Waits until the body is complete. Envoy answers 413 if it exceeds the buffer; the transcoder's own limit would not
-  -- apply to a body that arrives in small pieces.
-  local rewrite = route:get("rewrite")
-  local body = handle:body(rewrite ~= nil)
-  if has_json and kind == "" and body and body:length() > 0 then return refuse(handle, "415") end
-  if rewrite then expand(handle, body, path, rewrite) end
-  -- The service would interpret trailers as gRPC's, and the transcoder accepts truncated JSON that trailers follow.
-  if handle:trailers() then return refuse(handle, "400") end
+  local on_request = route:get("grpc") and on_grpc_request or on_rest_request
+  on_request(handle, headers, route)
 end
 
--- Returns the problem document for a request that the transcoder has refused with this text, or nil if the text doesn't
--- say which part of the JSON is wrong.
-local function problem_of_body(text)
-  for _, misfit in ipairs(MISFITS) do
-    local name = text:match(misfit[1])
-    if name then return (misfit[2]:gsub("FIELD", (tostring(name):gsub("_(%l)", string.upper)))) end
+-- Return the problem document for this error text of the transcoder, or nil if it names no part of the JSON.
+local function type_problem(text)
+  for _, type_error in ipairs(TYPE_ERRORS) do
+    local name = text:match(type_error[1])
+    if name then return (type_error[2]:gsub("FIELD", (tostring(name):gsub("_(%l)", string.upper)))) end
   end
 end
 
--- Replaces the body of an error with a problem document: the one that the service sent in headers, or the HTTP status's.
+-- Replace the body of an error with the problem document in the service's headers, or that of the HTTP status.
 local function write_problem(handle, status, path)
   local body, headers = handle:body(true), handle:headers()
   local problem = headers:get("x-problem")
   if problem then
     status = headers:get("x-problem-status")
   elseif status == "400" then
-    problem = problem_of_body(body:getBytes(0, body:length()))
-    if problem then status = MISFIT_STATUS end
+    problem = type_problem(body:getBytes(0, body:length()))
+    if problem then status = TYPE_ERROR_STATUS end
   end
   if not PROBLEMS[status] then status = "500" end
   problem = (problem or PROBLEMS[status]):sub(1, -2) .. ',"instance":"' .. path .. '"}'
@@ -154,7 +165,7 @@ local function write_problem(handle, status, path)
   return status
 end
 
--- Reduces a list response to its array. Page tokens contain no characters that JSON would escape.
+-- Reduce a list response to its array. JSON escapes no character of a page token.
 local function write_list(handle, list)
   local body, headers = handle:body(true), handle:headers()
   local text = body:getBytes(0, body:length())
@@ -163,12 +174,8 @@ local function write_list(handle, list)
   if token ~= "" then headers:replace("x-next-page-token", token) end
 end
 
-function envoy_on_response(handle)
-  local headers, route = handle:headers(), handle:metadata()
-  local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
-  local status = edge["refused"] or headers:get(":status")
-  -- grpcio answers CANCELLED, which the transcoder turns into 499, if more calls are waiting than it accepts, or if the
-  -- worker stops before it has accepted the call.
+-- grpcio answers CANCELLED (499 after the transcoder) to calls that it doesn't accept: too many, or while it stops.
+local function replace_cancelled(headers, status)
   if status == "499" then
     headers:replace("x-problem", OVERLOADED)
     headers:replace("x-problem-status", OVERLOADED_STATUS)
@@ -177,23 +184,37 @@ function envoy_on_response(handle)
     headers:replace("grpc-message", OVERLOADED_MESSAGE)
     headers:replace("grpc-status-details-bin", OVERLOADED_DETAILS)
   end
+end
+
+-- Write the REST response, and return its status.
+local function on_rest_response(handle, route, status, path)
+  if status ~= "200" then
+    status = write_problem(handle, status, path)
+  else
+    handle:headers():replace(":status", route:get("success"))
+    if route:get("list") then write_list(handle, route:get("list")) end
+  end
+  local headers = handle:headers()
+  for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
+    headers:remove(name)
+  end
+  local trailers = handle:trailers()
+  if trailers then remove_all_but(trailers, {}) end
+  return status
+end
+
+function envoy_on_response(handle)
+  local headers, route = handle:headers(), handle:metadata()
+  local edge = handle:streamInfo():dynamicMetadata():get("edge") or {}
+  local status = edge["rejected"] or headers:get(":status")
+  replace_cancelled(headers, status)
   if headers:get("grpc-status") and not headers:get("content-type") then  -- Envoy's own reply to a gRPC-Web call
     headers:replace("content-type", "application/grpc-web+proto")
   end
   if not route:get("grpc") and headers:get("content-type") ~= "application/problem+json" then
-    if not edge["refused"] and not route:get("success") then return end
-    if status ~= "200" then
-      status = write_problem(handle, status, edge["path"] or "")
-    else
-      headers:replace(":status", route:get("success"))
-      if route:get("list") then write_list(handle, route:get("list")) end
-    end
-    headers = handle:headers()  -- reading the body may have invalidated the old reference
-    for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
-      headers:remove(name)
-    end
-    local trailers = handle:trailers()
-    if trailers then remove_all_but(trailers, {}) end
+    if not edge["rejected"] and not route:get("success") then return end
+    status = on_rest_response(handle, route, status, edge["path"] or "")
+    headers = handle:headers()  -- reading the body can invalidate the old reference
   end
   if (status == "429" or status == "503") and not headers:get("retry-after") then
     headers:replace("retry-after", RETRY_SECONDS)

@@ -1,4 +1,4 @@
-"""Envoy's own replies, with the texts of the error table: problem documents for REST, gRPC statuses for gRPC."""
+"""Envoy's own replies: problem documents for REST, gRPC statuses for gRPC."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ Json = dict[str, Any]
 
 
 def local_replies() -> Json:
-    """Returns Envoy's `local_reply_config`. Envoy uses the first mapper that matches."""
+    """Return Envoy's `local_reply_config`. The first mapper that matches counts."""
     is_rest = header_matches("content-type", GRPC) | {"invert_match": True, "treat_missing_header_as_empty": True}
-    # A request that fails in its first bytes has no path. The empty URI reference then stands for the request itself.
+    # A request that fails in its first bytes has no path: `instance` is empty.
     has_path = _header({"name": ":path", "present_match": True})
     problems = [
         {
@@ -28,20 +28,20 @@ def local_replies() -> Json:
 
 
 def _grpc_status(status: int) -> Json:
-    """Returns the mapper for gRPC calls. Without it, Envoy would answer most of them with UNKNOWN or INTERNAL."""
-    refusal = EDGE_ERRORS[status]
+    """Return the mapper for gRPC calls. Envoy alone would answer UNKNOWN or INTERNAL to most."""
+    error = EDGE_ERRORS[status]
     is_grpc = _header(header_matches("content-type", GRPC))
     is_web = _all(_header(IS_POST), _header(header_matches("content-type", GRPC_WEB)))
-    # The transcoder turns REST calls into gRPC calls. They are recognized by the path that edge.lua has recorded.
+    # REST calls look like gRPC calls after the transcoder. Only they have the path that edge.lua records.
     path = {"filter": "edge", "path": [{"key": "path"}], "value": {"null_match": {}}}
     was_grpc = {"metadata_filter": {"matcher": path, "match_if_key_not_found": True}}
     headers = {
-        "grpc-status": str(code_pb2.Code.Value(refusal.code)),
-        "grpc-message": refusal.grpc_message or refusal.detail,
+        "grpc-status": str(code_pb2.Code.Value(error.code)),
+        "grpc-message": error.grpc_message or error.detail,
     }
     return {
         "filter": _all({"or_filter": {"filters": [is_grpc, is_web]}}, was_grpc, _status_is(status)),
-        # Envoy sets 200 for gRPC by itself, but would answer gRPC-Web with the HTTP status and a text.
+        # For gRPC-Web, which would get the HTTP status and a text.
         "status_code": 200,
         "headers_to_add": [
             {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

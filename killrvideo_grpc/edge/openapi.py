@@ -1,10 +1,4 @@
-"""Generates the OpenAPI document of the REST API, for `make generate`.
-
-    python -m killrvideo_grpc.edge.openapi <generated/api.binpb >openapi.json
-
-No maintained generator fits: they write OpenAPI 2, need a Go toolchain on every machine that generates, or can't
-describe the statuses and problem documents of this edge (docs/decisions.md).
-"""
+"""Generate the OpenAPI document: python -m killrvideo_grpc.edge.openapi <generated/api.binpb >openapi.json."""
 
 import json
 import re
@@ -14,7 +8,7 @@ from google.api import annotations_pb2
 from google.protobuf.descriptor import MethodDescriptor
 from killrvideo.user.v1 import access_pb2, error_reason_pb2
 
-from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORT, SUCCESS, rest_paths, takes_query
+from killrvideo_grpc.edge.contract import LISTS, SERVICE, SHORTHANDS, SUCCESS_STATUS, rest_paths, takes_query
 from killrvideo_grpc.edge.schemas import Contract, Json, is_required, properties, property_of, reference
 from killrvideo_grpc.errors.table import EDGE_ERRORS, TABLE
 
@@ -22,7 +16,7 @@ from killrvideo_grpc.errors.table import EDGE_ERRORS, TABLE
 ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)
 WITH_BODY = (415, 422)
 WITH_TOKEN = (401, 403, 404)
-# The statuses of the reasons that an RPC's comment lists.
+# By the reasons that an RPC's comment lists.
 STATUSES = {entry.reason: entry.status for entry in TABLE.values() if entry.reason}
 REASON = re.compile(r"\(([A-Z_]+)\)")
 NEXT_PAGE = {
@@ -38,7 +32,7 @@ HEADERS: dict[int, Json] = {401: CHALLENGE} | {entry.status: RETRY for entry in 
 
 
 def document(descriptors: bytes) -> Json:
-    """Returns the OpenAPI 3.1 document for a serialized FileDescriptorSet with source information."""
+    """Return the OpenAPI 3.1 document for a serialized FileDescriptorSet with source information."""
     contract, schemas = Contract(descriptors), {"Problem": _problem_schema()}
     paths: dict[str, Json] = {"/": _welcome()}
     for path, rpcs in sorted(rest_paths().items()):
@@ -61,7 +55,7 @@ def document(descriptors: bytes) -> Json:
 
 def _operation(contract: Contract, method: MethodDescriptor, path: str, schemas: dict[str, Json]) -> Json:
     rpc, options, variables = method.name, method.GetOptions(), VARIABLE.findall(path)
-    short = next((end for end in SHORT if path.endswith(end)), None)
+    shorthand = next((end for end in SHORTHANDS if path.endswith(end)), None)
     is_public = options.Extensions[access_pb2.access] == access_pb2.ACCESS_PUBLIC
     has_body = bool(options.Extensions[annotations_pb2.http].body)
     has_query = takes_query(method)
@@ -70,18 +64,18 @@ def _operation(contract: Contract, method: MethodDescriptor, path: str, schemas:
     statuses |= {STATUSES[reason] for reason in REASON.findall(errors)}
     statuses |= {422} if variables or has_query else set()
     operation: Json = {
-        "operationId": _camel(short) if short else rpc,
+        "operationId": _camel(shorthand) if shorthand else rpc,
         "summary": summary.strip(),
         "description": f"Errors include: {errors.strip()}",
         "security": [] if is_public else [{"bearer": []}],
-        "responses": {str(SUCCESS.get(rpc, 200)): _success(contract, rpc, schemas)}
+        "responses": {str(SUCCESS_STATUS.get(rpc, 200)): _success(contract, rpc, schemas)}
         | {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)},
     }
     if variables or has_query:
         operation["parameters"] = _parameters(contract, rpc, variables, schemas, has_query=has_query)
     if has_body:
         request = contract.methods[rpc].input_type
-        operation["requestBody"] = _request_body(contract, request, variables, schemas, is_short=bool(short))
+        operation["requestBody"] = _request_body(contract, request, variables, schemas, is_shorthand=bool(shorthand))
     return operation
 
 
@@ -120,18 +114,18 @@ def _success(contract: Contract, rpc: str, schemas: dict[str, Json]) -> Json:
 
 
 def _request_body(
-    contract: Contract, name: str, variables: list[str], schemas: dict[str, Json], *, is_short: bool
+    contract: Contract, name: str, variables: list[str], schemas: dict[str, Json], *, is_shorthand: bool
 ) -> Json:
-    """Describes the request fields that are not in the path. Short paths imply the role, so it is not in the body."""
-    in_path = {*variables, *(["role"] if is_short else [])}
+    """Return the schema of the request fields that are not in the path. Shorthands imply the role."""
+    in_path = {*variables, *(["role"] if is_shorthand else [])}
     left = [field for field in contract.messages[name].field if field.name not in in_path]
     if not in_path:
         schema = reference(contract, name, schemas)
     else:
-        required = [field.json_name for field in left if is_required(field) and not is_short]
+        required = [field.json_name for field in left if is_required(field) and not is_shorthand]
         schema = {"type": "object", "properties": properties(contract, name, left, schemas)}
         schema |= {"required": required} if required else {}
-    is_needed = not is_short and any(map(is_required, left))
+    is_needed = not is_shorthand and any(map(is_required, left))
     return {"required": is_needed, "content": {"application/json": {"schema": schema}}}
 
 
@@ -176,7 +170,7 @@ def _welcome() -> Json:
 
 
 def main() -> None:
-    """Reads the descriptors from standard input and writes the document to standard output."""
+    """Convert descriptors on standard input to the document on standard output."""
     json.dump(document(sys.stdin.buffer.read()), sys.stdout, indent=2, ensure_ascii=False)
     sys.stdout.write("\n")
 

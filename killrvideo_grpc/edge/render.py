@@ -1,4 +1,4 @@
-"""Renders Envoy's configuration from the contract and the error table."""
+"""Render Envoy's configuration from the contract and the error table."""
 
 import base64
 import json
@@ -21,9 +21,9 @@ from killrvideo_grpc.errors.responses import error_response
 from killrvideo_grpc.errors.table import EDGE_ERRORS, RETRY_SECONDS, TABLE
 
 HERE = Path(__file__).parent
-# If JSON doesn't fit a message, the transcoder's error text names the field. edge.lua inserts that name here.
+# The problems of JSON that doesn't fit a message. edge.lua replaces FIELD with the field's name.
 FIELD = "FIELD"
-MISFITS = {
+TYPE_ERRORS = {
     "WRONG_TYPE": Violation(FIELD, "has the wrong type"),
     "IN_PATH": Violation(FIELD, "differs from the one in the path"),
     "WRONG_FORM": Violation("", "does not have the form that this call expects"),
@@ -32,11 +32,10 @@ MISFITS = {
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What the configuration of one Envoy depends on.
+    """What one Envoy's configuration depends on.
 
-    `workers` are the host and port of each worker. `origins` are regular expressions (RE2) for allowed CORS origins.
-    `admin` is the path of a Unix socket for Envoy's admin interface, which only Envoy's own user can open.
-    `trusted_hops` is the number of proxies in front of Envoy that append to `x-forwarded-for`.
+    `workers` are hosts and ports, `origins` regular expressions (RE2) for CORS origins, and `admin` is the Unix socket
+    of the admin interface. `trusted_hops` counts the proxies in front of Envoy that append to `x-forwarded-for`.
     """
 
     port: int
@@ -49,7 +48,7 @@ class Edge:
 
 
 def render(edge: Edge) -> str:
-    """Returns a self-contained Envoy configuration, in YAML."""
+    """Return a self-contained Envoy configuration, in YAML."""
     template = Template((HERE / "envoy.yaml").read_text())
     return template.substitute(
         admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
@@ -68,7 +67,7 @@ def render(edge: Edge) -> str:
 
 
 def _lines(values: Iterable[Any]) -> str:
-    """Returns a list as JSON, which is valid YAML, with one item per line."""
+    """Return a list as JSON, which is valid YAML, one item a line."""
     items = [json.dumps(value) for value in values]
     return "[" + ",".join(f"\n{' ' * 30}{item}" for item in items) + "]"
 
@@ -78,17 +77,17 @@ def _socket(host: str, port: int) -> dict[str, Any]:
 
 
 def lua() -> str:
-    """Returns edge.lua, preceded by the constants and problem documents that it uses."""
+    """Return edge.lua, preceded by the constants that it uses."""
     documents = ",\n".join(f'  ["{status}"] = {_quoted(edge_problem(status))}' for status in EDGE_ERRORS)
-    misfits = [
+    type_errors = [
         f"local {name} = {_quoted(problem(error_response(InvalidRequest([violation]))))}"
-        for name, violation in MISFITS.items()
+        for name, violation in TYPE_ERRORS.items()
     ]
     overloaded = error_response(Overloaded())
     status = to_status(overloaded)
     texts = {
         "RETRY_SECONDS": str(RETRY_SECONDS),
-        "MISFIT_STATUS": str(TABLE[InvalidRequest].status),
+        "TYPE_ERROR_STATUS": str(TABLE[InvalidRequest].status),
         "CANCELLED": str(code_pb2.CANCELLED),
         "OVERLOADED": problem(overloaded),
         "OVERLOADED_STATUS": str(overloaded.spec.status),
@@ -99,7 +98,7 @@ def lua() -> str:
     constants = (
         *(f"local {name} = {_quoted(text)}" for name, text in texts.items()),
         f"local PROBLEMS = {{\n{documents},\n}}",
-        *misfits,
+        *type_errors,
     )
     return "\n".join((*constants, (HERE / "edge.lua").read_text()))
 

@@ -1,4 +1,4 @@
-"""JSON Schemas of the contract's messages, with their comments and those rules that JSON Schema can express."""
+"""JSON Schemas of the contract's messages, with their comments and rules."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,7 +18,7 @@ SCALARS = {
     descriptor_pb2.FieldDescriptorProto.TYPE_BOOL: "boolean",
     descriptor_pb2.FieldDescriptorProto.TYPE_INT32: "integer",
 }
-# The parts of the shared rules that JSON Schema can express. The fields' descriptions say the rest.
+# What JSON Schema can express of the shared rules.
 SHARED_RULES: dict[Any, Json] = {
     string_rules_pb2.person_name: {"minLength": 1, "pattern": r"\S"},
     string_rules_pb2.email_address: {"minLength": 1, "format": "idn-email"},
@@ -29,10 +29,7 @@ SHARED_RULES: dict[Any, Json] = {
 
 
 class Contract:
-    """The contract with its comments, which the generated code lacks. Full names begin with a dot, as in descriptors.
-
-    `descriptors` is a serialized FileDescriptorSet with source information: generated/api.binpb.
-    """
+    """The contract with its comments, from generated/api.binpb. Full names begin with a dot, as in descriptors."""
 
     def __init__(self, descriptors: bytes) -> None:
         files = descriptor_pb2.FileDescriptorSet.FromString(descriptors).file
@@ -47,7 +44,7 @@ class Contract:
 
 
 def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, str]]:
-    """Yields the full name (`.package.Message.field`) and comment of each message, field, service and method."""
+    """Yield the full name (`.package.Message.field`) and comment of each message, field, service and method."""
     for location in file.source_code_info.location:
         comment = " ".join(line.strip() for line in location.leading_comments.strip().splitlines())
         match list(location.path):
@@ -68,7 +65,7 @@ def _comments(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, s
 def properties(
     contract: Contract, name: str, fields: Iterable[descriptor_pb2.FieldDescriptorProto], schemas: dict[str, Json]
 ) -> Json:
-    """Returns the schemas of `fields` of the message with this full name. Adds referenced schemas to `schemas`."""
+    """Return the schemas of `fields` of the message with this full name. Add referenced schemas to `schemas`."""
     return {
         field.json_name: property_of(contract, field, schemas)
         | {"description": contract.comments[f"{name}.{field.name}"]}
@@ -77,7 +74,7 @@ def properties(
 
 
 def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
-    """Returns a reference to the schema of the message with this full name. Adds the schema to `schemas`."""
+    """Return a reference to the schema of the message with this full name. Add the schema to `schemas`."""
     short = name.rpartition(".")[2]
     if short not in schemas:
         message = contract.messages[name]
@@ -93,14 +90,14 @@ def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
 
 
 def property_of(contract: Contract, field: descriptor_pb2.FieldDescriptorProto, schemas: dict[str, Json]) -> Json:
-    """Returns the schema of one field."""
+    """Return the schema of one field."""
     if field.type_name == TIMESTAMP:
         kind: Json = {"type": "string", "format": "date-time"}
     elif field.type_name:
         kind = reference(contract, field.type_name, schemas)
     else:
         name = SCALARS[field.type]
-        # In protobuf's JSON mapping, null means that the field is absent.
+        # Null means that the field is absent.
         kind = {"type": [name, "null"] if field.proto3_optional else name} | _rules(field)
     if field.label != field.LABEL_REPEATED:
         return kind
@@ -123,11 +120,11 @@ def _rules(field: descriptor_pb2.FieldDescriptorProto) -> Json:
 
 
 def is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:
-    """Returns whether the field is required in requests."""
+    """Return whether the field is required in requests."""
     behaviors: Iterable[int] = field.options.Extensions[field_behavior_pb2.field_behavior]
     return field_behavior_pb2.REQUIRED in behaviors
 
 
 def _is_printed(field: descriptor_pb2.FieldDescriptorProto) -> bool:
-    """Returns whether every response contains the field: scalars and lists are printed even if they are empty."""
+    """Return whether every response contains the field, as with scalars and lists."""
     return field.label == field.LABEL_REPEATED or not (field.type_name or field.proto3_optional)

@@ -1,1 +1,1 @@
-"""Passwords and tokens. Only this package uses bcrypt and JSON Web Tokens."""
+"""Passwords, tokens and keys."""

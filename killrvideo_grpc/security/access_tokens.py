@@ -15,16 +15,13 @@ from killrvideo_grpc.domain.ports import AccessClaims
 ISSUER = "killrvideo.user.v1"
 AUDIENCE = "killrvideo"
 REQUIRED_CLAIMS = ["exp", "iat", "nbf", "iss", "aud", "jti", "sid"]
-REMEMBERED = 8192  # tokens, of about 1 KiB each
+CACHED_TOKENS = 8192  # of about 1 KiB each
 
 
 class JwtAccessTokens:
-    """Implements `AccessTokens`. Tokens are valid for `lifetime`, rounded to whole seconds.
+    """Implements `AccessTokens`, with a cache of verified tokens.
 
-    Only tokens signed with `algorithm` and `key` are accepted. They are valid from `clock_skew` before their `nbf` and
-    `iat`, because the clock of the process that issued them may be ahead, but never after their `exp`.
-
-    Verified tokens are cached: checking a signature takes ten times as long as a look-up in the cache.
+    Tokens are valid for `lifetime`, in whole seconds. `clock_skew` applies to `nbf` and `iat`, but not to `exp`.
     """
 
     def __init__(self, key: str, algorithm: str, lifetime: timedelta, clock_skew: timedelta) -> None:
@@ -33,11 +30,11 @@ class JwtAccessTokens:
         self._lifetime = lifetime
         self._clock_skew = clock_skew
         self._jwt = jwt.PyJWT()
-        # The whole token is the cache key, and failures aren't cached, so forged tokens can't fill the cache.
-        self._decode_once = lru_cache(maxsize=REMEMBERED)(self._decode)
+        # Failures aren't cached, so forged tokens can't fill the cache.
+        self._decode_once = lru_cache(maxsize=CACHED_TOKENS)(self._decode)
 
     def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
-        """Returns a token for a session and its expiry (UTC): now plus the lifetime, but no later than `latest`."""
+        """Return a token for a session and its expiry (UTC), which is at most `latest`."""
         issued = datetime.now(UTC).replace(microsecond=0)
         expires = min(issued + self._lifetime, latest.replace(microsecond=0))
         claims = {
@@ -54,7 +51,7 @@ class JwtAccessTokens:
         return self._jwt.encode(claims, self._key, algorithm=self._algorithm), expires
 
     def verify(self, token: str) -> AccessClaims:
-        """Returns the account and the session of a token. Raises TokenExpired, TokenSubjectInvalid or TokenInvalid."""
+        """Return the account and the session of a token. Raise TokenExpired, TokenSubjectInvalid or TokenInvalid."""
         claims, expires = self._decode_once(token)
         if expires <= datetime.now(UTC).timestamp():
             raise TokenExpired
@@ -62,30 +59,27 @@ class JwtAccessTokens:
 
     def _decode(self, token: str) -> tuple[AccessClaims, float]:
         try:
-            _check_spelling(token)
+            _check_canonical(token)
             claims = self._jwt.decode(
                 token,
                 self._key,
                 algorithms=[self._algorithm],
                 audience=AUDIENCE,
                 issuer=ISSUER,
-                leeway=self._clock_skew,  # also applies to exp, which `verify` checks again without leeway
+                leeway=self._clock_skew,  # `verify` checks exp without it
                 options={"require": REQUIRED_CLAIMS, "verify_sub": False},
             )
             expires, *_ = (_time(claims[name]) for name in ("exp", "iat", "nbf"))
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
         except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
-            # PyJWT lets some malformed claims, such as an infinite exp, raise Python's own errors.
+            # Malformed claims, such as an infinite exp, can raise Python's own errors in PyJWT.
             raise TokenInvalid from None
         return AccessClaims(_user_id(claims.get("sub")), _session_id(claims["sid"])), expires
 
 
-def _check_spelling(token: str) -> None:
-    """Raises ValueError unless the token is in canonical base64url.
-
-    Decoders ignore padding, foreign characters and surplus bits, so the same token could be spelled in many ways.
-    """
+def _check_canonical(token: str) -> None:
+    """Raise ValueError unless the token is in canonical base64url, so that it has only one spelling."""
     for segment in token.encode("ascii").split(b"."):
         if base64url_encode(base64url_decode(segment)) != segment:
             raise ValueError
@@ -102,8 +96,7 @@ def _user_id(subject: Any) -> UUID:
         user_id = UUID(str(subject))
     except ValueError:
         raise TokenSubjectInvalid from None
-    # UUID() also accepts other spellings, such as upper case or braces. Tokens are only issued with the canonical one.
-    if str(user_id) != subject:
+    if str(user_id) != subject:  # UUID() also accepts upper case and braces
         raise TokenSubjectInvalid
     return user_id
 

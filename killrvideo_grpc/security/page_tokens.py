@@ -1,4 +1,4 @@
-"""Page tokens: JSON Web Tokens that contain a position in a list and a digest of the query that the list answers."""
+"""Page tokens: JSON Web Tokens with a position in a list and a digest of the list's query."""
 
 import hashlib
 
@@ -12,20 +12,20 @@ AUDIENCE = "killrvideo.page"
 
 
 class JwtPageTokens:
-    """Implements `PageTokens`. Tokens are signed with a key derived from SECRET_KEY for this purpose only."""
+    """Implements `PageTokens`."""
 
     def __init__(self, key: str) -> None:
         self._key = derived_key(key, "page token")
         self._jwt = jwt.PyJWT()
 
     def issue(self, position: str, scope: str) -> str:
-        """Returns the token for a position; empty for an empty position."""
+        """Return the token for a position; empty for an empty position."""
         if not position:
             return ""
         return self._jwt.encode({"pos": position, "aud": AUDIENCE, "of": _digest(scope)}, self._key, ALGORITHM)
 
     def verify(self, token: str, scope: str) -> str:
-        """Returns the position. Raises InvalidRequest unless `issue` returned the token for this scope."""
+        """Return the position. Raise InvalidRequest unless `issue` returned the token for this scope."""
         try:
             body = self._jwt.decode(token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE)
             position = str(body["pos"])

@@ -222,7 +222,7 @@ def shell(folder: Path, line: str, **changes: str) -> "subprocess.CompletedProce
 
 
 def without_root_rights() -> None:
-    """Makes file permissions apply to root too: the next program lacks CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
+    """Make file permissions apply to root too: the next program lacks CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
     for capability in (1, 2):
         ctypes.CDLL(None).prctl(PR_CAPBSET_DROP, capability, 0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""Runs every command of the README, and compares the output."""
+"""Run every command of the README, and compare the output."""
 
 import os
 import re
@@ -18,14 +18,14 @@ CHANGING = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}|\d{4}-\d\d-\d\
 
 
 def sessions() -> list[list[str]]:
-    """Returns the lines of each session in the README."""
+    """Return the lines of each session in the README."""
     return [
         block.splitlines() for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     ]
 
 
 def split(session: list[str]) -> tuple[list[str], list[str]]:
-    """Separates the commands, with their continuation lines, from their output."""
+    """Separate the commands, with their continuation lines, from their output."""
     commands, printed, continues = list[str](), list[str](), False
     for line in session:
         if line.startswith("$ ") or continues:
@@ -38,7 +38,7 @@ def split(session: list[str]) -> tuple[list[str], list[str]]:
 
 @contextmanager
 def started(target: str, settings: dict[str, str]) -> Iterator[str]:
-    """Runs a target of the Makefile, yields the address that it prints, and stops it with Ctrl-C as it says."""
+    """Run a target of the Makefile, yield the address that it prints, and stop it with Ctrl-C."""
     process = subprocess.Popen(
         ["make", "--silent", f"VENV={sys.prefix}", f"PYTHON={sys.executable}", target],
         cwd=ROOT,

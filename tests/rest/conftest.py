@@ -35,14 +35,14 @@ class Edge:
     database: Path
 
     def connect(self) -> socket.socket:
-        """Opens a TCP connection, to send bytes that no HTTP client would send."""
+        """Open a TCP connection."""
         place = urlsplit(self.url)
         return socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20)
 
 
 @contextmanager
 def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
-    """Does what `make web` does, with its store in `folder` and on free ports."""
+    """Run `make web` with its store in `folder` and on free ports."""
     log = folder / "web.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
@@ -64,7 +64,7 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
-    # After an error in Lua, Envoy only logs it and lets the request pass unchecked.
+    # Envoy lets requests pass after an error in Lua.
     assert "[lua]" not in log.read_text()
 
 
@@ -99,7 +99,7 @@ def account(client: httpx.Client) -> Account:
 
 
 def registered(client: httpx.Client) -> Account:
-    """Registers an account and logs it in, over REST."""
+    """Register an account and log it in, over REST."""
     email = an_address()
     made = client.post(f"{USERS}/register", json=registration(email))
     assert made.status_code == 201, made.text
@@ -108,18 +108,18 @@ def registered(client: httpx.Client) -> Account:
 
 
 def promote(edge: Edge, account: Account) -> None:
-    """Makes the account a moderator."""
+    """Make the account a moderator."""
     with closing(sqlite3.connect(edge.database)) as connection, connection:
         connection.execute("UPDATE accounts SET roles = '[\"moderator\"]' WHERE userid = ?", (account.user_id,))
 
 
 def registration(email: str) -> dict[str, str]:
-    """Returns the body of a registration."""
+    """Return the body of a registration."""
     return {"email": email, "password": PASSWORD, "firstName": "Ann", "lastName": "Lee"}
 
 
 def problem(answer: httpx.Response, status: int, code: str | None = None, detail: str | None = None) -> None:
-    """Checks that a response is a complete problem document with this status, reason and detail."""
+    """Check that a response is a complete problem document with this status, reason and detail."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -136,14 +136,14 @@ def problem(answer: httpx.Response, status: int, code: str | None = None, detail
 
 
 def command_of(pid: int) -> str:
-    """Returns the command line of a process."""
+    """Return the command line of a process."""
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
 
 
 def raw(
     edge: Edge, line: str, *headers: str, body: bytes = b"", has_host: bool = True
 ) -> tuple[int, dict[str, str], str]:
-    """Sends bytes that no HTTP client would send, and reads the response."""
+    """Send bytes that no HTTP client would send, and read the response."""
     host = [f"host: {urlsplit(edge.url).netloc}"] if has_host else []
     head = "\r\n".join([line, *host, "connection: close", *headers, "", ""])
     with edge.connect() as connection:

@@ -46,7 +46,7 @@ def pair(tmp_path: Path) -> Iterator[Edge]:
 
 
 def workers_of(edge: Edge) -> list[int]:
-    """Returns the processes of the workers: the children of the supervisor, which is a child of `make web`."""
+    """Return the processes of the workers: the children of the supervisor, which is a child of `make web`."""
     (supervisor,) = [child for child in children(edge.process.pid) if "killrvideo-grpc" in command_of(child)]
     return children(supervisor)
 
@@ -117,7 +117,7 @@ def test_nothing_outlives_make_web(tmp_path: Path) -> None:
 
 @contextmanager
 def envoy(port: int, service: int) -> Iterator[None]:
-    """Starts Envoy before a service on a port."""
+    """Start Envoy before a service on a port."""
     with NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(render(EdgeSettings(port, [("127.0.0.1", service)])))
         file.flush()

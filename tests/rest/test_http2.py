@@ -33,7 +33,7 @@ class Http2:
         self._seen: defaultdict[int | None, list[Event]] = defaultdict(list)  # by stream
 
     def open(self, method: str, path: str, fields: Fields, *, is_whole: bool = False) -> int:
-        """Sends the headers of a request and returns its stream."""
+        """Send the headers of a request and return its stream."""
         stream = self._connection.get_next_available_stream_id()
         pseudo = [(":method", method), (":scheme", "http"), (":authority", "edge"), (":path", path)]
         self._connection.send_headers(stream, pseudo + fields, end_stream=is_whole)
@@ -41,7 +41,7 @@ class Http2:
         return stream
 
     def send(self, method: str, path: str, fields: Fields, body: bytes = b"", trailers: Fields | None = None) -> int:
-        """Sends a request and returns its stream."""
+        """Send a request and return its stream."""
         stream = self.open(method, path, fields, is_whole=not body and not trailers)
         if body:
             self._connection.send_data(stream, body, end_stream=not trailers)
@@ -51,12 +51,12 @@ class Http2:
         return stream
 
     def finish(self, stream: int, body: bytes) -> None:
-        """Sends the body of a request whose headers were sent."""
+        """Send the body of a request whose headers were sent."""
         self._connection.send_data(stream, body, end_stream=True)
         self._socket.sendall(self._connection.data_to_send())
 
     def answer(self, stream: int) -> tuple[dict[str, str], bytes, dict[str, str]]:
-        """Waits for the response on a stream: its headers, body and trailers."""
+        """Wait for the response on a stream: its headers, body and trailers."""
         seen = self._seen[stream]
         while not any(isinstance(event, StreamEnded | StreamReset) for event in seen):
             data = self._socket.recv(65_536)
@@ -68,7 +68,7 @@ class Http2:
         return _fields(seen, ResponseReceived), body, _fields(seen, TrailersReceived)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """End the connection."""
         self._socket.close()
 
 

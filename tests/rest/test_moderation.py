@@ -26,7 +26,7 @@ def named(client: httpx.Client, email: str, first_name: str) -> str:
 
 
 def from_browser(answer: httpx.Response) -> httpx.Response:
-    """Checks that a browser would let a page of the other origin read the response."""
+    """Check that a browser would let a page of the other origin read the response."""
     assert answer.headers["access-control-allow-origin"] == BROWSER["origin"]
     assert answer.headers["access-control-allow-credentials"] == "true"
     assert "x-next-page-token" in answer.headers["access-control-expose-headers"]
@@ -138,7 +138,7 @@ def test_only_moderators_moderate(client: httpx.Client, account: Account) -> Non
 
 
 def test_the_moderation_pages_of_the_web_client(client: httpx.Client, moderator: Account) -> None:
-    """Sends exactly the web client's requests: a JSON content type on GET, POST without a body, another origin."""
+    """Send exactly the web client's requests: a JSON content type on GET, POST without a body, another origin."""
     preflight = client.options(
         f"{MODERATION}/users",
         headers={

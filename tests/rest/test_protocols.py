@@ -52,7 +52,7 @@ def test_grpcurl(edge: Edge) -> None:
 
 @pytest.mark.parametrize("kind", ["application/grpc-web+proto", "application/grpc-web-text+proto"])
 def test_grpc_web(client: httpx.Client, account: Account, kind: str) -> None:
-    """Sends and reads frames as the browser's library does: a flag, a length and a message, then the trailers."""
+    """Send and read frames as the browser's library does: a flag, a length and a message, then the trailers."""
     is_text = "text" in kind
     frame = struct.pack(">BI", 0, 0) + GetMeRequest().SerializeToString()
     headers = {"content-type": kind, "accept": kind, "x-grpc-web": "1", "origin": "http://localhost:5173"}

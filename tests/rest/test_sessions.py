@@ -24,7 +24,7 @@ def bearer(login: Any) -> dict[str, str]:
 
 
 def ended(client: httpx.Client, login: Any) -> None:
-    """Checks that a login's access token no longer works."""
+    """Check that a login's access token no longer works."""
     answer = client.get(f"{USERS}/me", headers=bearer(login) | ORIGIN)
     problem(answer, 401, "SESSION_ENDED", "Session has ended")
     assert answer.headers["www-authenticate"] == "Bearer"

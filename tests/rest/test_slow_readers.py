@@ -16,7 +16,7 @@ MOST_MEBIBYTES = 800  # measured: 490 to 540 with Envoy's limits, 1,580 without
 
 
 def slow_reader(edge: Edge) -> socket.socket:
-    """Requests the OpenAPI document on all streams of a connection, with a window that lets Envoy send nothing."""
+    """Request the OpenAPI document on all streams of a connection, with a window that lets Envoy send nothing."""
     http2 = H2Connection()
     http2.local_settings.initial_window_size = 0
     http2.initiate_connection()

@@ -10,7 +10,7 @@ HEADING = re.compile(r"^## \[(?P<version>[^]]+)\](?: - (?P<date>\S+))?$")
 
 
 def releases() -> list[tuple[str, str | None]]:
-    """Returns the versions that have a section in the changelog, with their dates, in its order."""
+    """Return the versions that have a section in the changelog, with their dates, in its order."""
     lines = [line for line in (ROOT / "CHANGELOG.md").read_text().splitlines() if line.startswith("## ")]
     matches = [HEADING.match(line) for line in lines]
     assert all(matches), f"a section is not called '## [version] - date': {lines}"

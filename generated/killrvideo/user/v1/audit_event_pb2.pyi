@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class AuditEvent(_message.Message):
-    """Records something that happened to an account. It contains no secrets, and is kept after the account is deleted."""
+    """Something that happened to an account. It is kept after the account is deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,28 +33,26 @@ class AuditEvent(_message.Message):
     AFTER_FIELD_NUMBER: _builtins.int
     CREATED_DATE_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
-    """Identifies the event: a UUID in its canonical text form."""
+    """A UUID."""
     action: _builtins.str
-    """Says what happened: `registered`, `password_changed`, `sessions_ended`, `refresh_token_reused`, `role_assigned`,
+    """What happened: `registered`, `password_changed`, `sessions_ended`, `refresh_token_reused`, `role_assigned`,
     `role_revoked`, `suspended`, `reinstated` or `deleted`.
     """
     actor: _builtins.str
-    """Says who did it: a user id, or `cli:` followed by the login name of an operator at the command line."""
+    """Who did it: a user id, or `cli:` and the login name of an operator at the command line."""
     user_id: _builtins.str
-    """Identifies the account that it happened to."""
+    """The account that it happened to."""
     reason: _builtins.str
-    """Contains the reason that a moderator gave. Empty for actions without a reason."""
+    """The moderator's reason, if the action has one."""
     request_id: _builtins.str
-    """Identifies the call, as `x-request-id` in its response metadata and in the service's log. Empty for the command
-    line.
-    """
+    """The call's `x-request-id`. Empty for the command line."""
     before: _builtins.str
-    """Contains the previous value: roles such as `viewer,moderator`, a status, or the ids of the sessions that ended."""
+    """The previous value: roles such as `viewer,moderator`, a status, or the ids of the sessions that ended."""
     after: _builtins.str
-    """Contains the new value: roles or a status."""
+    """The new value: roles or a status."""
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:
-        """Says when it happened, to the millisecond."""
+        """When it happened, to the millisecond."""
 
     def __init__(
         self,

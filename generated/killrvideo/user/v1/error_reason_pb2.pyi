@@ -25,13 +25,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_VALIDATION_FAILED: _ErrorReason.ValueType  # 1
-    """The request violates shape rules. `google.rpc.BadRequest` lists up to 50 violations; `field` is a JSON path."""
+    """The request violates validation rules. `google.rpc.BadRequest` lists up to 50; `field` is a JSON path."""
     ERROR_REASON_EMAIL_ALREADY_REGISTERED: _ErrorReason.ValueType  # 2
     """An account with this e-mail address exists."""
     ERROR_REASON_INVALID_CREDENTIALS: _ErrorReason.ValueType  # 3
-    """The e-mail address or the password is wrong, or the account may not log in. The error never says which."""
+    """The e-mail address or the password is wrong, or the account may not log in."""
     ERROR_REASON_NOT_AUTHENTICATED: _ErrorReason.ValueType  # 4
-    """The call carries no bearer token."""
+    """The call has no bearer token."""
     ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 5
     """The token has expired. Refresh it, or log in again."""
     ERROR_REASON_TOKEN_INVALID: _ErrorReason.ValueType  # 6
@@ -47,44 +47,41 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ROLE_REQUIRED: _ErrorReason.ValueType  # 11
     """The caller's account lacks the role that the RPC requires."""
     ERROR_REASON_STORE_UNAVAILABLE: _ErrorReason.ValueType  # 12
-    """The database is unreachable or refuses requests. `google.rpc.RetryInfo` says when to try again."""
+    """The database doesn't answer or rejects requests. `google.rpc.RetryInfo` says when to try again."""
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 13
     """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 14
-    """The token's session has ended: by a logout, because newer sessions replaced it, because the password has changed,
-    or because its refresh token was reused. Log in again.
-    """
+    """The token's session has ended: by a logout, a newer session, a new password or a reused refresh token."""
     ERROR_REASON_REFRESH_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """The refresh token was not issued by this service, or its session has ended. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
     """The refresh token was unused for too long, or its session is too old. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_REUSED: _ErrorReason.ValueType  # 17
-    """The refresh token had already been replaced by a newer one. It may have been stolen, so its session has ended."""
+    """The refresh token had been replaced by a newer one. It may be stolen, so its session has ended."""
     ERROR_REASON_LAST_MODERATOR: _ErrorReason.ValueType  # 18
     """The call would leave no active moderator."""
     ERROR_REASON_OWN_ACCOUNT: _ErrorReason.ValueType  # 19
-    """Moderators can't revoke their own moderator role, or change the status of their own account."""
+    """Moderators can't revoke their own moderator role or change their own status."""
     ERROR_REASON_TOO_MANY_ATTEMPTS: _ErrorReason.ValueType  # 20
-    """Too many attempts from the caller's network or on this account have failed, or too many accounts were registered
-    from the caller's network. `google.rpc.RetryInfo` says when to try again. Does not reveal whether the account
-    exists.
+    """Too many attempts on this account or from the caller's network have failed, or too many accounts were registered
+    from there. `google.rpc.RetryInfo` says when to try again.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Lists the values of `google.rpc.ErrorInfo.reason` that this service sends, without the prefix `ERROR_REASON_`, in the
-    domain `killrvideo.user.v1`. Callers should branch on the status code, then on the reason, and never on the message.
+    """The values of `google.rpc.ErrorInfo.reason` in the domain `killrvideo.user.v1`, without the prefix `ERROR_REASON_`.
+    Branch on the status code, then on the reason, and never on the message.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
-"""The request violates shape rules. `google.rpc.BadRequest` lists up to 50 violations; `field` is a JSON path."""
+"""The request violates validation rules. `google.rpc.BadRequest` lists up to 50; `field` is a JSON path."""
 ERROR_REASON_EMAIL_ALREADY_REGISTERED: ErrorReason.ValueType  # 2
 """An account with this e-mail address exists."""
 ERROR_REASON_INVALID_CREDENTIALS: ErrorReason.ValueType  # 3
-"""The e-mail address or the password is wrong, or the account may not log in. The error never says which."""
+"""The e-mail address or the password is wrong, or the account may not log in."""
 ERROR_REASON_NOT_AUTHENTICATED: ErrorReason.ValueType  # 4
-"""The call carries no bearer token."""
+"""The call has no bearer token."""
 ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 5
 """The token has expired. Refresh it, or log in again."""
 ERROR_REASON_TOKEN_INVALID: ErrorReason.ValueType  # 6
@@ -100,26 +97,23 @@ ERROR_REASON_NO_ROLES_ASSIGNED: ErrorReason.ValueType  # 10
 ERROR_REASON_ROLE_REQUIRED: ErrorReason.ValueType  # 11
 """The caller's account lacks the role that the RPC requires."""
 ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
-"""The database is unreachable or refuses requests. `google.rpc.RetryInfo` says when to try again."""
+"""The database doesn't answer or rejects requests. `google.rpc.RetryInfo` says when to try again."""
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
 """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 14
-"""The token's session has ended: by a logout, because newer sessions replaced it, because the password has changed,
-or because its refresh token was reused. Log in again.
-"""
+"""The token's session has ended: by a logout, a newer session, a new password or a reused refresh token."""
 ERROR_REASON_REFRESH_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """The refresh token was not issued by this service, or its session has ended. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
 """The refresh token was unused for too long, or its session is too old. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_REUSED: ErrorReason.ValueType  # 17
-"""The refresh token had already been replaced by a newer one. It may have been stolen, so its session has ended."""
+"""The refresh token had been replaced by a newer one. It may be stolen, so its session has ended."""
 ERROR_REASON_LAST_MODERATOR: ErrorReason.ValueType  # 18
 """The call would leave no active moderator."""
 ERROR_REASON_OWN_ACCOUNT: ErrorReason.ValueType  # 19
-"""Moderators can't revoke their own moderator role, or change the status of their own account."""
+"""Moderators can't revoke their own moderator role or change their own status."""
 ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 20
-"""Too many attempts from the caller's network or on this account have failed, or too many accounts were registered
-from the caller's network. `google.rpc.RetryInfo` says when to try again. Does not reveal whether the account
-exists.
+"""Too many attempts on this account or from the caller's network have failed, or too many accounts were registered
+from there. `google.rpc.RetryInfo` says when to try again.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

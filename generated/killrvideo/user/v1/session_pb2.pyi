@@ -19,7 +19,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Session(_message.Message):
-    """Describes a login that is still in effect."""
+    """A login that is still in effect."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,24 +30,22 @@ class Session(_message.Message):
     USER_AGENT_FIELD_NUMBER: _builtins.int
     CURRENT_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Identifies the session: a UUID in its canonical text form."""
+    """A UUID."""
     user_agent: _builtins.str
-    """Contains the metadata `user-agent` of the login; at most 200 characters."""
+    """The login's metadata `user-agent`, at most 200 characters."""
     current: _builtins.bool
-    """Says whether this is the session of the caller's token."""
+    """Whether this is the session of the caller's token."""
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:
-        """Says when the login took place, to the millisecond."""
+        """When the login took place, to the millisecond."""
 
     @_builtins.property
     def last_used_date(self) -> _timestamp_pb2.Timestamp:
-        """Says when the session's refresh token was last used, to the millisecond. The login counts as its first use."""
+        """When its refresh token was last used, to the millisecond. The login counts as the first use."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Says when the session ends, unless its refresh token is used before then. It ends in any case at its maximum age
-        (90 days by default).
-        """
+        """When it ends unless its refresh token is used. After 90 days (by default) it ends in any case."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class PublicProfile(_message.Message):
-    """Describes an account to everybody."""
+    """An account as everybody sees it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -30,14 +30,14 @@ class PublicProfile(_message.Message):
     LAST_NAME_FIELD_NUMBER: _builtins.int
     CREATED_DATE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account permanently: a UUID in its canonical text form."""
+    """A UUID, which never changes."""
     first_name: _builtins.str
-    """Contains the first name, 1 to 50 characters."""
+    """The first name, 1 to 50 characters."""
     last_name: _builtins.str
-    """Contains the last name, 1 to 50 characters."""
+    """The last name, 1 to 50 characters."""
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:
-        """Says when the account was created, to the millisecond."""
+        """When the account was created, to the millisecond."""
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ Global___PublicProfile: _TypeAlias = PublicProfile  # noqa: Y015
 
 @_typing.final
 class User(_message.Message):
-    """Describes an account to its owner and to moderators."""
+    """An account as its owner and moderators see it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -70,26 +70,26 @@ class User(_message.Message):
     CREATED_DATE_FIELD_NUMBER: _builtins.int
     LAST_LOGIN_DATE_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account permanently: a UUID in its canonical text form."""
+    """A UUID, which never changes."""
     first_name: _builtins.str
-    """Contains the first name, 1 to 50 characters."""
+    """The first name, 1 to 50 characters."""
     last_name: _builtins.str
-    """Contains the last name, 1 to 50 characters."""
+    """The last name, 1 to 50 characters."""
     email: _builtins.str
-    """Contains the e-mail address as its owner wrote it. Addresses are compared trimmed, in NFKC and in lower case."""
+    """The e-mail address as its owner wrote it."""
     account_status: _builtins.str
-    """Says whether the account may be used: `active` or `suspended`."""
+    """`active` or `suspended`."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Lists the account's roles out of `viewer`, `creator` and `moderator`, in this order."""
+        """Roles out of `viewer`, `creator` and `moderator`, in this order."""
 
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:
-        """Says when the account was created, to the millisecond."""
+        """When the account was created, to the millisecond."""
 
     @_builtins.property
     def last_login_date(self) -> _timestamp_pb2.Timestamp:
-        """Says when its owner last logged in, to the millisecond. Absent before the first login."""
+        """When its owner last logged in, to the millisecond. Absent before the first login."""
 
     def __init__(
         self,

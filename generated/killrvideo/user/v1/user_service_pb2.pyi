@@ -24,7 +24,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class RegisterRequest(_message.Message):
-    """Requests a new account."""
+    """The request of Register."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,15 +33,13 @@ class RegisterRequest(_message.Message):
     FIRST_NAME_FIELD_NUMBER: _builtins.int
     LAST_NAME_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """Contains the e-mail address: at most 254 characters. Stored as written, but compared with other addresses trimmed,
-    in NFKC and in lower case.
-    """
+    """The e-mail address: at most 254 characters. Stored as written, but compared trimmed, in NFKC and in lower case."""
     password: _builtins.str
-    """Contains the password: at least 8 characters, at most 72 bytes of UTF-8, not all white space, and no NUL."""
+    """The password: at least 8 characters, at most 72 bytes of UTF-8, not all white space, and no NUL."""
     first_name: _builtins.str
-    """Contains the first name: 1 to 50 characters after trimming white space."""
+    """The first name: 1 to 50 characters after trimming white space."""
     last_name: _builtins.str
-    """Contains the last name: 1 to 50 characters after trimming white space."""
+    """The last name: 1 to 50 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -60,7 +58,7 @@ Global___RegisterRequest: _TypeAlias = RegisterRequest  # noqa: Y015
 
 @_typing.final
 class RegisterResponse(_message.Message):
-    """Describes the new account."""
+    """The new account."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -69,13 +67,13 @@ class RegisterResponse(_message.Message):
     LAST_NAME_FIELD_NUMBER: _builtins.int
     EMAIL_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the new account: a UUID in its canonical text form."""
+    """A UUID, which never changes."""
     first_name: _builtins.str
-    """Contains the first name as it was stored."""
+    """The first name as stored."""
     last_name: _builtins.str
-    """Contains the last name as it was stored."""
+    """The last name as stored."""
     email: _builtins.str
-    """Contains the e-mail address as it was stored."""
+    """The e-mail address as stored."""
     def __init__(
         self,
         *,
@@ -94,16 +92,16 @@ Global___RegisterResponse: _TypeAlias = RegisterResponse  # noqa: Y015
 
 @_typing.final
 class LoginRequest(_message.Message):
-    """Requests a token."""
+    """The request of Login."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EMAIL_FIELD_NUMBER: _builtins.int
     PASSWORD_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """Contains the e-mail address, in any spelling that compares equal to the registered one."""
+    """The e-mail address, in any spelling that compares equal to the registered one."""
     password: _builtins.str
-    """Contains the password."""
+    """The password."""
     def __init__(
         self,
         *,
@@ -120,7 +118,7 @@ Global___LoginRequest: _TypeAlias = LoginRequest  # noqa: Y015
 
 @_typing.final
 class LoginResponse(_message.Message):
-    """Contains the tokens of a session."""
+    """The tokens of a session."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -130,22 +128,20 @@ class LoginResponse(_message.Message):
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     REFRESH_EXPIRES_AT_FIELD_NUMBER: _builtins.int
     token: _builtins.str
-    """Contains the token to send as `authorization: Bearer TOKEN`. Opaque to callers."""
+    """The token to send as `authorization: Bearer TOKEN`. Opaque."""
     refresh_token: _builtins.str
-    """Contains the token to send to RefreshToken, once, before `refresh_expires_at`. Opaque to callers."""
+    """The token to send to RefreshToken, once, before `refresh_expires_at`. Opaque."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
-        """Describes the account that logged in."""
+        """The account that logged in."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Says when the token expires, to the second: after 30 minutes by default, and no later than its session."""
+        """When the token expires: after 30 minutes by default, and no later than its session."""
 
     @_builtins.property
     def refresh_expires_at(self) -> _timestamp_pb2.Timestamp:
-        """Says when the session ends, unless its refresh token is used before then. It ends in any case at its maximum age
-        (90 days by default).
-        """
+        """When the session ends unless its refresh token is used. After 90 days (by default) it ends in any case."""
 
     def __init__(
         self,
@@ -166,7 +162,7 @@ Global___LoginResponse: _TypeAlias = LoginResponse  # noqa: Y015
 
 @_typing.final
 class GetMeRequest(_message.Message):
-    """Requests the caller's own account."""
+    """The request of GetMe."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,16 +179,16 @@ Global___GetMeRequest: _TypeAlias = GetMeRequest  # noqa: Y015
 
 @_typing.final
 class UpdateMeRequest(_message.Message):
-    """Requests a change of the caller's own names."""
+    """The request of UpdateMe."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FIRST_NAME_FIELD_NUMBER: _builtins.int
     LAST_NAME_FIELD_NUMBER: _builtins.int
     first_name: _builtins.str
-    """Contains the new first name, if it is to change: 1 to 50 characters after trimming white space."""
+    """The new first name: 1 to 50 characters after trimming white space."""
     last_name: _builtins.str
-    """Contains the new last name, if it is to change: 1 to 50 characters after trimming white space."""
+    """The new last name: 1 to 50 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -216,13 +212,13 @@ Global___UpdateMeRequest: _TypeAlias = UpdateMeRequest  # noqa: Y015
 
 @_typing.final
 class RefreshTokenRequest(_message.Message):
-    """Requests new tokens."""
+    """The request of RefreshToken."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     refresh_token: _builtins.str
-    """Contains the newest refresh token of the session."""
+    """The newest refresh token of the session."""
     def __init__(
         self,
         *,
@@ -238,7 +234,7 @@ Global___RefreshTokenRequest: _TypeAlias = RefreshTokenRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsRequest(_message.Message):
-    """Requests the caller's sessions."""
+    """The request of ListSessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -255,14 +251,14 @@ Global___ListSessionsRequest: _TypeAlias = ListSessionsRequest  # noqa: Y015
 
 @_typing.final
 class ListSessionsResponse(_message.Message):
-    """Contains the caller's sessions."""
+    """The caller's sessions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def sessions(self) -> _containers.RepeatedCompositeFieldContainer[_session_pb2.Session]:
-        """Lists the sessions that have not ended, newest first; at most 20."""
+        """At most 20, newest first."""
 
     def __init__(
         self,
@@ -279,13 +275,13 @@ Global___ListSessionsResponse: _TypeAlias = ListSessionsResponse  # noqa: Y015
 
 @_typing.final
 class EndSessionRequest(_message.Message):
-    """Requests that a session be ended."""
+    """The request of EndSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SESSION_ID_FIELD_NUMBER: _builtins.int
     session_id: _builtins.str
-    """Identifies the session by its UUID."""
+    """The session's UUID."""
     def __init__(
         self,
         *,
@@ -301,7 +297,7 @@ Global___EndSessionRequest: _TypeAlias = EndSessionRequest  # noqa: Y015
 
 @_typing.final
 class EndSessionResponse(_message.Message):
-    """Says that the session has ended."""
+    """The response of EndSession."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -318,13 +314,13 @@ Global___EndSessionResponse: _TypeAlias = EndSessionResponse  # noqa: Y015
 
 @_typing.final
 class LogoutRequest(_message.Message):
-    """Requests a logout."""
+    """The request of Logout."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ALL_SESSIONS_FIELD_NUMBER: _builtins.int
     all_sessions: _builtins.bool
-    """Says whether to end all sessions of the account instead of only the current one."""
+    """Whether to end all sessions of the account instead of only the current one."""
     def __init__(
         self,
         *,
@@ -340,7 +336,7 @@ Global___LogoutRequest: _TypeAlias = LogoutRequest  # noqa: Y015
 
 @_typing.final
 class LogoutResponse(_message.Message):
-    """Says that the session or sessions have ended."""
+    """The response of Logout."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -357,17 +353,17 @@ Global___LogoutResponse: _TypeAlias = LogoutResponse  # noqa: Y015
 
 @_typing.final
 class ChangePasswordRequest(_message.Message):
-    """Requests a new password."""
+    """The request of ChangePassword."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CURRENT_PASSWORD_FIELD_NUMBER: _builtins.int
     NEW_PASSWORD_FIELD_NUMBER: _builtins.int
     current_password: _builtins.str
-    """Contains the current password."""
+    """The current password."""
     new_password: _builtins.str
-    """Contains the new password, which must differ from the current one: at least 8 characters, at most 72 bytes of
-    UTF-8, not all white space, and no NUL.
+    """The new password, other than the current one: at least 8 characters, at most 72 bytes of UTF-8, not all white space,
+    and no NUL.
     """
     def __init__(
         self,
@@ -385,13 +381,13 @@ Global___ChangePasswordRequest: _TypeAlias = ChangePasswordRequest  # noqa: Y015
 
 @_typing.final
 class DeleteMeRequest(_message.Message):
-    """Requests the deletion of the caller's account."""
+    """The request of DeleteMe."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PASSWORD_FIELD_NUMBER: _builtins.int
     password: _builtins.str
-    """Contains the password of the account."""
+    """The password."""
     def __init__(
         self,
         *,
@@ -407,7 +403,7 @@ Global___DeleteMeRequest: _TypeAlias = DeleteMeRequest  # noqa: Y015
 
 @_typing.final
 class DeleteMeResponse(_message.Message):
-    """Says that the account is deleted."""
+    """The response of DeleteMe."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -424,13 +420,13 @@ Global___DeleteMeResponse: _TypeAlias = DeleteMeResponse  # noqa: Y015
 
 @_typing.final
 class GetUserRequest(_message.Message):
-    """Requests a profile."""
+    """The request of GetUser."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account by its UUID."""
+    """The account's UUID."""
     def __init__(
         self,
         *,
@@ -446,14 +442,14 @@ Global___GetUserRequest: _TypeAlias = GetUserRequest  # noqa: Y015
 
 @_typing.final
 class BatchGetUsersRequest(_message.Message):
-    """Requests many profiles."""
+    """The request of BatchGetUsers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Identifies the accounts by 1 to 100 UUIDs."""
+        """1 to 100 UUIDs of accounts."""
 
     def __init__(
         self,
@@ -470,7 +466,7 @@ Global___BatchGetUsersRequest: _TypeAlias = BatchGetUsersRequest  # noqa: Y015
 
 @_typing.final
 class BatchGetUsersResponse(_message.Message):
-    """Contains many profiles."""
+    """The profiles of several accounts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -478,11 +474,11 @@ class BatchGetUsersResponse(_message.Message):
     MISSING_USER_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.PublicProfile]:
-        """Describes the accounts that exist, in the order of the request, each once."""
+        """The accounts that exist, in the order of the request, each once."""
 
     @_builtins.property
     def missing_user_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Lists the ids of accounts that don't exist, in the order of the request, each once."""
+        """The ids of accounts that don't exist or were deleted, in the order of the request, each once."""
 
     def __init__(
         self,
@@ -500,7 +496,7 @@ Global___BatchGetUsersResponse: _TypeAlias = BatchGetUsersResponse  # noqa: Y015
 
 @_typing.final
 class SearchUsersRequest(_message.Message):
-    """Requests the accounts that match a query."""
+    """The request of SearchUsers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -508,11 +504,11 @@ class SearchUsersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     query: _builtins.str
-    """Contains the prefixes of words to search for, separated by white space. Empty: all accounts."""
+    """Beginnings of words, separated by white space. Empty: all accounts."""
     page_size: _builtins.int
-    """Limits the size of the page: up to 100; 0 means 20. A page can be shorter without being the last one."""
+    """The largest size of the page, up to 100; 0 means 20. Pages before the last one can be shorter."""
     page_token: _builtins.str
-    """Contains the `next_page_token` of the previous page. Empty for the first page."""
+    """The `next_page_token` of the previous page. Empty for the first page."""
     def __init__(
         self,
         *,
@@ -530,17 +526,17 @@ Global___SearchUsersRequest: _TypeAlias = SearchUsersRequest  # noqa: Y015
 
 @_typing.final
 class SearchUsersResponse(_message.Message):
-    """Contains a page of the accounts that match."""
+    """A page of the accounts that match."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USERS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Contains the page token of the next page. Empty on the last page."""
+    """The page token of the next page. Empty on the last page."""
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[_user_pb2.User]:
-        """Lists the accounts."""
+        """The accounts."""
 
     def __init__(
         self,
@@ -558,7 +554,7 @@ Global___SearchUsersResponse: _TypeAlias = SearchUsersResponse  # noqa: Y015
 
 @_typing.final
 class AssignRoleRequest(_message.Message):
-    """Requests that an account be given a role."""
+    """The request of AssignRole."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -566,11 +562,11 @@ class AssignRoleRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account by its UUID."""
+    """The account's UUID."""
     role: _builtins.str
-    """Contains the role: `viewer`, `creator` or `moderator`."""
+    """`viewer`, `creator` or `moderator`."""
     reason: _builtins.str
-    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
+    """The reason for the audit trail: 1 to 500 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -588,7 +584,7 @@ Global___AssignRoleRequest: _TypeAlias = AssignRoleRequest  # noqa: Y015
 
 @_typing.final
 class RevokeRoleRequest(_message.Message):
-    """Requests that a role be taken from an account."""
+    """The request of RevokeRole."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -596,11 +592,11 @@ class RevokeRoleRequest(_message.Message):
     ROLE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account by its UUID."""
+    """The account's UUID."""
     role: _builtins.str
-    """Contains the role: `viewer`, `creator` or `moderator`."""
+    """`viewer`, `creator` or `moderator`."""
     reason: _builtins.str
-    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
+    """The reason for the audit trail: 1 to 500 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -618,16 +614,16 @@ Global___RevokeRoleRequest: _TypeAlias = RevokeRoleRequest  # noqa: Y015
 
 @_typing.final
 class SuspendUserRequest(_message.Message):
-    """Requests the suspension of an account."""
+    """The request of SuspendUser."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account by its UUID."""
+    """The account's UUID."""
     reason: _builtins.str
-    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
+    """The reason for the audit trail: 1 to 500 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -644,16 +640,16 @@ Global___SuspendUserRequest: _TypeAlias = SuspendUserRequest  # noqa: Y015
 
 @_typing.final
 class ReinstateUserRequest(_message.Message):
-    """Requests that a suspension be lifted."""
+    """The request of ReinstateUser."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     USER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account by its UUID."""
+    """The account's UUID."""
     reason: _builtins.str
-    """Contains the reason for the audit trail: 1 to 500 characters, not counting surrounding white space."""
+    """The reason for the audit trail: 1 to 500 characters after trimming white space."""
     def __init__(
         self,
         *,
@@ -670,7 +666,7 @@ Global___ReinstateUserRequest: _TypeAlias = ReinstateUserRequest  # noqa: Y015
 
 @_typing.final
 class ListAuditEventsRequest(_message.Message):
-    """Requests a page of the audit trail."""
+    """The request of ListAuditEvents."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -678,11 +674,11 @@ class ListAuditEventsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     user_id: _builtins.str
-    """Identifies the account by its UUID. Empty: all accounts."""
+    """The account's UUID. Empty: all accounts."""
     page_size: _builtins.int
-    """Limits the size of the page: up to 100; 0 means 20. A page can be shorter without being the last one."""
+    """The largest size of the page, up to 100; 0 means 20. Pages before the last one can be shorter."""
     page_token: _builtins.str
-    """Contains the `next_page_token` of the previous page. Empty for the first page."""
+    """The `next_page_token` of the previous page. Empty for the first page."""
     def __init__(
         self,
         *,
@@ -700,17 +696,17 @@ Global___ListAuditEventsRequest: _TypeAlias = ListAuditEventsRequest  # noqa: Y0
 
 @_typing.final
 class ListAuditEventsResponse(_message.Message):
-    """Contains a page of the audit trail."""
+    """A page of the audit trail."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Contains the page token of the next page. Empty on the last page."""
+    """The page token of the next page. Empty on the last page."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_audit_event_pb2.AuditEvent]:
-        """Lists the events, newest first."""
+        """The events, newest first."""
 
     def __init__(
         self,

@@ -27,14 +27,13 @@ if _version_not_supported:
 
 
 class UserServiceStub:
-    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
-    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
-    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
-    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
-    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
-    ROLE_REQUIRED).
+    Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
+    there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
+    TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
     def __init__(self, channel):
@@ -136,22 +135,20 @@ class UserServiceStub:
 
 
 class UserServiceServicer:
-    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
-    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
-    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
-    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
-    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
-    ROLE_REQUIRED).
+    Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
+    there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
+    TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
     def Register(self, request, context):
-        """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
-        succeeds.
+        """Creates an account with the role `viewer`. Of several calls with the same address, exactly one succeeds.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
+        INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a validation rule.
         ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
         """
@@ -160,8 +157,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Login(self, request, context):
-        """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
-        wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
+        """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
+        at most 20 sessions; a new one replaces the oldest.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -182,19 +179,18 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMe(self, request, context):
-        """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
+        """Changes those of the caller's own names that are present.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
+        INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
-        can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
-        it again ends the session, because the token may have been stolen.
+        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
+        using it again has the same result; after that, it ends the session.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
@@ -202,7 +198,7 @@ class UserServiceServicer:
         UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
         UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
         PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,7 +236,7 @@ class UserServiceServicer:
         """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
         Errors include:
-        INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
+        INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
         UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         """
@@ -249,8 +245,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DeleteMe(self, request, context):
-        """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
-        is never used again.
+        """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -274,8 +269,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetUsers(self, request, context):
-        """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
-        separately.
+        """Returns the public profiles of up to 100 accounts.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
@@ -285,11 +279,11 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchUsers(self, request, context):
-        """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
-        address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
+        """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
+        and accents are ignored. An empty query finds all accounts.
 
-        A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
-        REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
+        The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
+        users, and the next page token is in the header `x-next-page-token`.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
@@ -300,10 +294,9 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def AssignRole(self, request, context):
-        """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
+        """Gives an account a role, from its next call on. Does nothing if it has the role.
 
-        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
-        becomes the reason.
+        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Without a body, the path becomes the reason.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -317,8 +310,7 @@ class UserServiceServicer:
     def RevokeRole(self, request, context):
         """Takes a role from an account. Does nothing if it lacks the role.
 
-        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
-        becomes the reason.
+        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Without a body, the path becomes the reason.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -332,8 +324,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SuspendUser(self, request, context):
-        """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
-        already suspended.
+        """Suspends an account: rejects its logins, refreshes and tokens. Does nothing if it is suspended.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -346,7 +337,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReinstateUser(self, request, context):
-        """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
+        """Lifts a suspension. Sessions that have not ended work again. Does nothing if the account is active.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -470,14 +461,13 @@ def add_UserServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UserService:
-    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
-    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
-    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
-    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
-    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
-    ROLE_REQUIRED).
+    Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
+    there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
+    TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
     @staticmethod

@@ -28,14 +28,13 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class UserServiceStub:
-    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
-    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
-    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
-    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
-    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
-    ROLE_REQUIRED).
+    Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
+    there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
+    TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
     @_typing.overload
@@ -43,17 +42,16 @@ class UserServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> UserServiceAsyncStub: ...
     Register: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RegisterRequest, _user_service_pb2.RegisterResponse]
-    """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
-    succeeds.
+    """Creates an account with the role `viewer`. Of several calls with the same address, exactly one succeeds.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a validation rule.
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
     """
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
-    """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
-    wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
+    """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
+    at most 20 sessions; a new one replaces the oldest.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -66,15 +64,14 @@ class UserServiceStub:
     Errors include: those of every RPC that is not public.
     """
     UpdateMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_pb2.User]
-    """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
+    """Changes those of the caller's own names that are present.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
+      INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]
-    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
-    can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
-    it again ends the session, because the token may have been stolen.
+    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
+    using it again has the same result; after that, it ends the session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
@@ -82,7 +79,7 @@ class UserServiceStub:
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
       UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]
     """Lists the caller's sessions, newest first.
@@ -104,13 +101,12 @@ class UserServiceStub:
     """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     DeleteMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]
-    """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
-    is never used again.
+    """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -126,28 +122,26 @@ class UserServiceStub:
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     BatchGetUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]
-    """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
-    separately.
+    """Returns the public profiles of up to 100 accounts.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
     """
     SearchUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]
-    """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
-    address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
+    """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
+    and accents are ignored. An empty query finds all accounts.
 
-    A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
-    REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
+    The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
+    users, and the next page token is in the header `x-next-page-token`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
         the page token was not issued for this query.
     """
     AssignRole: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.AssignRoleRequest, _user_pb2.User]
-    """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
+    """Gives an account a role, from its next call on. Does nothing if it has the role.
 
-    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
-    becomes the reason.
+    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Without a body, the path becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -157,8 +151,7 @@ class UserServiceStub:
     RevokeRole: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RevokeRoleRequest, _user_pb2.User]
     """Takes a role from an account. Does nothing if it lacks the role.
 
-    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
-    becomes the reason.
+    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Without a body, the path becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -168,8 +161,7 @@ class UserServiceStub:
       FAILED_PRECONDITION (LAST_MODERATOR): it is the moderator role of the last moderator.
     """
     SuspendUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SuspendUserRequest, _user_pb2.User]
-    """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
-    already suspended.
+    """Suspends an account: rejects its logins, refreshes and tokens. Does nothing if it is suspended.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -178,7 +170,7 @@ class UserServiceStub:
       FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's account.
     """
     ReinstateUser: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ReinstateUserRequest, _user_pb2.User]
-    """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
+    """Lifts a suspension. Sessions that have not ended work again. Does nothing if the account is active.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -195,29 +187,27 @@ class UserServiceStub:
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
-    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
-    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
-    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
-    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
-    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
-    ROLE_REQUIRED).
+    Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
+    there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
+    TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Register: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RegisterRequest, _user_service_pb2.RegisterResponse]  # type: ignore[assignment]
-    """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
-    succeeds.
+    """Creates an account with the role `viewer`. Of several calls with the same address, exactly one succeeds.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a validation rule.
       ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
     """
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
-    wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
+    """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
+    at most 20 sessions; a new one replaces the oldest.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -230,15 +220,14 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include: those of every RPC that is not public.
     """
     UpdateMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
+    """Changes those of the caller's own names that are present.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
+      INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
-    can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
-    it again ends the session, because the token may have been stolen.
+    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
+    using it again has the same result; after that, it ends the session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
@@ -246,7 +235,7 @@ class UserServiceAsyncStub(UserServiceStub):
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
       UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the caller's sessions, newest first.
@@ -268,13 +257,12 @@ class UserServiceAsyncStub(UserServiceStub):
     """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
     Errors include:
-      INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
+      INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     DeleteMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]  # type: ignore[assignment]
-    """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
-    is never used again.
+    """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -290,28 +278,26 @@ class UserServiceAsyncStub(UserServiceStub):
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     BatchGetUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]  # type: ignore[assignment]
-    """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
-    separately.
+    """Returns the public profiles of up to 100 accounts.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
     """
     SearchUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]  # type: ignore[assignment]
-    """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
-    address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
+    """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
+    and accents are ignored. An empty query finds all accounts.
 
-    A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
-    REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
+    The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
+    users, and the next page token is in the header `x-next-page-token`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
         the page token was not issued for this query.
     """
     AssignRole: _aio.UnaryUnaryMultiCallable[_user_service_pb2.AssignRoleRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
+    """Gives an account a role, from its next call on. Does nothing if it has the role.
 
-    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
-    becomes the reason.
+    Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Without a body, the path becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -321,8 +307,7 @@ class UserServiceAsyncStub(UserServiceStub):
     RevokeRole: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RevokeRoleRequest, _user_pb2.User]  # type: ignore[assignment]
     """Takes a role from an account. Does nothing if it lacks the role.
 
-    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
-    becomes the reason.
+    Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Without a body, the path becomes the reason.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -332,8 +317,7 @@ class UserServiceAsyncStub(UserServiceStub):
       FAILED_PRECONDITION (LAST_MODERATOR): it is the moderator role of the last moderator.
     """
     SuspendUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SuspendUserRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
-    already suspended.
+    """Suspends an account: rejects its logins, refreshes and tokens. Does nothing if it is suspended.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -342,7 +326,7 @@ class UserServiceAsyncStub(UserServiceStub):
       FAILED_PRECONDITION (LAST_MODERATOR): it is the last moderator's account.
     """
     ReinstateUser: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ReinstateUserRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
+    """Lifts a suspension. Sessions that have not ended work again. Does nothing if the account is active.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -358,14 +342,13 @@ class UserServiceAsyncStub(UserServiceStub):
     """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages KillrVideo's accounts. RPCs that are not public require the metadata `authorization: Bearer TOKEN`, with a
-    token from Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
 
-    In addition to the errors listed for each RPC, every call can end in DEADLINE_EXCEEDED, UNAVAILABLE
-    (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if there is a bug, INTERNAL. Every RPC that is not public
-    can also end in UNAUTHENTICATED (NOT_AUTHENTICATED, TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID,
-    SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED,
-    ROLE_REQUIRED).
+    Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
+    there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
+    TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
     """
 
     @_abc_1.abstractmethod
@@ -374,11 +357,10 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RegisterRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.RegisterResponse, _abc.Awaitable[_user_service_pb2.RegisterResponse]]:
-        """Creates an account with the role `viewer`. If several calls register the same address at once, exactly one
-        succeeds.
+        """Creates an account with the role `viewer`. Of several calls with the same address, exactly one succeeds.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a shape rule.
+          INVALID_ARGUMENT (VALIDATION_FAILED): the request violates a validation rule.
           ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): the address is taken.
           RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many accounts were registered from the caller's network.
         """
@@ -389,8 +371,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.LoginRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. Whatever is
-        wrong with them, the error is the same. An account has at most 20 sessions; a new one replaces the oldest.
+        """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
+        at most 20 sessions; a new one replaces the oldest.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -415,10 +397,10 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.UpdateMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Changes the caller's own names. Only changes the fields that are present, so it does nothing if none is.
+        """Changes those of the caller's own names that are present.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): a name that is present violates its shape rule, for example by being empty.
+          INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
         """
 
     @_abc_1.abstractmethod
@@ -427,9 +409,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RefreshTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. For 30 seconds it
-        can be used again with the same result, in case two tabs refresh at once or a response is lost. After that, using
-        it again ends the session, because the token may have been stolen.
+        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
+        using it again has the same result; after that, it ends the session.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
@@ -437,7 +418,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
           UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
           UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
           PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were refused.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
         """
 
     @_abc_1.abstractmethod
@@ -483,7 +464,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """Replaces the caller's password, ends all sessions of the account, and opens a new one.
 
         Errors include:
-          INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates a shape rule, or equals the current one.
+          INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
           UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
           RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
         """
@@ -494,8 +475,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.DeleteMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.DeleteMeResponse, _abc.Awaitable[_user_service_pb2.DeleteMeResponse]]:
-        """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address. The id
-        is never used again.
+        """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty.
@@ -523,8 +503,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.BatchGetUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.BatchGetUsersResponse, _abc.Awaitable[_user_service_pb2.BatchGetUsersResponse]]:
-        """Returns the public profiles of up to 100 accounts. Ids of accounts that don't exist or were deleted are listed
-        separately.
+        """Returns the public profiles of up to 100 accounts.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
@@ -536,11 +515,11 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.SearchUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.SearchUsersResponse, _abc.Awaitable[_user_service_pb2.SearchUsersResponse]]:
-        """Finds accounts by prefixes of words. Each word of the query must be a prefix of a word in the account's e-mail
-        address, first name or last name. Case, character width and accents are ignored. An empty query finds all accounts.
+        """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
+        and accents are ignored. An empty query finds all accounts.
 
-        A caller that follows the page tokens to the end sees each account that existed the whole time exactly once. Over
-        REST, the response is an array of users, and the next page token is in the header `x-next-page-token`.
+        The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
+        users, and the next page token is in the header `x-next-page-token`.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the page size is not from 0 to 100, the query has more than 254 characters, or
@@ -553,10 +532,9 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.AssignRoleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Gives an account a role. Does nothing if it has the role. The role takes effect at the account's next call.
+        """Gives an account a role, from its next call on. Does nothing if it has the role.
 
-        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Its body is optional: without one, the path
-        becomes the reason.
+        Over REST, `/assign-moderator` is short for `/roles/moderator:assign`. Without a body, the path becomes the reason.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -572,8 +550,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
         """Takes a role from an account. Does nothing if it lacks the role.
 
-        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Its body is optional: without one, the path
-        becomes the reason.
+        Over REST, `/revoke-moderator` is short for `/roles/moderator:revoke`. Without a body, the path becomes the reason.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, there is no such role, or the reason doesn't have 1
@@ -589,8 +566,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.SuspendUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Suspends an account: logins, refreshes and calls with its tokens are refused from now on. Does nothing if it is
-        already suspended.
+        """Suspends an account: rejects its logins, refreshes and tokens. Does nothing if it is suspended.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
@@ -605,7 +581,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.ReinstateUserRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Lifts a suspension. Sessions that have not ended in the meantime work again. Does nothing if the account is active.
+        """Lifts a suspension. Sessions that have not ended work again. Does nothing if the account is active.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.

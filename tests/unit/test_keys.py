@@ -1,4 +1,4 @@
-"""Signing keys: well-known and guessable ones are refused, random ones never are."""
+"""Secret keys: well-known and guessable ones are rejected, random ones accepted."""
 
 import base64
 import secrets
@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from killrvideo_grpc.security.signing_keys import check_signing_key
+from killrvideo_grpc.security.keys import check_secret_key
 
 KNOWN = [
     "a-string-secret-at-least-256-bits-long",
@@ -50,18 +50,18 @@ RANDOM: dict[str, Callable[[], str]] = {
 
 
 @pytest.mark.parametrize("key", KNOWN)
-def test_well_known_keys_are_refused(key: str) -> None:
+def test_well_known_keys_are_rejected(key: str) -> None:
     with pytest.raises(ValueError, match="is a well-known example key"):
-        check_signing_key(key)
+        check_secret_key(key)
 
 
 @pytest.mark.parametrize("key", GUESSED)
-def test_keys_that_are_easy_to_guess_are_refused(key: str) -> None:
+def test_keys_that_are_easy_to_guess_are_rejected(key: str) -> None:
     with pytest.raises(ValueError, match="is easy to guess"):
-        check_signing_key(key)
+        check_secret_key(key)
 
 
 @pytest.mark.parametrize("source", RANDOM)
-def test_random_keys_always_pass(source: str) -> None:
+def test_random_keys_are_accepted(source: str) -> None:
     for _ in range(100):
-        check_signing_key(RANDOM[source]())
+        check_secret_key(RANDOM[source]())
