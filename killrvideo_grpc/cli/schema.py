@@ -49,17 +49,17 @@ def create_schema(keyspace: bool) -> None:
     help="Also finish what crashed processes left unfinished, and delete accounts that never got their address.",
 )
 def check_schema(repair: bool) -> None:
-    """Compare the keyspace with what the service needs; exit with status 1 if something is missing or different."""
+    """Compare the keyspace with what the service needs; exit with status 1 if something is missing or wrong."""
     from killrvideo_grpc.stores.astra import schema as astra_schema
     from killrvideo_grpc.stores.astra.store import AstraStore
 
     async def work() -> None:
         async with _data_api() as api:
-            missing = await astra_schema.check(api)
-            for difference in missing:
-                click.echo(f"missing or different: {difference.text}")
-            if missing:
-                raise click.ClickException("Add what is missing with: killrvideo-grpc schema create")
+            differences = await astra_schema.check(api)
+            for difference in differences:
+                click.echo(f"{'missing' if difference.create else 'wrong'}: {difference.text}")
+            if differences:
+                raise click.ClickException(f"{astra_schema.advice(differences)}.")
             click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
             if repair:
                 repaired = await AstraStore(api).repair()

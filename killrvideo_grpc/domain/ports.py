@@ -45,10 +45,10 @@ class AttemptCounters(Protocol):
     """
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
-        """Returns the counts, in the same order."""
+        """Return the counts, in the same order."""
 
     async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
-        """Adds one to each and returns the new counts. After a lost answer, an attempt may be counted twice."""
+        """Add one to each and return the new counts. After a lost answer, an attempt may be counted twice."""
 
 
 class AccountStore(AttemptCounters, Protocol):
@@ -115,16 +115,16 @@ class PasswordHasher(Protocol):
     """
 
     async def hash(self, password: str) -> str:
-        """Returns a salted hash. The password must already satisfy the rules for new passwords."""
+        """Return a salted hash. The password must already satisfy the rules for new passwords."""
 
     async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
-        """Checks any text against a hash. None (no such account) gives False, after as much work as a real check.
+        """Check any text against a hash. None (no such account) gives False, after as much work as a real check.
 
         Calls `begins` when the wait is over and hashing starts.
         """
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Returns whether the hash was made with a work factor other than the configured one."""
+        """Return whether the hash was made with a work factor other than the configured one."""
 
 
 class AccessClaims(NamedTuple):
@@ -138,10 +138,10 @@ class AccessTokens(Protocol):
     """Issues and verifies access tokens."""
 
     def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
-        """Returns a token and its expiry (UTC, whole seconds), which is never later than `latest`."""
+        """Return a token and its expiry (UTC, whole seconds), which is never later than `latest`."""
 
     def verify(self, token: str) -> AccessClaims:
-        """Returns the token's account and session. Its other claims, such as roles, must not be trusted.
+        """Return the token's account and session. Its other claims, such as roles, must not be trusted.
 
         Raises TokenExpired, TokenSubjectInvalid, or TokenInvalid for every other defect.
         """
@@ -159,17 +159,17 @@ class RefreshTokens(Protocol):
     """Issues and verifies refresh tokens. The same claims always give the same token, so no token has to be stored."""
 
     def issue(self, claims: RefreshClaims) -> str:
-        """Returns the token."""
+        """Return the token."""
 
     def verify(self, token: str) -> RefreshClaims:
-        """Returns the token's claims. Raises RefreshTokenInvalid for anything that this service did not issue."""
+        """Return the token's claims. Raises RefreshTokenInvalid for anything that this service did not issue."""
 
 
 class PageTokens(Protocol):
     """Signs a store's list positions, so that callers can send them back but not forge them."""
 
     def issue(self, position: str, scope: str) -> str:
-        """Returns a token for a position in the list identified by `scope`; empty for an empty position."""
+        """Return a token for a position in the list identified by `scope`; empty for an empty position."""
 
     def verify(self, token: str, scope: str) -> str:
-        """Returns the position. Raises InvalidRequest for a token that was not issued for this list."""
+        """Return the position. Raises InvalidRequest for a token that was not issued for this list."""

@@ -19,7 +19,7 @@ class Query:
 
     @classmethod
     def parse(cls, text: str) -> "Query":
-        """Parses a search text: words separated by white space."""
+        """Parse a search text: words separated by white space."""
         words = fold(text).split()
         if not words and text.strip():
             words = [""]  # nothing but combining accents: matches no account, rather than every one
@@ -36,13 +36,13 @@ class Query:
         return "" in self.terms
 
     def matches(self, account: Account) -> bool:
-        """Returns whether every query word is a prefix of some word of the account."""
+        """Return whether every query word is a prefix of some word of the account."""
         starts = list(_word_starts(account.email, account.first_name, account.last_name))
         return all(any(start.startswith(word) for start in starts) for word in self.words)
 
 
 def fold(text: str) -> str:
-    """Removes differences of case, width and accents, and invisible characters: `Ｂｅñ` becomes `ben`."""
+    """Remove differences of case, width and accents, and invisible characters: `Ｂｅñ` becomes `ben`."""
     decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
     visible = (
         character
@@ -53,17 +53,17 @@ def fold(text: str) -> str:
 
 
 def terms(*texts: str) -> set[str]:
-    """Returns the words of an account's e-mail address and names, each truncated to TERM_LENGTH."""
+    """Return the words of an account's e-mail address and names, each truncated to TERM_LENGTH."""
     return {_term(start) for start in _word_starts(*texts)}
 
 
 def prefixes(*texts: str) -> set[str]:
-    """Returns all prefixes of the terms, for stores that can only look up whole values."""
+    """Return all prefixes of the terms, for stores that can only look up whole values."""
     return {term[:length] for term in terms(*texts) for length in range(1, len(term) + 1)}
 
 
 def _word_starts(*texts: str) -> Iterator[str]:
-    """Yields the rest of the text from each word on: for `bob.ray@x.org` itself, `ray@x.org`, `x.org` and `org`."""
+    """Yield the rest of the text from each word on: for `bob.ray@x.org` itself, `ray@x.org`, `x.org` and `org`."""
     for part in fold(" ".join(texts)).split():
         for position, character in enumerate(part):
             if character.isalnum() and not (position and _is_in_word(part[position - 1])):

@@ -54,10 +54,10 @@ async def open_store(settings: Settings, instrumentation: Instrumentation = NOOP
     async with AsyncExitStack() as stack:
         api = open_data_api(settings, instrumentation)
         stack.push_async_callback(api.close)
-        missing = [difference.text for difference in await astra_schema.check(api)]
-        if missing:
-            text = f"keyspace {settings.astra_db_keyspace} does not fit. Missing or different: {'; '.join(missing)}"
-            raise UnusableStore(f"{text}. Add what is missing with: killrvideo-grpc schema create")
+        if differences := await astra_schema.check(api):
+            texts = "; ".join(difference.text for difference in differences)
+            text = f"keyspace {settings.astra_db_keyspace} does not fit. Missing or wrong: {texts}"
+            raise UnusableStore(f"{text}. {astra_schema.advice(differences)}")
         stack.pop_all()  # success: from here on the store closes `api`
         return AstraStore(api)
 

@@ -33,7 +33,7 @@ class Authenticator:
         self._tokens = tokens
 
     async def authenticate(self, token: str, role: Role) -> Caller:
-        """Returns the caller if its account has `role` or a higher one. The roles in the token are ignored.
+        """Return the caller if its account has `role` or a higher one. The roles in the token are ignored.
 
         Raises TokenExpired, TokenInvalid, TokenSubjectInvalid, UserNotFound, AccountSuspended, SessionEnded,
         NoRolesAssigned or RoleRequired.

@@ -25,7 +25,7 @@ class Turns:
 
     @asynccontextmanager
     async def of(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
-        """Holds a place for each key. Raises Overloaded if too many attempts wait for one of them.
+        """Hold a place for each key. Raises Overloaded if too many attempts wait for one of them.
 
         To avoid deadlocks, all callers must pass the kinds of keys in the same order.
         """

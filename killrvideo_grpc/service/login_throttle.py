@@ -83,7 +83,7 @@ class Throttle:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def password_attempt(self, account: str, source: str | None) -> "Attempt":
-        """Begins an attempt at a password. `account` is any text that identifies the account.
+        """Begin an attempt at a password. `account` is any text that identifies the account.
 
         Does not ask the store. Raises TooManyAttempts if this process already knows that the limit of the account and
         source is reached.
@@ -92,7 +92,7 @@ class Throttle:
         return self._attempt(account, source, total)
 
     def session_attempt(self, account: str, source: str | None) -> "Attempt":
-        """Begins an attempt with a refresh token that we have signed. Raises what `password_attempt` does.
+        """Begin an attempt with a refresh token that we have signed. Raises what `password_attempt` does.
 
         Does not count towards the total of the source: such a token can't be guessed, so an app that keeps sending an
         old one must not block others who share its address.
@@ -100,7 +100,7 @@ class Throttle:
         return self._attempt(account, source, [])
 
     def token_attempt(self, source: str | None) -> "Attempt":
-        """Begins an attempt with a refresh token that we have not signed. Raises TooManyAttempts as above.
+        """Begin an attempt with a refresh token that we have not signed. Raises TooManyAttempts as above.
 
         These have a limit of their own per source, since anyone can send any number at no cost.
         """
@@ -115,14 +115,14 @@ class Throttle:
         return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
 
     async def count_registration(self, source: str | None) -> None:
-        """Counts a registration. Raises TooManyAttempts if it exceeds the limit."""
+        """Count a registration. Raises TooManyAttempts if it exceeds the limit."""
         limits = self._registration_limits(source)
         for limit, count in zip(limits, await self.count(limits), strict=True):
             if count > limit.most:
                 raise TooManyAttempts(self._seconds_left(limit))
 
     def refuse_registration(self, source: str | None) -> None:
-        """Raises TooManyAttempts if this process already knows that the limit is reached. Does not ask the store."""
+        """Raise TooManyAttempts if this process already knows that the limit is reached. Does not ask the store."""
         self.refuse(self._registration_limits(source))
 
     def is_known_source(self, account: Account, source: str | None) -> bool:
@@ -135,18 +135,18 @@ class Throttle:
         return self._digest(f"known source\0{account.user_id}\0{source or UNSPECIFIED}")[:16].hex()
 
     def refuse(self, limits: Sequence[_Limit]) -> None:
-        """Raises TooManyAttempts if this process knows that one of the limits is reached."""
+        """Raise TooManyAttempts if this process knows that one of the limits is reached."""
         reached = [limit for limit in limits if self._is_reached(limit)]
         if reached:
             raise TooManyAttempts(max(map(self._seconds_left, reached)))
 
     async def read(self, limits: Sequence[_Limit]) -> None:
-        """Reads from the store which of the limits are reached."""
+        """Read from the store which of the limits are reached."""
         if limits:
             self._note(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
 
     async def count(self, limits: Sequence[_Limit]) -> Sequence[int]:
-        """Counts an attempt towards each of the limits, and returns the new counts."""
+        """Count an attempt towards each of the limits, and return the new counts."""
         if not limits:
             return []
         counts = await self._counters.count_attempt([limit.counter for limit in limits])
@@ -154,11 +154,11 @@ class Throttle:
         return counts
 
     def turn(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
-        """Returns a context manager that waits for a turn, and holds it, for an attempt with these limits."""
+        """Return a context manager that waits for permits, and holds them, for an attempt with these limits."""
         return self._turns.of([(limit.kind, limit.counter.slot) for limit in limits])
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
-        """Starts a task that may outlive the call that started it."""
+        """Start a task that may outlive the call that started it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -168,7 +168,7 @@ class Throttle:
         return [] if source is None else self._limit("registrations", self._limits.registrations, source)
 
     def _limit(self, kind: str, most: int, key: str) -> list[_Limit]:
-        """Returns the limit of a kind for a key, in a list; an empty list if there is no such limit."""
+        """Return the limit of a kind for a key, in a list; an empty list if there is no such limit."""
         if not most:
             return []
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
@@ -205,7 +205,7 @@ class Attempt:
         self._all = [*own, *wide]
 
     async def load(self) -> None:
-        """Reads the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
+        """Read the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
 
         Run it concurrently with the look-up of the account, so that it adds no latency.
         """
@@ -213,15 +213,15 @@ class Attempt:
         self._throttle.refuse(self._own)
 
     def check(self, *, is_known: bool) -> None:
-        """Raises TooManyAttempts if a limit is reached. A known source is exempt from the `wide` ones."""
+        """Raise TooManyAttempts if a limit is reached. A known source is exempt from the `wide` ones."""
         self._throttle.refuse(self._own if is_known else self._all)
 
     async def hit(self) -> None:
-        """Counts the attempt as failed, even if the call is cancelled."""
+        """Count the attempt as failed, even if the call is cancelled."""
         await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))
 
     async def verify(self, check: Check, *, is_known: bool) -> bool:
-        """Waits for a turn, then runs `check` and returns its result. False counts as failed. Raises TooManyAttempts.
+        """Wait for a permit, then run `check` and return its result. False counts as failed. Raises TooManyAttempts.
 
         `check` gets a function that it must call just before it tests the guess. From then on a wrong guess is counted
         even if the call is cancelled; otherwise an attacker could guess for free by hanging up.

@@ -26,11 +26,11 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Starts sweeping. The first sweep comes after a pause."""
+        """Start sweeping. The first sweep comes after a pause."""
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stops sweeping. A sweep in progress is cancelled; other processes or the next start continue its work."""
+        """Stop sweeping. A sweep in progress is cancelled; other processes or the next start continue its work."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

@@ -8,20 +8,20 @@ CAPACITY = 2**20  # attempts per window; values stay below 2^53, which JSON can 
 
 
 def beginning(window: int) -> int:
-    """Returns the value of a counter when a window begins."""
+    """Return the value of a counter when a window begins."""
     return window * CAPACITY
 
 
 def is_of(window: int, value: int) -> bool:
-    """Returns whether the value belongs to the window, or to the next one, as another process's clock may be ahead."""
+    """Return whether the value belongs to the window, or to the next one, as another process's clock may be ahead."""
     return beginning(window) <= value < beginning(window + 2)
 
 
 def is_too_far(window: int, value: int) -> bool:
-    """Returns whether the value is so far in the future that a wrong clock must have written it."""
+    """Return whether the value is so far in the future that a wrong clock must have written it."""
     return value >= beginning(window + 2)
 
 
 def count_of(window: int, value: int) -> int:
-    """Returns the count in the window; 0 if the value belongs to another window."""
+    """Return the count in the window; 0 if the value belongs to another window."""
     return value % CAPACITY if is_of(window, value) else 0

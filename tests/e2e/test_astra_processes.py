@@ -6,14 +6,16 @@ from threading import Thread
 
 import grpc
 import pytest
-from killrvideo.user.v1.user_service_pb2 import RegisterRequest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from killrvideo.user.v1.user_service_pb2 import GetUserRequest, RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.errors import read_failure
 from tests.support.eventually import eventually
-from tests.support.fake_data_api import Close, ErrorAnswer, HttpStatus
+from tests.support.fake_data_api import Close, ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE, keyspace_at, prepared_fake
 from tests.support.keyspaces import PASSWORD as DATABASE_PASSWORD
 from tests.support.keyspaces import USERNAME as DATABASE_USERNAME
@@ -73,7 +75,7 @@ def test_schema_adds_to_killrvideos_own_keyspace(server: fake_data_api.FakeDataA
     refused = run(tmp_path, "serve", **astra(keyspace_at(server.url)))
     assert refused.returncode == 1
     lacking = "columns search_terms of table users; table account_events; table events_by_day; collection accounts"
-    assert f"keyspace killrvideo does not fit. Missing or different: {lacking}." in refused.stderr
+    assert f"keyspace killrvideo does not fit. Missing or wrong: {lacking}." in refused.stderr
     assert "killrvideo-grpc schema create" in refused.stderr
     created = run(tmp_path, "schema", "create", **astra(keyspace_at(server.url)))
     assert (created.returncode, "created columns search_terms of table users" in created.stdout) == (0, True)
@@ -92,7 +94,10 @@ def test_a_column_of_the_wrong_type_is_reported_and_kept(server: fake_data_api.F
     refused = run(tmp_path, "schema", "create", **astra(keyspace_at(server.url)))
     assert refused.returncode == 1
     assert "column search_terms of table users is text and must be set<text>" in refused.stderr
-    assert run(tmp_path, "schema", "check", **astra(keyspace_at(server.url))).returncode == 1
+    checked = run(tmp_path, "schema", "check", **astra(keyspace_at(server.url)))
+    assert checked.returncode == 1
+    assert "wrong: column search_terms" in checked.stdout
+    assert "schema create" not in checked.stderr  # which can't change it
 
 
 def test_schema_on_sqlite_says_that_there_is_nothing_to_do(tmp_path: Path) -> None:
@@ -111,12 +116,12 @@ def test_repair_by_command(tmp_path: Path) -> None:
         for finished in (1, 0):
             done = run(tmp_path, "schema", "check", "--repair", **settings)
             counts = (
-                f"Finished accounts: {finished}. Corrections of the moderators guard: 0."
+                f"Finished accounts: {finished}. Corrections of the moderator index: 0."
                 " Deleted unclaimed accounts: 0. Freed addresses: 0.\n"
             )
             assert (done.returncode, done.stdout) == (0, COMPLETE + counts)
         assert server.row(KEYSPACE, USERS, user_id)
-        server.execute([KEYSPACE, ACCOUNTS], {"insertOne": {"document": {"_id": "account:odd", "version": 2}}})
+        server.execute([KEYSPACE, ACCOUNTS], {"insertOne": {"document": {"_id": "account:odd"}}})
         done = run(tmp_path, "schema", "check", "--repair", **settings)
         assert (done.returncode, "Left unfinished: 1 documents" in done.stderr) == (1, True)
         assert "document=account:odd" in done.stderr
@@ -147,6 +152,28 @@ def test_a_start_waits_for_a_data_api_that_is_down(tmp_path: Path) -> None:
         Thread(target=let_it_answer_once_missed, args=[server], daemon=True).start()
         with running(tmp_path, **astra(keyspace)) as service, grpc.insecure_channel(service.target) as channel:
             assert UserServiceStub(channel).Register(registration(an_address())).user_id
+
+
+def test_after_a_health_check_that_hangs_calls_fail_without_a_request(tmp_path: Path) -> None:
+    """With the default settings, where a request may take longer than a health check."""
+    with (
+        prepared_fake() as (server, keyspace),
+        running(tmp_path, **astra(keyspace)) as service,
+        grpc.insecure_channel(service.target) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        readiness = health_pb2.HealthCheckRequest(service="killrvideo.user.v1.UserService")
+        with server.fail(Hang()):
+            eventually(lambda: health.Check(readiness).status == health_pb2.HealthCheckResponse.NOT_SERVING)
+            server.forget_requests()
+            for _ in range(20):
+                with pytest.raises(grpc.RpcError) as caught:
+                    UserServiceStub(channel).GetUser(GetUserRequest(user_id=BEA["userid"]))
+                assert read_failure(caught.value).reason == "STORE_UNAVAILABLE"
+            pings = [request for request in server.requests if request.arguments.get("filter") == {"_id": "-"}]
+            assert pings == server.requests
+        eventually(lambda: health.Check(readiness).status == health_pb2.HealthCheckResponse.SERVING)
+        assert UserServiceStub(channel).Register(registration(an_address())).user_id
 
 
 def test_a_refused_password_stops_the_start_and_is_not_shown(server: fake_data_api.FakeDataApi, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.support.fake_data_api import FakeDataApi
 
 KEYSPACE = "killrvideo"
 FOLDER = Path(fake_data_api.__file__).parent
-NAMES = ("transcripts", "account-documents", "updates")
+NAMES = ("transcripts", "account-documents", "updates", "account-revisions")
 _SHORTENED_LIST = re.compile(r"\(?… (\d+) in all\)?")
 _SHORTENED_TEXT = re.compile(r"(.*)… \((\d+) characters\)")
 
@@ -82,7 +82,7 @@ def replay(api: FakeDataApi, calls: list[Call]) -> dict[str, httpx.Response]:
 
 def add_what_was_there(api: FakeDataApi, call: Call) -> None:
     """Adds what was added between the recorded calls."""
-    if call.step in ("create accounts", "create collection without text search"):
+    if call.step in ("create accounts", "create collection without text search", "create accounts with two indexes"):
         api.put_keyspace(KEYSPACE)
     elif call.step == "table find by key in a list":
         api.put_row(KEYSPACE, "users", UPDATED)

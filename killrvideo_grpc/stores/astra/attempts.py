@@ -24,7 +24,7 @@ class AstraAttempts:
         self._api = api
 
     async def read(self, counters: Sequence[AttemptCounter]) -> list[int]:
-        """Returns the counts in the order of the counters, with one request."""
+        """Return the counts in the order of the counters, with one request."""
         places = [_place(counter) for counter in counters]
         keys, fields = {key for key, _ in places}, {field for _, field in places}
         found = await self._api.find_documents(keys, fields=fields) if counters else {}
@@ -32,7 +32,7 @@ class AstraAttempts:
         return [count_of(counter.window, value) for counter, value in zip(counters, values, strict=True)]
 
     async def count(self, counters: Sequence[AttemptCounter]) -> list[int]:
-        """Adds one to each counter, concurrently, and returns the new counts."""
+        """Add one to each counter, concurrently, and return the new counts."""
         async with self._api.within("count attempt"):
             return await asyncio.gather(*map(self._count, counters))
 

@@ -123,7 +123,7 @@ def read_account(document: Document | None) -> Account | None:
         email=document["email"],
         first_name=document["firstname"],
         last_name=document["lastname"],
-        roles=read_roles(document["roles"]),
+        roles=read_roles(document.get("roles") or ()),
         status=read_status(document["status"]),
         created_date=document["created_date"],
         credential_id=document["credential"],

@@ -27,7 +27,7 @@ class AstraLists:
         self._api = api
 
     async def search(self, query: Query, size: int, start: str) -> Page[Account]:
-        """Returns a page of the matching accounts."""
+        """Return a page of the matching accounts."""
         if query.is_hopeless:
             return Page([])
         # A filter takes one condition, so select by the longest term only, then check each account.
@@ -54,7 +54,7 @@ class AstraLists:
         return Page(found, json.dumps([state, seen]))
 
     async def events(self, user_id: UUID | None, size: int, start: str) -> Page[Event]:
-        """Returns a page of events, newest first."""
+        """Return a page of events, newest first."""
         *place, last = json.loads(start) if start else (None, None, None, None)
         rows = self._events_of(user_id, *place[-1:]) if user_id else self._events_by_day(*place)
         # Events that are still in the outbox are merged into the order of the table.
@@ -99,7 +99,7 @@ class AstraLists:
                     yield _event(event), [days_at, day, at]
 
     async def _rows(self, table: str, condition: TableRow, state: State) -> AsyncIterator[tuple[TableRow, State]]:
-        """Yields rows, each with the page state of its page."""
+        """Yield rows, each with the page state of its page."""
         while True:
             rows, following = await self._api.row_page(table, condition, state)
             for row in rows:

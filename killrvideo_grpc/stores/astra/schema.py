@@ -1,6 +1,6 @@
 """The schema that the keyspace must have, and its creation. Nothing is ever dropped or rewritten."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -69,8 +69,15 @@ class Difference:
     create: Callable[[], Awaitable[object]] | None
 
 
+def advice(differences: Sequence[Difference]) -> str:
+    """Return what an operator can do about the differences."""
+    if all(difference.create for difference in differences):
+        return "Create what is missing with: killrvideo-grpc schema create"
+    return "No command changes what exists: set ASTRA_DB_KEYSPACE to another keyspace, or drop what is wrong"
+
+
 async def check(api: DataApi) -> list[Difference]:
-    """Compares the keyspace with the schema. The service can run on it if there are no differences.
+    """Compare the keyspace with the schema. The service can run on it if there are no differences.
 
     Raises StoreUnavailable if there is no answer, and UnusableStore if the keyspace doesn't exist or access is denied.
     """
@@ -82,7 +89,7 @@ async def check(api: DataApi) -> list[Difference]:
 
 
 async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
-    """Creates what is missing, and first the keyspace if `keyspace` is set. Safe to repeat.
+    """Create what is missing, and first the keyspace if `keyspace` is set. Safe to repeat.
 
     Yields a line of text for each step, once it is done. Raises the errors of `check`, and UnusableStore if something
     exists but differs from the schema.

@@ -47,7 +47,7 @@ class JoinedReads:
         self._peak_at = 0.0  # when that many were last present
 
     async def get(self, key: str) -> Document | None:
-        """Reads one document within about `max_wait` seconds; None if there is none. Raises the errors of `fetch`."""
+        """Read one document within about `max_wait` seconds; None if there is none. Raises the errors of `fetch`."""
         loop = asyncio.get_running_loop()
         look_up: asyncio.Future[Document | None] = loop.create_future()
         self._since.setdefault(key, loop.time())
@@ -58,7 +58,7 @@ class JoinedReads:
             return await look_up
 
     def close(self) -> None:
-        """Fails all look-ups with StoreUnavailable and cancels the requests under way."""
+        """Fail all look-ups with StoreUnavailable and cancel the requests under way."""
         self._stop_pause()
         for request in self._requests:
             request.cancel()
@@ -81,14 +81,14 @@ class JoinedReads:
             self._gather()
 
     def _is_at_peak(self) -> bool:
-        """Returns whether as many look-ups are present as at any time in the last PEAK_SECONDS."""
+        """Return whether as many look-ups are present as at any time in the last PEAK_SECONDS."""
         now = asyncio.get_running_loop().time()
         if self._present >= self._peak or now - self._peak_at > PEAK_SECONDS:
             self._peak, self._peak_at = self._present, now
         return self._present == self._peak
 
     def _gather(self) -> None:
-        """Sends the next request after a pause without arrivals, or when the oldest look-up has waited long enough.
+        """Send the next request after a pause without arrivals, or when the oldest look-up has waited long enough.
 
         While another request is under way, there are no pauses to find: its callers are not back yet.
         """

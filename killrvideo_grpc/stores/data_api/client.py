@@ -51,7 +51,7 @@ class Keyspace:
     max_wait: float = 5.0  # seconds that a request may take, however distant the deadline of its RPC is
 
     def open(self) -> AsyncDatabase:
-        """Returns astrapy's database object. Sends nothing."""
+        """Return astrapy's database object. Sends nothing."""
         provider: TokenProvider = UsernamePasswordTokenProvider(self.username or "", self.password or "")
         if self.token is not None:
             provider = StaticTokenProvider(self.token)
@@ -98,7 +98,7 @@ class DataApi:
     async def find_document(
         self, key: str, *, with_hash: bool = False, seconds: float | None = None, fields: Collection[str] = ()
     ) -> Document | None:
-        """Reads the document with this `_id`, or only its `fields`, within `seconds`, by default `max_wait`.
+        """Read the document with this `_id`, or only its `fields`, within `seconds`, by default `max_wait`.
 
         Returns None if there is none.
         """
@@ -110,7 +110,7 @@ class DataApi:
     async def find_documents(
         self, keys: Collection[str], seconds: float | None = None, fields: Collection[str] = ()
     ) -> dict[str, Document]:
-        """Reads up to 100 documents by `_id`, without hashes, or only their `fields`.
+        """Read up to 100 documents by `_id`, without hashes, or only their `fields`.
 
         Returns those that exist, by `_id`.
         """
@@ -127,7 +127,7 @@ class DataApi:
         return {document["_id"]: document for document in documents}
 
     async def document_pages(self, condition: Mapping[str, Any]) -> AsyncIterator[list[Document]]:
-        """Yields all documents that match the condition, without hashes, in pages of up to 50."""
+        """Yield all documents that match the condition, without hashes, in pages of up to 50."""
         cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASH)
         while True:
             page = await self._call("find page", cursor.fetch_next_page, tries=1)
@@ -136,7 +136,7 @@ class DataApi:
                 return
 
     async def insert_document(self, document: Document) -> None:
-        """Inserts a document. Raises AlreadyExists, even if it was our own first try, whose answer was lost."""
+        """Insert a document. Raises AlreadyExists, even if it was our own first try, whose answer was lost."""
         await self._call("insert document", lambda: self._accounts.insert_one(document))
 
     async def upsert_document(self, key: str, update: Update, fields: Collection[str]) -> Document | None:
@@ -174,17 +174,17 @@ class DataApi:
         await self._call("delete document", lambda: self._accounts.delete_one({"revision": revision}))
 
     async def insert_row(self, table: str, row: TableRow) -> None:
-        """Writes these columns of a row, creating it if necessary. Leaves its other columns as they are."""
+        """Write these columns of a row, creating it if necessary. Leaves its other columns as they are."""
         await self._call("insert row", lambda: self.tables[table].insert_one(row))
 
     async def delete_row(self, table: str, key: TableRow) -> None:
-        """Deletes a row if it exists."""
+        """Delete a row if it exists."""
         await self._call("delete row", lambda: self.tables[table].delete_one(key))
 
     async def row_page(
         self, table: str, condition: TableRow, state: str | None = None, *, columns: Collection[str] | None = None
     ) -> tuple[list[TableRow], str | None]:
-        """Returns up to 50 matching rows from `state` on, and the state of the next page; None on the last one."""
+        """Return up to 50 matching rows from `state` on, and the state of the next page; None on the last one."""
         projection = dict.fromkeys(columns, True) if columns else None
         options: dict[str, Any] = {"initial_page_state": state} if state else {}
         page = await self._call(
@@ -194,7 +194,7 @@ class DataApi:
         return page.results, page.next_page_state
 
     async def ask(self, name: str, request: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
-        """Sends the given request once. It may take `seconds`, by default `max_wait`."""
+        """Send the given request once. It may take `seconds`, by default `max_wait`."""
         async with self.within(name, seconds):
             return await self._send(name, request)
 
@@ -215,7 +215,7 @@ class DataApi:
 
     @asynccontextmanager
     async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:
-        """Limits the whole body to `seconds`, by default `max_wait`. Raises StoreUnavailable if it takes longer."""
+        """Limit the whole body to `seconds`, by default `max_wait`. Raises StoreUnavailable if it takes longer."""
         try:
             async with asyncio.timeout(self.max_wait if seconds is None else seconds):
                 yield
@@ -224,7 +224,7 @@ class DataApi:
             raise_time_out(name)
 
     def fail_if_down(self) -> None:
-        """Raises StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
+        """Raise StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
         if self._is_down:
             raise StoreUnavailable("down")
 
@@ -233,14 +233,14 @@ class DataApi:
             self.fail_if_down()
 
     async def create_keyspace(self, seconds: float) -> None:
-        """Creates the keyspace if it doesn't exist."""
+        """Create the keyspace if it doesn't exist."""
         admin = self.database.get_database_admin()
         self._share_client(admin)
         keyspace = self.database.keyspace or ""
         await self.ask("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
 
     async def close(self) -> None:
-        """Closes all connections; requests under way fail."""
+        """Close all connections; requests under way fail."""
         await self._http.close()
 
     def _share_client(self, holder: Any) -> None:

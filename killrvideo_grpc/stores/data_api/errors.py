@@ -46,7 +46,7 @@ class AnswerLost(StoreUnavailable):
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Turns any exception of a request, except cancellation, into one of our errors, and logs its code.
+    """Turn any exception of a request, except cancellation, into one of our errors, and log its code.
 
     It doesn't log astrapy's messages, because they quote values.
     """
@@ -70,7 +70,7 @@ def translated(name: str) -> Iterator[None]:
 
 
 def raise_time_out(name: str) -> NoReturn:
-    """Logs that a request, or a group of requests, took too long, and raises StoreUnavailable."""
+    """Log that a request, or a group of requests, took too long, and raise StoreUnavailable."""
     _log.error("store failed", store="astra", request=name, cause="time-out")
     raise StoreUnavailable("time-out") from None
 

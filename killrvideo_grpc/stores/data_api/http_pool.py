@@ -32,7 +32,7 @@ class HttpPool:
         self._closing: set[asyncio.Task[None]] = set()
 
     def drop_lost(self) -> None:
-        """Closes connections that the pool would never use again. Call it after a request was cancelled."""
+        """Close connections that the pool would never use again. Call it after a request was cancelled."""
         pool: Any = self._transport._pool  # noqa: SLF001 # httpx and httpcore have no public access to these
         in_use = {id(request.connection) for request in pool._requests}  # noqa: SLF001
         for connection in list(pool.connections):
@@ -43,7 +43,7 @@ class HttpPool:
                 task.add_done_callback(self._closing.discard)
 
     async def close(self) -> None:
-        """Closes all connections. Requests in progress fail."""
+        """Close all connections. Requests in progress fail."""
         await self.client.aclose()
         if self._closing:
             await asyncio.wait(self._closing)
@@ -51,5 +51,5 @@ class HttpPool:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Returns an SSL context with the trusted CAs. Loading them takes most of the time of opening a store."""
+    """Return an SSL context with the trusted CAs. Loading them takes most of the time of opening a store."""
     return httpx.create_ssl_context()

@@ -18,14 +18,14 @@ RETURNING value
 
 
 def read_attempts(connection: sqlite3.Connection, counters: Sequence[AttemptCounter]) -> list[int]:
-    """Returns the counts in the order of the counters."""
+    """Return the counts in the order of the counters."""
     slots = json.dumps([counter.slot for counter in counters])
     values: dict[int, int] = dict(connection.execute(_READ, (slots,)).fetchall())
     return [count_of(counter.window, values.get(counter.slot, 0)) for counter in counters]
 
 
 def count_attempt(connection: sqlite3.Connection, counters: Sequence[AttemptCounter]) -> list[int]:
-    """Adds one to each counter, within the caller's transaction, and returns the new counts."""
+    """Add one to each counter, within the caller's transaction, and return the new counts."""
     return [count_of(counter.window, _count(connection, counter)) for counter in counters]
 
 

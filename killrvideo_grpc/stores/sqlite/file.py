@@ -14,6 +14,12 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 _log = structlog.get_logger("killrvideo_grpc.stores.sqlite")
 
 
+class DiskFull(StoreUnavailable):
+    """The disk is full, so nothing can be written. Reads go on."""
+
+    outcome = "disk_full"
+
+
 class DatabaseFile:
     """The file at `path`. Creates it and its folder if they are missing, readable by their owner only."""
 
@@ -26,7 +32,7 @@ class DatabaseFile:
         self._identity = self._look()
 
     def connect(self, max_wait: float) -> sqlite3.Connection:
-        """Opens a connection in autocommit mode. It waits up to `max_wait` seconds for locks of other connections."""
+        """Open a connection in autocommit mode. It waits up to `max_wait` seconds for locks of other connections."""
         connection = sqlite3.connect(
             f"{self._path.absolute().as_uri()}?mode=rw",  # never create the file: others could read it
             uri=True,
@@ -42,14 +48,14 @@ class DatabaseFile:
         return connection
 
     def make_private(self) -> None:
-        """Makes the file, which may have existed before, and its -wal and -shm files private to their owner."""
+        """Make the file, which may have existed before, and its -wal and -shm files private to their owner."""
         for suffix in ("", "-wal", "-shm"):
             file = self._path.with_name(self._path.name + suffix)
             if file.exists():
                 file.chmod(0o600)
 
     def fail_if_replaced(self) -> None:
-        """Raises OSError if the file was deleted or replaced. SQLite would keep writing to the old, lost one."""
+        """Raise OSError if the file was deleted or replaced. SQLite would keep writing to the old, lost one."""
         if self._look() != self._identity:
             raise OSError(errno.ESTALE, "the file was replaced")
 
@@ -60,19 +66,22 @@ class DatabaseFile:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    """Begins a transaction with the statement `begin`. Commits after the body; rolls back if either fails."""
+    """Begin a transaction with the statement `begin`. Commits after the body; rolls back if either fails."""
     connection.execute(begin)
     with connection:
         yield
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Returns whether another connection's lock is the cause. Only the low eight bits of the code matter."""
+    """Return whether another connection's lock is the cause. Only the low eight bits of the code matter."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
-    """Logs the name of the cause, without values, and returns the error to raise."""
+    """Log the name of the cause, without values, and return the error to raise."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        _log.error("disk full", store="sqlite")
+        return DiskFull()
     cause = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None)
     _log.error("store failed", store="sqlite", cause=cause or type(error).__name__)
     return StoreUnavailable()

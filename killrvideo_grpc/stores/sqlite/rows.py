@@ -48,13 +48,13 @@ Row = tuple[Any, ...]
 
 
 def find_account(connection: sqlite3.Connection, user_id: UUID) -> Account | None:
-    """Reads an account with its sessions in one statement. This is the hot path of every call that carries a token."""
+    """Read an account with its sessions in one statement. This is the hot path of every call that carries a token."""
     rows = connection.execute(_ACCOUNT, (str(user_id),)).fetchall()
     return _account(user_id, rows) if rows else None
 
 
 def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) -> dict[UUID, Account]:
-    """Reads accounts by id. Ids without an account are missing from the result."""
+    """Read accounts by id. Ids without an account are missing from the result."""
     rows_by_id: dict[str, list[Row]] = {}
     for row in connection.execute(_ACCOUNTS, (json.dumps([str(user_id) for user_id in user_ids]),)):
         rows_by_id.setdefault(row[_USERID], []).append(row)
@@ -62,7 +62,7 @@ def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) ->
 
 
 def find_credentials(connection: sqlite3.Connection, key: UUID | str) -> Credentials | None:
-    """Reads an account with its password hash, by its id or by an e-mail address in any spelling."""
+    """Read an account with its password hash, by its id or by an e-mail address in any spelling."""
     if isinstance(key, UUID):
         rows = connection.execute(_CREDENTIALS, (str(key),)).fetchall()
     else:
@@ -74,12 +74,12 @@ def find_credentials(connection: sqlite3.Connection, key: UUID | str) -> Credent
 
 
 def probe(connection: sqlite3.Connection, _: None) -> None:
-    """Reads any row, to check that the database answers."""
+    """Read any row, to check that the database answers."""
     connection.execute("SELECT 1 FROM accounts LIMIT 1").fetchall()
 
 
 def search(connection: sqlite3.Connection, question: tuple[Query, int, str]) -> Page[Account]:
-    """Returns a page of the accounts that match a query, ordered by user id.
+    """Return a page of the accounts that match a query, ordered by user id.
 
     `question` is the query, the size of the page, and the position to start after.
     """
@@ -106,7 +106,7 @@ def _selection(query: Query, start: str) -> tuple[str, list[str | int]]:
 
 
 def find_events(connection: sqlite3.Connection, question: tuple[UUID | None, int, str]) -> Page[Event]:
-    """Returns a page of the events of an account, or of all accounts if it is None, newest first.
+    """Return a page of the events of an account, or of all accounts if it is None, newest first.
 
     `question` is the account's id, the size of the page, and the position to start after.
     """
@@ -127,7 +127,7 @@ def find_events(connection: sqlite3.Connection, question: tuple[UUID | None, int
 
 
 def account_row(account: Account) -> Row:
-    """Returns the account as values of ACCOUNT_COLUMNS."""
+    """Return the account as values of ACCOUNT_COLUMNS."""
     return (
         str(account.user_id),
         account.email,
@@ -143,7 +143,7 @@ def account_row(account: Account) -> Row:
 
 
 def session_row(session: Session) -> Row:
-    """Returns the session as values of SESSION_COLUMNS."""
+    """Return the session as values of SESSION_COLUMNS."""
     return (
         session.session_id,
         session.generation,
@@ -154,7 +154,7 @@ def session_row(session: Session) -> Row:
 
 
 def event_row(event: Event) -> Row:
-    """Returns the event as values of EVENT_COLUMNS."""
+    """Return the event as values of EVENT_COLUMNS."""
     return (
         to_millis(event.at),
         str(event.event_id),
@@ -169,7 +169,7 @@ def event_row(event: Event) -> Row:
 
 
 def to_millis(moment: datetime) -> int:
-    """Returns milliseconds since 1970."""
+    """Return milliseconds since 1970."""
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 

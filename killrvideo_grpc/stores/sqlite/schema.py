@@ -104,7 +104,7 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, seconds: float) -> None:
-    """Upgrades the file to the newest schema. Safe to run in several processes at once: only one does the work.
+    """Upgrade the file to the newest schema. Safe to run in several processes at once: only one does the work.
 
     Waits up to `seconds` for locks of the others. Raises UnusableStore if the file is not ours or is too new.
     """

@@ -52,7 +52,7 @@ class Worker:
         self._is_closed = False
 
     async def write(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `work` in a transaction, which is on disk when this returns. An exception rolls it back."""
+        """Run `work` in a transaction, which is on disk when this returns. An exception rolls it back."""
 
         def transact(job: _Job) -> T:
             while True:
@@ -71,7 +71,7 @@ class Worker:
             return await self._queue(transact)
 
     async def read(self, work: Work[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Runs `work`, which only reads. It may wait for a lock, and is interrupted if its caller is cancelled."""
+        """Run `work`, which only reads. It may wait for a lock, and is interrupted if its caller is cancelled."""
 
         def query(job: _Job) -> T:
             self._wait_at_most(job, MAX_WAIT)
@@ -85,7 +85,7 @@ class Worker:
             return await self._queue(query)
 
     async def truncate_log(self) -> None:
-        """Empties the write-ahead log, which would otherwise keep deleted data until its space is reused.
+        """Empty the write-ahead log, which would otherwise keep deleted data until its space is reused.
 
         Does nothing if another process is reading at that moment.
         """
@@ -97,7 +97,7 @@ class Worker:
         await self._queue(truncate)
 
     async def close(self) -> None:
-        """Waits for the work that has begun, fails the work in the queue, and closes the connection."""
+        """Wait for the work that has begun, fail the work in the queue, and close the connection."""
         if not self._is_closed:
             self._is_closed = True
             closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
@@ -130,7 +130,7 @@ class Worker:
             raise OSError(errno.ECANCELED, "the caller was cancelled")
 
     def _wait_at_most(self, job: _Job, seconds: float) -> None:
-        """Sets how long SQLite waits for a lock: `seconds`, or the rest of the job's time if that is less."""
+        """Set how long SQLite waits for a lock: `seconds`, or the rest of the job's time if that is less."""
         left = min(seconds, max(0.0, job.give_up_at - time.monotonic()))
         self._connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
 
