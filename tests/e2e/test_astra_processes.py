@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import grpc
 import pytest
@@ -161,7 +162,7 @@ def test_after_a_health_check_that_hangs_calls_fail_without_a_request(tmp_path: 
         running(tmp_path, **astra(keyspace)) as service,
         grpc.insecure_channel(service.target) as channel,
     ):
-        health = health_pb2_grpc.HealthStub(channel)
+        health: Any = health_pb2_grpc.HealthStub(channel)
         readiness = health_pb2.HealthCheckRequest(service="killrvideo.user.v1.UserService")
         with server.fail(Hang()):
             eventually(lambda: health.Check(readiness).status == health_pb2.HealthCheckResponse.NOT_SERVING)

@@ -30,19 +30,18 @@ class Background:
             return
         self._waiting[key] = job
         if key not in self._tasks:
-            self._tasks[key] = task = asyncio.create_task(self._run(key))
-            task.add_done_callback(lambda _: self._tasks.pop(key))
+            self._tasks[key] = asyncio.create_task(self._run(key))
 
     async def finish(self) -> None:
         """Wait until no job is left."""
         while self._tasks:
-            await asyncio.wait(self._tasks.values())
+            await asyncio.wait(list(self._tasks.values()))
 
     async def close(self) -> None:
         """Wait up to CLOSE_SECONDS for the jobs to finish, then cancel the rest."""
         if not self._tasks:
             return
-        _, abandoned = await asyncio.wait(self._tasks.values(), timeout=CLOSE_SECONDS)
+        _, abandoned = await asyncio.wait(list(self._tasks.values()), timeout=CLOSE_SECONDS)
         for task in abandoned:
             task.cancel()
         if abandoned:
@@ -50,10 +49,15 @@ class Background:
             _log.warning("projection_deferred", jobs=len(abandoned), cause="closed")
 
     async def _run(self, key: Hashable) -> None:
-        while key in self._waiting:
-            async with self._permits:
-                job = self._waiting.pop(key)
-                try:
-                    await job()
-                except Exception as error:
-                    _log.warning("projection_deferred", cause=type(error).__name__)
+        try:
+            while key in self._waiting:
+                async with self._permits:
+                    await self._run_job(self._waiting.pop(key))
+        finally:
+            del self._tasks[key]  # in the same step as the last look at what waits
+
+    async def _run_job(self, job: Job) -> None:
+        try:
+            await job()
+        except Exception as error:
+            _log.warning("projection_deferred", cause=type(error).__name__)
