@@ -1,11 +1,15 @@
-"""The default store: accounts in one SQLite file, which several processes on one machine can share."""
+"""The default store: accounts in one SQLite file, which several processes on one machine can share.
+
+What a change does is decided in the domain, inside the transaction that writes it. The store decides what depends on
+other accounts: that an address has one owner (a unique column), and that a moderator stays (writes.py).
+"""
 
 import asyncio
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Concatenate, ParamSpec, TypeVar
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
@@ -15,14 +19,14 @@ from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
-from killrvideo_grpc.stores.sqlite import attempts, rows, writes
+from killrvideo_grpc.stores.sqlite import attempts, queries, writes
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite.schema import migrate
 from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
 
 ACCOUNTS_AT_ONCE = 20  # reading them, with 20 sessions each, blocks the event loop for 2 ms
 
-K = TypeVar("K")
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -56,18 +60,18 @@ class SqliteStore:
         await self._writer.write(writes.register, account, password_hash, cause)
 
     async def find_credentials(self, email: str) -> Credentials | None:
-        return await self._read(rows.find_credentials, email)
+        return await self._read(queries.find_credentials, email)
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
-        return await self._read(rows.find_credentials, user_id)
+        return await self._read(queries.find_credentials, user_id)
 
     async def get(self, user_id: UUID) -> Account | None:
-        return await self._read(rows.find_account, user_id)
+        return await self._read(queries.find_account, user_id)
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
         wanted, found = list(user_ids), dict[UUID, Account]()
         for start in range(0, len(wanted), ACCOUNTS_AT_ONCE):
-            found |= await self._read(rows.find_accounts, wanted[start : start + ACCOUNTS_AT_ONCE])
+            found |= await self._read(queries.find_accounts, wanted[start : start + ACCOUNTS_AT_ONCE])
             await asyncio.sleep(0)  # lets other calls run
         return found
 
@@ -81,10 +85,10 @@ class SqliteStore:
         return account
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
-        return await self._searcher.read(rows.search, (query, size, start))
+        return await self._searcher.read(queries.search, query, size, start)
 
     async def events(self, user_id: UUID | None, size: int, start: str = "") -> Page[Event]:
-        return await self._read(rows.find_events, (user_id, size, start))
+        return await self._read(queries.find_events, user_id, size, start)
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         return await self._read(attempts.read_attempts, counters)
@@ -101,18 +105,20 @@ class SqliteStore:
             self._file.fail_if_replaced()
         except OSError as error:
             raise unavailable(error) from None
-        await self._read(rows.probe, None)
+        await self._read(queries.probe)
 
     async def close(self) -> None:
         self._reader.close()  # not last, because closing the last connection writes to the file
         await self._searcher.close()
         await self._writer.close()
 
-    async def _read(self, query: Callable[[sqlite3.Connection, K], T], key: K) -> T:
+    async def _read(
+        self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T:
         try:
             with self._instrumentation.store_request(query.__name__):
-                return query(self._reader, key)
+                return query(self._reader, *args, **kwargs)
         except sqlite3.Error as error:
             if not is_busy(error):
                 raise unavailable(error) from None
-        return await self._writer.read(query, key)
+        return await self._writer.read(query, *args, **kwargs)

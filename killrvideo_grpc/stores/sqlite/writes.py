@@ -1,8 +1,4 @@
-"""The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception.
-
-What a change does is decided in the domain. The store decides only what depends on other accounts: that an address has
-one owner (a unique column) and that a moderator stays (an index of the active ones).
-"""
+"""The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception."""
 
 import sqlite3
 from uuid import UUID
@@ -12,6 +8,7 @@ from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.search import terms
+from killrvideo_grpc.stores.sqlite.queries import find_account
 from killrvideo_grpc.stores.sqlite.rows import (
     ACCOUNT_COLUMNS,
     DELETED,
@@ -19,7 +16,6 @@ from killrvideo_grpc.stores.sqlite.rows import (
     SESSION_COLUMNS,
     account_row,
     event_row,
-    find_account,
     session_row,
 )
 
