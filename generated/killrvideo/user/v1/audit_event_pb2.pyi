@@ -35,8 +35,8 @@ class AuditEvent(_message.Message):
     event_id: _builtins.str
     """A UUID."""
     action: _builtins.str
-    """What happened: `registered`, `password_changed`, `sessions_ended`, `refresh_token_reused`, `role_assigned`,
-    `role_revoked`, `suspended`, `reinstated` or `deleted`.
+    """What happened: `registered`, `password_changed`, `sessions_ended`, `session_replaced`, `refresh_token_reused`,
+    `role_assigned`, `role_revoked`, `suspended`, `reinstated` or `deleted`.
     """
     actor: _builtins.str
     """Who did it: a user id, or `cli:` and the login name of an operator at the command line."""

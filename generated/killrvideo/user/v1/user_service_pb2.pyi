@@ -130,7 +130,7 @@ class LoginResponse(_message.Message):
     token: _builtins.str
     """The token to send as `authorization: Bearer TOKEN`. Opaque."""
     refresh_token: _builtins.str
-    """The token to send to RefreshToken, once, before `refresh_expires_at`. Opaque."""
+    """The token to send to RefreshToken, before `refresh_expires_at`, for its successor. Opaque."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
         """The account that logged in."""

@@ -158,7 +158,7 @@ class UserServiceServicer:
 
     def Login(self, request, context):
         """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
-        at most 20 sessions; a new one replaces the oldest.
+        at most 20 sessions; a new one replaces the least recently used.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -189,14 +189,14 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RefreshToken(self, request, context):
-        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
-        using it again has the same result; after that, it ends the session.
+        """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
+        successor. After that, or once the successor has been used, it ends the session.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
         UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
         UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
+        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
         PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
         """

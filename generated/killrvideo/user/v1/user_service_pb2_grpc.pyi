@@ -51,7 +51,7 @@ class UserServiceStub:
     """
     Login: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]
     """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
-    at most 20 sessions; a new one replaces the oldest.
+    at most 20 sessions; a new one replaces the least recently used.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -70,14 +70,14 @@ class UserServiceStub:
       INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]
-    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
-    using it again has the same result; after that, it ends the session.
+    """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
+    successor. After that, or once the successor has been used, it ends the session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
       UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
     """
@@ -207,7 +207,7 @@ class UserServiceAsyncStub(UserServiceStub):
     """
     Login: _aio.UnaryUnaryMultiCallable[_user_service_pb2.LoginRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
-    at most 20 sessions; a new one replaces the oldest.
+    at most 20 sessions; a new one replaces the least recently used.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -226,14 +226,14 @@ class UserServiceAsyncStub(UserServiceStub):
       INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
-    using it again has the same result; after that, it ends the session.
+    """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
+    successor. After that, or once the successor has been used, it ends the session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
       UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
     """
@@ -372,7 +372,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
         """Opens a session: exchanges an e-mail address and a password for a bearer token and a refresh token. An account has
-        at most 20 sessions; a new one replaces the oldest.
+        at most 20 sessions; a new one replaces the least recently used.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the address or the password is empty.
@@ -409,14 +409,14 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.RefreshTokenRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Exchanges a refresh token for its successor and a new bearer token. A refresh token works once. Within 30 seconds,
-        using it again has the same result; after that, it ends the session.
+        """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
+        successor. After that, or once the successor has been used, it ends the session.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
           UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
           UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 30 seconds ago, or twice.
+          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
           PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
           RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
         """
