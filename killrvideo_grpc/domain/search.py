@@ -31,7 +31,7 @@ class Query:
         return sorted({_term(word) for word in self.words}, key=len, reverse=True)
 
     @property
-    def is_hopeless(self) -> bool:
+    def matches_nothing(self) -> bool:
         """Whether no account can match, because a query word doesn't begin with a letter or digit, such as `@x`."""
         return "" in self.terms
 

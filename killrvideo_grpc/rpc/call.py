@@ -5,7 +5,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from killrvideo_grpc.service.authentication import Caller
+from killrvideo_grpc.service.authentication import Principal
 
 if TYPE_CHECKING:
     from grpc import aio
@@ -21,7 +21,7 @@ class Call:
     context: Context = field(init=False)
     request_id: str = ""
     message: Any = None  # bytes, or an async iterator of bytes if the method takes a stream
-    caller: Caller | None = None  # None for public methods
+    principal: Principal | None = None  # None for public methods
     request: Any = None  # the validated message, or an async iterator of them
     code: str = "OK"  # the status code, set by the chain when the call ends
     reason: str | None = None  # the reason in the error table, if it ends in such an error

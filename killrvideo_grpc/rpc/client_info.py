@@ -6,7 +6,7 @@ from typing import TypeAlias
 from urllib.parse import unquote
 
 from killrvideo_grpc.rpc.call import Call
-from killrvideo_grpc.service.authentication import Origin
+from killrvideo_grpc.service.authentication import ClientInfo
 
 FORWARDED_FOR = "x-forwarded-for"
 MAX_USER_AGENT_LENGTH = 200
@@ -24,8 +24,8 @@ class ClientInfoReader:
     def __init__(self, trusted_proxies: Sequence[Network]) -> None:
         self._trusted_proxies = trusted_proxies
 
-    def read_client_info(self, call: Call) -> Origin:
-        return Origin(call.request_id, _user_agent(call), self.source(call))
+    def read_client_info(self, call: Call) -> ClientInfo:
+        return ClientInfo(call.request_id, _user_agent(call), self.source(call))
 
     def source(self, call: Call) -> str | None:
         """Return the network address of the peer or, if that is a trusted proxy, of the client that it forwards for.

@@ -10,7 +10,7 @@ from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
 from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.service.accounts import Accounts
-from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.authentication import ClientInfo, Principal
 from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.sessions import Sessions
 
@@ -30,68 +30,68 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         self, request: user_service_pb2.RegisterRequest, context: Context
     ) -> user_service_pb2.RegisterResponse:
         account = await self._accounts.register(
-            request.email, request.password, request.first_name, request.last_name, self._origin()
+            request.email, request.password, request.first_name, request.last_name, self._client()
         )
         bind_contextvars(user_id=str(account.user_id))
         return convert.to_register_response(account)
 
     async def Login(self, request: user_service_pb2.LoginRequest, context: Context) -> user_service_pb2.LoginResponse:
-        login = await self._accounts.login(request.email, request.password, self._origin())
+        login = await self._accounts.login(request.email, request.password, self._client())
         bind_contextvars(user_id=str(login.account.user_id))
         return convert.to_login_response(login)
 
     async def GetMe(self, request: user_service_pb2.GetMeRequest, context: Context) -> user_pb2.User:
-        return convert.to_user(_caller().account)
+        return convert.to_user(_principal().account)
 
     async def UpdateMe(self, request: user_service_pb2.UpdateMeRequest, context: Context) -> user_pb2.User:
         first_name = request.first_name if request.HasField("first_name") else None
         last_name = request.last_name if request.HasField("last_name") else None
-        return convert.to_user(await self._accounts.rename(_caller().account, first_name, last_name, self._origin()))
+        return convert.to_user(await self._accounts.rename(_principal().account, first_name, last_name, self._client()))
 
     async def RefreshToken(
         self, request: user_service_pb2.RefreshTokenRequest, context: Context
     ) -> user_service_pb2.LoginResponse:
-        login = await self._sessions.refresh(request.refresh_token, self._origin())
+        login = await self._sessions.refresh(request.refresh_token, self._client())
         bind_contextvars(user_id=str(login.account.user_id))
         return convert.to_login_response(login)
 
     async def ListSessions(
         self, request: user_service_pb2.ListSessionsRequest, context: Context
     ) -> user_service_pb2.ListSessionsResponse:
-        caller = _caller()
+        principal = _principal()
         return user_service_pb2.ListSessionsResponse(
             sessions=[
                 convert.to_session(
-                    session, self._sessions.lifetimes.end_of(session), session.session_id == caller.session_id
+                    session, self._sessions.lifetimes.end_of(session), session.session_id == principal.session_id
                 )
-                for session in self._sessions.unexpired(caller.account)
+                for session in self._sessions.unexpired(principal.account)
             ]
         )
 
     async def EndSession(
         self, request: user_service_pb2.EndSessionRequest, context: Context
     ) -> user_service_pb2.EndSessionResponse:
-        await self._sessions.end(_caller(), str(UUID(request.session_id)), self._origin())
+        await self._sessions.end(_principal(), str(UUID(request.session_id)), self._client())
         return user_service_pb2.EndSessionResponse()
 
     async def Logout(
         self, request: user_service_pb2.LogoutRequest, context: Context
     ) -> user_service_pb2.LogoutResponse:
-        await self._sessions.logout(_caller(), request.all_sessions, self._origin())
+        await self._sessions.logout(_principal(), request.all_sessions, self._client())
         return user_service_pb2.LogoutResponse()
 
     async def ChangePassword(
         self, request: user_service_pb2.ChangePasswordRequest, context: Context
     ) -> user_service_pb2.LoginResponse:
         login = await self._accounts.change_password(
-            _caller(), request.current_password, request.new_password, self._origin()
+            _principal(), request.current_password, request.new_password, self._client()
         )
         return convert.to_login_response(login)
 
     async def DeleteMe(
         self, request: user_service_pb2.DeleteMeRequest, context: Context
     ) -> user_service_pb2.DeleteMeResponse:
-        await self._accounts.delete(_caller(), request.password, self._origin())
+        await self._accounts.delete(_principal(), request.password, self._client())
         return user_service_pb2.DeleteMeResponse()
 
     async def GetUser(self, request: user_service_pb2.GetUserRequest, context: Context) -> user_pb2.PublicProfile:
@@ -114,25 +114,25 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     async def AssignRole(self, request: user_service_pb2.AssignRoleRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
             await self._moderation.assign_role(
-                _caller(), UUID(request.user_id), Role(request.role), request.reason, self._origin()
+                _principal(), UUID(request.user_id), Role(request.role), request.reason, self._client()
             )
         )
 
     async def RevokeRole(self, request: user_service_pb2.RevokeRoleRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
             await self._moderation.revoke_role(
-                _caller(), UUID(request.user_id), Role(request.role), request.reason, self._origin()
+                _principal(), UUID(request.user_id), Role(request.role), request.reason, self._client()
             )
         )
 
     async def SuspendUser(self, request: user_service_pb2.SuspendUserRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
-            await self._moderation.suspend(_caller(), UUID(request.user_id), request.reason, self._origin())
+            await self._moderation.suspend(_principal(), UUID(request.user_id), request.reason, self._client())
         )
 
     async def ReinstateUser(self, request: user_service_pb2.ReinstateUserRequest, context: Context) -> user_pb2.User:
         return convert.to_user(
-            await self._moderation.reinstate(_caller(), UUID(request.user_id), request.reason, self._origin())
+            await self._moderation.reinstate(_principal(), UUID(request.user_id), request.reason, self._client())
         )
 
     async def ListAuditEvents(
@@ -144,12 +144,12 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             events=map(convert.to_audit_event, events), next_page_token=token
         )
 
-    def _origin(self) -> Origin:
+    def _client(self) -> ClientInfo:
         return self._client_info.read_client_info(current_call.get())
 
 
-def _caller() -> Caller:
-    caller = current_call.get().caller
-    if caller is None:
-        raise LookupError("a public RPC has no caller")
-    return caller
+def _principal() -> Principal:
+    principal = current_call.get().principal
+    if principal is None:
+        raise LookupError("a public RPC has no principal")
+    return principal

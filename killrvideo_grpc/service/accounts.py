@@ -23,10 +23,9 @@ from killrvideo_grpc.domain.errors import (
     UserNotFound,
     Violation,
 )
-from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens, PasswordHasher
 from killrvideo_grpc.domain.search import Query
-from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.authentication import ClientInfo, Principal, own_cause
 from killrvideo_grpc.service.login_throttle import Throttle
 from killrvideo_grpc.service.sessions import Login, Sessions
 
@@ -59,9 +58,9 @@ class Accounts:
         self._throttle = throttle
         self._page_tokens = page_tokens
 
-    async def register(self, email: str, password: str, first_name: str, last_name: str, origin: Origin) -> Account:
+    async def register(self, email: str, password: str, first_name: str, last_name: str, client: ClientInfo) -> Account:
         """Create an account with the role viewer. Raises EmailAlreadyRegistered and TooManyAttempts."""
-        self._throttle.refuse_registration(origin.source)
+        self._throttle.refuse_registration(client.source)
         account = Account(
             user_id=uuid4(),
             email=email.strip(),
@@ -73,36 +72,36 @@ class Accounts:
             credential_id=uuid4().hex,
         )
         # Registering makes this a known source, so others can't lock the owner out here.
-        source = self._throttle.source_digest(account, origin.source)
+        source = self._throttle.source_digest(account, client.source)
         account = replace(account, sources={source: account.created_date})
         # Counting while the password is hashed saves time, and lets each process hash a few too many.
-        hashing, counting = self._passwords.hash(password), self._throttle.count_registration(origin.source)
+        hashing, counting = self._passwords.hash(password), self._throttle.count_registration(client.source)
         password_hash, _ = await asyncio.gather(hashing, counting)
-        await self._store.register(account, password_hash, _own_cause(account, origin))
+        await self._store.register(account, password_hash, own_cause(account, client))
         return account
 
-    async def login(self, email: str, password: str, origin: Origin) -> Login:
+    async def login(self, email: str, password: str, client: ClientInfo) -> Login:
         """Check the credentials, open a session and return its tokens.
 
         Raises TooManyAttempts, and InvalidCredentials, which takes the same time whatever is wrong.
         """
-        attempt = self._throttle.password_attempt(_throttle_key(email), origin.source)
+        attempt = self._throttle.password_attempt(_throttle_key(email), client.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
         is_right = await attempt.verify(
             lambda begins: self._password_matches(credentials, password, begins),
-            is_known=credentials is not None and self._throttle.is_known_source(credentials.account, origin.source),
+            is_known=credentials is not None and self._throttle.is_known_source(credentials.account, client.source),
         )
         if credentials is None or not is_right:
             raise InvalidCredentials
         seen = credentials.account
-        session = self._sessions.new(origin)
-        source = self._throttle.source_digest(seen, origin.source)
+        session = self._sessions.new(client)
+        source = self._throttle.source_digest(seen, client.source)
         change = OpenSession(seen.credential_id, session, self._sessions.lifetimes, source)
         try:
-            account = await self._store.apply(seen.user_id, change, _own_cause(seen, origin), seen=seen)
+            account = await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)
         except UserNotFound:
             raise InvalidCredentials from None
-        await self._rehash(credentials, account, password, origin)
+        await self._rehash(credentials, account, password, client)
         return self._sessions.grant(account, session)
 
     async def _password_matches(
@@ -113,52 +112,54 @@ class Accounts:
         matches = await self._passwords.verify(password, password_hash, begins)
         return matches and credentials is not None and credentials.account.status is AccountStatus.ACTIVE
 
-    async def _rehash(self, credentials: Credentials, account: Account, password: str, origin: Origin) -> None:
+    async def _rehash(self, credentials: Credentials, account: Account, password: str, client: ClientInfo) -> None:
         """Hash the password again if its hash has another cost. The login succeeds even if that fails."""
         if not self._passwords.needs_rehash(credentials.password_hash):
             return
         try:
             change = RehashPassword(account.credential_id, await self._passwords.hash(password))
             async with asyncio.timeout(REHASH_SECONDS):
-                await self._store.apply(account.user_id, change, _own_cause(account, origin), seen=account)
+                await self._store.apply(account.user_id, change, own_cause(account, client), seen=account)
         except (StoreUnavailable, Overloaded, UserNotFound, TimeoutError):
             pass
 
-    async def rename(self, account: Account, first_name: str | None, last_name: str | None, origin: Origin) -> Account:
+    async def rename(
+        self, account: Account, first_name: str | None, last_name: str | None, client: ClientInfo
+    ) -> Account:
         """Change the names that are not None."""
         if first_name is None and last_name is None:
             return account
         change = Rename(_trimmed(first_name), _trimmed(last_name))
-        return await self._store.apply(account.user_id, change, _own_cause(account, origin), seen=account)
+        return await self._store.apply(account.user_id, change, own_cause(account, client), seen=account)
 
-    async def change_password(self, caller: Caller, current: str, new: str, origin: Origin) -> Login:
+    async def change_password(self, principal: Principal, current: str, new: str, client: ClientInfo) -> Login:
         """Replace the password, end all sessions and open a new one.
 
         Raises InvalidCredentials, InvalidRequest and TooManyAttempts.
         """
         if new == current:
             raise InvalidRequest([Violation("newPassword", "must differ from the current one")])
-        seen = await self._reauthenticate(caller, current, origin)
-        session = self._sessions.new(origin)
+        seen = await self._reauthenticate(principal, current, client)
+        session = self._sessions.new(client)
         change = ChangePassword(seen.credential_id, uuid4().hex, await self._passwords.hash(new), session)
-        account = await self._store.apply(seen.user_id, change, _own_cause(seen, origin), seen=seen)
+        account = await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)
         return self._sessions.grant(account, session)
 
-    async def delete(self, caller: Caller, password: str, origin: Origin) -> None:
+    async def delete(self, principal: Principal, password: str, client: ClientInfo) -> None:
         """Delete the caller's account. Raises InvalidCredentials, LastModerator and TooManyAttempts."""
-        seen = await self._reauthenticate(caller, password, origin)
-        await self._store.apply(seen.user_id, Delete(seen.credential_id), _own_cause(seen, origin), seen=seen)
+        seen = await self._reauthenticate(principal, password, client)
+        await self._store.apply(seen.user_id, Delete(seen.credential_id), own_cause(seen, client), seen=seen)
 
-    async def _reauthenticate(self, caller: Caller, password: str, origin: Origin) -> Account:
+    async def _reauthenticate(self, principal: Principal, password: str, client: ClientInfo) -> Account:
         """Check the caller's password, and return the account as it was then."""
-        account = caller.account
-        attempt = self._throttle.password_attempt(_throttle_key(account.email), origin.source)
+        account = principal.account
+        attempt = self._throttle.password_attempt(_throttle_key(account.email), client.source)
         credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.load())
         if credentials is None:
             raise UserNotFound
         is_right = await attempt.verify(
             lambda begins: self._passwords.verify(password, credentials.password_hash, begins),
-            is_known=self._throttle.is_known_source(account, origin.source),
+            is_known=self._throttle.is_known_source(account, client.source),
         )
         if not is_right:
             raise InvalidCredentials
@@ -202,10 +203,6 @@ def _throttle_key(email: str) -> str:
 
 def _can_be_address(email: str) -> bool:
     return len(email.strip()) <= MAX_EMAIL_LENGTH
-
-
-def _own_cause(account: Account, origin: Origin) -> Cause:
-    return Cause(str(account.user_id), request_id=origin.request_id)
 
 
 def _trimmed(name: str | None) -> str | None:

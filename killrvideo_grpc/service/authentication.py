@@ -4,17 +4,18 @@ from typing import NamedTuple
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
 from killrvideo_grpc.domain.errors import AccountSuspended, NoRolesAssigned, RoleRequired, SessionEnded, UserNotFound
+from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore
 
 
-class Caller(NamedTuple):
+class Principal(NamedTuple):
     """The caller's account, as it was in the store when the call arrived, and the session id of the token."""
 
     account: Account
     session_id: str
 
 
-class Origin(NamedTuple):
+class ClientInfo(NamedTuple):
     """Where a call comes from: its request id, its user agent, and its source for throttling.
 
     The source is an IPv4 address or an IPv6 network. It is None if a trusted service called without saying for whom.
@@ -32,7 +33,7 @@ class Authenticator:
         self._store = store
         self._tokens = tokens
 
-    async def authenticate(self, token: str, role: Role) -> Caller:
+    async def authenticate(self, token: str, role: Role) -> Principal:
         """Return the caller if its account has `role` or a higher one. The roles in the token are ignored.
 
         Raises TokenExpired, TokenInvalid, TokenSubjectInvalid, UserNotFound, AccountSuspended, SessionEnded,
@@ -50,4 +51,9 @@ class Authenticator:
             raise NoRolesAssigned
         if not account.may_act_as(role):
             raise RoleRequired(role)
-        return Caller(account, session_id)
+        return Principal(account, session_id)
+
+
+def own_cause(account: Account, client: ClientInfo) -> Cause:
+    """Return the cause of a change that the account's owner makes."""
+    return Cause(str(account.user_id), request_id=client.request_id)

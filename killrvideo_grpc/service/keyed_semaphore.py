@@ -1,4 +1,4 @@
-"""Limits how many attempts proceed at once, so that a burst of guesses is counted while it goes on."""
+"""A semaphore for each key, so that a burst of guesses at one account is counted while it goes on."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
@@ -6,62 +6,62 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 
 from killrvideo_grpc.domain.errors import Overloaded
 
-# Attempts that may wait with one key. Not a total for all keys: a flood from one source would use it up for everybody.
+# Callers that may wait for one key. A total would let a flood from one source use it up for everybody.
 MAX_WAITING = 128
 
-Waits = Callable[[], AbstractContextManager[None]]
+Wait = Callable[[], AbstractContextManager[None]]
 
 
-class Turns:
-    """Lets at most `at_once` attempts with the same key proceed at once, in the order of their arrival.
+class KeyedSemaphore:
+    """Grants `permits` at a time for each key, in the order of arrival. Keys that are not in use take no memory.
 
-    Each wait happens inside the context manager that `waits` returns. Keys that are not in use take no memory.
+    Each wait happens inside the context manager that `wait` returns.
     """
 
-    def __init__(self, at_once: int, waits: Waits = nullcontext) -> None:
-        self._at_once = at_once
-        self._waits = waits
-        self._places: dict[Hashable, _Places] = {}
+    def __init__(self, permits: int, wait: Wait = nullcontext) -> None:
+        self._permits = permits
+        self._wait = wait
+        self._entries: dict[Hashable, _Entry] = {}
 
     @asynccontextmanager
-    async def of(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
-        """Hold a place for each key. Raises Overloaded if too many attempts wait for one of them.
+    async def acquire(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
+        """Hold a permit for each key. Raises Overloaded if too many callers wait for one of them.
 
-        To avoid deadlocks, all callers must pass the kinds of keys in the same order.
+        All callers must pass the kinds of keys in the same order, to avoid deadlocks.
         """
         async with AsyncExitStack() as stack:
             for key in keys:
-                await stack.enter_async_context(self._place(key))
+                await stack.enter_async_context(self._permit(key))
             yield
 
     @asynccontextmanager
-    async def _place(self, key: Hashable) -> AsyncIterator[None]:
-        places = self._places.setdefault(key, _Places(self._at_once))
-        places.users += 1
+    async def _permit(self, key: Hashable) -> AsyncIterator[None]:
+        entry = self._entries.setdefault(key, _Entry(self._permits))
+        entry.users += 1
         try:
-            await self._take(places)
+            await self._enter(entry)
             try:
                 yield
             finally:
-                places.free.release()
+                entry.semaphore.release()
         finally:
-            places.users -= 1
-            if not places.users:
-                del self._places[key]
+            entry.users -= 1
+            if not entry.users:
+                del self._entries[key]
 
-    async def _take(self, places: "_Places") -> None:
-        if not places.free.locked():
-            await places.free.acquire()
+    async def _enter(self, entry: "_Entry") -> None:
+        if not entry.semaphore.locked():
+            await entry.semaphore.acquire()
             return
-        if places.users > self._at_once + MAX_WAITING:
+        if entry.users > self._permits + MAX_WAITING:
             raise Overloaded
-        with self._waits():
-            await places.free.acquire()
+        with self._wait():
+            await entry.semaphore.acquire()
 
 
-class _Places:
-    """The places of one key, and how many attempts hold one or wait for one."""
+class _Entry:
+    """The semaphore of one key, and how many callers hold a permit or wait for one."""
 
-    def __init__(self, count: int) -> None:
-        self.free = asyncio.Semaphore(count)
+    def __init__(self, permits: int) -> None:
+        self.semaphore = asyncio.Semaphore(permits)
         self.users = 0

@@ -1,12 +1,10 @@
-"""Throttling: limits failed attempts to log in, without letting an attacker lock the owner out of an account.
+"""Limits failed attempts to log in, without letting an attacker lock the owner out.
 
-Failed attempts are counted per account and source, per source, and per account. An account is identified by the e-mail
-address that was tried, whether or not such an account exists. The limit per account stops attackers who guess from many
-sources, the limit per source those who try many accounts. Neither applies where somebody has logged in to the account,
-or registered it, in the last 30 days: only failures on that account from that source count there, so nobody else can
-lock the owner out.
+Failures are counted per account and source, per source, and per account. An account is the address that was tried,
+whether it exists or not. From a source where somebody logged in to the account in the last 30 days, only failures on
+that account from that source count.
 
-Windows are fixed: a count ends with its window. Refused attempts are not counted, so they don't prolong the refusal.
+Windows are fixed. Refused attempts are not counted.
 """
 
 import asyncio
@@ -21,7 +19,7 @@ from killrvideo_grpc.domain.account import Account, now
 from killrvideo_grpc.domain.changes import SOURCE_KNOWN_FOR
 from killrvideo_grpc.domain.errors import TooManyAttempts
 from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter, AttemptCounters
-from killrvideo_grpc.service.keyed_semaphore import Turns, Waits
+from killrvideo_grpc.service.keyed_semaphore import KeyedSemaphore, Wait
 
 WINDOW_SECONDS = 15 * 60
 REGISTRATIONS_WINDOW_SECONDS = 60 * 60
@@ -38,8 +36,7 @@ Check = Callable[[Callable[[], None]], Awaitable[bool]]
 class Limits:
     """How many attempts may fail in 15 minutes, and how many accounts a source may register in an hour. 0: no limit.
 
-    Callers without a source, such as people whom another service logs in, count as one source. For it, the limit per
-    account and source is as high as the limit per account.
+    Callers without a source count as one, with the limit per account also as its limit per account and source.
     """
 
     account_and_source: int
@@ -52,16 +49,15 @@ class Limits:
 class _Limit:
     kind: str
     counter: AttemptCounter
-    most: int
+    maximum: int
     window_seconds: int
 
 
 class Throttle:
     """Counts attempts in the store, across all processes. `digest` is a keyed hash, so nobody can choose their slot.
 
-    At most `at_once` attempts per account or source proceed at the same time; the others wait, inside the context
-    manager that `waits` returns. So a burst exceeds a limit by at most `at_once` times the number of processes, and
-    successful attempts never count towards a limit, however many there are.
+    At most `max_concurrent` attempts per account or source proceed; others queue inside the context manager `wait()`.
+    A burst overshoots a limit by at most `max_concurrent` per process.
     """
 
     def __init__(
@@ -69,14 +65,14 @@ class Throttle:
         counters: AttemptCounters,
         digest: Callable[[str], bytes],
         limits: Limits,
-        at_once: int,
-        waits: Waits = nullcontext,
+        max_concurrent: int,
+        wait: Wait = nullcontext,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._counters = counters
         self._digest = digest
         self._limits = limits
-        self._turns = Turns(at_once, waits)
+        self._permits = KeyedSemaphore(max_concurrent, wait)
         self._clock = clock
         # Counts that have reached a limit, by slot, so that a flood of attempts is refused without asking the store.
         self._reached: dict[int, tuple[AttemptCounter, int]] = {}
@@ -109,8 +105,8 @@ class Throttle:
         return Attempt(self, own, [])
 
     def _attempt(self, account: str, source: str | None, total: list[_Limit]) -> "Attempt":
-        most = self._limits.account if source is None else self._limits.account_and_source
-        own = self._limit("account and source", most, f"{source or UNSPECIFIED}\0{account}")
+        maximum = self._limits.account if source is None else self._limits.account_and_source
+        own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}")
         self.refuse(own)
         return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
 
@@ -118,7 +114,7 @@ class Throttle:
         """Count a registration. Raises TooManyAttempts if it exceeds the limit."""
         limits = self._registration_limits(source)
         for limit, count in zip(limits, await self.count(limits), strict=True):
-            if count > limit.most:
+            if count > limit.maximum:
                 raise TooManyAttempts(self._seconds_left(limit))
 
     def refuse_registration(self, source: str | None) -> None:
@@ -153,9 +149,9 @@ class Throttle:
         self._note(limits, counts)
         return counts
 
-    def turn(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
+    def permits(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
         """Return a context manager that waits for permits, and holds them, for an attempt with these limits."""
-        return self._turns.of([(limit.kind, limit.counter.slot) for limit in limits])
+        return self._permits.acquire([(limit.kind, limit.counter.slot) for limit in limits])
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
         """Start a task that may outlive the call that started it."""
@@ -167,26 +163,26 @@ class Throttle:
     def _registration_limits(self, source: str | None) -> list[_Limit]:
         return [] if source is None else self._limit("registrations", self._limits.registrations, source)
 
-    def _limit(self, kind: str, most: int, key: str) -> list[_Limit]:
+    def _limit(self, kind: str, maximum: int, key: str) -> list[_Limit]:
         """Return the limit of a kind for a key, in a list; an empty list if there is no such limit."""
-        if not most:
+        if not maximum:
             return []
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
         slot, seconds = number % ATTEMPT_SLOTS, WINDOW_SECONDS
         if kind == "registrations":
             slot, seconds = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS), REGISTRATIONS_WINDOW_SECONDS
-        return [_Limit(kind, AttemptCounter(slot, int(self._clock() // seconds)), most, seconds)]
+        return [_Limit(kind, AttemptCounter(slot, int(self._clock() // seconds)), maximum, seconds)]
 
     def _note(self, limits: Sequence[_Limit], counts: Sequence[int]) -> None:
         for limit, count in zip(limits, counts, strict=True):
-            if count >= limit.most:
+            if count >= limit.maximum:
                 if len(self._reached) >= MAX_REMEMBERED:
                     self._reached.clear()  # the store remembers
                 self._reached[limit.counter.slot] = limit.counter, count
 
     def _is_reached(self, limit: _Limit) -> bool:
         counter, count = self._reached.get(limit.counter.slot, (None, 0))
-        return counter == limit.counter and count >= limit.most
+        return counter == limit.counter and count >= limit.maximum
 
     def _seconds_left(self, limit: _Limit) -> int:
         end = (limit.counter.window + 1) * limit.window_seconds
@@ -241,7 +237,7 @@ class Attempt:
             raise
 
     async def _verify(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
-        async with self._throttle.turn(self._own if is_known else self._all):
+        async with self._throttle.permits(self._own if is_known else self._all):
             self.check(is_known=is_known)  # other attempts may have failed while this one waited
             if await check():
                 return True

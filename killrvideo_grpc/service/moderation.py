@@ -9,7 +9,7 @@ from killrvideo_grpc.domain.errors import SelfModification, UserNotFound
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens
 from killrvideo_grpc.service.accounts import DEFAULT_PAGE_SIZE, find_credentials
-from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.authentication import ClientInfo, Principal
 
 
 class Moderation:
@@ -22,23 +22,27 @@ class Moderation:
         self._store = store
         self._page_tokens = page_tokens
 
-    async def assign_role(self, caller: Caller, user_id: UUID, role: Role, reason: str, origin: Origin) -> Account:
+    async def assign_role(
+        self, principal: Principal, user_id: UUID, role: Role, reason: str, client: ClientInfo
+    ) -> Account:
         """Add a role."""
-        return await self._store.apply(user_id, AssignRole(role), _cause(caller, reason, origin))
+        return await self._store.apply(user_id, AssignRole(role), _cause(principal, reason, client))
 
-    async def revoke_role(self, caller: Caller, user_id: UUID, role: Role, reason: str, origin: Origin) -> Account:
+    async def revoke_role(
+        self, principal: Principal, user_id: UUID, role: Role, reason: str, client: ClientInfo
+    ) -> Account:
         """Remove a role. Raises SelfModification if it is the caller's own moderator role."""
-        if role is Role.MODERATOR and user_id == caller.account.user_id:
+        if role is Role.MODERATOR and user_id == principal.account.user_id:
             raise SelfModification("role")
-        return await self._store.apply(user_id, RevokeRole(role), _cause(caller, reason, origin))
+        return await self._store.apply(user_id, RevokeRole(role), _cause(principal, reason, client))
 
-    async def suspend(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
+    async def suspend(self, principal: Principal, user_id: UUID, reason: str, client: ClientInfo) -> Account:
         """Suspend an account until it is reinstated. Raises SelfModification for the caller."""
-        return await self._set_status(caller, user_id, AccountStatus.SUSPENDED, reason, origin)
+        return await self._set_status(principal, user_id, AccountStatus.SUSPENDED, reason, client)
 
-    async def reinstate(self, caller: Caller, user_id: UUID, reason: str, origin: Origin) -> Account:
+    async def reinstate(self, principal: Principal, user_id: UUID, reason: str, client: ClientInfo) -> Account:
         """Lift a suspension. Sessions that have not ended work again. Raises SelfModification for the caller."""
-        return await self._set_status(caller, user_id, AccountStatus.ACTIVE, reason, origin)
+        return await self._set_status(principal, user_id, AccountStatus.ACTIVE, reason, client)
 
     async def events(self, user_id: UUID | None, size: int, token: str) -> tuple[Sequence[Event], str]:
         """Return a page of one account's events, or of all events, newest first, and the token of the next page."""
@@ -48,11 +52,11 @@ class Moderation:
         return page.items, self._page_tokens.issue(page.next, scope)
 
     async def _set_status(
-        self, caller: Caller, user_id: UUID, status: AccountStatus, reason: str, origin: Origin
+        self, principal: Principal, user_id: UUID, status: AccountStatus, reason: str, client: ClientInfo
     ) -> Account:
-        if user_id == caller.account.user_id:
+        if user_id == principal.account.user_id:
             raise SelfModification("status")
-        return await self._store.apply(user_id, SetStatus(status), _cause(caller, reason, origin))
+        return await self._store.apply(user_id, SetStatus(status), _cause(principal, reason, client))
 
 
 class Operators:
@@ -80,5 +84,5 @@ class Operators:
         return await self._store.apply(account.user_id, RevokeRole(role), Cause(self._actor), force=force)
 
 
-def _cause(caller: Caller, reason: str, origin: Origin) -> Cause:
-    return Cause(str(caller.account.user_id), reason.strip(), origin.request_id)
+def _cause(principal: Principal, reason: str, client: ClientInfo) -> Cause:
+    return Cause(str(principal.account.user_id), reason.strip(), client.request_id)

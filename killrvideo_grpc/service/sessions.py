@@ -13,9 +13,8 @@ from killrvideo_grpc.domain.errors import (
     RefreshTokenReused,
     UserNotFound,
 )
-from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
-from killrvideo_grpc.service.authentication import Caller, Origin
+from killrvideo_grpc.service.authentication import ClientInfo, Principal, own_cause
 from killrvideo_grpc.service.login_throttle import Throttle
 
 COUNTED_FAILURES = (RefreshTokenExpired, RefreshTokenInvalid, RefreshTokenReused)
@@ -49,10 +48,10 @@ class Sessions:
         self._refresh_tokens = refresh_tokens
         self._throttle = throttle
 
-    def new(self, origin: Origin) -> Session:
+    def new(self, client: ClientInfo) -> Session:
         """Return a session that starts now. It takes effect when a store has saved it."""
         at = now()
-        return Session(str(uuid4()), 1, created_date=at, refreshed_date=at, user_agent=origin.user_agent)
+        return Session(str(uuid4()), 1, created_date=at, refreshed_date=at, user_agent=client.user_agent)
 
     def unexpired(self, account: Account) -> list[Session]:
         """Return the sessions that have not expired, the newest first."""
@@ -66,7 +65,7 @@ class Sessions:
         claims = RefreshClaims(account.user_id, session.session_id, session.generation)
         return Login(account, token, expires_at, self._refresh_tokens.issue(claims), end)
 
-    async def refresh(self, token: str, origin: Origin) -> Login:
+    async def refresh(self, token: str, client: ClientInfo) -> Login:
         """Exchange a refresh token for its successor and a new access token.
 
         Concurrent calls with the same token all get the same successor. Raises RefreshTokenInvalid,
@@ -75,27 +74,27 @@ class Sessions:
         try:
             claims = self._refresh_tokens.verify(token)
         except RefreshTokenInvalid:
-            attempt = self._throttle.token_attempt(origin.source)
+            attempt = self._throttle.token_attempt(client.source)
             await attempt.load()
             await attempt.hit()
             raise
         # Counted under the id, while logins are counted under the address: an app that keeps sending an old token must
         # not prevent its user from logging in.
-        attempt = self._throttle.session_attempt(str(claims.user_id), origin.source)
+        attempt = self._throttle.session_attempt(str(claims.user_id), client.source)
         account, _ = await asyncio.gather(self._store.get(claims.user_id), attempt.load())
-        attempt.check(is_known=account is not None and self._throttle.is_known_source(account, origin.source))
+        attempt.check(is_known=account is not None and self._throttle.is_known_source(account, client.source))
         try:
-            return await self._refresh(account, claims, origin)
+            return await self._refresh(account, claims, client)
         except COUNTED_FAILURES:
             await attempt.hit()
             raise
 
-    async def _refresh(self, seen: Account | None, claims: RefreshClaims, origin: Origin) -> Login:
+    async def _refresh(self, seen: Account | None, claims: RefreshClaims, client: ClientInfo) -> Login:
         if seen is None:
             raise RefreshTokenInvalid
         change = RefreshSession(claims.session_id, claims.generation, now(), self.lifetimes)
         try:
-            account = await self._store.apply(seen.user_id, change, _cause(seen, origin), seen=seen)
+            account = await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)
         except UserNotFound:  # the account has just been deleted
             raise RefreshTokenInvalid from None
         session = account.sessions.get(claims.session_id)
@@ -103,17 +102,15 @@ class Sessions:
             raise RefreshTokenReused
         return self.grant(account, session)
 
-    async def end(self, caller: Caller, session_id: str, origin: Origin) -> None:
+    async def end(self, principal: Principal, session_id: str, client: ClientInfo) -> None:
         """End one of the caller's sessions. Does nothing if there is no such session."""
-        await self._end(caller.account, EndSessions(frozenset({session_id})), origin)
+        await self._end(principal.account, EndSessions(frozenset({session_id})), client)
 
-    async def logout(self, caller: Caller, all_sessions: bool, origin: Origin) -> None:
+    async def logout(self, principal: Principal, all_sessions: bool, client: ClientInfo) -> None:
         """End the session of the caller's token, or all sessions of the account."""
-        await self._end(caller.account, EndSessions(None if all_sessions else frozenset({caller.session_id})), origin)
+        await self._end(
+            principal.account, EndSessions(None if all_sessions else frozenset({principal.session_id})), client
+        )
 
-    async def _end(self, account: Account, change: EndSessions, origin: Origin) -> None:
-        await self._store.apply(account.user_id, change, _cause(account, origin), seen=account)
-
-
-def _cause(account: Account, origin: Origin) -> Cause:
-    return Cause(str(account.user_id), request_id=origin.request_id)
+    async def _end(self, account: Account, change: EndSessions, client: ClientInfo) -> None:
+        await self._store.apply(account.user_id, change, own_cause(account, client), seen=account)

@@ -11,7 +11,7 @@ from killrvideo_grpc.domain.errors import NotAuthenticated, SetupError, TokenInv
 from killrvideo_grpc.rpc.call import Call, CallNext
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
-from killrvideo_grpc.service.authentication import Caller
+from killrvideo_grpc.service.authentication import Principal
 
 ROLES: Mapping[int, Role | None] = {
     access_pb2.ACCESS_PUBLIC: None,
@@ -30,7 +30,7 @@ class AuthorizationInterceptor:
     runs_after: ClassVar[tuple[type, ...]] = (ErrorsInterceptor,)
 
     def __init__(
-        self, table: Mapping[str, Role | None], authenticate: Callable[[str, Role], Awaitable[Caller]]
+        self, table: Mapping[str, Role | None], authenticate: Callable[[str, Role], Awaitable[Principal]]
     ) -> None:
         self._table = table
         self._authenticate = authenticate
@@ -39,8 +39,8 @@ class AuthorizationInterceptor:
         async def authorized(call: Call) -> Any:
             role = self._table[method]
             if role is not None:
-                call.caller = await self._authenticate(bearer_token(call), role)
-                bind_contextvars(user_id=str(call.caller.account.user_id))
+                call.principal = await self._authenticate(bearer_token(call), role)
+                bind_contextvars(user_id=str(call.principal.account.user_id))
             return await call_next(call)
 
         return authorized

@@ -17,7 +17,7 @@ SHARDS = 2048
 SLOTS_IN_SHARD = SLOTS // SHARDS  # a Data API allows 1,000 fields per document
 
 
-class AstraAttempts:
+class Attempts:
     """Implements `AttemptCounters`."""
 
     def __init__(self, api: DataApi) -> None:

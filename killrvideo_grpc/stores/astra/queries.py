@@ -20,7 +20,7 @@ SEEN_DIGITS = 16  # of a user id; enough to be unique within one page of rows
 State = str | None  # the Data API's page state; None is the beginning of the table
 
 
-class AstraLists:
+class Queries:
     """Reads lists page by page. A position holds the Data API's page state, and which of its rows were returned."""
 
     def __init__(self, api: DataApi) -> None:
@@ -28,7 +28,7 @@ class AstraLists:
 
     async def search(self, query: Query, size: int, start: str) -> Page[Account]:
         """Return a page of the matching accounts."""
-        if query.is_hopeless:
+        if query.matches_nothing:
             return Page([])
         # A filter takes one condition, so select by the longest term only, then check each account.
         condition = {"search_terms": {"$in": query.terms[:1]}} if query.terms else {}

@@ -18,7 +18,7 @@ from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.astra.accounts import AccountChange, Outcome
-from killrvideo_grpc.stores.astra.attempts import AstraAttempts
+from killrvideo_grpc.stores.astra.attempts import Attempts
 from killrvideo_grpc.stores.astra.background import Background
 from killrvideo_grpc.stores.astra.claims import Claims, owner_of
 from killrvideo_grpc.stores.astra.document import (
@@ -32,10 +32,10 @@ from killrvideo_grpc.stores.astra.document import (
 )
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
 from killrvideo_grpc.stores.astra.projections import Projections
-from killrvideo_grpc.stores.astra.queries import AstraLists
+from killrvideo_grpc.stores.astra.queries import Queries
 from killrvideo_grpc.stores.astra.revisions import Locks, until_written
 from killrvideo_grpc.stores.astra.sweep import Repaired, Sweep
-from killrvideo_grpc.stores.data_api.batch_loader import JoinedReads
+from killrvideo_grpc.stores.data_api.batch_loader import BatchLoader
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists
 
@@ -47,13 +47,13 @@ class AstraStore:
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self._reads = JoinedReads(api.find_documents, api.max_wait, api.instrumentation)
+        self._reads = BatchLoader(api.find_documents, api.max_wait, api.instrumentation)
         self._locks = Locks()
         self._claims = Claims(api)
         self._index = ModeratorIndex(api)
         self._projections = Projections(api, self._locks, self._claims, self._index)
-        self._lists = AstraLists(api)
-        self._attempts = AstraAttempts(api)
+        self._lists = Queries(api)
+        self._attempts = Attempts(api)
         self._sweep = Sweep(api, self._claims, self._index, self._projections)
         self._background = Background()
 

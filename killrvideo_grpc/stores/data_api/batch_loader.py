@@ -22,7 +22,7 @@ Request: TypeAlias = "asyncio.Task[Found]"
 Batch = dict[str, list["asyncio.Future[Document | None]"]]  # by key, the look-ups that wait for it
 
 
-class JoinedReads:
+class BatchLoader:
     """Reads documents by key. `fetch` takes up to MAX_KEYS keys and a time limit in seconds, and omits missing ones.
 
     A look-up joins the next request to be sent, never one already sent, so it sees every write that was answered before

@@ -68,7 +68,7 @@ def probe(connection: sqlite3.Connection) -> None:
 def search(connection: sqlite3.Connection, query: Query, size: int, start: str) -> Page[Account]:
     """Return a page of the accounts that match a query, ordered by user id, after the position `start`."""
     found: list[Account] = []
-    while len(found) <= size and not query.is_hopeless:
+    while len(found) <= size and not query.matches_nothing:
         ids = [row[0] for row in connection.execute(*_selection(query, start))]
         accounts = find_accounts(connection, [UUID(user_id) for user_id in ids])
         candidates = (accounts[UUID(user_id)] for user_id in ids if UUID(user_id) in accounts)
