@@ -32,16 +32,15 @@ class AttemptCounter(NamedTuple):
     window: int
 
 
-# A fixed number bounds what the counters take, whatever is counted. It is large, so that two keys rarely share a slot.
+# Bounds what the counters take. Two keys rarely share a slot.
 SLOTS = 2**20
 
 
 class AttemptCounters(Protocol):
-    """Counts attempts, for all processes that share the database. Both methods can raise StoreUnavailable.
+    """Counts attempts per slot and window, for all processes that share the database.
 
-    A slot holds the count of one window, and starts again from zero for a later one. If a slot is already one window
-    ahead, because another process has a faster clock, attempts are counted in that window. A slot that is further ahead
-    was written by a process whose clock was wrong, and starts again.
+    A slot holds the count of one window. A slot that is one window ahead, by a faster clock, is counted in; one that is
+    further ahead starts again. Both methods can raise StoreUnavailable.
     """
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:

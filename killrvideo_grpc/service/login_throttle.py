@@ -74,7 +74,7 @@ class Throttle:
         self._limits = limits
         self._permits = KeyedSemaphore(max_concurrent, wait)
         self._clock = clock
-        # Counts that have reached a limit, by slot, so that a flood of attempts is refused without asking the store.
+        # Counts that have reached a limit, by slot: a flood of attempts is refused without asking the store.
         self._reached: dict[int, tuple[AttemptCounter, int]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -203,7 +203,7 @@ class Attempt:
     async def load(self) -> None:
         """Read the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
 
-        Run it concurrently with the look-up of the account, so that it adds no latency.
+        Run it concurrently with the look-up of the account.
         """
         await self._throttle.read(self._all)
         self._throttle.refuse(self._own)
@@ -219,8 +219,8 @@ class Attempt:
     async def verify(self, check: Check, *, is_known: bool) -> bool:
         """Wait for a permit, then run `check` and return its result. False counts as failed. Raises TooManyAttempts.
 
-        `check` gets a function that it must call just before it tests the guess. From then on a wrong guess is counted
-        even if the call is cancelled; otherwise an attacker could guess for free by hanging up.
+        `check` gets a function to call just before it tests the guess. From then on, a wrong guess is counted even if
+        the caller hangs up.
         """
         has_begun = False
 

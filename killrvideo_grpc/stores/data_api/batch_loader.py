@@ -25,13 +25,10 @@ Batch = dict[str, list["asyncio.Future[Document | None]"]]  # by key, the look-u
 class BatchLoader:
     """Reads documents by key. `fetch` takes up to MAX_KEYS keys and a time limit in seconds, and omits missing ones.
 
-    A look-up joins the next request to be sent, never one already sent, so it sees every write that was answered before
-    it began.
+    A look-up joins the next request, never one already sent, and so sees every write that was answered before it.
 
-    A request is sent at once if as many look-ups wait or are in progress as at any time in the last PEAK_SECONDS,
-    because then no more are likely, or if there were never more than a FEW in that time. Otherwise it waits while
-    look-ups keep arriving, or until the request under way is answered, because its callers come back then. To wait for
-    a request as large as the last one would keep small requests small: a busy event loop sees arrivals one by one.
+    Sends at once at the concurrency peak of the last PEAK_SECONDS, or if that was no more than FEW. Otherwise waits for
+    a pause between arrivals or for the answer to the request under way, at most MAX_PAUSE_SECONDS.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, instrumentation: Instrumentation = NOOP) -> None:

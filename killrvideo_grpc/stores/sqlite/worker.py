@@ -85,7 +85,7 @@ class Worker:
             return await self._queue(query)
 
     async def truncate_log(self) -> None:
-        """Empty the write-ahead log, which would otherwise keep deleted data until its space is reused.
+        """Empty the write-ahead log, which keeps deleted data until its space is reused.
 
         Does nothing if another process is reading at that moment.
         """
