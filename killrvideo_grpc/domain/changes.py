@@ -95,7 +95,7 @@ class OpenSession:
             account,
             sessions={session.session_id: session for session in [*kept, self.session]},
             sources=_with_source(account, self.source, at) if self.source else account.sources,
-            last_login_date=at,
+            last_login_date=max(at, account.last_login_date or at),
         )
         ids = _listed({session.session_id for session in replaced})
         return Transition(after, cause.event(account, Action.SESSION_REPLACED, ids) if ids else None)

@@ -1,7 +1,7 @@
-"""Every error that a call can end in. Errors carry data; `error_table.py` has their texts.
+"""Every error that a call can end in. Errors carry data; `errors/table.py` has their texts.
 
 ServiceError
-├── InvalidRequest             the request breaks shape rules
+├── InvalidRequest             the request breaks validation rules
 ├── EmailAlreadyRegistered
 ├── InvalidCredentials         a refused password, whatever the reason
 ├── NotAuthenticated           no bearer token
@@ -39,14 +39,14 @@ class ServiceError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One broken shape rule: `field` is the JSON path (`firstName`), or empty for the request as a whole."""
+    """One broken validation rule: `field` is the JSON path (`firstName`), or empty for the request as a whole."""
 
     field: str
     description: str
 
 
 class InvalidRequest(ServiceError):
-    """The request breaks shape rules. `violations` has all of them, in the order of the fields."""
+    """The request breaks validation rules. `violations` has all of them, in the order of the fields."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(f"{len(violations)} violations")

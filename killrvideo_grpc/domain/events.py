@@ -28,10 +28,11 @@ class Action(StrEnum):
 class Event:
     """One entry of the audit trail. Holds no secrets, and no personal data except ids.
 
-    `before` and `after` are roles, a status, or ids of sessions; either can be empty.
+    `before` and `after` are roles, a status, or ids of sessions; either can be empty. `action` is text if only a newer
+    version knows it.
     """
 
-    action: Action
+    action: Action | str
     account: UUID
     actor: str
     reason: str
@@ -40,6 +41,14 @@ class Event:
     after: str
     at: datetime
     event_id: UUID
+
+
+def read_action(name: str) -> Action | str:
+    """Parse a stored action. One that only a newer version knows stays text."""
+    try:
+        return Action(name)
+    except ValueError:
+        return name
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,8 +53,8 @@ class AttemptCounters(Protocol):
 class AccountStore(AttemptCounters, Protocol):
     """Stores accounts. Several processes can share one database; each instance belongs to one event loop.
 
-    Every method can raise StoreUnavailable. After that, as after a cancellation, a write has been applied completely or
-    not at all.
+    Every method can raise StoreUnavailable. After that, as after a cancellation, a write may have been applied, or may
+    still be, but never in part.
     """
 
     async def register(self, account: Account, password_hash: str, cause: Cause) -> None:

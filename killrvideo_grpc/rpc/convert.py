@@ -74,7 +74,7 @@ def to_audit_event(event: Event) -> audit_event_pb2.AuditEvent:
     """Return what moderators may see of an event."""
     return audit_event_pb2.AuditEvent(
         event_id=str(event.event_id),
-        action=event.action.value,
+        action=str(event.action),
         actor=event.actor,
         user_id=str(event.account),
         reason=event.reason,

@@ -1,1 +1,1 @@
-"""The stores: `sqlite.py` and `astra.py` implement `AccountStore`; the other modules are their parts."""
+"""The stores: `sqlite` and `astra` implement `AccountStore`."""

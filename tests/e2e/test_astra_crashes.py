@@ -121,7 +121,7 @@ def killed_at(
 
 
 def is_write(request: fake_data_api.Request) -> bool:
-    return request.command in {"insertOne", "findOneAndUpdate", "deleteOne"}
+    return request.command in {"insertOne", "updateOne", "deleteOne"}
 
 
 def sweep(keyspace: Keyspace) -> None:

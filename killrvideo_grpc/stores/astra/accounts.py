@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Role
-from killrvideo_grpc.domain.changes import AssignRole, Change, RevokeRole, SetStatus
+from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
 from killrvideo_grpc.domain.events import Cause
-from killrvideo_grpc.stores.astra.document import document_after, document_id, read_account
+from killrvideo_grpc.stores.astra.document import document_after, document_id, read_account, with_new_revision
 from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID, ModeratorIndex, read_index
-from killrvideo_grpc.stores.astra.revisions import Locks, until_written, write
+from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written, write
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 
 
@@ -17,7 +17,7 @@ from killrvideo_grpc.stores.data_api.client import DataApi, Document
 class Outcome:
     """What a change did. `account` is the account after it, or before it if it was deleted.
 
-    `index` is the moderator index as it was last read or written, if `joins` or `leaves` it.
+    `index` is the moderator index as it was last read or written, if the account `joins` or `leaves` it.
     """
 
     account: Account
@@ -36,23 +36,24 @@ class AccountChange:
     def __init__(
         self, api: DataApi, index: ModeratorIndex, user_id: UUID, change: Change, cause: Cause, *, force: bool
     ) -> None:
-        self.has_left_index = False
+        self.is_begun = False  # whether anything may have been written
         self._api = api
         self._index = index
         self._user_id = user_id
         self._change = change
         self._cause = cause
         self._force = force
-        self._base: Document | None = None  # what the writes in `_tried` were based on
-        self._tried: dict[str, Outcome] = {}  # by revision
+        self._base: Document | None = None  # what the last try was based on
+        self._tried: dict[str, Outcome] = {}  # by revision, the tries that may have been written
 
-    async def run(self, locks: Locks, seen: Account | None) -> Outcome:
-        """Make the change. `seen` saves a read, unless another change of this process may come first.
+    async def run(self, locks: DocumentLocks, seen: Account | None) -> Outcome:
+        """Make the change. `seen` saves a read, unless another change of this process comes first.
 
         Raises UserNotFound, LastModerator, the errors of the change, and StoreUnavailable.
         """
         lock = locks.of(document_id(self._user_id))
-        known = None if seen is None or lock.locked() else seen.stored
+        is_seen = seen is not None and seen.user_id == self._user_id and not lock.locked()
+        known = seen.stored if seen and is_seen else None
 
         async def step() -> Outcome | None:
             nonlocal known
@@ -61,15 +62,16 @@ class AccountChange:
             return self._find_written(document) or await self._write(document, index)
 
         async with lock:
-            return await until_written(step)
+            known = known or lock.latest
+            outcome = await until_written(step)
+            lock.latest = outcome.document
+            return outcome
 
-    async def _read(self) -> tuple[Document | None, Document | None]:
-        """Read the account and, if the change may concern it, the moderator index in the same request."""
-        keys = [document_id(self._user_id)]
-        if isinstance(self._change, SetStatus | AssignRole | RevokeRole) and _concerns_moderators(self._change):
-            keys.append(INDEX_ID)
-        found = await self._api.find_documents(keys)
-        return found.get(keys[0]), read_index(found.get(INDEX_ID)) if len(keys) > 1 else None
+    async def _read(self) -> tuple[Document | None, Document]:
+        """Read the account and the moderator index in one request."""
+        key = document_id(self._user_id)
+        found = await self._api.find_documents([key, INDEX_ID])
+        return found.get(key), read_index(found.get(INDEX_ID))
 
     def _find_written(self, document: Document | None) -> Outcome | None:
         """Return the outcome of an earlier try that turns out to have been written."""
@@ -80,7 +82,6 @@ class AccountChange:
             return replace(self._tried[revision], document=document, index=None)
         if self._base["revision"] not in revisions:
             raise StoreUnavailable("outcome unknown")
-        self._tried.clear()
         return None
 
     async def _write(self, document: Document | None, index: Document | None) -> Outcome | None:
@@ -88,12 +89,13 @@ class AccountChange:
         if document is None or account is None:
             raise UserNotFound
         transition = self._change.decide(account, self._cause)
-        if not transition.has_effect_on(account):
-            return Outcome(account, document)
-        new = document_after(document, account, transition)
+        if transition.has_effect_on(account):
+            new = document_after(document, account, transition)
+        else:
+            new = with_new_revision(document)  # an earlier change that is late must not undo what is answered now
         joins, leaves = transition.makes_moderator(account), transition.ends_moderator(account)
+        self.is_begun = True
         if leaves:
-            self.has_left_index = True
             index = await self._index.remove(self._user_id, index, force=self._force)
         elif joins and index is None:
             index = await self._index.read()
@@ -103,7 +105,3 @@ class AccountChange:
             return outcome
         del self._tried[new["revision"]]
         return None
-
-
-def _concerns_moderators(change: SetStatus | AssignRole | RevokeRole) -> bool:
-    return isinstance(change, SetStatus) or change.role is Role.MODERATOR

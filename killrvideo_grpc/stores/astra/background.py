@@ -1,7 +1,7 @@
 """Background work on the event loop, for which no caller waits."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import TypeAlias
 
 import structlog
@@ -9,8 +9,10 @@ import structlog
 MAX_CONCURRENT = 8  # few, so that background work doesn't slow down calls
 MAX_WAITING = 1000
 CLOSE_SECONDS = 1.0
+WAIT_SECONDS = 1.0  # that an answer waits for work that the next call may rely on
 
 Job: TypeAlias = Callable[[], Awaitable[object]]
+Task: TypeAlias = asyncio.Task[None]
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
@@ -23,14 +25,20 @@ class Background:
         self._waiting: dict[Hashable, Job] = {}
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
 
-    def start(self, key: Hashable, job: Job) -> None:
-        """Schedule a job. It replaces one with the same key that has not begun. Drops it if too many wait."""
+    def start(self, key: Hashable, job: Job) -> Task | None:
+        """Schedule a job, and return its task; None if too many wait. Replaces one with its key that has not begun."""
         if len(self._tasks) >= MAX_WAITING and key not in self._tasks:
             _log.warning("projection_deferred", cause="too many jobs are waiting")
-            return
+            return None
         self._waiting[key] = job
         if key not in self._tasks:
             self._tasks[key] = asyncio.create_task(self._run(key))
+        return self._tasks[key]
+
+    async def wait(self, tasks: Sequence[Task | None]) -> None:
+        """Wait up to WAIT_SECONDS for these tasks, which go on afterwards."""
+        if started := [task for task in tasks if task is not None]:
+            await asyncio.wait(started, timeout=WAIT_SECONDS)
 
     async def finish(self) -> None:
         """Wait until no job is left."""

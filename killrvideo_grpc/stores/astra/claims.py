@@ -11,7 +11,7 @@ import hashlib
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import normal_email
-from killrvideo_grpc.stores.astra.revisions import Locks, new_revision, until_written, write
+from killrvideo_grpc.stores.astra.revisions import DocumentLocks, new_revision, until_written, write
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 
 CLAIM_PREFIX = "email:"
@@ -32,7 +32,7 @@ class Claims:
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self.locks = Locks()
+        self.locks = DocumentLocks()
 
     async def find(self, key: str) -> Document | None:
         """Return the claim with this `_id`."""

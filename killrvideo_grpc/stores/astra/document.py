@@ -11,11 +11,12 @@ sessions         {session id: {generation, created, refreshed, user_agent}}
 sources          {digest of a source: date of the last login from there}
 outbox           events that are not yet in their tables
 pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
+shown            while the row settles, when its visible columns changed
 claim            `_id` of the claim on the address
 written          when the document was made
 created_date, last_login_date
 
-A deleted account keeps its id, revisions, status and dates, and `outbox`, `claim` and `pending` while they are needed.
+A deleted account keeps its id, revisions, status and dates, an empty hash, and what is pending while it is needed.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, Session, now, read_roles, read_status
 from killrvideo_grpc.domain.changes import Transition
-from killrvideo_grpc.domain.events import Action, Event
+from killrvideo_grpc.domain.events import Event, read_action
 from killrvideo_grpc.stores.astra.claims import claim_id
 from killrvideo_grpc.stores.astra.revisions import new_revision
 from killrvideo_grpc.stores.data_api.client import Document
@@ -37,7 +38,7 @@ RECENT = 20  # revisions kept, by which a write whose answer was lost is recogni
 # older one can arrive late.
 PROJECT = "project"  # write row and events
 PROJECT_TWICE = "project twice"  # the same, then SETTLE
-SETTLE = "settle"  # write the row again when SETTLE_TIME has passed: see sweep.py
+SETTLE = "settle"  # write the row again when SETTLE_TIME has passed since `shown`: see sweep.py
 
 _KEPT = ("_id", "revision", "recent", "written", "created_date", "last_login_date", "outbox", "claim")
 _VISIBLE = ("email", "firstname", "lastname", "status")  # columns of the row other than dates
@@ -99,7 +100,7 @@ def projected(document: Document) -> Document:
 
 def settled(document: Document) -> Document:
     """Return an account document whose row was written again, as its next write leaves it."""
-    gone = {"pending", "claim"} if is_deleted(document) else {"pending"}
+    gone = {"pending", "shown", "claim"} if is_deleted(document) else {"pending", "shown"}
     return {name: value for name, value in with_new_revision(document).items() if name not in gone}
 
 
@@ -177,8 +178,8 @@ def _changed_fields(document: Document, before: Account, after: Account) -> Docu
 def _pending_after(document: Document, new: Document) -> Document:
     stage = document.get("pending")
     if any(document.get(name) != new.get(name) for name in _VISIBLE):
-        stage = PROJECT_TWICE
-    elif any(document.get(name) != new.get(name) for name in ("outbox", "last_login_date")):
+        return {"pending": PROJECT_TWICE, "shown": now()}
+    if any(document.get(name) != new.get(name) for name in ("outbox", "last_login_date")):
         stage = PROJECT_TWICE if stage in (PROJECT_TWICE, SETTLE) else PROJECT
     return {"pending": stage} if stage else {}
 
@@ -199,7 +200,7 @@ def _read_session(session_id: str, entry: Mapping[str, Any]) -> Session:
 def _event_entry(event: Event) -> Document:
     return {
         "event_id": str(event.event_id),
-        "action": event.action.value,
+        "action": str(event.action),
         "actor": event.actor,
         "reason": event.reason,
         "request_id": event.request_id,
@@ -211,7 +212,7 @@ def _event_entry(event: Event) -> Document:
 
 def _read_event(user_id: UUID, entry: Mapping[str, Any]) -> Event:
     return Event(
-        action=Action(entry["action"]),
+        action=read_action(entry["action"]),
         account=user_id,
         actor=entry["actor"],
         reason=entry["reason"],

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from killrvideo_grpc.domain.errors import LastModerator
 from killrvideo_grpc.stores.astra.document import document_id, is_active_moderator, with_new_revision
-from killrvideo_grpc.stores.astra.revisions import Locks, new_revision, until_written, write
+from killrvideo_grpc.stores.astra.revisions import DocumentLocks, new_revision, until_written, write
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 
 INDEX_ID = "index:moderators"
@@ -30,7 +30,7 @@ class ModeratorIndex:
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
-        self._locks = Locks()
+        self._locks = DocumentLocks()
 
     async def read(self) -> Document:
         """Return the index."""
@@ -54,10 +54,10 @@ class ModeratorIndex:
         async with self._locks.of(INDEX_ID):
             return await until_written(step)
 
-    async def settle(self, user_id: UUID, index: Document | None = None, *, is_moderator: bool = False) -> None:
-        """List the account if it is an active moderator, and forget its demotion.
+    async def settle(self, user_id: UUID, index: Document | None = None, *, is_moderator: bool = False) -> bool:
+        """List the account if it is an active moderator, and forget its demotion. Return whether that was to be done.
 
-        `index`, if given, was read before the account became what `is_moderator` says, by the caller's write.
+        `index`, if given, was read before the caller's write made the account what `is_moderator` says.
         """
         member, known = str(user_id), index
 
@@ -65,11 +65,11 @@ class ModeratorIndex:
             nonlocal known
             seen, known, listed = known, None, is_moderator
             if seen is None:
-                found = await self._api.find_documents([INDEX_ID, document_id(user_id)])
-                seen, document = read_index(found.get(INDEX_ID)), found.get(document_id(user_id))
+                seen = await self.read()  # before the account: a promotion in between then changes it
+                document = await self._api.find_document(document_id(user_id))
                 listed = is_active_moderator(document)
                 if listed == (member in seen["ids"]) and member not in seen["leaving"]:
-                    return True
+                    return False
                 # A demotion under way has read the account, and fails if the account is written now.
                 if document and listed and not await write(self._api, document, with_new_revision(document)):
                     return None
@@ -77,7 +77,7 @@ class ModeratorIndex:
             return await self._replace(seen, ids, set(seen["leaving"]) - {member}) is not None or None
 
         async with self._locks.of(INDEX_ID):
-            await until_written(step)
+            return await until_written(step)
 
     async def _replace(self, seen: Document, ids: set[str], leaving: set[str]) -> Document | None:
         """Return the index as written, or None if another writer came first."""

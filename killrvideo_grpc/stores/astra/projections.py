@@ -22,7 +22,7 @@ from killrvideo_grpc.stores.astra.document import (
     user_id_of,
 )
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
-from killrvideo_grpc.stores.astra.revisions import Locks, until_written, write
+from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written, write
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, TableRow
 
 # The partition of events_by_day that lists the days, with a row at midnight of each day that may have events.
@@ -35,41 +35,44 @@ _NOT_WRITTEN: Any = object()
 class Projections:
     """Brings projections up to date."""
 
-    def __init__(self, api: DataApi, locks: Locks, claims: Claims, index: ModeratorIndex) -> None:
+    def __init__(self, api: DataApi, locks: DocumentLocks, claims: Claims, index: ModeratorIndex) -> None:
         self._api = api
         self._locks = locks
         self._claims = claims
         self._index = index
         self._listed_days: set[str] = set()
 
-    async def project(self, document: Document) -> None:
-        """Write the projections of a document as it was just read or written, and clear its outbox.
+    async def project(self, key: str, document: Document | None = None) -> None:
+        """Write the projections of an account, and clear its outbox. `document`: as just written, if it was.
 
-        If the account has changed meanwhile, this may have overwritten a newer row, and starts again.
+        Changes of this process that are under way come first, and are projected together.
         """
-        known: Document | None = document
-        lock = self._locks.of(document["_id"])
-        written = _NOT_WRITTEN
-
-        async def step() -> bool | None:
-            nonlocal known, written
-            current, known = known or await self._api.find_document(document["_id"]), None
-            if current is None:
-                return True
-            is_current = written is _NOT_WRITTEN or written == row_of(current)
-            if is_current and current.get("pending") not in (PROJECT, PROJECT_TWICE):
-                return True
-            written = await self._write(current)
-            is_contended = lock.locked()
-            async with lock:  # changes of this process that wait come first, and are projected together
-                return (not is_contended and await write(self._api, current, projected(current))) or None
-
-        await until_written(step, TRIES)
+        lock = self._locks.of(key)
+        known = None if lock.locked() else document
+        async with lock:
+            await self._project(key, known)
 
     async def settle(self, document: Document) -> None:
         """Write the row once more, when no older one can arrive late."""
-        await self._write_row(document)
-        await write(self._api, document, settled(document))
+        row = await self._write_row(document)
+        if not await write(self._api, document, settled(document)):
+            await self._project(document["_id"], written=row)
+
+    async def _project(self, key: str, known: Document | None = None, written: Any = _NOT_WRITTEN) -> None:
+        """Write the projections until they agree with the account. `written`: the row that was written last."""
+
+        async def step() -> bool | None:
+            nonlocal known, written
+            document, known = known or await self._api.find_document(key), None
+            if document is None:
+                return True
+            is_row_current = written is _NOT_WRITTEN or written == row_of(document)
+            if is_row_current and document.get("pending") not in (PROJECT, PROJECT_TWICE):
+                return True
+            written = await self._write(document)
+            return await write(self._api, document, projected(document)) or None
+
+        await until_written(step, TRIES)
 
     async def _write(self, document: Document) -> TableRow | None:
         row = await self._write_row(document)
@@ -122,7 +125,7 @@ def _event_row(event: Event) -> TableRow:
         "account": event.account,
         "at": event.at,
         "event_id": event.event_id,
-        "action": event.action.value,
+        "action": str(event.action),
         "actor": event.actor,
         "reason": event.reason,
         "request_id": event.request_id,

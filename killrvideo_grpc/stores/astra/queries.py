@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account
-from killrvideo_grpc.domain.events import Action, Event
+from killrvideo_grpc.domain.events import Event, read_action
 from killrvideo_grpc.domain.ports import Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.astra.document import document_id, read_account, read_outbox
@@ -124,4 +124,6 @@ def _millis(moment: datetime) -> int:
 
 def _event(row: TableRow) -> Event:
     texts = {name: row.get(name) or "" for name in ("actor", "reason", "request_id", "before", "after")}
-    return Event(action=Action(row["action"]), account=row["account"], at=row["at"], event_id=row["event_id"], **texts)
+    return Event(
+        action=read_action(row["action"]), account=row["account"], at=row["at"], event_id=row["event_id"], **texts
+    )

@@ -23,15 +23,21 @@ def new_revision() -> str:
     return secrets.token_urlsafe(12)
 
 
-class Locks:
-    """A lock for each key, so that a process has one writer at a time for each document."""
+class DocumentLock(asyncio.Lock):
+    """Lets one change of a document in a process proceed at a time. `latest` is what the last one wrote."""
+
+    latest: Document | None = None
+
+
+class DocumentLocks:
+    """The locks that are held or waited for, by the `_id` of the document."""
 
     def __init__(self) -> None:
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._locks: WeakValueDictionary[str, DocumentLock] = WeakValueDictionary()
 
-    def of(self, key: str) -> asyncio.Lock:
-        """Return the lock of a key."""
-        return self._locks.setdefault(key, asyncio.Lock())
+    def of(self, key: str) -> DocumentLock:
+        """Return the lock of a document."""
+        return self._locks.setdefault(key, DocumentLock())
 
 
 async def until_written(step: Callable[[], Awaitable[T | None]], tries: int = MAX_TRIES) -> T:

@@ -6,20 +6,19 @@ was done (accounts.py), and keeps rows and events up to date, after the answer (
 (sweep.py).
 """
 
-import asyncio
-from collections.abc import Awaitable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, ServiceError, StoreUnavailable
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.astra.accounts import AccountChange, Outcome
 from killrvideo_grpc.stores.astra.attempts import Attempts
-from killrvideo_grpc.stores.astra.background import Background
+from killrvideo_grpc.stores.astra.background import Background, Task
 from killrvideo_grpc.stores.astra.claims import Claims, owner_of
 from killrvideo_grpc.stores.astra.document import (
     PROJECT,
@@ -29,11 +28,12 @@ from killrvideo_grpc.stores.astra.document import (
     new_document,
     read_account,
     read_credentials,
+    user_id_of,
 )
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
 from killrvideo_grpc.stores.astra.projections import Projections
 from killrvideo_grpc.stores.astra.queries import Queries
-from killrvideo_grpc.stores.astra.revisions import Locks, until_written
+from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written
 from killrvideo_grpc.stores.astra.sweep import Repaired, Sweep
 from killrvideo_grpc.stores.data_api.batch_loader import BatchLoader
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
@@ -48,7 +48,7 @@ class AstraStore:
     def __init__(self, api: DataApi) -> None:
         self._api = api
         self._reads = BatchLoader(api.find_documents, api.max_wait, api.instrumentation)
-        self._locks = Locks()
+        self._locks = DocumentLocks()
         self._claims = Claims(api)
         self._index = ModeratorIndex(api)
         self._projections = Projections(api, self._locks, self._claims, self._index)
@@ -75,13 +75,25 @@ class AstraStore:
                 inserted = True
             return await self._claims.set_owner(document["claim"], claim, account.user_id) or None
 
-        async with self._api.within("register"), self._claims.locks.of(document["claim"]):
-            is_owner = await until_written(step)
-        if not is_owner:
+        self._api.fail_if_down()
+        try:
+            async with self._api.within("register"), self._claims.locks.of(document["claim"]):
+                is_owner = await until_written(step)
+        except BaseException:  # also a cancellation: the address may have been claimed
             if inserted:
-                self._background.start(document["revision"], lambda: self._api.delete_document(document["revision"]))
-            raise EmailAlreadyRegistered
-        self._project(document)
+                self._background.start(document["_id"], lambda: self._finish_registration(document))
+            raise
+        if is_owner:
+            self._project(document)
+            return
+        if inserted:
+            self._background.start(document["_id"], lambda: self._api.delete_document(document["revision"]))
+        raise EmailAlreadyRegistered
+
+    async def _finish_registration(self, document: Document) -> None:
+        """Project a new account if it got its address. A sweep removes it otherwise."""
+        if owner_of(await self._claims.find(document["claim"])) == user_id_of(document):
+            await self._projections.project(document["_id"])
 
     async def find_credentials(self, email: str) -> Credentials | None:
         async with self._api.within("find credentials"):
@@ -105,26 +117,29 @@ class AstraStore:
     async def apply(
         self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False
     ) -> Account:
+        self._api.fail_if_down()
         attempt = AccountChange(self._api, self._index, user_id, change, cause, force=force)
         try:
             async with self._api.within("apply"):
                 outcome = await attempt.run(self._locks, seen)
-                await self._finish_before_answer(user_id, outcome)
-        except (ServiceError, asyncio.CancelledError):
-            if attempt.has_left_index:  # the account may still be a moderator
+        except BaseException:  # also a cancellation: the account or the index may have been written
+            if attempt.is_begun:
                 self._background.start(user_id, lambda: self._index.settle(user_id))
+                self._background.start(document_id(user_id), lambda: self._projections.project(document_id(user_id)))
             raise
-        if outcome.leaves:
-            self._background.start(user_id, lambda: self._index.settle(user_id, outcome.index))
-        self._project(outcome.document)
+        await self._follow_up(user_id, outcome)
         return outcome.account
 
-    async def _finish_before_answer(self, user_id: UUID, outcome: Outcome) -> None:
-        """Do at once what the next call may rely on. A sweep does it if this fails."""
-        if outcome.joins:
-            await _tried(self._index.settle(user_id, outcome.index, is_moderator=True))
-        if is_deleted(outcome.document):
-            await _tried(self._projections.project(outcome.document))
+    async def _follow_up(self, user_id: UUID, outcome: Outcome) -> None:
+        """Start what follows a change, and wait a moment for what the next call may rely on."""
+        relied_on = []
+        if outcome.joins or outcome.leaves:
+            index, joins = outcome.index, outcome.joins
+            job = self._background.start(user_id, lambda: self._index.settle(user_id, index, is_moderator=joins))
+            relied_on += [job] if joins else []
+        job = self._project(outcome.document)
+        relied_on += [job] if is_deleted(outcome.document) else []
+        await self._background.wait(relied_on)
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
         return await self._lists.search(query, size, start)
@@ -167,13 +182,8 @@ class AstraStore:
         except AlreadyExists:
             pass  # by the first try, whose answer was lost
 
-    def _project(self, document: Document) -> None:
-        if document.get("pending") in (PROJECT, PROJECT_TWICE) and not is_deleted(document):
-            self._background.start(document["_id"], lambda: self._projections.project(document))
-
-
-async def _tried(work: Awaitable[object]) -> None:
-    try:
-        await work
-    except StoreUnavailable:
-        pass
+    def _project(self, document: Document) -> Task | None:
+        key = document["_id"]
+        if document.get("pending") not in (PROJECT, PROJECT_TWICE):
+            return None
+        return self._background.start(key, lambda: self._projections.project(key, document))

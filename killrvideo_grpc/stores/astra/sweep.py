@@ -1,6 +1,6 @@
 """Finishes what crashed processes left. Several processes can do it at once."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,6 +9,7 @@ from uuid import UUID
 import structlog
 
 from killrvideo_grpc.domain.account import now
+from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra.claims import CLAIM_PREFIX, Claims, owner_of
 from killrvideo_grpc.stores.astra.document import (
     PREFIX,
@@ -32,6 +33,7 @@ from killrvideo_grpc.stores.data_api.errors import RequestRefused
 UNCLAIMED_AGE = timedelta(hours=1)
 # Longer than a row can be late: requests end within seconds, on this side and in the Data API.
 SETTLE_TIME = timedelta(minutes=5)
+MAX_UNAVAILABLE = 5  # documents that can't be finished before a sweep gives up
 # The exceptions that reading a document in another format raises.
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -44,7 +46,7 @@ class Repaired:
 
     `finished`: accounts with events or a row to be written. `unclaimed`: accounts that never got their address, now
     deleted. `claims`: addresses freed because their owner is gone. `moderators`: corrections of the moderator index.
-    `failed`: documents that can't be read or finished.
+    `failed`: documents that can't be read or finished, `unavailable`: those among them that may be finished later.
     """
 
     finished: int = 0
@@ -52,6 +54,7 @@ class Repaired:
     claims: int = 0
     moderators: int = 0
     failed: int = 0
+    unavailable: int = 0
 
 
 class Sweep:
@@ -62,21 +65,15 @@ class Sweep:
         self._claims = claims
         self._index = index
         self._projections = projections
-        # When each pending document was first seen with its revision, by `_id`.
-        self._seen: dict[str, tuple[str, datetime]] = {}
 
     async def sweep(self, at: datetime | None = None) -> int:
         """Finish the documents marked `pending`. Return how many needed it, with those that can't be finished.
 
         `at` defaults to now.
         """
-        at, repaired, seen = at or now(), Repaired(), self._seen
-        self._seen = {}
+        at, repaired = at or now(), Repaired()
         async for page in self._api.document_pages({"pending": {"$exists": True}}):
             for document in page:
-                key, revision = document["_id"], str(document.get("revision"))
-                before = seen.get(key, ("", at))
-                self._seen[key] = before if before[0] == revision else (revision, at)
                 await _attempt(document, repaired, self._finish(document, at, repaired))
         if repaired.finished or repaired.unclaimed:
             _log.info("swept", count=repaired.finished, unclaimed=repaired.unclaimed)
@@ -89,6 +86,8 @@ class Sweep:
             rows = await self._rows_of(page)
             for document in page:
                 key = str(document["_id"])
+                if key == INDEX_ID:
+                    await _attempt(document, repaired, self._settle_all({*document["ids"]}, repaired))
                 if "pending" in document:
                     await _attempt(document, repaired, self._finish(document, at, repaired))
                 elif key.startswith(PREFIX):
@@ -100,14 +99,11 @@ class Sweep:
     async def _finish(self, document: Document, at: datetime, repaired: Repaired) -> None:
         key = document["_id"]
         if key == INDEX_ID:
-            for member in document["leaving"]:
-                await self._index.settle(UUID(member))
-                repaired.moderators += 1
+            await self._settle_all(document["leaving"], repaired)
             return
-        _, first_seen = self._seen.get(key, ("", at))
         read_account(document), read_outbox(document)  # raises if they can't be read
         if document["pending"] == SETTLE:
-            if at - first_seen >= SETTLE_TIME:
+            if at - document["shown"] >= SETTLE_TIME:
                 await self._projections.settle(document)
         elif not document["recent"] and owner_of(await self._claims.find(document["claim"])) != user_id_of(document):
             # It is being registered, or was left by a crash.
@@ -115,8 +111,12 @@ class Sweep:
                 await self._remove_unclaimed(document)
                 repaired.unclaimed += 1
         else:
-            await self._projections.project(document)
+            await self._projections.project(key)
             repaired.finished += 1
+
+    async def _settle_all(self, members: Collection[str], repaired: Repaired) -> None:
+        for member in members:
+            repaired.moderators += await self._index.settle(UUID(member))
 
     async def _remove_unclaimed(self, document: Document) -> None:
         """Write the claim once more, so that a late claim fails, then delete the account."""
@@ -137,13 +137,12 @@ class Sweep:
     async def _repair_account(self, document: Document, row: TableRow | None, repaired: Repaired) -> None:
         user_id, is_moderator = user_id_of(document), is_active_moderator(document)
         if not _agree(row_of(document), row):
-            marked = with_new_revision(document) | {"pending": PROJECT_TWICE}
+            marked = with_new_revision(document) | {"pending": PROJECT_TWICE, "shown": now()}
             if await write(self._api, document, marked):
-                await self._projections.project(marked)
+                await self._projections.project(document["_id"])
                 repaired.finished += 1
         elif is_moderator and str(user_id) not in (await self._index.read())["ids"]:
-            await self._index.settle(user_id)
-            repaired.moderators += 1
+            repaired.moderators += await self._index.settle(user_id)
 
     async def _repair_claim(self, claim: Document, repaired: Repaired) -> None:
         owner = owner_of(claim)
@@ -154,13 +153,16 @@ class Sweep:
 
 
 async def _attempt(document: Document, repaired: Repaired, work: Awaitable[None]) -> None:
-    """Log and count a document that can't be read or finished, so that the others are finished."""
+    """Log and count a document that can't be read or finished. Raises StoreUnavailable after MAX_UNAVAILABLE."""
     try:
         await work
-    except (RequestRefused, *UNREADABLE) as error:
+    except (StoreUnavailable, RequestRefused, *UNREADABLE) as error:
         cause = error.code if isinstance(error, RequestRefused) else type(error).__name__
         _log.error("left unfinished", document=document["_id"], cause=cause)
         repaired.failed += 1
+        repaired.unavailable += isinstance(error, StoreUnavailable)
+        if repaired.unavailable == MAX_UNAVAILABLE:
+            raise
 
 
 def _agree(due: TableRow | None, row: TableRow | None) -> bool:

@@ -35,7 +35,6 @@ MAX_REQUESTS = 16
 CONFLICT_PAUSE_SECONDS = 0.03
 # Hashes are read only to check a password.
 _WITHOUT_HASH = {"password_hash": False}
-_ID_AND_REVISION = {"_id": True, "revision": True}  # `_id` alone would return the whole document
 
 
 @dataclass(frozen=True)
@@ -158,16 +157,17 @@ class DataApi:
         the outcome is unknown.
         """
         try:
-            found = await self._call(
-                "compare and set",
-                lambda: self._accounts.find_one_and_update({"revision": revision}, update, projection=_ID_AND_REVISION),
-                tries=1,
+            result = await self._call(
+                "compare and set", lambda: self._accounts.update_one({"revision": revision}, update), tries=1
             )
         except (Conflict, CredentialsRefused):
             raise
         except StoreUnavailable as error:
             raise AnswerLost(str(error)) from None
-        return found is not None
+        matched, modified = result.update_info["n"], result.update_info["nModified"]
+        if matched != modified:
+            raise AnswerLost("matched but not modified")
+        return bool(matched)
 
     async def delete_document(self, revision: str) -> None:
         """Delete the document that has this revision, if there is one."""
@@ -205,8 +205,8 @@ class DataApi:
         """
         answered = False
         try:
-            async with self.within("ping"):
-                await self._send("ping", lambda: self._accounts.find_one({"_id": "-"}), self._ping_permit)
+            async with self.within("ping"), self._ping_permit:
+                await self._request("ping", lambda: self._accounts.find_one({"_id": "-"}))
             answered = True
         except Exception as error:
             raise StoreUnavailable from error
@@ -227,10 +227,6 @@ class DataApi:
         """Raise StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
         if self._is_down:
             raise StoreUnavailable("down")
-
-    def _fail_if_down_unless(self, is_ping: bool) -> None:
-        if not is_ping:
-            self.fail_if_down()
 
     async def create_keyspace(self, seconds: float) -> None:
         """Create the keyspace if it doesn't exist."""
@@ -269,19 +265,19 @@ class DataApi:
                     if tries == 0:
                         raise
 
-    async def _send(
-        self, name: str, request: Callable[[], Awaitable[T]], permits: asyncio.Semaphore | None = None
-    ) -> T:
-        is_ping = permits is not None
-        self._fail_if_down_unless(is_ping)
-        async with permits or self._permits:
-            self._fail_if_down_unless(is_ping)
-            try:
-                with self.instrumentation.store_request(name), translated(name):
-                    return await request()
-            except asyncio.CancelledError:
-                self._http.drop_lost()
-                raise
+    async def _send(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
+        self.fail_if_down()
+        async with self._permits:
+            self.fail_if_down()  # it may have become so while this request waited
+            return await self._request(name, request)
+
+    async def _request(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
+        try:
+            with self.instrumentation.store_request(name), translated(name):
+                return await request()
+        except asyncio.CancelledError:
+            self._http.drop_lost()
+            raise
 
 
 def _projection(fields: Collection[str]) -> dict[str, bool]:

@@ -1,4 +1,4 @@
-"""Maps the failures of Data API requests to our own errors. Only this module and data_api.py import astrapy."""
+"""Maps the failures of Data API requests to our own errors. Only this package imports astrapy."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Role, Session, read_roles, read_status
-from killrvideo_grpc.domain.events import Action, Event
+from killrvideo_grpc.domain.events import Event, read_action
 
 DELETED = "deleted"  # the account_status of deleted accounts, which the statements here never return
 
@@ -108,7 +108,7 @@ def read_event(row: Row) -> Event:
     """Return an event from the values of EVENT_COLUMNS."""
     at, event_id, account, action, actor, reason, request_id, before, after = row
     return Event(
-        action=Action(action),
+        action=read_action(action),
         account=UUID(account),
         actor=actor,
         reason=reason,

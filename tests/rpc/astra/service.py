@@ -29,7 +29,7 @@ UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 
 # The requests that each RPC makes to the collection `accounts` before it answers.
 # In addition, attempts are counted: see COUNTED.
-READ, READ_BOTH, CHANGE, INSERT = "findOne", "find", "findOneAndUpdate", "insertOne"
+READ, READ_BOTH, CHANGE, INSERT = "findOne", "find", "updateOne", "insertOne"
 REQUESTS_OF = {
     "Register": [READ, INSERT, INSERT],  # claim, account, claim
     "Login": [READ, READ, CHANGE],  # claim, account with its hash, account
@@ -43,9 +43,9 @@ REQUESTS_OF = {
     "GetUser": [READ],
     "BatchGetUsers": [READ, "find"],
     "SearchUsers": [READ, "find"],
-    "AssignRole": [READ, READ, CHANGE],
-    "RevokeRole": [READ, READ, CHANGE],
-    "SuspendUser": [READ, READ_BOTH, CHANGE],  # account and moderator index in one request
+    "AssignRole": [READ, READ_BOTH, CHANGE],  # account and moderator index in one request
+    "RevokeRole": [READ, READ_BOTH, CHANGE],
+    "SuspendUser": [READ, READ_BOTH, CHANGE],
     "ReinstateUser": [READ, READ_BOTH, CHANGE],
     "ListAuditEvents": [READ, READ],
     # account with its hash, account; claim, claim, account

@@ -19,17 +19,17 @@ from tests.stores.astra.conftest import OpenStore, sent
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST
 from tests.stores.test_store_contract import CHANGES
-from tests.support.accounts import a_cause, a_new_password, a_session, opening, refreshing
-from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, Hang, Late, Request
+from tests.support.accounts import HASH, a_cause, a_new_password, a_session, an_account, opening, refreshing
+from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, Garbage, Hang, Late, Request
 from tests.support.keyspaces import KEYSPACE
 
 pytestmark = pytest.mark.anyio
 
-READ, WRITE = (ACCOUNTS, "findOne"), (ACCOUNTS, "findOneAndUpdate")
+READ, WRITE = (ACCOUNTS, "findOne"), (ACCOUNTS, "updateOne")
 
 
 def is_write(request: Request) -> bool:
-    return request.command == "findOneAndUpdate" and "revision" in request.arguments["filter"]
+    return request.command == "updateOne" and "revision" in request.arguments["filter"]
 
 
 def writes(server: FakeDataApi) -> list[dict[str, Any]]:
@@ -74,9 +74,9 @@ async def test_a_read_is_one_request_without_the_hash(server: FakeDataApi, store
 @pytest.mark.parametrize(
     ("change", "fields"),
     [
-        (Rename("Bea", None), {"firstname", "pending"}),
+        (Rename("Bea", None), {"firstname", "pending", "shown"}),
         (AssignRole(Role.CREATOR), {"roles", "outbox", "pending"}),
-        (SetStatus(AccountStatus.SUSPENDED), {"status", "outbox", "pending"}),
+        (SetStatus(AccountStatus.SUSPENDED), {"status", "outbox", "pending", "shown"}),
     ],
 )
 async def test_a_write_sends_only_what_differs(
@@ -98,11 +98,33 @@ async def test_a_write_sends_only_what_differs(
         EndSessions(None),
     ],
 )
-async def test_a_change_without_effect_writes_nothing(
+async def test_a_change_without_effect_writes_only_a_revision(
     server: FakeDataApi, store: AstraStore, account: Account, change: Change
 ) -> None:
-    await store.apply(account.user_id, change, a_cause(account))
-    assert writes(server) == []
+    assert await store.apply(account.user_id, change, a_cause(account)) == account
+    assert [update["$set"].keys() for update in writes(server)] == [{"revision", "recent"}]
+
+
+UNDONE_BEFORE = [
+    (AssignRole(Role.CREATOR), RevokeRole(Role.CREATOR)),
+    (AssignRole(Role.MODERATOR), RevokeRole(Role.MODERATOR)),
+    (SetStatus(AccountStatus.SUSPENDED), SetStatus(AccountStatus.ACTIVE)),
+    (Rename("Late", None), Rename("Ann", None)),
+]
+
+
+@pytest.mark.parametrize(("change", "undo"), UNDONE_BEFORE)
+async def test_what_is_undone_before_it_is_written_late_stays_undone(
+    server: FakeDataApi, open_store: OpenStore, account: Account, change: Change, undo: Change
+) -> None:
+    """The change times out, its opposite is answered, and has no effect yet."""
+    store, other = open_store(), open_store()
+    late = server.fail(Late(), where=is_write, times=2)
+    with pytest.raises(StoreUnavailable):
+        await store.apply(account.user_id, change, a_cause(account))
+    assert await other.apply(account.user_id, undo, a_cause(account)) == account
+    late.carry_out(server.execute)
+    assert await other.get(account.user_id) == account
 
 
 async def test_what_a_newer_version_stored_is_kept(
@@ -173,7 +195,39 @@ async def test_conflicts_without_end_are_unavailable(server: FakeDataApi, store:
     assert 10 < conflict.hits < 50
 
 
+async def test_the_account_that_was_seen_must_be_the_one_that_changes(
+    store: AstraStore, account: Account, contents: Contents
+) -> None:
+    other = an_account()
+    await store.register(other, HASH, a_cause(other))
+    seen = await store.get(other.user_id)
+    renamed = await store.apply(account.user_id, Rename("Bea", None), a_cause(account), seen=seen)
+    assert (renamed.user_id, renamed.first_name) == (account.user_id, "Bea")
+    assert contents.existing(other)["firstname"] == "Ann"
+
+
+async def test_a_change_that_waits_takes_what_the_one_before_it_wrote(
+    server: FakeDataApi, store: AstraStore, account: Account
+) -> None:
+    with server.fail(Hang(), name=USERS):
+        await asyncio.gather(
+            *(store.apply(account.user_id, Rename(f"Ann{n}", None), a_cause(account)) for n in range(8))
+        )
+    reads = [request for request in server.requests if request.command == "find"]
+    assert len(reads) == 1
+
+
 # Lost answers
+
+
+async def test_a_write_that_matched_and_changed_nothing_may_have_been_done(
+    server: FakeDataApi, store: AstraStore, account: Account
+) -> None:
+    """Not seen on a real Data API. The write is found by its revision."""
+    answer = b'{"status": {"matchedCount": 1, "modifiedCount": 0}}'
+    server.fail(Garbage(answer), where=is_write, after_write=True, times=1)
+    changed = await store.apply(account.user_id, a_new_password(account), a_cause(account))
+    assert await store.get(account.user_id) == changed
 
 
 @pytest.mark.parametrize("fault", [*LOST, ErrorAnswer("FAILED_CONCURRENT_OPERATIONS")], ids=repr)
@@ -183,7 +237,7 @@ async def test_a_write_whose_answer_was_lost_is_not_made_again(
     """Before its second try, others undo it and write until its revision is nearly forgotten."""
     store, other, cause = open_store(), open_store(), a_cause(account)
     # The second read waits until all of that has happened.
-    holding = server.fail(Hang(), command="findOne", skip=1, times=1)
+    holding = server.fail(Hang(), command="find", skip=1, times=1)
     server.fail(fault, where=is_write, after_write=True, times=1)
     changing = asyncio.create_task(store.apply(account.user_id, AssignRole(Role.CREATOR), cause))
     await asyncio.to_thread(server.wait_until, lambda: holding.hits == 1)
@@ -204,7 +258,7 @@ async def test_an_outcome_that_can_not_be_found_out_is_unavailable(
     server: FakeDataApi, open_store: OpenStore, account: Account
 ) -> None:
     store, other = open_store(), open_store()
-    holding = server.fail(Hang(), command="findOne", skip=1, times=1)
+    holding = server.fail(Hang(), command="find", skip=1, times=1)
     server.fail(Close(), where=is_write, after_write=True, times=1)
     changing = asyncio.create_task(store.apply(account.user_id, AssignRole(Role.CREATOR), a_cause(account)))
     await asyncio.to_thread(server.wait_until, lambda: holding.hits == 1)

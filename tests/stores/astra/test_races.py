@@ -260,13 +260,13 @@ def adds_to_index(request: Request) -> bool:
 def writes_index(request: Request) -> bool:
     """Whether the request writes the moderator index."""
     changed = request.arguments.get("update", {}).get("$set", {})
-    return request.command == "findOneAndUpdate" and not changed.keys().isdisjoint({"ids", "leaving"})
+    return request.command == "updateOne" and not changed.keys().isdisjoint({"ids", "leaving"})
 
 
 def is_demotion(request: Request) -> bool:
     """Whether the request revokes the moderator role of an account."""
     changed = request.arguments.get("update", {}).get("$set", {})
-    return request.command == "findOneAndUpdate" and changed.get("roles") == ["viewer"]
+    return request.command == "updateOne" and changed.get("roles") == ["viewer"]
 
 
 async def test_an_account_demoted_while_being_promoted_is_not_in_the_index(
