@@ -12,6 +12,7 @@ import httpx
 
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
+from tests.support.memory_store import MemoryDatabase, MemoryStore
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.client import Keyspace
@@ -25,6 +26,24 @@ class Harness(Protocol):
 
     def raw_text(self) -> str:
         """Returns everything in the database as text, to search for data that should be gone."""
+
+
+class MemoryHarness:
+    """A database in memory."""
+
+    def __init__(self) -> None:
+        self._database = MemoryDatabase()
+
+    def open(self) -> AccountStore:
+        return MemoryStore(self._database)
+
+    def raw_text(self) -> str:
+        return repr(vars(self._database))
+
+
+@contextmanager
+def memory_harness(folder: Path) -> Iterator[Harness]:
+    yield MemoryHarness()
 
 
 class SqliteHarness:
@@ -106,6 +125,7 @@ def real_harness(folder: Path) -> Iterator[Harness]:
 
 # Add a new store here to run the suite on it.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
+    "memory": memory_harness,
     "sqlite": sqlite_harness,
     "fake": fake_harness,
 }
