@@ -6,12 +6,12 @@ from threading import Thread
 
 import grpc
 import pytest
-from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.support import fake_data_api
-from tests.support.accounts import PASSWORD, an_address
+from tests.support.accounts import an_address
+from tests.support.calls import registration
 from tests.support.eventually import eventually
 from tests.support.fake_data_api import Close, ErrorAnswer, HttpStatus
 from tests.support.keyspaces import KEYSPACE, keyspace_at, prepared_fake
@@ -176,7 +176,3 @@ def test_missing_settings_are_named_together(tmp_path: Path) -> None:
     assert done.returncode == 1
     for name in ("ASTRA_DB_API_ENDPOINT", "ASTRA_DB_APPLICATION_TOKEN", "ASTRA_DB_USERNAME", "SECRET_KEY"):
         assert name in done.stderr
-
-
-def registration(email: str) -> RegisterRequest:
-    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")

@@ -17,8 +17,8 @@ from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
 from killrvideo_grpc.server.bootstrap import UseCases
 from killrvideo_grpc.service.authentication import Origin
 from killrvideo_grpc.service.moderation import Operators
-from tests.rpc.conftest import bearer
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import bearer
 from tests.support.errors import read_failure
 from tests.support.loops import LoopThread
 
