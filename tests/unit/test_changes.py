@@ -10,10 +10,6 @@ from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session
 from killrvideo_grpc.domain.changes import (
-    MAX_SESSIONS,
-    MAX_SOURCES,
-    REUSE_INTERVAL,
-    SOURCE_KNOWN_FOR,
     AssignRole,
     Change,
     ChangePassword,
@@ -40,6 +36,8 @@ from tests.support.accounts import an_account
 AT = datetime(2026, 11, 29, 12, tzinfo=UTC)
 LIFETIMES = Lifetimes(idle=timedelta(days=30), total=timedelta(days=90))
 CAUSE = Cause(actor="tester", reason="because", request_id="r-1", at=AT, event_id=UUID(int=1))
+# As the contract states them.
+MAX_SESSIONS, MAX_SOURCES, SOURCE_KNOWN_FOR, REUSE_INTERVAL = 20, 20, timedelta(days=30), timedelta(minutes=10)
 CURRENT, STALE, NEW = "current", "stale", "new"  # ids of passwords
 ONE_MS = timedelta(milliseconds=1)
 
@@ -336,7 +334,7 @@ def test_what_a_refresh_does(account: Account, change: RefreshSession) -> None:
     age, behind = AT - session.refreshed_date, session.generation - change.generation
     if behind == 0:
         assert left == replace(session, generation=session.generation + 1, refreshed_date=AT)
-    elif behind == 1 and age <= timedelta(minutes=10):
+    elif behind == 1 and age <= REUSE_INTERVAL:
         assert left == session
     else:
         assert left is None

@@ -31,7 +31,7 @@ class Counters:
         self.counts = Counter[AttemptCounter]()
         self.reads = self.writes = 0
         self.is_away = False
-        self.third_write = asyncio.Event()
+        self.third_write, self.sixth_write = asyncio.Event(), asyncio.Event()
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         self.reads += 1
@@ -44,6 +44,8 @@ class Counters:
         self.writes += 1
         if self.writes == 3:
             self.third_write.set()
+        if self.writes == 6:
+            self.sixth_write.set()
         self.counts.update(counters)
         return [self.counts[counter] for counter in counters]
 
@@ -219,6 +221,18 @@ async def test_a_guess_counts_even_if_its_caller_hangs_up(process: Process, coun
     await counters.third_write.wait()
     await refused(process, "ann", "s1")
     assert process.throttle._turns._places == {}
+
+
+async def test_a_wrong_token_counts_even_if_its_caller_hangs_up(process: Process, counters: Counters) -> None:
+    for _ in range(6):
+        hit = asyncio.create_task(process.throttle.token_attempt("s1").hit())
+        await asyncio.sleep(0)  # let it begin
+        hit.cancel()
+        await asyncio.wait([hit])
+    async with asyncio.timeout(10):
+        await counters.sixth_write.wait()
+    with pytest.raises(TooManyAttempts):
+        process.throttle.token_attempt("s1")
 
 
 async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Process, counters: Counters) -> None:
