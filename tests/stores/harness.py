@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -75,7 +76,8 @@ class DataApiHarness:
         from killrvideo_grpc.stores.astra.store import AstraStore
         from killrvideo_grpc.stores.data_api.client import DataApi
 
-        return AstraStore(DataApi(self._keyspace))
+        # No test means to run out of time here, however busy the machine is.
+        return AstraStore(DataApi(replace(self._keyspace, max_wait=30.0)))
 
     def raw_text(self) -> str:
         from astrapy.authentication import UsernamePasswordTokenProvider
