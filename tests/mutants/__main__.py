@@ -17,7 +17,7 @@ from tests.mutants.mutations import MUTANTS, Mutant
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "data")
 JOBS = 2
-SECONDS = 300
+SECONDS = 900
 
 
 def main() -> int:
@@ -36,7 +36,8 @@ def main() -> int:
 def try_out(mutant: Mutant) -> str:
     """Run the tests of a mutant, and print and return what became of it."""
     outcome = run([mutant], mutant.tests)
-    print(f"{outcome:9} {mutant.file}: {mutant.old.strip()} -> {mutant.new.strip() or 'nothing'}", flush=True)
+    old, new = (" ".join(text.split()) for text in (mutant.old, mutant.new))
+    print(f"{outcome:9} {mutant.file}: {old} -> {new or 'nothing'}", flush=True)
     return outcome
 
 

@@ -22,8 +22,8 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.service.accounts import BatchResult
 from killrvideo_grpc.service.login_throttle import Limits
 from killrvideo_grpc.service.sessions import Login
-from tests.rpc.concurrent_changes import SPOILS_LOGIN, Step, new_password
 from tests.support.accounts import PASSWORD, a_cause, an_address
+from tests.support.concurrent_changes import SPOILS_LOGIN, Step, new_password
 from tests.support.use_cases import NO_LIMITS, ORIGIN, UseCases
 
 pytestmark = pytest.mark.anyio

@@ -63,6 +63,7 @@ async def test_the_state_of_the_account_decides(use_cases: UseCases, account: Ac
 
 async def test_a_session_belongs_to_one_account(use_cases: UseCases, account: Account, login: Login) -> None:
     other = await use_cases.register()
+    await use_cases.log_in(other)
     session_id = (await use_cases.caller(login)).session_id
     token, _ = use_cases.access_tokens.issue(other, session_id, now() + timedelta(hours=1))
     assert await outcome(use_cases, token) is SessionEnded

@@ -1,11 +1,14 @@
 """The transitions of accounts, on any account that a store may hold."""
 
+from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given as given_strategies
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session
@@ -48,6 +51,11 @@ roles = st.sampled_from(Role)
 statuses = st.sampled_from(AccountStatus)
 ages = st.sampled_from([timedelta(0), REUSE_INTERVAL, REUSE_INTERVAL + ONE_MS, *map(timedelta, (1, 29, 30, 60, 90))])
 numbers = st.integers(1, 4)
+
+
+def given(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Run a test with 50 examples, which meet all branches."""
+    return lambda test: settings(max_examples=50)(given_strategies(*strategies)(test))
 
 
 def session(session_id: str, generation: int, unused: timedelta, older: timedelta) -> Session:

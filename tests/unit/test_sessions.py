@@ -19,8 +19,8 @@ from killrvideo_grpc.domain.errors import (
 )
 from killrvideo_grpc.service.login_throttle import Limits
 from killrvideo_grpc.service.sessions import Login
-from tests.rpc import concurrent_changes
-from tests.rpc.concurrent_changes import SPOILS_REFRESH, Step
+from tests.support import concurrent_changes
+from tests.support.concurrent_changes import SPOILS_REFRESH, Step
 from tests.support.use_cases import NO_LIMITS, ORIGIN, UseCases
 
 pytestmark = pytest.mark.anyio
