@@ -218,7 +218,8 @@ async def test_a_guess_counts_even_if_its_caller_hangs_up(process: Process, coun
         guess.cancel()
         with pytest.raises(asyncio.CancelledError):
             await guess
-    await counters.third_write.wait()
+    async with asyncio.timeout(10):
+        await counters.third_write.wait()
     await refused(process, "ann", "s1")
     assert process.throttle._turns._places == {}
 
