@@ -362,7 +362,7 @@ async def test_closing_fails_all_look_ups(database: Database, reads: JoinedReads
 
 async def test_many_callers_are_served_for_longer_than_a_look_up_may_take() -> None:
     """More look-ups than fit into a request are always waiting, so the queue is never empty."""
-    max_wait, seconds_given = 0.5, []
+    max_wait, seconds_given = 0.2, []
 
     async def fetch(keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:
         seconds_given.append(seconds)

@@ -54,8 +54,8 @@ numbers = st.integers(1, 4)
 
 
 def given(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Run a test with 50 examples, which meet all branches."""
-    return lambda test: settings(max_examples=50)(given_strategies(*strategies)(test))
+    """Run a test with 40 examples, which meet all branches."""
+    return lambda test: settings(max_examples=40)(given_strategies(*strategies)(test))
 
 
 def session(session_id: str, generation: int, unused: timedelta, older: timedelta) -> Session:

@@ -295,11 +295,11 @@ async def test_of_registrations_at_once_exactly_the_limit_is_accepted(counters: 
 
 
 async def test_counters_are_spread_over_the_slots(process: Process, counters: Counters) -> None:
-    for number in range(2000):
+    for number in range(500):
         await process.fail(f"account {number}", f"s{number}")
         await process.throttle.count_registration(f"s{number}")
     assert {0 <= counter.slot < SLOTS for counter in counters.counts} == {True}
-    assert len(counters.counts) > 7000  # the slots are used evenly
+    assert len(counters.counts) > 1950  # the slots are used evenly
 
 
 async def test_nobody_without_the_key_knows_the_slots_of_a_source(counters: Counters) -> None:
