@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, LoginResponse, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, LoginResponse
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, Keyspace
 from tests.stores.harness import DataApiHarness
+from tests.support import calls
 from tests.support.accounts import PASSWORD
 from tests.support.errors import read_failure
 from tests.support.process import astra, running
 
-Metadata = tuple[tuple[str, str | bytes], ...]
 Json = dict[str, Any]
 
 
@@ -33,16 +33,12 @@ def processes(
         yield [UserServiceStub(channel) for channel in channels]
 
 
-def registration(email: str, **changes: str) -> RegisterRequest:
-    return RegisterRequest(**{"email": email, "password": PASSWORD, "first_name": "Ann", "last_name": "Lee"} | changes)
-
-
 def log_in(stub: UserServiceStub, email: str, password: str = PASSWORD) -> LoginResponse:
     return stub.Login(LoginRequest(email=email, password=password))
 
 
-def bearer(login: LoginResponse) -> Metadata:
-    return (("authorization", f"Bearer {login.token}"),)
+def bearer(login: LoginResponse) -> calls.Metadata:
+    return calls.bearer(login.token)
 
 
 def outcome(call: Callable[[], object]) -> str:

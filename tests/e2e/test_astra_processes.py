@@ -8,12 +8,13 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from killrvideo.user.v1.user_service_pb2 import GetUserRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import GetUserRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.support import fake_data_api
-from tests.support.accounts import PASSWORD, an_address
+from tests.support.accounts import an_address
+from tests.support.calls import registration
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
 from tests.support.fake_data_api import Close, ErrorAnswer, Hang, HttpStatus
@@ -204,7 +205,3 @@ def test_missing_settings_are_named_together(tmp_path: Path) -> None:
     assert done.returncode == 1
     for name in ("ASTRA_DB_API_ENDPOINT", "ASTRA_DB_APPLICATION_TOKEN", "ASTRA_DB_USERNAME", "SECRET_KEY"):
         assert name in done.stderr
-
-
-def registration(email: str) -> RegisterRequest:
-    return RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")

@@ -11,8 +11,9 @@ import grpc
 from killrvideo.user.v1.user_service_pb2 import ListSessionsRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.e2e.callers import log_in, registration
+from tests.e2e.callers import log_in
 from tests.support.accounts import an_address
+from tests.support.calls import registration
 from tests.support.process import running
 
 DOCS = Path(__file__).parents[2] / "docs" / "backup.md"

@@ -32,9 +32,9 @@ from tests.e2e.callers import (
     log_in,
     outcome,
     processes,
-    registration,
 )
 from tests.support.accounts import HASH, PASSWORD, a_cause, an_account, an_address
+from tests.support.calls import registration
 from tests.support.eventually import eventually
 from tests.support.process import astra, run
 

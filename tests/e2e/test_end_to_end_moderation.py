@@ -24,9 +24,10 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.e2e.callers import access, bearer, log_in, outcome, registration
+from tests.e2e.callers import access, bearer, log_in, outcome
 from tests.e2e.conftest import KEYSPACES
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 from tests.support.eventually import eventually
 from tests.support.process import astra, run, running
 

@@ -17,8 +17,9 @@ from killrvideo.user.v1.user_service_pb2 import (
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.stores.data_api.client import Keyspace
-from tests.e2e.callers import access, bearer, log_in, outcome, processes, registration
+from tests.e2e.callers import access, bearer, log_in, outcome, processes
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 
 NEW = "another password"
 

@@ -20,8 +20,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.e2e.callers import registration
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
 from tests.support.process import GRPCURL, Service, running

@@ -13,8 +13,8 @@ import grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, UpdateMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.e2e.callers import registration
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
 from tests.support.metrics import Scraped

@@ -10,8 +10,8 @@ import grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.e2e.callers import registration
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import COMMAND, children, environment, running, wait_for_end

@@ -22,9 +22,10 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.e2e.callers import bearer, outcome, processes, registration
+from tests.e2e.callers import bearer, outcome, processes
 from tests.e2e.conftest import KEYSPACES
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 
 # Lower than the defaults, except for the first, so that an attack takes little time.
 PER_ACCOUNT_AND_SOURCE, PER_SOURCE, PER_ACCOUNT, REGISTRATIONS = 20, 50, 40, 30

@@ -19,6 +19,7 @@ from killrvideo_grpc.server.bootstrap import UseCases, build_use_cases
 from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, build_interceptors
 from killrvideo_grpc.service.moderation import Operators
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import bearer, registration
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread, loop_thread
 from tests.support.ports import free_port
@@ -27,7 +28,6 @@ from tests.support.settings import settings_in
 from tests.support.stores import FlakyStore
 
 Stub = user_service_pb2_grpc.UserServiceStub
-Metadata = tuple[tuple[str, str | bytes], ...]
 
 
 @pytest.fixture(scope="module")
@@ -114,10 +114,7 @@ class Account:
         self.password = password
         self.stub = stub
         self.database = database
-        request = user_service_pb2.RegisterRequest(
-            email=self.email, password=password, first_name="Ann", last_name="Lee"
-        )
-        self.user_id = stub.Register(request).user_id
+        self.user_id = stub.Register(registration(self.email, password=password)).user_id
         self.login = self.log_in()
         self.metadata = bearer(self.login.token)
         self.session_id = session_of(self.login.token)
@@ -152,11 +149,6 @@ def session_of(token: str) -> str:
     """Returns the id of an access token's session."""
     session_id: str = jwt.decode(token, options={"verify_signature": False})["sid"]
     return session_id
-
-
-def bearer(token: str) -> Metadata:
-    """Returns the metadata for a token."""
-    return (("authorization", f"Bearer {token}"),)
 
 
 @pytest.fixture

@@ -13,11 +13,10 @@ from killrvideo_grpc.rpc.interceptors.authorization import access_table
 from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account
 from tests.support.accounts import an_address
+from tests.support.calls import registration
 
 REQUESTS: dict[str, Callable[[Account], Message]] = {
-    "Register": lambda account: pb.RegisterRequest(
-        email=an_address(), password=account.password, first_name="Ann", last_name="Lee"
-    ),
+    "Register": lambda account: registration(an_address(), password=account.password),
     "Login": lambda account: pb.LoginRequest(email=account.email, password=account.password),
     "GetMe": lambda account: pb.GetMeRequest(),
     "UpdateMe": lambda account: pb.UpdateMeRequest(first_name="Bea"),

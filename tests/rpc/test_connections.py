@@ -15,11 +15,12 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import ConnectionTerminated, Event, ResponseReceived, TrailersReceived
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.server import listener
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 
@@ -44,7 +45,7 @@ def test_a_connection_that_reaches_its_age_ends_without_a_failed_call(
         answers = reflection.ServerReflectionInfo(iter(questions.get, None), timeout=60)
         assert next(answers).list_services_response
 
-        stub.Register(RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee"))
+        stub.Register(registration(email))
         token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
         started, calls = time.monotonic(), 0
         while seen.is_active() or answers.is_active() or calls <= 50:

@@ -14,7 +14,6 @@ from killrvideo.user.v1.user_service_pb2 import (
     DeleteMeRequest,
     GetMeRequest,
     GetUserRequest,
-    RegisterRequest,
     SearchUsersRequest,
     UpdateMeRequest,
 )
@@ -22,6 +21,7 @@ from killrvideo.user.v1.user_service_pb2 import (
 from killrvideo_grpc.config.settings import Settings
 from tests.rpc.conftest import Account, Stub
 from tests.support.accounts import PASSWORD
+from tests.support.calls import registration
 from tests.support.errors import Failure, read_failure
 
 Code = grpc.StatusCode
@@ -92,8 +92,7 @@ def test_a_hundred_profiles_at_most(grpc_stub: Stub, account: Account) -> None:
 
 
 def register(stub: Stub, email: str, first_name: str = "Ann", last_name: str = "Lee") -> str:
-    request = RegisterRequest(email=email, password=PASSWORD, first_name=first_name, last_name=last_name)
-    return stub.Register(request).user_id
+    return stub.Register(registration(email, first_name=first_name, last_name=last_name)).user_id
 
 
 def walk(stub: Stub, moderator: Account, query: str, page_size: int) -> Iterator[User]:

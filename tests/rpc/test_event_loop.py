@@ -13,9 +13,10 @@ import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.rpc.conftest import Account, bearer
+from tests.rpc.conftest import Account
 from tests.rpc.requests import RPCS, empower, good_request
 from tests.support.accounts import PASSWORD
+from tests.support.calls import bearer
 from tests.support.eventually import eventually
 from tests.support.http2 import codes_of_calls, started_calls
 from tests.support.servers import running_server

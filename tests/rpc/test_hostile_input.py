@@ -13,8 +13,9 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, RefreshTokenReques
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.server.grpc_server import CONTRACT
-from tests.rpc.conftest import Account, Stub, bearer
+from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import RPCS, empower
+from tests.support.calls import bearer
 from tests.support.errors import read_failure
 from tests.support.settings import settings_in
 

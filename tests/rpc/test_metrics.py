@@ -21,9 +21,9 @@ from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists, Conflict, CredentialsRefused, RequestRefused
-from tests.rpc.conftest import Account, Stub, bearer
+from tests.rpc.conftest import Account, Stub
 from tests.support import fake_data_api
-from tests.support.accounts import PASSWORD
+from tests.support.calls import bearer, registration
 from tests.support.eventually import eventually
 from tests.support.keyspaces import prepared_fake
 from tests.support.metrics import Scraped
@@ -178,7 +178,7 @@ def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, fake_data_api.Fa
 def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
     with on_data_api(tmp_path) as (settings, stub, fake):
         account = Account(stub, tmp_path)
-        refuse(stub.Register, pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B"))
+        refuse(stub.Register, registration(account.email))
         # The first two look-ups are sent immediately. While they are in progress, the others are collected.
         fake.fail(fake_data_api.Delay(0.3), command="findOne", times=2)
         for call in [stub.GetMe.future(pb.GetMeRequest(), metadata=account.metadata) for _ in range(100)]:

@@ -1,7 +1,6 @@
 """Moderators change other people's accounts, and the audit trail records it."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -25,9 +24,10 @@ from killrvideo.user.v1.user_service_pb2 import (
 
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.service.moderation import Operators
-from tests.rpc.conftest import Account, Stub, bearer
+from tests.rpc.conftest import Account, Stub
 from tests.support.accounts import PASSWORD
-from tests.support.errors import Failure, read_failure
+from tests.support.calls import bearer
+from tests.support.errors import read_failure
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread
 
@@ -125,28 +125,6 @@ def test_moderators_act_on_others_only(grpc_stub: Stub, moderator: Account, othe
         assert (failure.code, failure.reason, failure.message) == (Code.FAILED_PRECONDITION, "OWN_ACCOUNT", message)
     assert list(attempt(grpc_stub.AssignRole, assign(moderator, "creator"), moderator).roles) == list(Role)
     assert list(attempt(grpc_stub.RevokeRole, revoke(moderator, "creator"), moderator).roles) == ["viewer", "moderator"]
-
-
-@pytest.mark.parametrize("_", range(5))
-@pytest.mark.parametrize("call", ["RevokeRole", "SuspendUser"])
-def test_of_two_moderators_who_demote_each_other_one_is_left(
-    grpc_stub: Stub, moderator: Account, other: Account, call: str, _: int
-) -> None:
-    # These are the only moderators.
-    moderator.execute("UPDATE accounts SET roles = '[\"viewer\"]' WHERE userid != ?", moderator.user_id)
-    grpc_stub.AssignRole(assign(other, "moderator"), metadata=moderator.metadata)
-    request: Callable[[Account], object] = suspend if call == "SuspendUser" else lambda user: revoke(user, "moderator")
-    pairs = [(moderator, other), (other, moderator)]
-    with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda pair: attempt(getattr(grpc_stub, call), request(pair[1]), pair[0]), pairs))
-    assert [isinstance(outcome, User) for outcome in outcomes].count(True) == 1
-    (refused,) = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    # The second call would either remove the last moderator, or its caller is no longer a moderator.
-    assert refused.reason in ("LAST_MODERATOR", "ROLE_REQUIRED", "ACCOUNT_SUSPENDED")
-    winner = pairs[[isinstance(outcome, User) for outcome in outcomes].index(True)][0]
-    assert attempt(grpc_stub.ListAuditEvents, ListAuditEventsRequest(), winner).events
-    other.change("roles", '["viewer"]')
-    moderator.change("account_status", "active")
 
 
 def test_a_suspended_account_can_do_nothing_until_it_is_reinstated(

@@ -7,7 +7,8 @@ import grpc
 import pytest
 from killrvideo.user.v1.user_service_pb2 import BatchGetUsersRequest, GetMeRequest
 
-from tests.rpc.conftest import Account, Metadata, Stub
+from tests.rpc.conftest import Account, Stub
+from tests.support.calls import Metadata
 
 WANTED: Metadata = (("x-problem-wanted", "true"),)
 

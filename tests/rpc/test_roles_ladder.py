@@ -15,10 +15,10 @@ from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationIntercep
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
 from killrvideo_grpc.server.bootstrap import UseCases
-from killrvideo_grpc.service.authentication import Origin
+from killrvideo_grpc.service.authentication import ClientInfo
 from killrvideo_grpc.service.moderation import Operators
-from tests.rpc.conftest import bearer
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import bearer
 from tests.support.errors import read_failure
 from tests.support.loops import LoopThread
 
@@ -109,7 +109,7 @@ def test_a_demotion_takes_effect_at_the_next_call(
 
 def a_viewer(use_cases: UseCases, loop: LoopThread) -> tuple[str, str]:
     """Registers an account and logs it in; returns its address and token."""
-    email, origin = an_address(), Origin()
+    email, origin = an_address(), ClientInfo()
     loop.run(use_cases.accounts.register(email, PASSWORD, "Ann", "Lee", origin))
     return email, loop.run(use_cases.accounts.login(email, PASSWORD, origin)).token
 

@@ -10,11 +10,12 @@ import grpc
 import pytest
 from google.protobuf import message_factory
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
-from killrvideo.user.v1.user_service_pb2 import LoginRequest, LoginResponse, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import LoginRequest, LoginResponse
 
 from killrvideo_grpc.server.grpc_server import CONTRACT
-from tests.rpc.conftest import Account, bearer
+from tests.rpc.conftest import Account
 from tests.rpc.requests import RPCS, empower, good_request, harmless_request
+from tests.support.calls import bearer, registration
 from tests.support.errors import read_failure
 from tests.support.process import Service, running
 from tests.support.settings import KEY
@@ -74,7 +75,7 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
             tokens += [account.login.token, account.login.refresh_token]
             if isinstance(answer, LoginResponse):
                 tokens += [answer.token, answer.refresh_token]
-        attempt(stub.Register, RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B"))
+        attempt(stub.Register, registration(account.email, password=PASSWORD))
         attempt(stub.Login, LoginRequest(email=account.email, password=WRONG))
         break_store(folder)
         for rpc in RPCS:

@@ -1,11 +1,8 @@
 """Sessions, refresh tokens, passwords and the deletion of accounts, as callers see them."""
 
-from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import grpc
 import jwt
@@ -20,23 +17,19 @@ from killrvideo.user.v1.user_service_pb2 import (
     LoginResponse,
     LogoutRequest,
     RefreshTokenRequest,
-    RegisterRequest,
     UpdateMeRequest,
 )
 
 from killrvideo_grpc.config.settings import Settings
-from killrvideo_grpc.domain import account as domain
 from killrvideo_grpc.domain.account import Role
-from killrvideo_grpc.domain.changes import Change, Delete
-from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.service.moderation import Operators
-from tests.rpc.conftest import Account, Metadata, Stub, bearer, session_of
-from tests.support.accounts import PASSWORD, a_cause, an_address
+from tests.rpc.conftest import Account, Stub, session_of
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import Metadata, bearer, registration
 from tests.support.errors import Failure, read_failure
 from tests.support.hashing import CountingHasher
 from tests.support.loops import LoopThread
 from tests.support.settings import KEY
-from tests.support.stores import FlakyStore
 from tests.support.tokens import signed
 
 Code = grpc.StatusCode
@@ -75,21 +68,6 @@ def test_a_login_opens_a_session(grpc_stub: Stub, account: Account) -> None:
     assert session.user_agent.startswith("grpc-python")
     assert session.created_date == session.last_used_date
     assert session.expires_at.seconds == account.login.refresh_expires_at.seconds
-
-
-def test_the_oldest_of_more_than_twenty_sessions_gives_way(grpc_stub: Stub, account: Account) -> None:
-    logins = [account.log_in() for _ in range(20)]
-    assert not is_alive(grpc_stub, account.login)
-    assert all(is_alive(grpc_stub, login) for login in logins)
-    listed = grpc_stub.ListSessions(ListSessionsRequest(), metadata=bearer(logins[0].token)).sessions
-    assert [session.session_id for session in listed] == [session_of(login.token) for login in reversed(logins)]
-    assert [session.current for session in listed] == [False] * 19 + [True]
-
-
-def test_many_logins_at_once_leave_twenty_sessions(grpc_stub: Stub, account: Account) -> None:
-    with ThreadPoolExecutor(40) as pool:
-        logins = list(pool.map(lambda _: account.log_in(), range(40)))
-    assert sum(is_alive(grpc_stub, login) for login in logins) == 20
 
 
 def test_a_session_is_ended_by_its_id(grpc_stub: Stub, account: Account) -> None:
@@ -133,19 +111,6 @@ def test_changed_roles_show_in_the_next_token(
     assert jwt.decode(token, options={"verify_signature": False})["roles"] == ["creator", "viewer"]
 
 
-def test_many_refreshes_at_once_have_one_successor(grpc_stub: Stub, account: Account) -> None:
-    start = Barrier(16)
-
-    def call(_: int) -> Any:
-        start.wait(10)
-        return refresh(grpc_stub, account.login.refresh_token)
-
-    with ThreadPoolExecutor(16) as pool:
-        successors = {answer.refresh_token for answer in pool.map(call, range(16))}
-    assert len(successors) == 1
-    assert isinstance(refresh(grpc_stub, successors.pop()), LoginResponse)
-
-
 def test_a_refresh_token_that_comes_back_later_ends_its_session(grpc_stub: Stub, account: Account) -> None:
     following = refresh(grpc_stub, account.login.refresh_token)
     assert refresh(grpc_stub, account.login.refresh_token).refresh_token == following.refresh_token
@@ -159,19 +124,6 @@ def test_a_refresh_token_that_comes_back_later_ends_its_session(grpc_stub: Stub,
     assert not is_alive(grpc_stub, following)
     assert refresh(grpc_stub, following.refresh_token).reason == "REFRESH_TOKEN_INVALID"
     assert events(account)[-1] == "refresh_token_reused"
-
-
-def test_a_replaced_refresh_token_works_for_ten_minutes(grpc_stub: Stub, account: Account) -> None:
-    following = refresh(grpc_stub, account.login.refresh_token)
-    account.execute("UPDATE sessions SET refreshed_date = refreshed_date - 595000 WHERE userid = ?", account.user_id)
-    assert refresh(grpc_stub, account.login.refresh_token).refresh_token == following.refresh_token
-
-
-def test_a_refresh_token_two_steps_behind_counts_as_reused_at_once(grpc_stub: Stub, account: Account) -> None:
-    second = refresh(grpc_stub, account.login.refresh_token)
-    third = refresh(grpc_stub, second.refresh_token)
-    assert refresh(grpc_stub, account.login.refresh_token).reason == "REFRESH_TOKEN_REUSED"
-    assert not is_alive(grpc_stub, third)
 
 
 @pytest.mark.parametrize(
@@ -231,14 +183,6 @@ def test_refresh_tokens_are_stored_nowhere(grpc_stub: Stub, account: Account, se
         assert not any(token.rpartition(".")[2].encode() in file for file in files)
 
 
-def test_a_suspended_account_cannot_refresh(grpc_stub: Stub, account: Account) -> None:
-    account.change("account_status", "suspended")
-    failure = refresh(grpc_stub, account.login.refresh_token)
-    assert (failure.code, failure.reason) == (Code.PERMISSION_DENIED, "ACCOUNT_SUSPENDED")
-    account.change("account_status", "active")
-    assert isinstance(refresh(grpc_stub, account.login.refresh_token), LoginResponse)
-
-
 def change_password(stub: Stub, metadata: Metadata, current: str, new: str) -> Any:
     return attempt(stub.ChangePassword, ChangePasswordRequest(current_password=current, new_password=new), metadata)
 
@@ -272,47 +216,6 @@ def test_a_new_password_must_keep_the_rules_and_differ(grpc_stub: Stub, account:
     assert (failure.code, list(failure.violations)) == (Code.INVALID_ARGUMENT, ["newPassword"])
 
 
-def test_of_many_new_passwords_at_once_one_is_accepted(grpc_stub: Stub, account: Account) -> None:
-    """Several of them may have checked the current password before the first one replaces it."""
-    news = [f"new password {number}" for number in range(4)]
-    with ThreadPoolExecutor(len(news)) as pool:
-        outcomes = list(pool.map(lambda new: change_password(grpc_stub, account.metadata, account.password, new), news))
-    (accepted,) = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, LoginResponse)]
-    refused = {outcome.reason for outcome in outcomes if isinstance(outcome, Failure)}
-    assert refused <= {"INVALID_CREDENTIALS", "SESSION_ENDED"}
-    account.password = news[accepted]
-    assert is_alive(grpc_stub, account.log_in())
-    assert is_alive(grpc_stub, outcomes[accepted])
-
-
-def test_a_refresh_that_races_with_a_deletion(
-    grpc_stub: Stub, account: Account, store: FlakyStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apply = store.apply
-
-    async def delete_first(user_id: UUID, change: Change, cause: Cause, *, seen: domain.Account) -> domain.Account:
-        await apply(user_id, Delete(seen.credential_id), a_cause(user_id))
-        return await apply(user_id, change, cause, seen=seen)
-
-    monkeypatch.setattr(store, "apply", delete_first)
-    assert refresh(grpc_stub, account.login.refresh_token).reason == "REFRESH_TOKEN_INVALID"
-
-
-def test_a_login_that_races_with_a_new_password(grpc_stub: Stub, account: Account) -> None:
-    """Whatever the order, the login's session only works if its password is the current one."""
-    current, following = PASSWORD, NEW
-    metadata = account.metadata
-    for _ in range(6):
-        with ThreadPoolExecutor(7) as pool:
-            login = LoginRequest(email=account.email, password=current)
-            racing = [pool.submit(attempt, grpc_stub.Login, login) for _ in range(6)]
-            changed = pool.submit(change_password, grpc_stub, metadata, current, following).result()
-            logins = [call.result() for call in racing]
-        assert is_alive(grpc_stub, changed)
-        assert not any(is_alive(grpc_stub, login) for login in logins if isinstance(login, LoginResponse))
-        metadata, current, following = bearer(changed.token), following, current
-
-
 def delete(stub: Stub, account: Account, password: str = PASSWORD) -> Any:
     return attempt(stub.DeleteMe, DeleteMeRequest(password=password), account.metadata)
 
@@ -329,15 +232,6 @@ def test_a_deleted_account_is_gone(grpc_stub: Stub, account: Account) -> None:
     assert events(account) == ["registered", "deleted"]
 
 
-def test_one_of_many_gets_the_address_of_a_deleted_account(grpc_stub: Stub, account: Account) -> None:
-    delete(grpc_stub, account)
-    request = RegisterRequest(email=account.email, password=PASSWORD, first_name="Bob", last_name="Ray")
-    with ThreadPoolExecutor(64) as pool:
-        outcomes = Counter(pool.map(lambda _: reason(grpc_stub.Register, request), range(64)))
-    assert outcomes == {None: 1, "EMAIL_ALREADY_REGISTERED": 63}
-    assert account.log_in().user.user_id != account.user_id
-
-
 def test_the_last_moderator_stays(grpc_stub: Stub, account: Account, operators: Operators, loop: LoopThread) -> None:
     loop.run(operators.assign_role(account.email, Role.MODERATOR))
     failure = delete(grpc_stub, account)
@@ -348,7 +242,7 @@ def test_the_last_moderator_stays(grpc_stub: Stub, account: Account, operators: 
     )
     assert is_alive(grpc_stub, account.login)
     other = an_address()
-    grpc_stub.Register(RegisterRequest(email=other, password=PASSWORD, first_name="Bob", last_name="Ray"))
+    grpc_stub.Register(registration(other))
     loop.run(operators.assign_role(other, Role.MODERATOR))
     assert not isinstance(delete(grpc_stub, account), Failure)
     loop.run(operators.revoke_role(other, Role.MODERATOR, force=True))

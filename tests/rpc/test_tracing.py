@@ -24,8 +24,9 @@ from killrvideo_grpc.observability.metrics import Metrics
 from killrvideo_grpc.observability.tracing import Tracing
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
-from tests.rpc.conftest import Account, Stub, bearer
-from tests.support.accounts import PASSWORD, an_address
+from tests.rpc.conftest import Account, Stub
+from tests.support.accounts import an_address
+from tests.support.calls import bearer, registration
 from tests.support.eventually import eventually
 from tests.support.keyspaces import prepared_fake
 from tests.support.metrics import Scraped
@@ -108,7 +109,7 @@ def test_the_spans_of_a_login_form_a_tree(tmp_path: Path) -> None:
 def test_the_callers_trace_is_continued(tmp_path: Path) -> None:
     with traced(tmp_path) as (stub, spans, _):
         stub.Register(
-            pb.RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"),
+            registration(an_address()),
             metadata=(("traceparent", TRACEPARENT), ("tracestate", f"{PLANTED}=1")),
         )
         call = spans.of_call("Register")
@@ -133,7 +134,7 @@ def test_the_trace_is_passed_on_to_the_data_api(tmp_path: Path) -> None:
         ):
             stub = Stub(channel)
             stub.Register(
-                pb.RegisterRequest(email=an_address(), password=PASSWORD, first_name="Ann", last_name="Lee"),
+                registration(an_address()),
                 metadata=(("traceparent", TRACEPARENT),),
             )
             below = spans.below(spans.of_call("Register"))
@@ -191,7 +192,7 @@ def test_nothing_of_a_caller_is_in_a_span(tmp_path: Path) -> None:
             stub.Login(pb.LoginRequest(email=f"{PLANTED}@example.org", password=PLANTED))
         with pytest.raises(grpc.RpcError):
             stub.GetUser(pb.GetUserRequest(user_id=PLANTED))
-        taken = pb.RegisterRequest(email=account.email, password=PASSWORD, first_name="A", last_name="B")
+        taken = registration(account.email)
         with pytest.raises(grpc.RpcError):
             stub.Register(taken)
         for path in UNTRACED_METHODS[1:]:

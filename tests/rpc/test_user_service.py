@@ -1,9 +1,6 @@
 """Register, Login, GetMe and UpdateMe, as callers see them."""
 
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from threading import Barrier
 from typing import Any
 
 import bcrypt
@@ -16,6 +13,7 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, Regi
 from killrvideo_grpc.config.settings import Settings
 from tests.rpc.conftest import Account, Stub
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import registration
 from tests.support.errors import Failure, read_failure
 from tests.support.hashing import CountingHasher
 from tests.support.settings import KEY
@@ -50,29 +48,13 @@ def test_register_returns_what_it_stored(grpc_stub: Stub) -> None:
 def test_a_taken_address(grpc_stub: Stub, account: Account) -> None:
     failure = failing(
         grpc_stub.Register,
-        RegisterRequest(email=account.email.upper(), password=PASSWORD, first_name="Bob", last_name="Ray"),
+        registration(account.email.upper()),
     )
     assert (failure.code, failure.message, failure.reason) == (
         Code.ALREADY_EXISTS,
         "Email already registered",
         "EMAIL_ALREADY_REGISTERED",
     )
-
-
-def test_one_of_many_registrations_wins(grpc_stub: Stub) -> None:
-    email, start = an_address(), Barrier(16)
-
-    def claim(number: int) -> grpc.StatusCode:
-        start.wait(10)
-        try:
-            register(grpc_stub, email=email)
-        except grpc.RpcError as error:
-            return read_failure(error).code
-        return Code.OK
-
-    with ThreadPoolExecutor(16) as pool:
-        codes = Counter(pool.map(claim, range(16)))
-    assert codes == {Code.OK: 1, Code.ALREADY_EXISTS: 15}
 
 
 def test_every_violation_is_reported(grpc_stub: Stub) -> None:

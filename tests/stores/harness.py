@@ -5,6 +5,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,7 @@ import httpx
 
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
+from tests.support.memory_store import MemoryDatabase, MemoryStore
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.client import Keyspace
@@ -25,6 +27,24 @@ class Harness(Protocol):
 
     def raw_text(self) -> str:
         """Returns everything in the database as text, to search for data that should be gone."""
+
+
+class MemoryHarness:
+    """A database in memory."""
+
+    def __init__(self) -> None:
+        self._database = MemoryDatabase()
+
+    def open(self) -> AccountStore:
+        return MemoryStore(self._database)
+
+    def raw_text(self) -> str:
+        return repr(vars(self._database))
+
+
+@contextmanager
+def memory_harness(folder: Path) -> Iterator[Harness]:
+    yield MemoryHarness()
 
 
 class SqliteHarness:
@@ -56,7 +76,8 @@ class DataApiHarness:
         from killrvideo_grpc.stores.astra.store import AstraStore
         from killrvideo_grpc.stores.data_api.client import DataApi
 
-        return AstraStore(DataApi(self._keyspace))
+        # No test means to run out of time here, however busy the machine is.
+        return AstraStore(DataApi(replace(self._keyspace, max_wait=30.0)))
 
     def raw_text(self) -> str:
         from astrapy.authentication import UsernamePasswordTokenProvider
@@ -106,6 +127,7 @@ def real_harness(folder: Path) -> Iterator[Harness]:
 
 # Add a new store here to run the suite on it.
 STORES: dict[str, Callable[[Path], AbstractContextManager[Harness]]] = {
+    "memory": memory_harness,
     "sqlite": sqlite_harness,
     "fake": fake_harness,
 }

@@ -104,7 +104,7 @@ async def test_of_moderators_who_remove_each_other_one_is_left(
     await asyncio.gather(
         *(stores[0].apply(moderator.user_id, DEMOTE, a_cause(moderator)) for moderator in moderators[count:])
     )
-    for _ in range(10):
+    for _ in range(3):
         outcomes = await asyncio.gather(
             *(
                 stores[n % 2].apply(moderator.user_id, change, a_cause(moderator))

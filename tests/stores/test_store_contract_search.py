@@ -107,14 +107,14 @@ async def test_words_longer_than_what_is_indexed_are_compared_to_their_end(harne
     await store.close()
 
 
-@pytest.mark.parametrize("size", [1, 7, 50, 100])
-async def test_following_all_pages_returns_everybody_once(harness: Harness, mark: str, size: int) -> None:
+async def test_following_all_pages_returns_everybody_once(harness: Harness, mark: str) -> None:
     writer = harness.open()
     accounts = [await registered(writer, f"{mark}.{number}@example.org") for number in range(60)]
     store = await settled(harness, writer)
-    ids = await found(store, mark, size)
-    assert len(ids) == len(set(ids))
-    assert set(ids) == {account.user_id for account in accounts}
+    for size in (1, 7, 50, 100):
+        ids = await found(store, mark, size)
+        assert len(ids) == len(set(ids))
+        assert set(ids) == {account.user_id for account in accounts}
     await store.close()
 
 

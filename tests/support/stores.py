@@ -7,14 +7,12 @@ from pathlib import Path
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
-from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 
 async def undisturbed() -> None:
-    """Does nothing before a read or a change."""
+    """Does nothing before a read."""
 
 
 class FlakyStore(SqliteStore):
@@ -22,11 +20,10 @@ class FlakyStore(SqliteStore):
 
     `waiting` is set when a call reaches it. Tests use both events from threads of their own, while the store runs on a
     server's event loop. `ping` raises `error` too if it is a StoreUnavailable. `reads` counts the accounts read by id,
-    `on_read` is awaited before each, and `on_change` before each change.
+    and `on_read` is awaited before each.
     """
 
     on_read: Callable[[], Awaitable[None]]
-    on_change: Callable[[], Awaitable[None]]
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -34,7 +31,7 @@ class FlakyStore(SqliteStore):
         self.waiting, self.go_on = threading.Event(), threading.Event()
         self.go_on.set()
         self.reads = 0
-        self.on_read = self.on_change = undisturbed
+        self.on_read = undisturbed
 
     async def ping(self) -> None:
         if isinstance(self.error, StoreUnavailable):
@@ -54,9 +51,3 @@ class FlakyStore(SqliteStore):
         self.reads += 1
         await self.on_read()
         return await super().get(user_id)
-
-    async def apply(
-        self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False
-    ) -> Account:
-        await self.on_change()
-        return await super().apply(user_id, change, cause, seen=seen, force=force)

@@ -4,7 +4,7 @@ import sys
 import unicodedata
 from datetime import UTC
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from killrvideo.user.v1 import user_service_pb2
 from protovalidate import Validator
@@ -36,6 +36,7 @@ def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normal_email(normal_email(text)) == normal_email(text)
 
 
+@settings(max_examples=30)
 @given(st.emails())
 def test_spellings_of_an_address_have_one_normal_form(address: str) -> None:
     assert normal_email(f" {address.upper()}\n") == normal_email(address)

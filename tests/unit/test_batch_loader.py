@@ -9,7 +9,7 @@ import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.data_api import batch_loader
-from killrvideo_grpc.stores.data_api.batch_loader import MAX_KEYS, UNDER_WAY, JoinedReads
+from killrvideo_grpc.stores.data_api.batch_loader import MAX_KEYS, UNDER_WAY, BatchLoader
 
 pytestmark = pytest.mark.anyio
 
@@ -50,15 +50,15 @@ async def database() -> Database:
 
 
 @pytest.fixture
-async def reads(database: Database) -> JoinedReads:
-    return JoinedReads(database.fetch, WAIT)
+async def reads(database: Database) -> BatchLoader:
+    return BatchLoader(database.fetch, WAIT)
 
 
-def start(reads: JoinedReads, *keys: str) -> list["asyncio.Task[dict[str, Any] | None]"]:
+def start(reads: BatchLoader, *keys: str) -> list["asyncio.Task[dict[str, Any] | None]"]:
     return [asyncio.create_task(reads.get(key)) for key in keys]
 
 
-async def occupy(database: Database, reads: JoinedReads) -> list["asyncio.Task[dict[str, Any] | None]"]:
+async def occupy(database: Database, reads: BatchLoader) -> list["asyncio.Task[dict[str, Any] | None]"]:
     """Holds up as many requests as may be in progress, so that further look-ups have to wait."""
     database.go_on.clear()
     held = []
@@ -82,7 +82,7 @@ async def pauses_to_end() -> None:
 
 
 async def test_a_lone_look_up_leaves_at_once(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
     database.documents["a"] = {"_id": "a"}
@@ -92,7 +92,7 @@ async def test_a_lone_look_up_leaves_at_once(
     assert database.requests == [{"a"}, {"b"}] * 3
 
 
-async def test_waiting_look_ups_share_a_request(database: Database, reads: JoinedReads) -> None:
+async def test_waiting_look_ups_share_a_request(database: Database, reads: BatchLoader) -> None:
     await occupy(database, reads)
     keys = [uuid4().hex for _ in range(40)]
     database.documents.update({key: {"_id": key} for key in keys[:30]})
@@ -103,7 +103,7 @@ async def test_waiting_look_ups_share_a_request(database: Database, reads: Joine
     assert database.requests[UNDER_WAY:] == [set(keys)]
 
 
-async def test_no_request_is_larger_than_the_limit(database: Database, reads: JoinedReads) -> None:
+async def test_no_request_is_larger_than_the_limit(database: Database, reads: BatchLoader) -> None:
     await occupy(database, reads)
     keys = [uuid4().hex for _ in range(2 * MAX_KEYS + 50)]
     waiting = start(reads, *keys)
@@ -115,7 +115,7 @@ async def test_no_request_is_larger_than_the_limit(database: Database, reads: Jo
     assert database.most_under_way == UNDER_WAY
 
 
-async def test_look_ups_of_returning_callers_share_requests(database: Database, reads: JoinedReads) -> None:
+async def test_look_ups_of_returning_callers_share_requests(database: Database, reads: BatchLoader) -> None:
     """Callers behave like those of a server: each gets an answer, and soon looks up something else."""
 
     async def caller() -> None:
@@ -129,7 +129,7 @@ async def test_look_ups_of_returning_callers_share_requests(database: Database, 
 
 
 async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(40))))
     await asyncio.sleep(2 * batch_loader.PEAK_SECONDS)
@@ -140,7 +140,7 @@ async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
 
 
 async def test_a_lone_look_up_waits_no_longer_than_the_pause(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a request for many keys, a lone look-up waits for others that never come, but only for the pause."""
     monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
@@ -155,7 +155,7 @@ async def test_a_lone_look_up_waits_no_longer_than_the_pause(
 
 
 async def test_one_small_request_does_not_lower_the_expected_size(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise requests that once got small would stay small, however many callers there are."""
     monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
@@ -176,7 +176,7 @@ async def test_one_small_request_does_not_lower_the_expected_size(
 
 
 async def test_a_few_callers_do_not_wait_for_one_another(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
     monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
@@ -188,7 +188,7 @@ async def test_a_few_callers_do_not_wait_for_one_another(
 
 
 async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await asyncio.gather(*start(reads, *["a"] * 20))
     database.requests.clear()
@@ -203,7 +203,7 @@ async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
 
 
 async def look_up_beside_a_slow_request(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch, keys: str
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> list["asyncio.Task[dict[str, Any] | None]"]:
     """Has many look-ups answered, then a request held up, and starts others meanwhile. Returns all that are left."""
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
@@ -219,7 +219,7 @@ async def look_up_beside_a_slow_request(
 
 
 async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
     look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "abc")
@@ -230,7 +230,7 @@ async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
 
 
 async def test_look_ups_do_not_wait_long_for_a_slow_request(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 0)
     look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "a")
@@ -239,7 +239,7 @@ async def test_look_ups_do_not_wait_long_for_a_slow_request(
     await asyncio.gather(*look_ups)
 
 
-async def arrive_one_by_one(database: Database, reads: JoinedReads, keys: str = "abcdefgh") -> list[set[str]]:
+async def arrive_one_by_one(database: Database, reads: BatchLoader, keys: str = "abcdefgh") -> list[set[str]]:
     """Has many look-ups answered, then starts others one by one. Returns the requests that these made."""
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
@@ -257,7 +257,7 @@ async def arrive_one_by_one(database: Database, reads: JoinedReads, keys: str = 
 
 @pytest.mark.parametrize("keys", ["abcdefgh", "aaaaaaaa"])
 async def test_a_request_waits_while_look_ups_keep_coming(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch, keys: str
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> None:
     monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
     monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
@@ -266,7 +266,7 @@ async def test_a_request_waits_while_look_ups_keep_coming(
 
 
 async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
-    database: Database, reads: JoinedReads, monkeypatch: pytest.MonkeyPatch
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
     monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 0)
@@ -274,7 +274,7 @@ async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
     assert "h" not in (await arrive_one_by_one(database, reads))[0]
 
 
-async def test_cancelled_look_ups_take_no_place_of_others(database: Database, reads: JoinedReads) -> None:
+async def test_cancelled_look_ups_take_no_place_of_others(database: Database, reads: BatchLoader) -> None:
     """Callers gave up while the database didn't answer. Now that it does, those who still wait are served."""
     held = await occupy(database, reads)
     given_up = start(reads, *(uuid4().hex for _ in range(2 * MAX_KEYS)))
@@ -289,7 +289,7 @@ async def test_cancelled_look_ups_take_no_place_of_others(database: Database, re
     assert reads._present == 0
 
 
-async def test_a_look_up_never_joins_a_request_that_has_left(database: Database, reads: JoinedReads) -> None:
+async def test_a_look_up_never_joins_a_request_that_has_left(database: Database, reads: BatchLoader) -> None:
     database.go_on.clear()
     (early,) = start(reads, "a")
     await all_waiting()
@@ -301,7 +301,7 @@ async def test_a_look_up_never_joins_a_request_that_has_left(database: Database,
     assert await late == {"_id": "a"}
 
 
-async def test_a_failure_fails_only_the_look_ups_in_its_request(database: Database, reads: JoinedReads) -> None:
+async def test_a_failure_fails_only_the_look_ups_in_its_request(database: Database, reads: BatchLoader) -> None:
     database.failures = [StoreUnavailable("first")]
     first, second = await occupy(database, reads)
     (third,) = start(reads, uuid4().hex)
@@ -312,7 +312,7 @@ async def test_a_failure_fails_only_the_look_ups_in_its_request(database: Databa
     assert (await second, await third) == (None, None)
 
 
-async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: JoinedReads) -> None:
+async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: BatchLoader) -> None:
     held = await occupy(database, reads)
     database.documents["a"] = {"_id": "a"}
     same, alone, patient = start(reads, "a", "b", "a")
@@ -327,7 +327,7 @@ async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: 
     assert [task.cancelled() for task in (held[0], same, alone)] == [True] * 3
 
 
-async def test_a_cancelled_request_leaves_nobody_waiting(database: Database, reads: JoinedReads) -> None:
+async def test_a_cancelled_request_leaves_nobody_waiting(database: Database, reads: BatchLoader) -> None:
     held = await occupy(database, reads)
     (waiting,) = start(reads, "a")
     await all_waiting()
@@ -340,7 +340,7 @@ async def test_a_cancelled_request_leaves_nobody_waiting(database: Database, rea
     assert await waiting is None
 
 
-async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(database: Database, reads: JoinedReads) -> None:
+async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(database: Database, reads: BatchLoader) -> None:
     await occupy(database, reads)
     (waiting,) = start(reads, "a")
     await all_waiting()
@@ -350,7 +350,7 @@ async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(database:
     assert WAIT - 3 < database.seconds[-1] <= WAIT - 2
 
 
-async def test_closing_fails_all_look_ups(database: Database, reads: JoinedReads) -> None:
+async def test_closing_fails_all_look_ups(database: Database, reads: BatchLoader) -> None:
     look_ups = [*await occupy(database, reads), *start(reads, "a", "b")]
     await all_waiting()
     reads.close()
@@ -362,14 +362,14 @@ async def test_closing_fails_all_look_ups(database: Database, reads: JoinedReads
 
 async def test_many_callers_are_served_for_longer_than_a_look_up_may_take() -> None:
     """More look-ups than fit into a request are always waiting, so the queue is never empty."""
-    max_wait, seconds_given = 0.5, []
+    max_wait, seconds_given = 0.2, []
 
     async def fetch(keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:
         seconds_given.append(seconds)
         await asyncio.sleep(0.005)
         return {key: {} for key in keys}
 
-    reads = JoinedReads(fetch, max_wait)
+    reads = BatchLoader(fetch, max_wait)
     give_up_at = asyncio.get_running_loop().time() + 2 * max_wait
 
     async def call(number: int) -> None:

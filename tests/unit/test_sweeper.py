@@ -7,15 +7,16 @@ import pytest
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.service.sweeper import Sweeper
-from killrvideo_grpc.stores.sqlite.store import SqliteStore
+from tests.support.memory_store import MemoryStore
 
 pytestmark = pytest.mark.anyio
 
 
-class SweptStore(SqliteStore):
+class SweptStore(MemoryStore):
     """A store whose sweeps fail, each in a different way, and are counted."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.failures: list[Exception] = [StoreUnavailable(), UnusableStore(), KeyError("planted")]
         self.all_swept = asyncio.Event()
 

@@ -17,7 +17,7 @@ from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import good_request, role_for
 from tests.support import fake_data_api
-from tests.support.accounts import PASSWORD, an_address
+from tests.support.accounts import an_address
 from tests.support.errors import Failure, read_failure
 from tests.support.eventually import eventually
 from tests.support.keyspaces import KEYSPACE, prepared_fake
@@ -140,10 +140,6 @@ def effective_request(service: Service, rpc: str, account: Account) -> Any:
         account.stub.SuspendUser(good_request("SuspendUser", account), metadata=account.metadata)
     service.settle()
     return request
-
-
-def registration(email: str) -> pb.RegisterRequest:
-    return pb.RegisterRequest(email=email, password=PASSWORD, first_name="Ann", last_name="Lee")
 
 
 def is_call(request: fake_data_api.Request) -> bool:

@@ -26,12 +26,12 @@ from tests.rpc.astra.service import (
     events,
     is_call,
     is_count,
-    registration,
 )
-from tests.rpc.conftest import Account, bearer
+from tests.rpc.conftest import Account
 from tests.rpc.requests import RPCS
 from tests.support import fake_data_api
 from tests.support.accounts import an_address
+from tests.support.calls import bearer, registration
 from tests.support.fake_data_api import Hang
 from tests.support.keyspaces import KEYSPACE
 

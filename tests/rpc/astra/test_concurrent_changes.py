@@ -9,8 +9,8 @@ import pytest
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
 from tests.rpc.astra.service import CHANGE, Service, attempt, call, start_calls
-from tests.rpc.concurrent_changes import SPOILS_LOGIN, SPOILS_REFRESH, Step, deletion, refresh
 from tests.rpc.conftest import Account
+from tests.support.concurrent_changes import SPOILS_LOGIN, SPOILS_REFRESH, Step, deletion, refresh
 from tests.support.fake_data_api import Hang, Request
 from tests.support.keyspaces import keyspace_at
 

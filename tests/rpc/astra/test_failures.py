@@ -16,13 +16,13 @@ from tests.rpc.astra.service import (
     events,
     is_call,
     is_count,
-    registration,
     start_calls,
 )
-from tests.rpc.conftest import Account, bearer
+from tests.rpc.conftest import Account
 from tests.rpc.requests import RPCS
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import bearer, registration
 from tests.support.fake_data_api import Close, Delay, ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
@@ -291,6 +291,25 @@ async def test_an_account_promoted_while_being_demoted_is_not_in_the_index(
         await stores[1].apply(demoted.user_id, AssignRole(Role.MODERATOR), a_cause(demoted))
     await demotion
     assert contents.index() == contents.moderators() == {str(moderator.user_id) for moderator in others}
+
+
+async def test_an_account_that_a_sweep_lists_again_is_not_demoted(
+    server: FakeDataApi, stores: list[AstraStore], moderators: list[Account], contents: Contents
+) -> None:
+    """The demotion was slow to write the account, and can't take it out of the index once more."""
+    demoted = moderators[0]
+    with ExitStack() as stack:
+        with server.fail(Hang(), where=is_demotion, times=1):
+            change = RevokeRole(Role.MODERATOR)
+            demotion = asyncio.create_task(stores[0].apply(demoted.user_id, change, a_cause(demoted)))
+            await asyncio.to_thread(server.wait_for, where=is_demotion)
+            await stores[1].sweep()
+            assert str(demoted.user_id) in contents.index()
+            stack.enter_context(server.fail(ErrorAnswer("UNEXPECTED_DRIVER_ERROR"), where=writes_index))
+        with pytest.raises(StoreUnavailable):
+            await demotion
+        await settled(stores)
+        assert contents.index() <= contents.moderators()
 
 
 async def test_a_failed_demotion_restores_the_index(

@@ -1,0 +1,147 @@
+"""Mutations of what decides: access, tokens, passwords, claims, compare-and-set, sessions, throttling and health."""
+
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    """`old`, which occurs once in `file`, is replaced by `new`. At least one of `tests` has to fail then."""
+
+    file: str
+    old: str
+    new: str
+    tests: list[str]
+
+
+ACCESS = ["tests/rpc/test_access.py"]
+AUTHENTICATION = ["tests/unit/test_authentication.py"]
+CHANGES = ["tests/unit/test_changes.py"]
+CLAIMS = ["tests/stores/astra/test_claims.py", "tests/stores/astra/test_races.py"]
+PASSWORDS = ["tests/unit/test_passwords.py"]
+PROJECTIONS = ["tests/stores/astra/test_projections.py"]
+RACES = ["tests/stores/astra/test_races.py", "tests/stores/astra/test_changes.py"]
+REFRESH = ["tests/unit/test_refresh_tokens.py"]
+SESSIONS = ["tests/unit/test_sessions.py"]
+SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
+THROTTLE = ["tests/unit/test_login_throttle.py"]
+HEALTH = ["tests/unit/test_health.py"]
+
+PRODUCT = "killrvideo_grpc"
+AUTHORIZATION = f"{PRODUCT}/rpc/interceptors/authorization.py"
+AUTHENTICATOR = f"{PRODUCT}/service/authentication.py"
+ACCESS_TOKENS = f"{PRODUCT}/security/access_tokens.py"
+HASHER = f"{PRODUCT}/security/passwords.py"
+TRANSITIONS = f"{PRODUCT}/domain/changes.py"
+LOGIN_THROTTLE = f"{PRODUCT}/service/login_throttle.py"
+ASTRA = f"{PRODUCT}/stores/astra"
+
+MUTANTS = [
+    # Access
+    Mutant(AUTHORIZATION, "(bearer_token(call), role)", "(bearer_token(call), Role.VIEWER)", ACCESS),
+    Mutant(AUTHORIZATION, "if len(headers) > 1:", "if len(headers) > 2:", ACCESS),
+    Mutant(AUTHORIZATION, "not in ROLES]", "not in {*ROLES, 0}]", ["tests/rpc/test_roles_ladder.py"]),
+    Mutant(AUTHENTICATOR, "if session_id not in account.sessions:", "if not account.sessions:", AUTHENTICATION),
+    Mutant(AUTHENTICATOR, "if account.status is not AccountStatus.ACTIVE:", "if False:", AUTHENTICATION),
+    Mutant(AUTHENTICATOR, "if not account.may_act_as(role):", "if role not in account.roles:", AUTHENTICATION),
+    Mutant(f"{PRODUCT}/domain/account.py", "tuple(Role)[rung:]", "tuple(Role)[: rung + 1]", AUTHENTICATION),
+    # Tokens
+    Mutant(ACCESS_TOKENS, "if expires <= datetime.now(UTC).timestamp():", "if expires <= 0:", ACCESS),
+    Mutant(ACCESS_TOKENS, "            _check_canonical(token)\n", "", ACCESS),
+    Mutant(ACCESS_TOKENS, "algorithms=[self._algorithm]", 'algorithms=["HS256", "HS512"]', ACCESS),
+    Mutant(ACCESS_TOKENS, "audience=AUDIENCE,", 'audience=[AUDIENCE, "others"],', ACCESS),
+    Mutant(ACCESS_TOKENS, "if str(user_id) != subject:", "if False:", ACCESS),
+    Mutant(ACCESS_TOKENS, "min(issued + self._lifetime, latest", "max(issued + self._lifetime, latest", AUTHENTICATION),
+    Mutant(
+        f"{PRODUCT}/security/refresh_tokens.py",
+        "is_ours = self.issue(claims) == token",
+        "is_ours = True",
+        REFRESH,
+    ),
+    Mutant(
+        f"{PRODUCT}/security/page_tokens.py",
+        "self.issue(position, scope) == token",
+        "bool(position)",
+        ["tests/unit/test_accounts.py"],
+    ),
+    # Passwords
+    Mutant(HASHER, "len(secret) > MAX_BYTES or ", "", PASSWORDS),
+    Mutant(HASHER, 'b"\\0" in secret or ', "", PASSWORDS),
+    Mutant(HASHER, "range(_cost(password_hash), self._rounds)", "range(0)", PASSWORDS),
+    Mutant(
+        f"{PRODUCT}/service/accounts.py",
+        "        if not is_right:\n            raise InvalidCredentials\n        return credentials.account",
+        "        return credentials.account",
+        ["tests/unit/test_accounts.py"],
+    ),
+    # Changes of an account
+    Mutant(TRANSITIONS, "MAX_SESSIONS = 20 ", "MAX_SESSIONS = 21 ", CHANGES),
+    Mutant(TRANSITIONS, "live[: MAX_SESSIONS - 1]", "live[:MAX_SESSIONS]", CHANGES),
+    Mutant(TRANSITIONS, "REUSE_INTERVAL = timedelta(minutes=10)", "REUSE_INTERVAL = timedelta(minutes=11)", CHANGES),
+    Mutant(TRANSITIONS, "<= REUSE_INTERVAL", "< REUSE_INTERVAL", CHANGES),
+    Mutant(TRANSITIONS, "self.generation == session.generation - 1", "True", CHANGES),
+    Mutant(TRANSITIONS, "or self.generation > session.generation", "", CHANGES),
+    Mutant(TRANSITIONS, "if account.credential_id != credential_id:", "if False:", CHANGES),
+    Mutant(TRANSITIONS, "self.password_hash if is_current else None", "self.password_hash", CHANGES),
+    Mutant(TRANSITIONS, "before.is_active_moderator and not self._is_moderator", "False", CHANGES),
+    Mutant(f"{PRODUCT}/domain/account.py", "min(session.refreshed_date", "max(session.refreshed_date", SESSIONS),
+    Mutant(
+        f"{PRODUCT}/stores/sqlite/writes.py",
+        "if transition.ends_moderator(before) and not force:",
+        "if False:",
+        SQLITE_MODERATORS,
+    ),
+    # Claims
+    Mutant(f"{ASTRA}/store.py", "if owner and await self._exists(owner):", "if False:", CLAIMS),
+    Mutant(f"{ASTRA}/claims.py", "return owner_of(claim) != user_id or", "return not claim or", CLAIMS),
+    Mutant(f"{ASTRA}/sweep.py", 'if at - document["written"] > UNCLAIMED_AGE:', "if True:", CLAIMS),
+    # Compare and set
+    Mutant(f"{ASTRA}/document.py", "[:RECENT]", "[:0]", RACES),
+    Mutant(f"{ASTRA}/document.py", "[:RECENT]", "[: RECENT - 1]", ["tests/unit/test_account_documents.py"]),
+    Mutant(f"{ASTRA}/accounts.py", 'if self._base["revision"] not in revisions:', "if False:", RACES),
+    Mutant(f"{ASTRA}/accounts.py", "self._find_written(document) or await", "await", RACES),
+    Mutant(
+        f"{ASTRA}/revisions.py",
+        'return await api.compare_and_set(before["revision"], update)',
+        'await api.compare_and_set(before["revision"], update)\n    return True',
+        RACES,
+    ),
+    # The moderator index
+    Mutant(f"{ASTRA}/moderator_index.py", "if not ids and not force:", "if False:", RACES),
+    Mutant(f"{ASTRA}/moderator_index.py", '{*seen["leaving"], member})', 'set(seen["leaving"]))', RACES),
+    Mutant(
+        f"{ASTRA}/moderator_index.py",
+        "if document and listed and not await write",
+        "if False and not await write",
+        RACES,
+    ),
+    Mutant(f"{ASTRA}/accounts.py", "        if leaves:\n", "        if False:\n", RACES),
+    # Projections
+    Mutant(f"{ASTRA}/sweep.py", "if at - first_seen >= SETTLE_TIME:", "if True:", PROJECTIONS),
+    Mutant(f"{ASTRA}/document.py", "in (PROJECT_TWICE, SETTLE) else {})", "in () else {})", PROJECTIONS),
+    Mutant(
+        f"{ASTRA}/projections.py",
+        "        await self._write_row(document)\n        await write(",
+        "        await write(",
+        PROJECTIONS,
+    ),
+    # Throttling
+    Mutant(
+        LOGIN_THROTTLE,
+        "await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))",
+        "await self._throttle.count(self._all)",
+        THROTTLE,
+    ),
+    Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "            self.check(is_known=is_known)  #", "            #", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "(self._own if is_known else self._all)\n", "(self._all)\n", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "            if count > limit.most:", "            if count >= limit.most:", THROTTLE),
+    # Health
+    Mutant(f"{PRODUCT}/rpc/health.py", "        if not self._is_stopping:\n", "        if True:\n", HEALTH),
+    Mutant(f"{PRODUCT}/rpc/health.py", "            is_serving = False\n", "            is_serving = True\n", HEALTH),
+    # Secrets
+    Mutant(
+        f"{PRODUCT}/rpc/interceptors/errors.py",
+        "error=type(error).__qualname__",
+        "error=repr(error)",
+        ["tests/rpc/test_protocol.py"],
+    ),
+]

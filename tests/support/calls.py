@@ -1,0 +1,17 @@
+"""What calls need: the metadata of a token, and a request to register."""
+
+from killrvideo.user.v1.user_service_pb2 import RegisterRequest
+
+from tests.support.accounts import PASSWORD
+
+Metadata = tuple[tuple[str, str | bytes], ...]
+
+
+def bearer(token: str) -> Metadata:
+    """Return the metadata for an access token."""
+    return (("authorization", f"Bearer {token}"),)
+
+
+def registration(email: str, **changes: str) -> RegisterRequest:
+    """Return a request to register Ann Lee with PASSWORD, except for the given fields."""
+    return RegisterRequest(**{"email": email, "password": PASSWORD, "first_name": "Ann", "last_name": "Lee"} | changes)
