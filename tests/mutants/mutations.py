@@ -115,12 +115,12 @@ MUTANTS = [
     ),
     Mutant(f"{ASTRA}/accounts.py", "        if leaves:\n", "        if False:\n", RACES),
     # Projections
-    Mutant(f"{ASTRA}/sweep.py", "if at - first_seen >= SETTLE_TIME:", "if True:", PROJECTIONS),
+    Mutant(f"{ASTRA}/sweep.py", 'if at - document["shown"] >= SETTLE_TIME:', "if True:", PROJECTIONS),
     Mutant(f"{ASTRA}/document.py", "in (PROJECT_TWICE, SETTLE) else {})", "in () else {})", PROJECTIONS),
     Mutant(
         f"{ASTRA}/projections.py",
-        "        await self._write_row(document)\n        await write(",
-        "        await write(",
+        "row = await self._write_row(document)\n        if not await write(",
+        "row = row_of(document)\n        if not await write(",
         PROJECTIONS,
     ),
     # Throttling
@@ -133,7 +133,7 @@ MUTANTS = [
     Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            self.check(is_known=is_known)  #", "            #", THROTTLE),
     Mutant(LOGIN_THROTTLE, "(self._own if is_known else self._all)\n", "(self._all)\n", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "            if count > limit.most:", "            if count >= limit.most:", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
     # Health
     Mutant(f"{PRODUCT}/rpc/health.py", "        if not self._is_stopping:\n", "        if True:\n", HEALTH),
     Mutant(f"{PRODUCT}/rpc/health.py", "            is_serving = False\n", "            is_serving = True\n", HEALTH),
