@@ -84,31 +84,22 @@ class Throttle:
         Does not ask the store. Raises TooManyAttempts if this process already knows that the limit of the account and
         source is reached.
         """
-        total = [] if source is None else self._limit("source", self._limits.source, source)
-        return self._attempt(account, source, total)
-
-    def session_attempt(self, account: str, source: str | None) -> "Attempt":
-        """Begin an attempt with a refresh token that we have signed. Raises what `password_attempt` does.
-
-        Does not count towards the total of the source: such a token can't be guessed, so an app that keeps sending an
-        old one must not block others who share its address.
-        """
-        return self._attempt(account, source, [])
-
-    def token_attempt(self, source: str | None) -> "Attempt":
-        """Begin an attempt with a refresh token that we have not signed. Raises TooManyAttempts as above.
-
-        These have a limit of their own per source, since anyone can send any number at no cost.
-        """
-        own = [] if source is None else self._limit("unsigned token and source", self._limits.source, source)
-        self.refuse(own)
-        return Attempt(self, own, [])
-
-    def _attempt(self, account: str, source: str | None, total: list[_Limit]) -> "Attempt":
         maximum = self._limits.account if source is None else self._limits.account_and_source
         own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}")
         self.refuse(own)
+        total = [] if source is None else self._limit("source", self._limits.source, source)
         return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
+
+    async def count_forged_token(self, source: str | None) -> None:
+        """Count a refresh token that we have not signed. Raises TooManyAttempts if the source has sent too many.
+
+        A token that we have signed can't be guessed, and is never counted or refused.
+        """
+        limits = [] if source is None else self._limit("forged token", self._limits.source, source)
+        self.refuse(limits)
+        await self.read(limits)
+        self.refuse(limits)
+        await asyncio.shield(self.start(self.count(limits)))  # counts even if the caller hangs up
 
     async def count_registration(self, source: str | None) -> None:
         """Count a registration. Raises TooManyAttempts if it exceeds the limit."""
@@ -190,7 +181,7 @@ class Throttle:
 
 
 class Attempt:
-    """One attempt to get into an account: `load`, then `verify` a password; or `load`, `check`, and `hit` on failure.
+    """One attempt to get into an account: `load`, then `verify` a password.
 
     `own` are the limits that only attempts at this account from this source count towards, `wide` all others.
     """
@@ -207,14 +198,6 @@ class Attempt:
         """
         await self._throttle.read(self._all)
         self._throttle.refuse(self._own)
-
-    def check(self, *, is_known: bool) -> None:
-        """Raise TooManyAttempts if a limit is reached. A known source is exempt from the `wide` ones."""
-        self._throttle.refuse(self._own if is_known else self._all)
-
-    async def hit(self) -> None:
-        """Count the attempt as failed, even if the call is cancelled."""
-        await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))
 
     async def verify(self, check: Check, *, is_known: bool) -> bool:
         """Wait for a permit, then run `check` and return its result. False counts as failed. Raises TooManyAttempts.
@@ -237,8 +220,9 @@ class Attempt:
             raise
 
     async def _verify(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
-        async with self._throttle.permits(self._own if is_known else self._all):
-            self.check(is_known=is_known)  # other attempts may have failed while this one waited
+        limits = self._own if is_known else self._all
+        async with self._throttle.permits(limits):
+            self._throttle.refuse(limits)  # other attempts may have failed while this one waited
             if await check():
                 return True
             await self._throttle.count(self._all)

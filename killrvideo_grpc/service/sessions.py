@@ -1,6 +1,5 @@
 """Sessions: a login opens one, refresh tokens prolong it, and its owner or its age ends it."""
 
-import asyncio
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import uuid4
@@ -8,7 +7,6 @@ from uuid import uuid4
 from killrvideo_grpc.domain.account import Account, Lifetimes, Session, now
 from killrvideo_grpc.domain.changes import EndSessions, RefreshSession
 from killrvideo_grpc.domain.errors import (
-    RefreshTokenExpired,
     RefreshTokenInvalid,
     RefreshTokenReused,
     UserNotFound,
@@ -16,8 +14,6 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
 from killrvideo_grpc.service.authentication import ClientInfo, Principal, own_cause
 from killrvideo_grpc.service.login_throttle import Throttle
-
-COUNTED_FAILURES = (RefreshTokenExpired, RefreshTokenInvalid, RefreshTokenReused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,20 +70,9 @@ class Sessions:
         try:
             claims = self._refresh_tokens.verify(token)
         except RefreshTokenInvalid:
-            attempt = self._throttle.token_attempt(client.source)
-            await attempt.load()
-            await attempt.hit()
+            await self._throttle.count_forged_token(client.source)
             raise
-        # Counted under the id, while logins are counted under the address: an app that keeps sending an old token must
-        # not prevent its user from logging in.
-        attempt = self._throttle.session_attempt(str(claims.user_id), client.source)
-        account, _ = await asyncio.gather(self._store.get(claims.user_id), attempt.load())
-        attempt.check(is_known=account is not None and self._throttle.is_known_source(account, client.source))
-        try:
-            return await self._refresh(account, claims, client)
-        except COUNTED_FAILURES:
-            await attempt.hit()
-            raise
+        return await self._refresh(await self._store.get(claims.user_id), claims, client)
 
     async def _refresh(self, seen: Account | None, claims: RefreshClaims, client: ClientInfo) -> Login:
         if seen is None:

@@ -126,13 +126,13 @@ MUTANTS = [
     # Throttling
     Mutant(
         LOGIN_THROTTLE,
-        "await asyncio.shield(self._throttle.start(self._throttle.count(self._all)))",
-        "await self._throttle.count(self._all)",
+        "await asyncio.shield(self.start(self.count(limits)))",
+        "await self.count(limits)",
         THROTTLE,
     ),
     Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "            self.check(is_known=is_known)  #", "            #", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "(self._own if is_known else self._all)\n", "(self._all)\n", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "            self._throttle.refuse(limits)  #", "            #", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "limits = self._own if is_known else self._all\n", "limits = self._all\n", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
     # Health
     Mutant(f"{PRODUCT}/rpc/health.py", "        if not self._is_stopping:\n", "        if True:\n", HEALTH),

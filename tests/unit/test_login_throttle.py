@@ -142,12 +142,11 @@ async def test_failures_from_elsewhere_do_not_block_a_known_service_without_a_so
 
 async def test_attempts_without_an_account_are_limited_per_source(process: Process) -> None:
     for _ in range(6):
-        await process.throttle.token_attempt("s1").hit()
+        await process.throttle.count_forged_token("s1")
     with pytest.raises(TooManyAttempts):
-        process.throttle.token_attempt("s1")
-    for _ in range(6):
-        await process.throttle.token_attempt(None).hit()
-    process.throttle.token_attempt(None)
+        await process.throttle.count_forged_token("s1")
+    for _ in range(7):
+        await process.throttle.count_forged_token(None)
 
 
 async def test_a_block_ends_with_its_window_and_is_not_prolonged(process: Process) -> None:
@@ -226,14 +225,14 @@ async def test_a_guess_counts_even_if_its_caller_hangs_up(process: Process, coun
 
 async def test_a_wrong_token_counts_even_if_its_caller_hangs_up(process: Process, counters: Counters) -> None:
     for _ in range(6):
-        hit = asyncio.create_task(process.throttle.token_attempt("s1").hit())
+        hit = asyncio.create_task(process.throttle.count_forged_token("s1"))
         await asyncio.sleep(0)  # let it begin
         hit.cancel()
         await asyncio.wait([hit])
     async with asyncio.timeout(10):
         await counters.sixth_write.wait()
     with pytest.raises(TooManyAttempts):
-        process.throttle.token_attempt("s1")
+        await process.throttle.count_forged_token("s1")
 
 
 async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Process, counters: Counters) -> None:
@@ -305,7 +304,7 @@ async def test_counters_are_spread_over_the_slots(process: Process, counters: Co
 async def test_nobody_without_the_key_knows_the_slots_of_a_source(counters: Counters) -> None:
     for key in (KEY, KEY + "x"):
         throttle = Throttle(counters, keyed_digest(key, "throttle"), LIMITS, AT_ONCE)
-        await throttle.token_attempt("s1").hit()
+        await throttle.count_forged_token("s1")
     assert len({counter.slot for counter in counters.counts}) == 2
 
 
