@@ -4,10 +4,12 @@ import ipaddress
 import re
 import socket
 import ssl
+import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     Field,
     IPvAnyNetwork,
     SecretStr,
@@ -30,6 +32,16 @@ Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
+def _trimmed(secret: SecretStr) -> SecretStr:
+    text = secret.get_secret_value().strip()
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("must not contain line breaks or other control characters")
+    return SecretStr(text)
+
+
+Secret = Annotated[SecretStr, AfterValidator(_trimmed)]
+
+
 class Settings(BaseSettings):
     """All settings. `.env.example` documents them."""
 
@@ -45,11 +57,11 @@ class Settings(BaseSettings):
     astra_db_keyspace: Annotated[Text, Field(pattern=r"^\w{1,48}$")] = "killrvideo"
     astra_db_environment: Literal["prod", "dev", "test", "hcd", "dse", "cassandra", "other"] = "prod"
     astra_db_username: Text | None = None
-    astra_db_password: SecretStr | None = None
-    astra_db_application_token: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    astra_db_password: Secret | None = None
+    astra_db_application_token: Annotated[Secret | None, Field(validate_default=True)] = None
     astra_db_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
 
-    secret_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    secret_key: Annotated[Secret | None, Field(validate_default=True)] = None
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
     clock_skew_seconds: Annotated[int, Field(ge=0, le=300)] = 30
@@ -132,15 +144,21 @@ class Settings(BaseSettings):
     def _endpoint_url(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
         if info.data.get("store") != "astra":
             return endpoint
-        if not endpoint or not re.fullmatch(r"https?://[^\s/@?#]+/?", endpoint):
+        # astrapy accepts no other hosts, such as IPv6 addresses.
+        url = re.fullmatch(
+            r"https?://(?:[a-z0-9-]+\.)*[a-z0-9-]+\.?(?::([0-9]{1,5}))?/?", endpoint or "", re.IGNORECASE
+        )
+        if endpoint is None or url is None or int(url[1] or 0) > MAX_PORT:
             raise ValueError("is required with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
         return endpoint.rstrip("/")
 
     @field_validator("astra_db_application_token")  # declared after user name and password
     @classmethod
     def _credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if token is not None and not token.get_secret_value().strip():
+        if token is not None and not token.get_secret_value():
             token = None
+        if token is not None and not token.get_secret_value().isascii():
+            raise ValueError("must contain only ASCII characters, because it is sent in an HTTP header")
         has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
         if info.data.get("store") == "astra" and token is None and not has_user:
             raise ValueError("is required with STORE=astra, unless ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD are set")

@@ -140,6 +140,7 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
     ("changes", "messages"),
     [
         ({"SECRET_KEY": "short", "GRPC_PORT": "99999", "STORE": "paper"}, ["SECRET_KEY", "GRPC_PORT", "STORE"]),
+        ({"SECRET_KEY": f"{KEY}\n{KEY}"}, ["SECRET_KEY: must not contain line breaks"]),
         ({"GRPC_HOST": "203.0.113.1", "ALLOW_INSECURE": "1"}, ["203.0.113.1:0: Cannot assign requested address"]),
         ({"GRPC_HOST": "no..name"}, ["no..name:0: the address can't be used"]),
         (

@@ -123,6 +123,50 @@ def test_a_blank_token_counts_as_missing(tmp_path: Path) -> None:
         settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=" ")
 
 
+ASTRA = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": "https://x", "ASTRA_DB_USERNAME": "cassandra"}
+SECRETS = ("SECRET_KEY", "ASTRA_DB_APPLICATION_TOKEN", "ASTRA_DB_PASSWORD")
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t", "\u00a0"])
+def test_secrets_are_trimmed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (ASTRA | dict.fromkeys(SECRETS, f"{space}{KEY}{space}")).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(Settings)
+    token, password = settings.astra_db_application_token, settings.astra_db_password
+    assert token is not None
+    assert password is not None
+    assert {settings.signing_key(), token.get_secret_value(), password.get_secret_value()} == {KEY}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x07", "\x7f", "\x85"])
+def test_secrets_with_control_characters_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, character: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for key, value in (ASTRA | dict.fromkeys(SECRETS, KEY) | {name: f"planted{character}{KEY}"}).items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SetupError, match=rf"  {name}: must not contain line breaks") as caught:
+        load_settings(Settings)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["AstraCS:plantedé", "AstraCS:planted\u200b", "AstraCS:planted\u2013"])
+def test_a_token_that_no_header_can_hold_is_refused(tmp_path: Path, token: str) -> None:
+    with pytest.raises(ValidationError, match="only ASCII characters") as caught:
+        settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=token)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://a\x07b", "https://b\u00fccher", "http://x:99999", "http://a..b", "http://a_b"]
+)
+def test_an_endpoint_that_no_request_can_reach_is_refused(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(ValidationError, match="the URL of the Data API"):
+        settings_in(tmp_path, store="astra", astra_db_api_endpoint=endpoint, astra_db_application_token="t")
+
+
 @pytest.mark.parametrize("algorithm", ["none", "RS256", "ES256", "hs256", ""])
 def test_only_hmac_algorithms_are_accepted(tmp_path: Path, algorithm: str) -> None:
     with pytest.raises(ValidationError):
