@@ -3,17 +3,13 @@
 import ipaddress
 import re
 import socket
-import ssl
-import unicodedata
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     Field,
     IPvAnyNetwork,
     SecretStr,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -21,25 +17,12 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from killrvideo_grpc.config.dotenv_check import dotenv_error
+from killrvideo_grpc.config.fields import MAX_PORT, Attempts, ExpandedPath, Port, ReadableFile, Secret, Text
+from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
-MAX_PORT = 65535
-
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-
-
-def _trimmed(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip()
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not contain line breaks or other control characters")
-    return SecretStr(text)
-
-
-Secret = Annotated[SecretStr, AfterValidator(_trimmed)]
 
 
 class Settings(BaseSettings):
@@ -52,7 +35,7 @@ class Settings(BaseSettings):
     project_name: Text = "KillrVideo"
 
     store: Literal["sqlite", "astra"] = "sqlite"
-    sqlite_path: Path = Path("data/killrvideo.db")
+    sqlite_path: ExpandedPath = Path("data/killrvideo.db")
     astra_db_api_endpoint: Annotated[Text | None, Field(validate_default=True)] = None
     astra_db_keyspace: Annotated[Text, Field(pattern=r"^\w{1,48}$")] = "killrvideo"
     astra_db_environment: Literal["prod", "dev", "test", "hcd", "dse", "cassandra", "other"] = "prod"
@@ -82,9 +65,9 @@ class Settings(BaseSettings):
     max_connection_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    tls_client_ca_file: Annotated[Path | None, Field(validate_default=True)] = None
+    tls_cert_file: ReadableFile | None = None
+    tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
+    tls_client_ca_file: ReadableFile | None = None
     allow_insecure: Annotated[bool, Field(validate_default=True)] = False
 
     metrics_port: Annotated[int | None, Field(ge=1, le=MAX_PORT)] = None
@@ -101,7 +84,7 @@ class Settings(BaseSettings):
     @field_validator("sqlite_path")
     @classmethod
     def _path_of_a_file(cls, path: Path) -> Path:
-        if "\0" in str(path) or str(path).strip() in {"", ":memory:"}:
+        if str(path) in {".", ":memory:"}:
             raise ValueError("must be the path of a file, because workers share it and restarts reuse it")
         return path
 
@@ -164,21 +147,28 @@ class Settings(BaseSettings):
             raise ValueError("is required with STORE=astra, unless ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD are set")
         return token
 
-    # On the last TLS field: a model validator would hide other fields' errors.
+    @field_validator("tls_key_file")
+    @classmethod
+    def _tls_pair(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if _is_given(info, "tls_cert_file") != bool(key):
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
+        if key and info.data.get("tls_cert_file"):
+            check_tls_pair(info.data["tls_cert_file"], key)
+        return key
+
     @field_validator("tls_client_ca_file")
     @classmethod
-    def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
-        certificate, key = info.data.get("tls_cert_file"), info.data.get("tls_key_file")
-        if certificate and key:
-            check_tls(certificate, key, client_ca)
-        elif certificate or key or client_ca:
-            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
+    def _tls_client_ca(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
+        if client_ca:
+            if not (_is_given(info, "tls_cert_file") or _is_given(info, "tls_key_file")):
+                raise ValueError("needs TLS_CERT_FILE and TLS_KEY_FILE")
+            check_client_ca(client_ca)
         return client_ca
 
     @field_validator("allow_insecure")  # declared after the host and the TLS files
     @classmethod
     def _encrypted(cls, allowed: bool, info: ValidationInfo) -> bool:
-        has_tls = bool(info.data.get("tls_cert_file") and info.data.get("tls_key_file"))
+        has_tls = _is_given(info, "tls_cert_file") and _is_given(info, "tls_key_file")
         if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
             raise ValueError(
                 "GRPC_HOST is not a loopback address, so without TLS passwords and tokens would cross the network"
@@ -228,17 +218,9 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
-def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
-    """Raise ValueError, with the cause, if these files can't be used for TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password="")  # fail on an encrypted key instead of prompting
-        if client_ca:
-            context.load_verify_locations(client_ca)
-    except OSError as error:
-        is_tls = isinstance(error, ssl.SSLError)
-        cause = "not PEM, or the key does not match the certificate" if is_tls else error.strerror
-        raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
+def _is_given(info: ValidationInfo, field: str) -> bool:
+    """Return whether an earlier field has a value, valid or not. Invalid values are missing from the data."""
+    return bool(info.data.get(field, True))
 
 
 def _unmap_ipv4(network: IPvAnyNetwork) -> IPvAnyNetwork:

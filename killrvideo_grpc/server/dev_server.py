@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from killrvideo_grpc.config.settings import Port, Settings, Text, load_settings
+from killrvideo_grpc.config.fields import Port, Text
+from killrvideo_grpc.config.settings import Settings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge
 from killrvideo_grpc.server import envoy

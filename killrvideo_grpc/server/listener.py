@@ -9,7 +9,8 @@ import grpc
 import structlog
 from grpc import aio
 
-from killrvideo_grpc.config.settings import Settings, check_tls
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
 
 # Seconds that calls may go on once their connection has reached its maximum age: as long as a full hashing queue takes.
@@ -117,7 +118,9 @@ class _TlsFiles:
         if versions == self._loaded:
             return None
         try:
-            check_tls(self._certificate, self._key, self._client_ca)
+            check_tls_pair(self._certificate, self._key)
+            if self._client_ca:
+                check_client_ca(self._client_ca)
             changed = self.read()
         except (OSError, ValueError) as error:
             self._loaded = versions  # log this once, not for each connection

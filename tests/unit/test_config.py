@@ -95,6 +95,52 @@ def test_sqlite_path_must_be_a_file(tmp_path: Path, path: str) -> None:
         settings_in(tmp_path, sqlite_path=path)
 
 
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(TLS.parent)
+    (tmp_path / "tls").symlink_to(TLS)
+    files = {"TLS_CERT_FILE": "~/tls/certificate.pem", "TLS_KEY_FILE": "~/tls/key.pem"}
+    for name, value in ({"SQLITE_PATH": " ~/kv/a.db\n", "TLS_CLIENT_CA_FILE": "~/tls/certificate.pem"} | files).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(Settings)
+    assert settings.sqlite_path == tmp_path / "kv" / "a.db"
+    assert settings.tls_cert_file == settings.tls_client_ca_file == tmp_path / "tls" / "certificate.pem"
+    assert settings.tls_key_file == tmp_path / "tls" / "key.pem"
+
+
+def test_paths_stay_relative(tmp_path: Path) -> None:
+    assert settings_in(tmp_path, sqlite_path="data/a~b.db").sqlite_path == Path("data/a~b.db")
+
+
+def test_a_tilde_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="a user without a home directory"):
+        settings_in(tmp_path, sqlite_path="~no-such-user/a.db")
+
+
+@pytest.mark.parametrize("wrong", ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"])
+@pytest.mark.parametrize(("file", "cause"), [("nowhere.pem", "No such file"), (".", "Is a directory")])
+def test_a_tls_file_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str, file: str, cause: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"TLS_CERT_FILE": "certificate.pem", "TLS_KEY_FILE": "key.pem", "TLS_CLIENT_CA_FILE": "certificate.pem"}
+    for name, value in files.items():
+        monkeypatch.setenv(name, file if name == wrong else str(TLS / value))
+    monkeypatch.setenv("GRPC_HOST", "0.0.0.0")
+    with pytest.raises(SetupError) as caught:
+        load_settings(Settings)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith(f"  {wrong}: can't be read: {cause}")
+
+
+def test_a_client_ca_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    files = {"tls_cert_file": TLS / "certificate.pem", "tls_key_file": TLS / "key.pem"}
+    with pytest.raises(ValidationError, match=r"tls_client_ca_file\n.*no certificate"):
+        settings_in(tmp_path, tls_client_ca_file=TLS / "key.pem", **files)
+    with pytest.raises(ValidationError, match="needs TLS_CERT_FILE and TLS_KEY_FILE"):
+        settings_in(tmp_path, tls_client_ca_file=TLS / "certificate.pem")
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "192.0.2.1", "2001:db8::1"])
 def test_passwords_cross_no_network_in_the_clear(tmp_path: Path, host: str) -> None:
     with pytest.raises(ValidationError, match="ALLOW_INSECURE=true"):
