@@ -2,7 +2,7 @@
 
 import click
 
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.settings import Settings, WebSettings, load_settings
 from killrvideo_grpc.observability.logs import configure_logs
 
 
@@ -27,7 +27,10 @@ def config() -> None:
 
 @config.command("check")
 def check() -> None:
-    """Print the settings in force, with secrets masked; exit with status 1 if one is missing or invalid."""
-    for name, value in load_settings(Settings):
+    """Print the settings in force, the edge's too, with secrets masked.
+
+    Exit with status 1 if one is missing or invalid.
+    """
+    for name, value in load_settings(WebSettings):
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         click.echo(f"{name.upper()}={'' if shown is None else shown}")

@@ -218,6 +218,13 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
+class WebSettings(Settings):
+    """The service's settings, plus the address on which the edge listens."""
+
+    http_host: Text = "127.0.0.1"
+    http_port: Port = 8080
+
+
 def _is_given(info: ValidationInfo, field: str) -> bool:
     """Return whether an earlier field has a value, valid or not. Invalid values are missing from the data."""
     return bool(info.data.get(field, True))

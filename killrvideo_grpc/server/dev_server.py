@@ -14,8 +14,7 @@ from typing import Any
 
 import click
 
-from killrvideo_grpc.config.fields import Port, Text
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.settings import WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge
 from killrvideo_grpc.server import envoy
@@ -25,13 +24,6 @@ SERVICE = Path(sys.executable).parent / "killrvideo-grpc"
 # Web pages from these origins may make calls. Other deployments only allow the origins that their operator names.
 DEVELOPMENT_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 DRAIN_SECONDS = 2.5  # longer than Envoy's health check interval (1 s): it stops using a worker before that exits
-
-
-class WebSettings(Settings):
-    """The service's settings, plus the address on which the edge listens."""
-
-    http_host: Text = "127.0.0.1"
-    http_port: Port = 8080
 
 
 class CannotRun(SetupError):

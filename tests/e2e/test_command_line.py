@@ -136,6 +136,20 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
     assert KEY not in done.stdout
 
 
+def test_config_check_covers_every_setting_of_the_example(folder: Path) -> None:
+    named = re.findall(r"^([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    done = run(folder, "config", "check", HTTP_PORT="8081")
+    assert sorted(line.partition("=")[0] for line in done.stdout.splitlines()) == sorted(named)
+    assert "HTTP_PORT=8081\n" in done.stdout
+
+
+@pytest.mark.parametrize("changes", [{"HTTP_PORT": "abc"}, {"HTTP_PORT": "70000"}, {"HTTP_HOST": " "}])
+def test_config_check_refuses_wrong_settings_of_the_edge(folder: Path, changes: dict[str, str]) -> None:
+    done = run(folder, "config", "check", **changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"  {next(iter(changes))}: " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [

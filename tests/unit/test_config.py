@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.settings import Settings, WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.server.dev_server import WebSettings
 from tests.support.settings import KEY, settings_in
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
