@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -134,7 +135,7 @@ def test_answered_registrations_survive_kills(tmp_path: Path, seed: int) -> None
     assert len(answered) >= 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     with running(tmp_path, WORKERS=workers) as service:
@@ -145,6 +146,22 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, worke
         log = service.log.read_text()
     assert log.count("stopped") == int(workers)
     assert "Traceback" not in log
+
+
+def test_a_hangup_drains_unless_nohup_started_it(tmp_path: Path) -> None:
+    with running(tmp_path, DRAIN_SECONDS="60") as service:
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "stopping" in service.log.read_text())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running(tmp_path) as service:
+            ignored = re.search(
+                r"^SigIgn:\s*(\w+)$", Path(f"/proc/{service.process.pid}/status").read_text(), re.MULTILINE
+            )
+            assert ignored
+            assert int(ignored[1], 16) & 1 << signal.SIGHUP - 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
