@@ -14,10 +14,17 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from killrvideo_grpc.config.dotenv_check import dotenv_error
 from killrvideo_grpc.config.fields import MAX_PORT, Attempts, ExpandedPath, Port, ReadableFile, Secret, Text
+from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
@@ -75,6 +82,22 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Ignore service links. The commands warn of them."""
+        if isinstance(env_settings, EnvSettingsSource):
+            links = {name.lower() for name in service_links()}
+            values = env_settings.env_vars.items()
+            env_settings.env_vars = {name: value for name, value in values if name.lower() not in links}
+        return init_settings, env_settings, dotenv_settings
 
     @field_validator("log_level", mode="before")
     @classmethod

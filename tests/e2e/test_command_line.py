@@ -143,6 +143,14 @@ def test_config_check_covers_every_setting_of_the_example(folder: Path) -> None:
     assert "HTTP_PORT=8081\n" in done.stdout
 
 
+@pytest.mark.parametrize("command", [["config", "check"], ["roles", "list", "ann@example.org"]])
+def test_ports_that_kubernetes_overwrote_are_named(folder: Path, command: list[str]) -> None:
+    done = run(folder, *command, GRPC_PORT="tcp://10.96.0.12:50051", METRICS_PORT="tcp://10.96.0.13:9464")
+    assert done.returncode == 0
+    assert all(f"{name} " in done.stderr for name in ("GRPC_PORT", "METRICS_PORT"))
+    assert "enableServiceLinks: false" in done.stderr
+
+
 @pytest.mark.parametrize("changes", [{"HTTP_PORT": "abc"}, {"HTTP_PORT": "70000"}, {"HTTP_HOST": " "}])
 def test_config_check_refuses_wrong_settings_of_the_edge(folder: Path, changes: dict[str, str]) -> None:
     done = run(folder, "config", "check", **changes)

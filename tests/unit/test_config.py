@@ -88,6 +88,25 @@ def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         load_settings(Settings)
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+@pytest.mark.parametrize("name", ["GRPC_PORT", "HTTP_PORT", "METRICS_PORT", "grpc_port"])
+def test_addresses_that_kubernetes_sets_are_no_ports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, scheme: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, f"{scheme}://10.96.0.12:50051")
+    assert load_settings(WebSettings) == WebSettings()
+    (tmp_path / ".env").write_text(f"{name}=4711\n")
+    assert getattr(load_settings(WebSettings), name.lower()) == 4711
+
+
+def test_a_port_in_the_file_is_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("GRPC_PORT=tcp://10.96.0.12:50051\n")
+    with pytest.raises(SetupError, match="GRPC_PORT"):
+        load_settings(Settings)
+
+
 @pytest.mark.parametrize("path", [" ", "\t\n", ":memory:", " :memory: "])
 def test_sqlite_path_must_be_a_file(tmp_path: Path, path: str) -> None:
     with pytest.raises(ValidationError, match="path of a file"):
