@@ -1,6 +1,7 @@
 """Checks of the TLS files."""
 
 import ssl
+from datetime import datetime
 from pathlib import Path
 
 
@@ -21,3 +22,10 @@ def check_client_ca(client_ca: Path) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(client_ca)
     except ssl.SSLError:
         raise ValueError("contains no certificate in PEM form") from None
+
+
+def certificate_expiry(chain: Path) -> datetime:
+    """Return when the first certificate of a chain expires. Raise ValueError if it can't be parsed."""
+    from cryptography import x509
+
+    return min(certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(chain.read_bytes()))
