@@ -17,7 +17,9 @@ import click
 from killrvideo_grpc.config.settings import WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge
+from killrvideo_grpc.observability.logs import configure_logs
 from killrvideo_grpc.server import envoy
+from killrvideo_grpc.server.open_files import ENVOY_CONNECTIONS, raise_open_files_limit
 from killrvideo_grpc.server.signals import stop_event
 
 SERVICE = Path(sys.executable).parent / "killrvideo-grpc"
@@ -35,7 +37,10 @@ def run() -> None:
 
     Raises SetupError if they can't run.
     """
-    asyncio.run(_run(load_settings(WebSettings)))
+    settings = load_settings(WebSettings)
+    configure_logs(settings.log_level, settings.log_format)
+    raise_open_files_limit(ENVOY_CONNECTIONS)
+    asyncio.run(_run(settings))
 
 
 async def _run(settings: WebSettings) -> None:

@@ -244,6 +244,18 @@ def shell(folder: Path, line: str, **changes: str) -> "subprocess.CompletedProce
     )
 
 
+@pytest.mark.parametrize(("command", "needed"), [("serve", 1280), ("edge web", 10256)])
+@pytest.mark.parametrize("limits", ["ulimit -Sn 200", "ulimit -n 200", "ulimit -n 20000"])
+def test_a_low_limit_of_open_files_is_raised_or_explained(
+    tmp_path: Path, command: str, needed: int, limits: str
+) -> None:
+    """The start fails later, because of the address."""
+    address = {"GRPC_HOST": "203.0.113.1", "HTTP_HOST": "203.0.113.1", "ALLOW_INSECURE": "1"}
+    done = shell(tmp_path, f"{limits}; exec {COMMAND} {command}", **address)
+    assert "Can't listen on 203.0.113.1" in done.stderr
+    assert (f"LimitNOFILE={needed}" in done.stderr) == (limits == "ulimit -n 200")
+
+
 def without_root_rights() -> None:
     """Make file permissions apply to root too: the next program lacks CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH."""
     for capability in (1, 2):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -162,6 +163,18 @@ def test_a_hangup_drains_unless_nohup_started_it(tmp_path: Path) -> None:
             assert int(ignored[1], 16) & 1 << signal.SIGHUP - 1
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_open_files_are_limited_by_the_hard_limit_alone(tmp_path: Path, workers: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with running(tmp_path, WORKERS=workers) as service:
+            for process in (service.process.pid, *children(service.process.pid)):
+                assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
