@@ -31,7 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"], ["health"]]
+)
 def test_commands_have_help(folder: Path, arguments: list[str]) -> None:
     done = run(folder, *arguments, "--help")
     assert done.returncode == 0
@@ -242,6 +244,26 @@ def shell(folder: Path, line: str, **changes: str) -> "subprocess.CompletedProce
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("command", [["serve"], ["schema", "check"]])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ASTRA_DB_APPLICATION_TOKEN": "AstraCS:planted\x07x"}, "ASTRA_DB_APPLICATION_TOKEN: must not contain"),
+        ({"ASTRA_DB_APPLICATION_TOKEN": "AstraCS:planté"}, "ASTRA_DB_APPLICATION_TOKEN: must contain only ASCII"),
+        ({"SSL_CERT_FILE": "/nowhere"}, "Check SSL_CERT_FILE"),
+    ],
+)
+def test_what_keeps_a_request_from_being_sent_ends_the_command(
+    tmp_path: Path, command: list[str], changes: dict[str, str], message: str
+) -> None:
+    astra = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": "https://127.0.0.1:9", "ASTRA_DB_APPLICATION_TOKEN": "t"}
+    done = run(tmp_path, *command, **astra | changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert "plant" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(("command", "needed"), [("serve", 1280), ("edge web", 10256)])
