@@ -31,6 +31,10 @@ def health() -> None:
         if answers[-1].endswith(": SERVING"):
             click.echo(answers[-1])
             return
+    if settings.tls_client_ca_file:
+        answers.append(
+            "The CA in TLS_CLIENT_CA_FILE must have signed the certificate in TLS_CERT_FILE, for clients too."
+        )
     raise click.ClickException("\n".join(answers))
 
 

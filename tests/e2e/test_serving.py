@@ -240,6 +240,15 @@ def test_health_fails_while_the_service_drains(tmp_path: Path) -> None:
     assert f"127.0.0.1:{port}: NOT_SERVING" in done.stderr
 
 
+def test_health_says_which_client_certificate_it_needs(tmp_path: Path) -> None:
+    ca = {"TLS_CLIENT_CA_FILE": str(TLS / "renewed" / "certificate.pem")}
+    changes = CERTIFICATE | ca | {"GRPC_PORT": str(free_port())}
+    with running(tmp_path, **changes):
+        done = run(tmp_path, "health", **changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "TLS_CLIENT_CA_FILE must have signed" in done.stderr
+
+
 def test_health_needs_one_worker_that_serves(tmp_path: Path) -> None:
     changes = {"GRPC_PORT": str(free_port()), "WORKERS": "2"}
     with running(tmp_path, **changes) as service:
