@@ -108,6 +108,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --generate-h
 lock: ## update the lock files (needs uv)
 	$(COMPILE) --upgrade pyproject.toml -o requirements.lock
 	$(COMPILE) --upgrade pyproject.toml --extra otel --group dev -c requirements.lock -o requirements-dev.lock
+	$(COMPILE) pyproject.toml --extra otel -c requirements-dev.lock -o requirements-otel.lock
 	$(COMPILE) --group run -c requirements-dev.lock -o requirements-run.lock
 	$(COMPILE) --group web -c requirements-dev.lock -o requirements-web.lock
 

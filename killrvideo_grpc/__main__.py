@@ -7,6 +7,7 @@ import click
 from killrvideo_grpc.cli.config import config
 from killrvideo_grpc.cli.edge import edge
 from killrvideo_grpc.cli.errors import Commands
+from killrvideo_grpc.cli.health import health
 from killrvideo_grpc.cli.roles import roles
 from killrvideo_grpc.cli.schema import schema
 from killrvideo_grpc.cli.serve import serve
@@ -29,7 +30,7 @@ def main() -> None:
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
 
-for command in (serve, roles, schema, edge, config):
+for command in (serve, roles, schema, edge, config, health):
     main.add_command(command)
 
 if __name__ == "__main__":

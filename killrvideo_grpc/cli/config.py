@@ -1,15 +1,21 @@
 """`killrvideo-grpc config`, and the settings of the other commands."""
 
 import click
+import structlog
 
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.service_links import service_links
+from killrvideo_grpc.config.settings import Settings, WebSettings, load_settings
 from killrvideo_grpc.observability.logs import configure_logs
+
+LINK = "It holds the address of a Kubernetes Service. To use it as a port, set enableServiceLinks: false."
 
 
 def read_settings() -> Settings:
     """Read the settings and configure the logs."""
     settings = load_settings(Settings)
     configure_logs(settings.log_level, settings.log_format)
+    for name in service_links():
+        structlog.get_logger("killrvideo_grpc.settings").warning(f"{name} ignored", cause=LINK)
     return settings
 
 
@@ -27,7 +33,13 @@ def config() -> None:
 
 @config.command("check")
 def check() -> None:
-    """Print the settings in force, with secrets masked; exit with status 1 if one is missing or invalid."""
-    for name, value in load_settings(Settings):
+    """Print the settings in force, the edge's too, with secrets masked.
+
+    Exit with status 1 if one is missing or invalid.
+    """
+    settings = load_settings(WebSettings)
+    for name in service_links():
+        click.echo(f"Warning: {name} is ignored. {LINK}", err=True)
+    for name, value in settings:
         shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
         click.echo(f"{name.upper()}={'' if shown is None else shown}")

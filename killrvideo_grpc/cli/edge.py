@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from killrvideo_grpc.config.settings import MAX_PORT
+from killrvideo_grpc.config.fields import MAX_PORT
 
 
 @click.group()

@@ -13,14 +13,14 @@ from killrvideo_grpc.config.settings import Settings
 @click.command("serve")
 @click.option("--supervised", is_flag=True, hidden=True, help="Print JSON; stop when stdin closes.")
 def serve(supervised: bool) -> None:
-    """Start the service. SIGTERM or Ctrl-C stops it gracefully.
+    """Start the service. SIGTERM, SIGHUP or Ctrl-C stops it gracefully.
 
     The service listens on GRPC_HOST and GRPC_PORT. A host other than loopback requires TLS_CERT_FILE and TLS_KEY_FILE
     or, in a private network, ALLOW_INSECURE=true. WORKERS starts several processes, each on its own port: GRPC_PORT,
     GRPC_PORT + 1, and so on.
 
-    On SIGTERM, health checks report NOT_SERVING while the service keeps serving for DRAIN_SECONDS. Calls in progress
-    then have GRACE_PERIOD_SECONDS to finish.
+    When it stops, health checks report NOT_SERVING while it keeps serving for DRAIN_SECONDS. Calls in progress then
+    have GRACE_PERIOD_SECONDS to finish.
 
     METRICS_PORT enables metrics for Prometheus, OTEL_EXPORTER_OTLP_ENDPOINT traces. .env.example explains all settings.
     """

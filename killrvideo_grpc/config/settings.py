@@ -3,7 +3,6 @@
 import ipaddress
 import re
 import socket
-import ssl
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -11,23 +10,26 @@ from pydantic import (
     Field,
     IPvAnyNetwork,
     SecretStr,
-    StringConstraints,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from killrvideo_grpc.config.dotenv_check import dotenv_error
+from killrvideo_grpc.config.fields import MAX_PORT, Attempts, ExpandedPath, Port, ReadableFile, Secret, Text
+from killrvideo_grpc.config.service_links import service_links
+from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
-MAX_PORT = 65535
-
-Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
-Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 class Settings(BaseSettings):
@@ -40,16 +42,16 @@ class Settings(BaseSettings):
     project_name: Text = "KillrVideo"
 
     store: Literal["sqlite", "astra"] = "sqlite"
-    sqlite_path: Path = Path("data/killrvideo.db")
+    sqlite_path: ExpandedPath = Path("data/killrvideo.db")
     astra_db_api_endpoint: Annotated[Text | None, Field(validate_default=True)] = None
     astra_db_keyspace: Annotated[Text, Field(pattern=r"^\w{1,48}$")] = "killrvideo"
     astra_db_environment: Literal["prod", "dev", "test", "hcd", "dse", "cassandra", "other"] = "prod"
     astra_db_username: Text | None = None
-    astra_db_password: SecretStr | None = None
-    astra_db_application_token: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    astra_db_password: Secret | None = None
+    astra_db_application_token: Annotated[Secret | None, Field(validate_default=True)] = None
     astra_db_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
 
-    secret_key: Annotated[SecretStr | None, Field(validate_default=True)] = None
+    secret_key: Annotated[Secret | None, Field(validate_default=True)] = None
     algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
     access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
     clock_skew_seconds: Annotated[int, Field(ge=0, le=300)] = 30
@@ -70,9 +72,9 @@ class Settings(BaseSettings):
     max_connection_age_seconds: Annotated[int, Field(ge=0, le=86_400)] = 300
     drain_seconds: Annotated[float, Field(ge=0, le=3600)] = 0.0
     grace_period_seconds: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    tls_cert_file: Path | None = None
-    tls_key_file: Path | None = None
-    tls_client_ca_file: Annotated[Path | None, Field(validate_default=True)] = None
+    tls_cert_file: ReadableFile | None = None
+    tls_key_file: Annotated[ReadableFile | None, Field(validate_default=True)] = None
+    tls_client_ca_file: ReadableFile | None = None
     allow_insecure: Annotated[bool, Field(validate_default=True)] = False
 
     metrics_port: Annotated[int | None, Field(ge=1, le=MAX_PORT)] = None
@@ -80,6 +82,22 @@ class Settings(BaseSettings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["json", "text"] = "text"
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Ignore service links. The commands warn of them."""
+        if isinstance(env_settings, EnvSettingsSource):
+            links = {name.lower() for name in service_links()}
+            values = env_settings.env_vars.items()
+            env_settings.env_vars = {name: value for name, value in values if name.lower() not in links}
+        return init_settings, env_settings, dotenv_settings
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -89,7 +107,7 @@ class Settings(BaseSettings):
     @field_validator("sqlite_path")
     @classmethod
     def _path_of_a_file(cls, path: Path) -> Path:
-        if "\0" in str(path) or str(path).strip() in {"", ":memory:"}:
+        if str(path) in {".", ":memory:"}:
             raise ValueError("must be the path of a file, because workers share it and restarts reuse it")
         return path
 
@@ -132,35 +150,48 @@ class Settings(BaseSettings):
     def _endpoint_url(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
         if info.data.get("store") != "astra":
             return endpoint
-        if not endpoint or not re.fullmatch(r"https?://[^\s/@?#]+/?", endpoint):
+        # astrapy accepts no other hosts, such as IPv6 addresses.
+        url = re.fullmatch(
+            r"https?://(?:[a-z0-9-]+\.)*[a-z0-9-]+\.?(?::([0-9]{1,5}))?/?", endpoint or "", re.IGNORECASE
+        )
+        if endpoint is None or url is None or int(url[1] or 0) > MAX_PORT:
             raise ValueError("is required with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
         return endpoint.rstrip("/")
 
     @field_validator("astra_db_application_token")  # declared after user name and password
     @classmethod
     def _credentials(cls, token: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if token is not None and not token.get_secret_value().strip():
+        if token is not None and not token.get_secret_value():
             token = None
+        if token is not None and not token.get_secret_value().isascii():
+            raise ValueError("must contain only ASCII characters, because it is sent in an HTTP header")
         has_user = bool(info.data.get("astra_db_username") and info.data.get("astra_db_password"))
         if info.data.get("store") == "astra" and token is None and not has_user:
             raise ValueError("is required with STORE=astra, unless ASTRA_DB_USERNAME and ASTRA_DB_PASSWORD are set")
         return token
 
-    # On the last TLS field: a model validator would hide other fields' errors.
+    @field_validator("tls_key_file")
+    @classmethod
+    def _tls_pair(cls, key: Path | None, info: ValidationInfo) -> Path | None:
+        if _is_given(info, "tls_cert_file") != bool(key):
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
+        if key and info.data.get("tls_cert_file"):
+            check_tls_pair(info.data["tls_cert_file"], key)
+        return key
+
     @field_validator("tls_client_ca_file")
     @classmethod
-    def _usable_tls(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
-        certificate, key = info.data.get("tls_cert_file"), info.data.get("tls_key_file")
-        if certificate and key:
-            check_tls(certificate, key, client_ca)
-        elif certificate or key or client_ca:
-            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; TLS_CLIENT_CA_FILE is optional")
+    def _tls_client_ca(cls, client_ca: Path | None, info: ValidationInfo) -> Path | None:
+        if client_ca:
+            if not (_is_given(info, "tls_cert_file") or _is_given(info, "tls_key_file")):
+                raise ValueError("needs TLS_CERT_FILE and TLS_KEY_FILE")
+            check_client_ca(client_ca)
         return client_ca
 
     @field_validator("allow_insecure")  # declared after the host and the TLS files
     @classmethod
     def _encrypted(cls, allowed: bool, info: ValidationInfo) -> bool:
-        has_tls = bool(info.data.get("tls_cert_file") and info.data.get("tls_key_file"))
+        has_tls = _is_given(info, "tls_cert_file") and _is_given(info, "tls_key_file")
         if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
             raise ValueError(
                 "GRPC_HOST is not a loopback address, so without TLS passwords and tokens would cross the network"
@@ -210,17 +241,16 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
-def check_tls(certificate: Path, key: Path, client_ca: Path | None) -> None:
-    """Raise ValueError, with the cause, if these files can't be used for TLS."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    try:
-        context.load_cert_chain(certificate, key, password="")  # fail on an encrypted key instead of prompting
-        if client_ca:
-            context.load_verify_locations(client_ca)
-    except OSError as error:
-        is_tls = isinstance(error, ssl.SSLError)
-        cause = "not PEM, or the key does not match the certificate" if is_tls else error.strerror
-        raise ValueError(f"TLS_CERT_FILE, TLS_KEY_FILE or TLS_CLIENT_CA_FILE can't be used: {cause}") from None
+class WebSettings(Settings):
+    """The service's settings, plus the address on which the edge listens."""
+
+    http_host: Text = "127.0.0.1"
+    http_port: Port = 8080
+
+
+def _is_given(info: ValidationInfo, field: str) -> bool:
+    """Return whether an earlier field has a value, valid or not. Invalid values are missing from the data."""
+    return bool(info.data.get(field, True))
 
 
 def _unmap_ipv4(network: IPvAnyNetwork) -> IPvAnyNetwork:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
 _NOTHING: AbstractContextManager[None] = nullcontext()
@@ -74,6 +75,9 @@ class Instrumentation:
 
     def batch_sent(self, lookups: int) -> None:
         """Record that a shared request was sent, with the number of its look-ups."""
+
+    def certificate_loaded(self, expiry: datetime) -> None:
+        """Record when the service's TLS certificate expires. May be called on another thread."""
 
     def sweep_done(self, found: int | None) -> None:
         """Record a sweep, with the number of unfinished accounts it found, or None if it failed."""

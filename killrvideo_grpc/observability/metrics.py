@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from datetime import datetime
 from functools import partial
 from importlib.metadata import version
 from types import TracebackType
@@ -73,6 +74,8 @@ class Metrics(Instrumentation):
         self._backlog = gauge("sweep_backlog", "Unfinished accounts that the last sweep found.")
         self._sweeps = counter("sweeps", "Sweeps of the store.", ["outcome"])
         self._failed_sweeps, self._good_sweeps = self._sweeps.labels("failed"), self._sweeps.labels("ok")
+        name = "certificate_expiry_timestamp_seconds"
+        self._certificate_expiry = gauge(name, "When the TLS certificate expires; 0 without TLS.")
         self._server: Any = None
         self._measuring: asyncio.Task[None] | None = None
 
@@ -111,6 +114,9 @@ class Metrics(Instrumentation):
 
     def batch_sent(self, lookups: int) -> None:
         self._lookups.observe(lookups)
+
+    def certificate_loaded(self, expiry: datetime) -> None:
+        self._certificate_expiry.set(expiry.timestamp())
 
     def sweep_done(self, found: int | None) -> None:
         if found is None:

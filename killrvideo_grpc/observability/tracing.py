@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 
 import grpc
 from opentelemetry import context as otel_context
@@ -117,6 +118,9 @@ class Tracing(Instrumentation):
 
     def batch_sent(self, lookups: int) -> None:
         self._metrics.batch_sent(lookups)
+
+    def certificate_loaded(self, expiry: datetime) -> None:
+        self._metrics.certificate_loaded(expiry)
 
     def sweep_done(self, found: int | None) -> None:
         self._metrics.sweep_done(found)

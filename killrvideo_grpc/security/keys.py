@@ -4,6 +4,7 @@ import hashlib
 import hmac
 import os
 import secrets
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,20 +52,27 @@ def check_secret_key(key: str) -> None:
 def load_or_create_key(path: Path) -> str:
     """Return the key in the file, which is created with a random key if it is missing.
 
-    Raise SetupError if the file can't be used, or others can read it.
+    Raise SetupError if the file can't be used, or others can read it. As with PostgreSQL, the group may read a file of
+    root's.
     """
     try:
         if not path.exists():
             _create_key(path)
         key = path.read_text().strip()
-        is_open = path.stat().st_mode & 0o077
+        status = path.stat()
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
         raise SetupError(f"The key file {path} can't be read or created: {cause}. Set SECRET_KEY instead.") from None
     if len(key.encode()) < MIN_KEY_BYTES:
         raise SetupError(f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one.")
-    if is_open:
-        raise SetupError(f"The key in {path} can be read by others. Make it private: chmod 600 {path}")
+    for_others = stat.S_IRWXG | stat.S_IRWXO
+    if status.st_uid == 0 != os.geteuid():
+        for_others &= ~stat.S_IRGRP
+    if status.st_mode & for_others:
+        raise SetupError(
+            f"The key in {path} can be read by others. Make it private: chmod 600 {path}. On Kubernetes, fsGroup opens"
+            " it to the group at each mount: set fsGroupChangePolicy: OnRootMismatch, or SECRET_KEY from a Secret."
+        )
     return key
 
 

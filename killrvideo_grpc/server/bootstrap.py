@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import Lifetimes
-from killrvideo_grpc.domain.errors import UnusableStore
+from killrvideo_grpc.domain.errors import SetupError, UnusableStore
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.rpc.client_info import ClientInfoReader
@@ -63,7 +63,7 @@ async def open_store(settings: Settings, instrumentation: Instrumentation = NOOP
 
 
 def open_data_api(settings: Settings, instrumentation: Instrumentation = NOOP) -> "DataApi":
-    """Return a client for the Data API that the settings name. Sends nothing yet."""
+    """Return a client for the Data API that the settings name. Sends nothing yet. Raises SetupError."""
     from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 
     token, password = settings.astra_db_application_token, settings.astra_db_password
@@ -76,7 +76,11 @@ def open_data_api(settings: Settings, instrumentation: Instrumentation = NOOP) -
         password=password.get_secret_value() if password else None,
         max_wait=settings.astra_db_timeout_seconds,
     )
-    return DataApi(keyspace, instrumentation)
+    try:
+        return DataApi(keyspace, instrumentation)
+    except OSError as error:
+        text = f"The certificates that this machine trusts can't be read: {error.strerror}."
+        raise SetupError(f"{text} Check SSL_CERT_FILE and SSL_CERT_DIR.") from None
 
 
 async def start_server(

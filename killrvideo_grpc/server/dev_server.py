@@ -14,23 +14,18 @@ from typing import Any
 
 import click
 
-from killrvideo_grpc.config.settings import Port, Settings, Text, load_settings
+from killrvideo_grpc.config.settings import WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge
+from killrvideo_grpc.observability.logs import configure_logs
 from killrvideo_grpc.server import envoy
+from killrvideo_grpc.server.open_files import ENVOY_CONNECTIONS, raise_open_files_limit
 from killrvideo_grpc.server.signals import stop_event
 
 SERVICE = Path(sys.executable).parent / "killrvideo-grpc"
 # Web pages from these origins may make calls. Other deployments only allow the origins that their operator names.
 DEVELOPMENT_ORIGINS = (r"https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?",)
 DRAIN_SECONDS = 2.5  # longer than Envoy's health check interval (1 s): it stops using a worker before that exits
-
-
-class WebSettings(Settings):
-    """The service's settings, plus the address on which the edge listens."""
-
-    http_host: Text = "127.0.0.1"
-    http_port: Port = 8080
 
 
 class CannotRun(SetupError):
@@ -42,7 +37,10 @@ def run() -> None:
 
     Raises SetupError if they can't run.
     """
-    asyncio.run(_run(load_settings(WebSettings)))
+    settings = load_settings(WebSettings)
+    configure_logs(settings.log_level, settings.log_format)
+    raise_open_files_limit(ENVOY_CONNECTIONS)
+    asyncio.run(_run(settings))
 
 
 async def _run(settings: WebSettings) -> None:

@@ -99,7 +99,7 @@ class UserServer:
         # Registered methods have queues of their own, so health checks never wait behind other calls.
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])
-        self.port = listener.bind(self._server, settings)
+        self.port = listener.bind(self._server, settings, instrumentation)
 
     async def start_serving(self) -> None:
         """Start to answer calls."""

@@ -15,6 +15,7 @@ from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.observability.setup import open_instrumentation
 from killrvideo_grpc.server.bootstrap import open_store, start_server
 from killrvideo_grpc.server.listener import worker_ports
+from killrvideo_grpc.server.open_files import raise_open_files_limit
 from killrvideo_grpc.server.signals import stop_event
 from killrvideo_grpc.server.supervisor import supervise
 
@@ -31,6 +32,8 @@ def serve(settings: Settings, announce: Announce, supervised: bool = False) -> N
     Calls `announce` with the ports once the service answers calls.
     """
     _open_missing_streams()
+    if not supervised:  # a supervisor has passed its limit on
+        raise_open_files_limit(settings.max_concurrent_rpcs)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings, announce, supervised))
 

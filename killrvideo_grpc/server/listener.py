@@ -3,19 +3,23 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import structlog
 from grpc import aio
 
-from killrvideo_grpc.config.settings import Settings, check_tls
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.config.tls import certificate_expiry, check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.domain.instrumentation import Instrumentation
 
 # Seconds that calls may go on once their connection has reached its maximum age: as long as a full hashing queue takes.
 CONNECTION_AGE_GRACE = 30
 # Seconds between keepalive pings, with or without calls. A client gets GOAWAY at its third ping that comes earlier.
 MIN_PING_INTERVAL = 30
+EXPIRY_WARNING = timedelta(days=14)
 
 _log = structlog.get_logger("killrvideo_grpc.listening")
 
@@ -40,9 +44,9 @@ def connection_options(settings: Settings) -> list[tuple[str, int]]:
     return options
 
 
-def bind(server: aio.Server, settings: Settings) -> int:
+def bind(server: aio.Server, settings: Settings, instrumentation: Instrumentation) -> int:
     """Bind the server to its address, with TLS if the settings ask for it, and return the port. Raises SetupError."""
-    address, credentials = settings.address(settings.grpc_port), _credentials(settings)
+    address, credentials = settings.address(settings.grpc_port), _credentials(settings, instrumentation)
     try:
         # Try with plain sockets first: if grpcio can't bind, it doesn't report why and prints lines of its own.
         for probe in _bound_sockets(settings):
@@ -85,10 +89,10 @@ def _bound_sockets(settings: Settings) -> Iterator[socket.socket]:
         yield bound
 
 
-def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
+def _credentials(settings: Settings, instrumentation: Instrumentation) -> grpc.ServerCredentials | None:
     if not (settings.tls_cert_file and settings.tls_key_file):
         return None
-    files = _TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file)
+    files = _TlsFiles(settings.tls_cert_file, settings.tls_key_file, settings.tls_client_ca_file, instrumentation)
     return grpc.dynamic_ssl_server_credentials(
         files.read(),
         files.read_if_changed,  # type: ignore[arg-type] # it may return None, says grpcio's documentation
@@ -99,9 +103,11 @@ def _credentials(settings: Settings) -> grpc.ServerCredentials | None:
 class _TlsFiles:
     """The certificate, its key and the client CA. The files may be replaced while the service runs."""
 
-    def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
+    def __init__(self, certificate: Path, key: Path, client_ca: Path | None, instrumentation: Instrumentation) -> None:
         self._certificate, self._key, self._client_ca = certificate, key, client_ca
+        self._instrumentation = instrumentation
         self._loaded = self._versions()
+        self._report_expiry()
 
     def read(self) -> grpc.ServerCertificateConfiguration:
         pair = (self._key.read_bytes(), self._certificate.read_bytes())
@@ -117,7 +123,9 @@ class _TlsFiles:
         if versions == self._loaded:
             return None
         try:
-            check_tls(self._certificate, self._key, self._client_ca)
+            check_tls_pair(self._certificate, self._key)
+            if self._client_ca:
+                check_client_ca(self._client_ca)
             changed = self.read()
         except (OSError, ValueError) as error:
             self._loaded = versions  # log this once, not for each connection
@@ -127,7 +135,20 @@ class _TlsFiles:
             return None
         self._loaded = versions
         _log.info("certificate reloaded")
+        self._report_expiry()
         return changed
+
+    def _report_expiry(self) -> None:
+        try:
+            expiry = certificate_expiry(self._certificate)
+        except (OSError, ValueError) as error:  # replaced meanwhile, or not as strict as cryptography demands
+            _log.warning("certificate expiry unknown", cause=type(error).__name__)
+            return
+        self._instrumentation.certificate_loaded(expiry)
+        left = expiry - datetime.now(UTC)
+        if left < EXPIRY_WARNING:
+            event = "certificate expired" if left < timedelta(0) else "certificate expires soon"
+            _log.warning(event, expiry=expiry.isoformat())
 
     def _versions(self) -> list[tuple[int, int] | None]:
         return [_version(file) for file in (self._certificate, self._key, self._client_ca) if file]

@@ -31,7 +31,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"], ["health"]]
+)
 def test_commands_have_help(folder: Path, arguments: list[str]) -> None:
     done = run(folder, *arguments, "--help")
     assert done.returncode == 0
@@ -136,10 +138,33 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
     assert KEY not in done.stdout
 
 
+def test_config_check_covers_every_setting_of_the_example(folder: Path) -> None:
+    named = re.findall(r"^([A-Z][A-Z0-9_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    done = run(folder, "config", "check", HTTP_PORT="8081")
+    assert sorted(line.partition("=")[0] for line in done.stdout.splitlines()) == sorted(named)
+    assert "HTTP_PORT=8081\n" in done.stdout
+
+
+@pytest.mark.parametrize("command", [["config", "check"], ["roles", "list", "ann@example.org"]])
+def test_ports_that_kubernetes_overwrote_are_named(folder: Path, command: list[str]) -> None:
+    done = run(folder, *command, GRPC_PORT="tcp://10.96.0.12:50051", METRICS_PORT="tcp://10.96.0.13:9464")
+    assert done.returncode == 0
+    assert all(f"{name} " in done.stderr for name in ("GRPC_PORT", "METRICS_PORT"))
+    assert "enableServiceLinks: false" in done.stderr
+
+
+@pytest.mark.parametrize("changes", [{"HTTP_PORT": "abc"}, {"HTTP_PORT": "70000"}, {"HTTP_HOST": " "}])
+def test_config_check_refuses_wrong_settings_of_the_edge(folder: Path, changes: dict[str, str]) -> None:
+    done = run(folder, "config", "check", **changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"  {next(iter(changes))}: " in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "messages"),
     [
         ({"SECRET_KEY": "short", "GRPC_PORT": "99999", "STORE": "paper"}, ["SECRET_KEY", "GRPC_PORT", "STORE"]),
+        ({"SECRET_KEY": f"{KEY}\n{KEY}"}, ["SECRET_KEY: must not contain line breaks"]),
         ({"GRPC_HOST": "203.0.113.1", "ALLOW_INSECURE": "1"}, ["203.0.113.1:0: Cannot assign requested address"]),
         ({"GRPC_HOST": "no..name"}, ["no..name:0: the address can't be used"]),
         (
@@ -219,6 +244,38 @@ def shell(folder: Path, line: str, **changes: str) -> "subprocess.CompletedProce
         timeout=60,
         check=False,
     )
+
+
+@pytest.mark.parametrize("command", [["serve"], ["schema", "check"]])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"ASTRA_DB_APPLICATION_TOKEN": "AstraCS:planted\x07x"}, "ASTRA_DB_APPLICATION_TOKEN: must not contain"),
+        ({"ASTRA_DB_APPLICATION_TOKEN": "AstraCS:planté"}, "ASTRA_DB_APPLICATION_TOKEN: must contain only ASCII"),
+        ({"SSL_CERT_FILE": "/nowhere"}, "Check SSL_CERT_FILE"),
+    ],
+)
+def test_what_keeps_a_request_from_being_sent_ends_the_command(
+    tmp_path: Path, command: list[str], changes: dict[str, str], message: str
+) -> None:
+    astra = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": "https://127.0.0.1:9", "ASTRA_DB_APPLICATION_TOKEN": "t"}
+    done = run(tmp_path, *command, **astra | changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert message in done.stderr
+    assert "plant" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("command", "needed"), [("serve", 1280), ("edge web", 10256)])
+@pytest.mark.parametrize("limits", ["ulimit -Sn 200", "ulimit -n 200", "ulimit -n 20000"])
+def test_a_low_limit_of_open_files_is_raised_or_explained(
+    tmp_path: Path, command: str, needed: int, limits: str
+) -> None:
+    """The start fails later, because of the address."""
+    address = {"GRPC_HOST": "203.0.113.1", "HTTP_HOST": "203.0.113.1", "ALLOW_INSECURE": "1"}
+    done = shell(tmp_path, f"{limits}; exec {COMMAND} {command}", **address)
+    assert "Can't listen on 203.0.113.1" in done.stderr
+    assert (f"LimitNOFILE={needed}" in done.stderr) == (limits == "ulimit -n 200")
 
 
 def without_root_rights() -> None:

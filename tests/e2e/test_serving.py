@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import resource
 import signal
 import sqlite3
 import subprocess
@@ -24,9 +26,12 @@ from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
-from tests.support.process import GRPCURL, Service, running
+from tests.support.ports import free_port
+from tests.support.process import GRPCURL, Service, children, run, running
 
 SERVICE = "killrvideo.user.v1.UserService"
+TLS = Path(__file__).parents[1] / "support" / "tls"
+CERTIFICATE = {"TLS_CERT_FILE": str(TLS / "certificate.pem"), "TLS_KEY_FILE": str(TLS / "key.pem")}
 
 
 def grpcurl(service: Service, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -131,7 +136,7 @@ def test_answered_registrations_survive_kills(tmp_path: Path, seed: int) -> None
     assert len(answered) >= 10
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     with running(tmp_path, WORKERS=workers) as service:
@@ -142,6 +147,34 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, worke
         log = service.log.read_text()
     assert log.count("stopped") == int(workers)
     assert "Traceback" not in log
+
+
+def test_a_hangup_drains_unless_nohup_started_it(tmp_path: Path) -> None:
+    with running(tmp_path, DRAIN_SECONDS="60") as service:
+        service.process.send_signal(signal.SIGHUP)
+        eventually(lambda: "stopping" in service.log.read_text())
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with running(tmp_path) as service:
+            ignored = re.search(
+                r"^SigIgn:\s*(\w+)$", Path(f"/proc/{service.process.pid}/status").read_text(), re.MULTILINE
+            )
+            assert ignored
+            assert int(ignored[1], 16) & 1 << signal.SIGHUP - 1
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_open_files_are_limited_by_the_hard_limit_alone(tmp_path: Path, workers: str) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
+    try:
+        with running(tmp_path, WORKERS=workers) as service:
+            for process in (service.process.pid, *children(service.process.pid)):
+                assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
@@ -171,6 +204,63 @@ def test_calls_are_answered_while_it_drains(tmp_path: Path) -> None:
         assert UserServiceStub(channel).Register(registration(an_address())).user_id
         seen.cancel()
         assert service.process.wait(30) == 0
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"GRPC_HOST": "0.0.0.0", "ALLOW_INSECURE": "true"},
+        {"GRPC_HOST": "::", "ALLOW_INSECURE": "true"},
+        {"GRPC_HOST": "localhost"},
+        {"WORKERS": "2"},
+        CERTIFICATE,
+        CERTIFICATE | {"GRPC_HOST": "0.0.0.0"},
+        CERTIFICATE | {"TLS_CLIENT_CA_FILE": str(TLS / "certificate.pem")},
+    ],
+)
+def test_health_asks_where_and_how_the_service_listens(tmp_path: Path, changes: dict[str, str]) -> None:
+    proxy = dict.fromkeys(["http_proxy", "https_proxy", "grpc_proxy", "all_proxy"], "http://127.0.0.1:9")
+    changes = changes | {"GRPC_PORT": str(free_port())}
+    with running(tmp_path, **changes):
+        done = run(tmp_path, "health", **changes, **proxy)
+    assert (done.returncode, done.stderr) == (0, "")
+    done = run(tmp_path, "health", **changes, **proxy)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_health_fails_while_the_service_drains(tmp_path: Path) -> None:
+    port = str(free_port())
+    with running(tmp_path, DRAIN_SECONDS="60", GRPC_PORT=port) as service:
+        service.process.send_signal(signal.SIGTERM)
+        eventually(lambda: "stopping" in service.log.read_text())
+        done = run(tmp_path, "health", GRPC_PORT=port)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"127.0.0.1:{port}: NOT_SERVING" in done.stderr
+
+
+def test_health_says_which_client_certificate_it_needs(tmp_path: Path) -> None:
+    ca = {"TLS_CLIENT_CA_FILE": str(TLS / "renewed" / "certificate.pem")}
+    changes = CERTIFICATE | ca | {"GRPC_PORT": str(free_port())}
+    with running(tmp_path, **changes):
+        done = run(tmp_path, "health", **changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "TLS_CLIENT_CA_FILE must have signed" in done.stderr
+
+
+def test_health_needs_one_worker_that_serves(tmp_path: Path) -> None:
+    changes = {"GRPC_PORT": str(free_port()), "WORKERS": "2"}
+    with running(tmp_path, **changes) as service:
+        os.kill(children(service.process.pid)[0], signal.SIGSTOP)
+        assert run(tmp_path, "health", **changes).returncode == 0
+
+
+def test_health_explains_wrong_settings(tmp_path: Path) -> None:
+    for changes, message in (({"GRPC_PORT": "0"}, "GRPC_PORT is 0"), ({"GRPC_PORT": "none"}, "GRPC_PORT: ")):
+        done = run(tmp_path, "health", **changes)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert message in done.stderr
 
 
 def query(folder: Path, statement: str) -> list[Any]:

@@ -3,15 +3,24 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 from pydantic import ValidationError
 
+from killrvideo_grpc.config.tls import certificate_expiry
 from tests.support.errors import read_failure
+from tests.support.metrics import Scraped
+from tests.support.ports import free_port
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 
@@ -103,3 +112,49 @@ def test_a_renewed_client_ca_needs_no_restart(tmp_path: Path) -> None:
 def test_files_that_are_not_a_pair_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="not PEM, or the key does not match the certificate"):
         settings_in(tmp_path, tls_cert_file=KEY, tls_key_file=CERTIFICATE)
+
+
+def write_pair(folder: Path, days_left: float) -> datetime:
+    """Write a chain whose first certificate expires in some days, and its key. Return when it expires."""
+    expiry = datetime.now(UTC).replace(microsecond=0) + timedelta(days=days_left)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(expiry - timedelta(days=90)).not_valid_after(expiry)
+    certificate = builder.sign(key, hashes.SHA256())
+    chain = certificate.public_bytes(Encoding.PEM) + CERTIFICATE.read_bytes()
+    (folder / "certificate.pem").write_bytes(chain)
+    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return expiry
+
+
+@pytest.mark.parametrize(
+    ("days_left", "event"), [(-2000, "certificate expired"), (13.9, "certificate expires soon"), (14.1, None)]
+)
+def test_the_expiry_of_a_certificate_is_logged_and_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], days_left: float, event: str | None
+) -> None:
+    """At start and when the files are replaced."""
+    files = {"tls_cert_file": tmp_path / "certificate.pem", "tls_key_file": tmp_path / "key.pem"}
+    metrics = free_port()
+
+    def check(expiry: datetime) -> None:
+        printed = capsys.readouterr().out
+        assert [name for name in ("certificate expired", "certificate expires soon") if name in printed] == (
+            [event] if event else []
+        )
+        assert Scraped(metrics).value("certificate_expiry_timestamp_seconds") == expiry.timestamp()
+
+    expiry = write_pair(tmp_path, days_left)
+    with running_server(settings_in(tmp_path, metrics_port=metrics, **files)) as server:
+        check(expiry)
+        expiry = write_pair(tmp_path, days_left - 0.05)
+        assert code_on(f"localhost:{server.port}", trusting(CERTIFICATE)) is grpc.StatusCode.UNAVAILABLE
+        check(expiry)
+
+
+def test_the_first_certificate_of_a_chain_to_expire_counts(tmp_path: Path) -> None:
+    expiry = write_pair(tmp_path, 1)
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(CERTIFICATE.read_bytes() + (tmp_path / "certificate.pem").read_bytes())
+    assert certificate_expiry(chain) == expiry

@@ -34,12 +34,65 @@ def public_file(path: Path) -> Path:
     return path
 
 
+def modes(folder: Path) -> dict[str, int]:
+    """Return the permissions of each file in a folder."""
+    return {file.name: stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+def publish(file: Path) -> None:
+    file.chmod(0o644)
+
+
 async def test_all_of_its_files_are_private(path: Path, public_file: Path) -> None:
     store = SqliteStore(public_file)
     account = an_account()
     await store.register(account, HASH, a_cause(account))
     assert {stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()} == {0o600}
     assert len(list(path.parent.iterdir())) > 1  # the write-ahead log is there too
+    await store.close()
+
+
+async def test_all_of_its_files_are_private_behind_a_link(path: Path, public_file: Path, tmp_path: Path) -> None:
+    """As after a restore, by a link whose folder others can enter."""
+    links = tmp_path / "links"
+    links.mkdir()
+    link = links / "current.db"
+    (links / "hop.db").symlink_to(Path("..") / "folder" / path.name)
+    link.symlink_to("hop.db")
+    for restart in range(2):
+        publish(public_file)
+        store = SqliteStore(link)
+        account = an_account()
+        await store.register(account, HASH, a_cause(account))
+        assert modes(path.parent) == dict.fromkeys([path.name, f"{path.name}-wal", f"{path.name}-shm"], 0o600), restart
+        assert {file.name for file in links.iterdir()} == {"current.db", "hop.db"}
+        await store.close()
+
+
+async def test_a_link_may_lead_to_a_file_that_is_yet_to_be_made(path: Path, tmp_path: Path) -> None:
+    link = tmp_path / "current.db"
+    link.symlink_to(path)
+    await SqliteStore(link).close()
+    assert modes(path.parent) == {path.name: 0o600}
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_a_link_to_itself_is_refused(path: Path) -> None:
+    path.parent.mkdir()
+    path.symlink_to(path.name)
+    with pytest.raises(UnusableStore, match="symbolic links"):
+        SqliteStore(path)
+
+
+async def test_a_link_that_leads_elsewhere_takes_no_more_accounts(path: Path, tmp_path: Path) -> None:
+    link, account = tmp_path / "current.db", an_account()
+    link.symlink_to(path)
+    store = SqliteStore(link)
+    await SqliteStore(tmp_path / "restored.db").close()
+    link.unlink()
+    link.symlink_to("restored.db")
+    with pytest.raises(StoreUnavailable):
+        await store.register(account, HASH, a_cause(account))
     await store.close()
 
 

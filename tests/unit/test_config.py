@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.settings import Settings, WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.server.dev_server import WebSettings
 from tests.support.settings import KEY, settings_in
 
 EXAMPLE = Path(__file__).parents[2] / ".env.example"
@@ -89,10 +88,75 @@ def test_a_file_that_cannot_be_read(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         load_settings(Settings)
 
 
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+@pytest.mark.parametrize("name", ["GRPC_PORT", "HTTP_PORT", "METRICS_PORT", "grpc_port"])
+def test_addresses_that_kubernetes_sets_are_no_ports(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, scheme: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(name, f"{scheme}://10.96.0.12:50051")
+    assert load_settings(WebSettings) == WebSettings()
+    (tmp_path / ".env").write_text(f"{name}=4711\n")
+    assert getattr(load_settings(WebSettings), name.lower()) == 4711
+
+
+def test_a_port_in_the_file_is_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("GRPC_PORT=tcp://10.96.0.12:50051\n")
+    with pytest.raises(SetupError, match="GRPC_PORT"):
+        load_settings(Settings)
+
+
 @pytest.mark.parametrize("path", [" ", "\t\n", ":memory:", " :memory: "])
 def test_sqlite_path_must_be_a_file(tmp_path: Path, path: str) -> None:
     with pytest.raises(ValidationError, match="path of a file"):
         settings_in(tmp_path, sqlite_path=path)
+
+
+def test_a_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(TLS.parent)
+    (tmp_path / "tls").symlink_to(TLS)
+    files = {"TLS_CERT_FILE": "~/tls/certificate.pem", "TLS_KEY_FILE": "~/tls/key.pem"}
+    for name, value in ({"SQLITE_PATH": " ~/kv/a.db\n", "TLS_CLIENT_CA_FILE": "~/tls/certificate.pem"} | files).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(Settings)
+    assert settings.sqlite_path == tmp_path / "kv" / "a.db"
+    assert settings.tls_cert_file == settings.tls_client_ca_file == tmp_path / "tls" / "certificate.pem"
+    assert settings.tls_key_file == tmp_path / "tls" / "key.pem"
+
+
+def test_paths_stay_relative(tmp_path: Path) -> None:
+    assert settings_in(tmp_path, sqlite_path="data/a~b.db").sqlite_path == Path("data/a~b.db")
+
+
+def test_a_tilde_of_nobody(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="a user without a home directory"):
+        settings_in(tmp_path, sqlite_path="~no-such-user/a.db")
+
+
+@pytest.mark.parametrize("wrong", ["TLS_CERT_FILE", "TLS_KEY_FILE", "TLS_CLIENT_CA_FILE"])
+@pytest.mark.parametrize(("file", "cause"), [("nowhere.pem", "No such file"), (".", "Is a directory")])
+def test_a_tls_file_that_cannot_be_read_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wrong: str, file: str, cause: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    files = {"TLS_CERT_FILE": "certificate.pem", "TLS_KEY_FILE": "key.pem", "TLS_CLIENT_CA_FILE": "certificate.pem"}
+    for name, value in files.items():
+        monkeypatch.setenv(name, file if name == wrong else str(TLS / value))
+    monkeypatch.setenv("GRPC_HOST", "0.0.0.0")
+    with pytest.raises(SetupError) as caught:
+        load_settings(Settings)
+    (line,) = str(caught.value).splitlines()[1:]
+    assert line.startswith(f"  {wrong}: can't be read: {cause}")
+
+
+def test_a_client_ca_that_is_no_certificate_is_named(tmp_path: Path) -> None:
+    files = {"tls_cert_file": TLS / "certificate.pem", "tls_key_file": TLS / "key.pem"}
+    with pytest.raises(ValidationError, match=r"tls_client_ca_file\n.*no certificate"):
+        settings_in(tmp_path, tls_client_ca_file=TLS / "key.pem", **files)
+    with pytest.raises(ValidationError, match="needs TLS_CERT_FILE and TLS_KEY_FILE"):
+        settings_in(tmp_path, tls_client_ca_file=TLS / "certificate.pem")
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "[::]", "0", "192.0.2.1", "2001:db8::1"])
@@ -121,6 +185,50 @@ def test_weak_keys_are_refused(tmp_path: Path, key: str) -> None:
 def test_a_blank_token_counts_as_missing(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="ASTRA_DB_USERNAME"):
         settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=" ")
+
+
+ASTRA = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": "https://x", "ASTRA_DB_USERNAME": "cassandra"}
+SECRETS = ("SECRET_KEY", "ASTRA_DB_APPLICATION_TOKEN", "ASTRA_DB_PASSWORD")
+
+
+@pytest.mark.parametrize("space", ["\n", "\r\n", " ", "\t", "\u00a0"])
+def test_secrets_are_trimmed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, space: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, value in (ASTRA | dict.fromkeys(SECRETS, f"{space}{KEY}{space}")).items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings(Settings)
+    token, password = settings.astra_db_application_token, settings.astra_db_password
+    assert token is not None
+    assert password is not None
+    assert {settings.signing_key(), token.get_secret_value(), password.get_secret_value()} == {KEY}
+
+
+@pytest.mark.parametrize("name", SECRETS)
+@pytest.mark.parametrize("character", ["\n", "\r", "\t", "\x07", "\x7f", "\x85"])
+def test_secrets_with_control_characters_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, character: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for key, value in (ASTRA | dict.fromkeys(SECRETS, KEY) | {name: f"planted{character}{KEY}"}).items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(SetupError, match=rf"  {name}: must not contain line breaks") as caught:
+        load_settings(Settings)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["AstraCS:plantedé", "AstraCS:planted\u200b", "AstraCS:planted\u2013"])
+def test_a_token_that_no_header_can_hold_is_refused(tmp_path: Path, token: str) -> None:
+    with pytest.raises(ValidationError, match="only ASCII characters") as caught:
+        settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=token)
+    assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["https://a\x07b", "https://b\u00fccher", "http://x:99999", "http://a..b", "http://a_b"]
+)
+def test_an_endpoint_that_no_request_can_reach_is_refused(tmp_path: Path, endpoint: str) -> None:
+    with pytest.raises(ValidationError, match="the URL of the Data API"):
+        settings_in(tmp_path, store="astra", astra_db_api_endpoint=endpoint, astra_db_application_token="t")
 
 
 @pytest.mark.parametrize("algorithm", ["none", "RS256", "ES256", "hs256", ""])

@@ -1,13 +1,17 @@
 """Secret keys: well-known and guessable ones are rejected, random ones accepted."""
 
 import base64
+import os
 import secrets
 import string
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from killrvideo_grpc.security.keys import check_secret_key
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.security.keys import check_secret_key, load_or_create_key
 
 KNOWN = [
     "a-string-secret-at-least-256-bits-long",
@@ -65,3 +69,45 @@ def test_keys_that_are_easy_to_guess_are_rejected(key: str) -> None:
 def test_random_keys_are_accepted(source: str) -> None:
     for _ in range(20):
         check_secret_key(RANDOM[source]())
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o660, 0o604, 0o620, 0o610])
+def test_a_file_that_others_can_use_is_refused_with_ways_out(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "key"
+    load_or_create_key(path)
+    path.chmod(mode)
+    with pytest.raises(SetupError, match=r"chmod 600 .*fsGroupChangePolicy: OnRootMismatch.*SECRET_KEY"):
+        load_or_create_key(path)
+
+
+@pytest.fixture
+def key_of_root() -> Iterator[Path]:
+    """A key file of root's in a folder that everyone can enter, while this process has another user id."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a file of root's")
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        path = Path(folder, "key")
+        load_or_create_key(path)
+        yield path
+
+
+@pytest.mark.parametrize("mode", [0o440, 0o640])
+def test_the_group_may_read_a_key_of_root(key_of_root: Path, mode: int) -> None:
+    key_of_root.chmod(mode)
+    assert _as_another_user(key_of_root) == key_of_root.read_text().strip()
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o644, 0o650])
+def test_others_may_not_use_a_key_of_root(key_of_root: Path, mode: int) -> None:
+    key_of_root.chmod(mode)
+    with pytest.raises(SetupError, match="can be read by others"):
+        _as_another_user(key_of_root)
+
+
+def _as_another_user(path: Path) -> str:
+    os.seteuid(65534)
+    try:
+        return load_or_create_key(path)
+    finally:
+        os.seteuid(0)

@@ -10,6 +10,9 @@ from astrapy.exceptions import DataAPIHttpException, DataAPIResponseException, D
 
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 
+# A header, a URL or a text that can't be sent. A UnicodeDecodeError comes from an answer.
+NOT_SENDABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
+
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
 
@@ -25,6 +28,13 @@ class RequestRefused(UnusableStore):
     def __init__(self, code: str | None) -> None:
         super().__init__(f"the Data API rejected a request ({code}); see what differs: killrvideo-grpc schema check")
         self.code = code
+
+
+class RequestNotSent(UnusableStore):
+    """A request can't be sent as it is: a wrong setting, or a bug in this service."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"a request to the Data API can't be sent ({cause}); check the ASTRA_DB_ settings")
 
 
 class CredentialsRefused(StoreUnavailable):
@@ -63,9 +73,11 @@ def translated(name: str) -> Iterator[None]:
     except DataAPITimeoutException:
         raise_time_out(name)
     except Exception as error:
-        # No connection, or an answer that was cut short or that astrapy can't parse.
         cause = type(error).__name__
         _log.error("store failed", store="astra", request=name, cause=cause)
+        if isinstance(error, NOT_SENDABLE) and not isinstance(error, UnicodeDecodeError):
+            raise RequestNotSent(cause) from None
+        # No connection, or an answer that was cut short or that astrapy can't parse.
         raise StoreUnavailable(cause) from None
 
 

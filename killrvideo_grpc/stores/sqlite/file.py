@@ -21,20 +21,21 @@ class DiskFull(StoreUnavailable):
 
 
 class DatabaseFile:
-    """The file at `path`. Creates it and its folder if they are missing, readable by their owner only."""
+    """The file at `path`, which may be a link. Creates it and its folder if they are missing, both private."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():
+        self._link = path
+        self._path = Path(os.path.realpath(path))  # SQLite puts its -wal and -shm files beside this one
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self._path.exists() and not self._path.is_file():
             raise OSError(errno.EINVAL, "not a regular file")
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
         self._identity = self._look()
 
     def connect(self, max_wait: float) -> sqlite3.Connection:
         """Open a connection in autocommit mode. It waits up to `max_wait` seconds for locks of other connections."""
         connection = sqlite3.connect(
-            f"{self._path.absolute().as_uri()}?mode=rw",  # never create the file: others could read it
+            f"{self._path.as_uri()}?mode=rw",  # never create the file: others could read it
             uri=True,
             timeout=max_wait,
             isolation_level=None,
@@ -55,12 +56,12 @@ class DatabaseFile:
                 file.chmod(0o600)
 
     def fail_if_replaced(self) -> None:
-        """Raise OSError if the file was deleted or replaced. SQLite would keep writing to the old, lost one."""
+        """Raise OSError if the file was deleted or replaced. SQLite would keep writing to the old one."""
         if self._look() != self._identity:
             raise OSError(errno.ESTALE, "the file was replaced")
 
     def _look(self) -> tuple[int, int]:
-        status = self._path.stat()
+        status = self._link.stat()
         return status.st_dev, status.st_ino
 
 

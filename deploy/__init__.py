@@ -1,1 +1,0 @@
-"""Containers and configuration. A package only for mypy and ruff."""

@@ -1,0 +1,80 @@
+"""`killrvideo-grpc health`."""
+
+import socket
+import ssl
+
+import click
+
+from killrvideo_grpc.config.settings import Settings, load_settings
+
+TIMEOUT = 2.0  # seconds
+CHECK = "grpc.health.v1.Health/Check"
+SERVICE = "killrvideo.user.v1.UserService"
+
+
+@click.command("health")
+def health() -> None:
+    """Ask the service on this machine whether it is ready; exit with status 0 if a worker is, otherwise with 1.
+
+    Reads the same settings as `serve`. If TLS_CLIENT_CA_FILE is set, the service's own certificate is the client's, so
+    that CA must have signed it, for clients too.
+    """
+    settings = load_settings(Settings)
+    if settings.grpc_port == 0:
+        raise click.ClickException("GRPC_PORT is 0, so the port of the service isn't known.")
+    host = _reachable_host(settings.grpc_host)
+    scheme = "https" if settings.tls_cert_file else "http"
+    answers = []
+    for worker in range(settings.workers):
+        address = f"{host}:{settings.grpc_port + worker}"
+        answers.append(f"{address}: {_status(f'{scheme}://{address}', settings)}")
+        if answers[-1].endswith(": SERVING"):
+            click.echo(answers[-1])
+            return
+    if settings.tls_client_ca_file:
+        answers.append(
+            "The CA in TLS_CLIENT_CA_FILE must have signed the certificate in TLS_CERT_FILE, for clients too."
+        )
+    raise click.ClickException("\n".join(answers))
+
+
+def _reachable_host(host: str) -> str:
+    """Return an address at which this machine reaches a service that listens on `host`."""
+    try:
+        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
+    except (OSError, UnicodeError):
+        address = host
+    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(address), str(address))  # noqa: S104
+    return f"[{address}]" if ":" in address else address
+
+
+def _status(url: str, settings: Settings) -> str:
+    """Return the worker's health, or why it isn't known.
+
+    grpcio would verify the certificate, which is not made for a loopback address.
+    """
+    import httpx
+    from google.protobuf.message import DecodeError
+    from grpc_health.v1 import health_pb2
+
+    request = health_pb2.HealthCheckRequest(service=SERVICE).SerializeToString()
+    headers = {"content-type": "application/grpc", "te": "trailers"}
+    message = b"\0" + len(request).to_bytes(4, "big") + request
+    try:
+        with httpx.Client(
+            http1=False, http2=True, verify=_unverified(settings), trust_env=False, timeout=TIMEOUT
+        ) as client:
+            response = client.post(f"{url}/{CHECK}", headers=headers, content=message)
+            answer = health_pb2.HealthCheckResponse.FromString(response.content[5:])
+    except (httpx.HTTPError, DecodeError) as error:
+        return str(error) or type(error).__name__
+    return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+
+def _unverified(settings: Settings) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    if settings.tls_cert_file:
+        context.load_cert_chain(settings.tls_cert_file, settings.tls_key_file)
+    return context
