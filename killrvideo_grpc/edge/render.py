@@ -56,6 +56,7 @@ def render(edge: Edge) -> str:
         port=edge.port,
         trusted_hops=edge.trusted_hops,
         lua=indent(lua(), " " * 26).lstrip(),
+        optional_upgrade=json.dumps(_not_beginning_with("websocket")),
         problem_wanted=PROBLEM_WANTED,
         descriptors=base64.b64encode(descriptor_set()).decode(),
         service=SERVICE,
@@ -64,6 +65,11 @@ def render(edge: Edge) -> str:
         routes=_lines(routes(edge.project_name)),
         local_replies=_lines(local_replies()["mappers"]),
     )
+
+
+def _not_beginning_with(word: str) -> str:
+    """Return the regular expression, in any case of letters. RE2 has no negative lookahead."""
+    return "(?i)" + "|".join(f"{word[:end]}([^{letter}].*)?" for end, letter in enumerate(word))
 
 
 def _lines(values: Iterable[Any]) -> str:
