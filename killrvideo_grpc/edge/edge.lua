@@ -40,6 +40,13 @@ local function set_request_id(handle, headers)
   set_metadata(handle, "request_id", id)
 end
 
+-- Return the address that the outermost trusted proxy appended to x-forwarded-for, as it wrote it, or "unknown".
+local function forwarded_address(headers)
+  local entries = {}
+  for entry in ((headers:get("x-forwarded-for") or "") .. ","):gmatch("([^,]*),") do table.insert(entries, entry) end
+  return (entries[#entries + 1 - TRUSTED_HOPS] or ""):match("^%s*([ -~]*[!-~])%s*$") or "unknown"
+end
+
 -- Return the size of the headers in bytes, as HTTP/2 counts it, and their number.
 local function header_size(headers)
   local bytes, count = 0, 0
@@ -132,6 +139,7 @@ end
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
   set_request_id(handle, headers)
+  if TRUSTED_HOPS > 0 then set_metadata(handle, "client_address", forwarded_address(headers)) end
   if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
   end

@@ -29,6 +29,9 @@ TYPE_ERRORS = {
     "WRONG_FORM": Violation("", "does not have the form that this call expects"),
 }
 
+# Envoy's names for the address of its peer, and for the one that edge.lua takes from x-forwarded-for.
+PEER_ADDRESS, FORWARDED_ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "%DYNAMIC_METADATA(edge:client_address)%"
+
 
 @dataclass(frozen=True, slots=True)
 class Edge:
@@ -54,8 +57,8 @@ def render(edge: Edge) -> str:
         admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
         host=json.dumps(edge.host),
         port=edge.port,
-        trusted_hops=edge.trusted_hops,
-        lua=indent(lua(), " " * 26).lstrip(),
+        client_address=json.dumps(FORWARDED_ADDRESS if edge.trusted_hops else PEER_ADDRESS),
+        lua=indent(lua(edge.trusted_hops), " " * 26).lstrip(),
         optional_upgrade=json.dumps(_not_beginning_with("websocket")),
         problem_wanted=PROBLEM_WANTED,
         descriptors=base64.b64encode(descriptor_set()).decode(),
@@ -82,7 +85,7 @@ def _socket(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def lua() -> str:
+def lua(trusted_hops: int) -> str:
     """Return edge.lua, preceded by the constants that it uses."""
     documents = ",\n".join(f'  ["{status}"] = {_quoted(edge_problem(status))}' for status in EDGE_ERRORS)
     type_errors = [
@@ -102,6 +105,7 @@ def lua() -> str:
         "OVERLOADED_DETAILS": base64.b64encode(status.SerializeToString()).decode().rstrip("="),
     }
     constants = (
+        f"local TRUSTED_HOPS = {trusted_hops}",
         *(f"local {name} = {_quoted(text)}" for name, text in texts.items()),
         f"local PROBLEMS = {{\n{documents},\n}}",
         *type_errors,
