@@ -12,6 +12,19 @@ def edge() -> None:
     """Serve REST and gRPC-Web as well, through Envoy in front of the service."""
 
 
+def _check_origins(_context: click.Context, _option: click.Parameter, origins: tuple[str, ...]) -> tuple[str, ...]:
+    from killrvideo_grpc.edge.origins import is_origin_pattern
+
+    for origin in origins:
+        if not is_origin_pattern(origin):
+            raise click.BadParameter(
+                f"{origin!r} is no origin. Write a regular expression for the scheme, the host and any port, in"
+                r" lower case and without a path: https://killrvideo\.example, https://[a-z0-9-]+\.killrvideo\.example"
+                r" or http://localhost(:[0-9]+)?. A * may only follow a dot, a ] or a )."
+            )
+    return origins
+
+
 @edge.command("config")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(0, MAX_PORT), default=8080, show_default=True, help="Port to listen on.")
@@ -27,7 +40,13 @@ def edge() -> None:
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of workers, on consecutive ports."
 )
 @click.option("--project-name", default="KillrVideo", show_default=True, help="Name in the answer to GET /.")
-@click.option("--origin", "origins", multiple=True, help="Regular expression for allowed CORS origins; repeatable.")
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    callback=_check_origins,
+    help=r"Regular expression for allowed CORS origins, such as https://killrvideo\.example; repeatable.",
+)
 @click.option(
     "--admin", type=click.Path(path_type=Path), metavar="SOCKET", help="Unix socket for Envoy's admin interface."
 )
