@@ -108,7 +108,7 @@ end
 
 local function on_rest_request(handle, headers, route)
   local method, bytes, count = headers:get(":method"), header_size(headers)
-  local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
+  local path, query = (headers:get(":path") or ""):match("^([^?]*)%??(.*)$")
   local has_json = method == "POST" or method == "PUT"
   local media_type = ((headers:get("content-type") or "") .. ";"):match("^%s*(.-)%s*;"):lower()
   local wrong_content = content_rejection(headers, has_json, media_type)
@@ -119,6 +119,7 @@ local function on_rest_request(handle, headers, route)
     return reject(handle, "404")
   end
   set_metadata(handle, "path", path)
+  if query == "" then headers:replace(":path", path) end
   local status, allowed = route_rejection(method, query, route)
   status = status or wrong_content
   if status then return reject(handle, status, allowed) end
