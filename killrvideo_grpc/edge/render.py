@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
-from killrvideo_grpc.edge.routes import routes
+from killrvideo_grpc.edge.routes import HEALTHZ, routes
 from killrvideo_grpc.errors.grpc_status import to_status
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED, edge_problem, problem
 from killrvideo_grpc.errors.responses import error_response
@@ -63,6 +63,7 @@ def render(edge: Edge) -> str:
         problem_wanted=PROBLEM_WANTED,
         descriptors=base64.b64encode(descriptor_set()).decode(),
         service=SERVICE,
+        healthz=json.dumps(HEALTHZ),
         origins=_lines({"safe_regex": {"regex": origin}} for origin in edge.origins),
         workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
         routes=_lines(routes(edge.project_name)),

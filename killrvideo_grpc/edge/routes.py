@@ -20,6 +20,8 @@ from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 Json = dict[str, Any]
 
+HEALTHZ = "/healthz"  # answered by Envoy's health check filter
+
 # Retry on another worker. Retry writes only if they can't have been processed.
 RETRIES = {"num_retries": 3, "retry_back_off": {"base_interval": "0.025s"}, "host_selection_retry_max_attempts": 5}
 PREVIOUS_HOSTS = {
@@ -99,6 +101,7 @@ def _fixed_routes(project_name: str) -> Iterator[Json]:
     openapi = json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":"))
     welcome = json.dumps({"message": f"Welcome to {project_name}!"})
     yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
+    yield _route({"path": HEALTHZ}, {"allow": "GET, HEAD"})
     yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RATE_LIMIT
     yield _route({"prefix": "/"}, {})
 
