@@ -13,6 +13,7 @@ from killrvideo_grpc.edge.contract import (
     SUCCESS_STATUS,
     is_read,
     methods,
+    never_strings,
     rest_paths,
     takes_query,
 )
@@ -89,6 +90,7 @@ def _rest_routes() -> Iterator[Json]:
                 "query": takes_query(method),
             }
             metadata |= {"list": LISTS[method.name]} if method.name in LISTS else {}
+            metadata |= {"never_strings": dict.fromkeys(names, True)} if (names := never_strings(method)) else {}
             metadata |= {"rewrite": full} if full else {}
             matched = match | {"headers": [header_matches(":method", verb)]}
             wanted = {"header": {"key": PROBLEM_WANTED, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

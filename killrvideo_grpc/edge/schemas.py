@@ -86,6 +86,9 @@ def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
         is_request = name in {method.input_type for method in contract.methods.values()}
         required = [field.json_name for field in message.field if (is_required if is_request else _is_printed)(field)]
         schemas[short] |= {"required": required} if required else {}
+        for field in message.field if is_request else ():
+            if field.type == field.TYPE_BOOL:  # null means that the field is absent
+                schemas[short]["properties"][field.json_name]["type"] = ["boolean", "null"]
     return {"$ref": f"#/components/schemas/{short}"}
 
 
