@@ -47,9 +47,24 @@ def test_workers_are_on_ports_in_a_row() -> None:
     assert places == [{"address": "users", "port_value": port} for port in (6000, 6001, 6002)]
 
 
-@pytest.mark.parametrize("options", [("--service-port", "65535", "--workers", "2"), ("--host", "")])
+IMPOSSIBLE: list[tuple[str, ...]] = [("--service-port", "65535", "--workers", "2")]
+IMPOSSIBLE += [("--host", host) for host in ("", "localhost", "[::1]", "127.1", "127.0.0.1:80")]
+IMPOSSIBLE += [("--service-host", host) for host in ("", "http://users", "users:50051", "[::1]", "a b", "users/")]
+IMPOSSIBLE += [("--admin", path) for path in ("/run/" + "a" * 103, "@admin")]
+
+
+@pytest.mark.parametrize("options", IMPOSSIBLE)
 def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
-    assert CliRunner().invoke(edge, ["config", *options]).exit_code == 2
+    refused = CliRunner().invoke(edge, ["config", *options])
+    assert refused.exit_code == 2
+    assert options[0] in refused.output or "last worker's port" in refused.output
+
+
+@pytest.mark.parametrize(
+    "options", [("--host", "::1"), ("--service-host", "::1"), ("--service-host", "a_b.example."), ("--admin", "x.sock")]
+)
+def test_possible_addresses_are_not_refused(options: tuple[str, ...]) -> None:
+    assert options[1] in str(config(*options))
 
 
 def test_cors_and_admin_are_off_unless_configured() -> None:
