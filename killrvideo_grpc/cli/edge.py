@@ -1,15 +1,34 @@
 """`killrvideo-grpc edge`."""
 
+import ipaddress
+import os
+import re
 from pathlib import Path
 
 import click
 
 from killrvideo_grpc.config.fields import MAX_PORT
 
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+MAX_SOCKET_PATH = 107  # bytes, on Linux
+
 
 @click.group()
 def edge() -> None:
     """Serve REST and gRPC-Web as well, through Envoy in front of the service."""
+
+
+def _check_origins(_context: click.Context, _option: click.Parameter, origins: tuple[str, ...]) -> tuple[str, ...]:
+    from killrvideo_grpc.edge.origins import is_origin_pattern
+
+    for origin in origins:
+        if not is_origin_pattern(origin):
+            raise click.BadParameter(
+                f"{origin!r} is no origin. Write a regular expression for the scheme, the host and any port, in"
+                r" lower case and without a path: https://killrvideo\.example, https://[a-z0-9-]+\.killrvideo\.example"
+                r" or http://localhost(:[0-9]+)?. A * may only follow a dot, a ] or a )."
+            )
+    return origins
 
 
 @edge.command("config")
@@ -27,7 +46,13 @@ def edge() -> None:
     "--workers", type=click.IntRange(1), default=1, show_default=True, help="Number of workers, on consecutive ports."
 )
 @click.option("--project-name", default="KillrVideo", show_default=True, help="Name in the answer to GET /.")
-@click.option("--origin", "origins", multiple=True, help="Regular expression for allowed CORS origins; repeatable.")
+@click.option(
+    "--origin",
+    "origins",
+    multiple=True,
+    callback=_check_origins,
+    help=r"Regular expression for allowed CORS origins, such as https://killrvideo\.example; repeatable.",
+)
 @click.option(
     "--admin", type=click.Path(path_type=Path), metavar="SOCKET", help="Unix socket for Envoy's admin interface."
 )
@@ -54,10 +79,27 @@ def config(
 
     if service_port + workers - 1 > MAX_PORT:
         raise click.UsageError(f"The last worker's port would be above {MAX_PORT}.")
-    if not (host and service_host):
-        raise click.UsageError("--host and --service-host must not be empty.")
+    _check_addresses(host, service_host, admin)
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
     click.echo(render(Edge(port, addresses, host, project_name, origins, admin, trusted_hops)), nl=False)
+
+
+def _check_addresses(host: str, service_host: str, admin: Path | None) -> None:
+    """Raise UsageError for what Envoy would refuse, or look up in vain."""
+    if not _is_ip_address(host):
+        raise click.UsageError("--host must be an IP address, such as 127.0.0.1, or 0.0.0.0 for all.")
+    if not (_is_ip_address(service_host) or HOST_NAME.fullmatch(service_host)):
+        raise click.UsageError("--service-host must be an IP address or a host name, without a scheme or a port.")
+    if admin and (len(os.fsencode(admin)) > MAX_SOCKET_PATH or str(admin).startswith("@")):
+        raise click.UsageError(f"--admin must be a path of at most {MAX_SOCKET_PATH} bytes that doesn't begin with @.")
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @edge.command("web")

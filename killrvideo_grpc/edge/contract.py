@@ -4,7 +4,7 @@ from pathlib import Path
 
 from google.api import annotations_pb2
 from google.protobuf import descriptor_pb2
-from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor import FieldDescriptor, FileDescriptor, MethodDescriptor
 from killrvideo.user.v1 import user_service_pb2
 
 SERVICE = "killrvideo.user.v1.UserService"
@@ -42,6 +42,22 @@ def takes_query(method: MethodDescriptor) -> bool:
     """Return whether a GET has fields that are not in its path."""
     path = method.GetOptions().Extensions[annotations_pb2.http].get
     return bool(path) and any(f"{{{field.name}}}" not in path for field in method.input_type.fields)
+
+
+def never_strings(method: MethodDescriptor) -> list[str]:
+    """Return both names of the fields in the body of a call that JSON strings don't fit. The transcoder takes some."""
+    if not method.GetOptions().Extensions[annotations_pb2.http].body:
+        return []
+    fields = [field for field in method.input_type.fields if not _is_string(field)]
+    return [name for field in fields for name in (field.name, field.json_name)]
+
+
+def _is_string(field: FieldDescriptor) -> bool:
+    if field.type == field.TYPE_STRING:
+        return not field.is_repeated
+    if field.is_repeated or field.type not in (field.TYPE_BOOL, field.TYPE_INT32):
+        raise NotImplementedError(f"edge.lua can't check the type of {field.full_name}.")
+    return False
 
 
 def rest_paths() -> dict[str, dict[str, MethodDescriptor]]:

@@ -40,6 +40,13 @@ local function set_request_id(handle, headers)
   set_metadata(handle, "request_id", id)
 end
 
+-- Return the address that the outermost trusted proxy appended to x-forwarded-for, as it wrote it, or "unknown".
+local function forwarded_address(headers)
+  local entries = {}
+  for entry in ((headers:get("x-forwarded-for") or "") .. ","):gmatch("([^,]*),") do table.insert(entries, entry) end
+  return (entries[#entries + 1 - TRUSTED_HOPS] or ""):match("^%s*([ -~]*[!-~])%s*$") or "unknown"
+end
+
 -- Return the size of the headers in bytes, as HTTP/2 counts it, and their number.
 local function header_size(headers)
   local bytes, count = 0, 0
@@ -74,6 +81,46 @@ local function expand_shorthand(handle, body, path, rewrite)
   headers:replace(":path", (path:gsub("/[^/]*$", rewrite)))
 end
 
+local function string_end(text, start)
+  local quote, position = text:sub(start, start), start + 1
+  while true do
+    position = text:find("[\\" .. quote .. "]", position)
+    if not position or text:sub(position, position) == quote then return position end
+    position = position + 2
+  end
+end
+
+-- Return the first character of the JSON token at this position, where the token ends, and the string or word in it.
+local function token_at(text, start)
+  local first = text:sub(start, start)
+  if first ~= '"' and first ~= "'" then
+    local word = text:match("^[%w_$]+", start)
+    return first, start + #(word or first) - 1, word
+  end
+  local stop = string_end(text, start)
+  local content = text:sub(start + 1, (stop or start) - 1)
+  content = content:gsub("\\u00(%x%x)", function(code) return string.char(tonumber(code, 16)) end)
+  return '"', stop, (content:gsub("\\(.)", "%1"))
+end
+
+-- Replace the first string or list of lists in a member with one of these names by an object, which the transcoder
+-- refuses. It would take "yes" for true, and a string or a list of lists for a list. Reads the same tokens as it does.
+local function with_refused_type(text, names)
+  local position, depth, last, member, list = 1, 0
+  while true do
+    local start = text:find("%S", position)
+    local first, stop, content
+    if start then first, stop, content = token_at(text, start) end
+    if not stop then return text end  -- the end, or a string without one
+    if member and first == '"' then return text:sub(1, start - 1) .. "{}" .. text:sub(stop + 1) end
+    if list and depth == 2 and first == "[" then return text:sub(1, start - 1) .. "{}," .. text:sub(start) end
+    if depth == 1 then list = member end
+    member = depth == 1 and first == ":" and names[last]
+    last, position = content, stop + 1
+    if first == "{" or first == "[" then depth = depth + 1 elseif first == "}" or first == "]" then depth = depth - 1 end
+  end
+end
+
 local function on_grpc_request(handle, headers, route)
   local status = grpc_rejection(headers)
   -- Unary calls wait here for their message. Requests must have no trailers.
@@ -101,7 +148,7 @@ end
 
 local function on_rest_request(handle, headers, route)
   local method, bytes, count = headers:get(":method"), header_size(headers)
-  local path, query = (headers:get(":path") or ""):match("^([^?]*)(.*)$")
+  local path, query = (headers:get(":path") or ""):match("^([^?]*)%??(.*)$")
   local has_json = method == "POST" or method == "PUT"
   local media_type = ((headers:get("content-type") or "") .. ";"):match("^%s*(.-)%s*;"):lower()
   local wrong_content = content_rejection(headers, has_json, media_type)
@@ -112,6 +159,7 @@ local function on_rest_request(handle, headers, route)
     return reject(handle, "404")
   end
   set_metadata(handle, "path", path)
+  if query == "" then headers:replace(":path", path) end
   local status, allowed = route_rejection(method, query, route)
   status = status or wrong_content
   if status then return reject(handle, status, allowed) end
@@ -121,10 +169,11 @@ local function on_rest_request(handle, headers, route)
   end
 
   -- Buffer the body: the transcoder's size limit doesn't apply to small pieces.
-  local rewrite = route:get("rewrite")
+  local rewrite, names = route:get("rewrite"), route:get("never_strings")
   local body = handle:body(rewrite ~= nil)
   if has_json and media_type == "" and body and body:length() > 0 then return reject(handle, "415") end
   if rewrite then expand_shorthand(handle, body, path, rewrite) end
+  if names and body then body:setBytes(with_refused_type(body:getBytes(0, body:length()), names)) end
   -- The transcoder accepts truncated JSON before trailers.
   if handle:trailers() then return reject(handle, "400") end
 end
@@ -132,6 +181,7 @@ end
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
   set_request_id(handle, headers)
+  if TRUSTED_HOPS > 0 then set_metadata(handle, "client_address", forwarded_address(headers)) end
   if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
   end

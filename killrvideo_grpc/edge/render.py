@@ -14,7 +14,7 @@ from google.rpc import code_pb2
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
-from killrvideo_grpc.edge.routes import routes
+from killrvideo_grpc.edge.routes import HEALTHZ, routes
 from killrvideo_grpc.errors.grpc_status import to_status
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED, edge_problem, problem
 from killrvideo_grpc.errors.responses import error_response
@@ -28,6 +28,9 @@ TYPE_ERRORS = {
     "IN_PATH": Violation(FIELD, "differs from the one in the path"),
     "WRONG_FORM": Violation("", "does not have the form that this call expects"),
 }
+
+# Envoy's names for the address of its peer, and for the one that edge.lua takes from x-forwarded-for.
+PEER_ADDRESS, FORWARDED_ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "%DYNAMIC_METADATA(edge:client_address)%"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,23 @@ def render(edge: Edge) -> str:
         admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
         host=json.dumps(edge.host),
         port=edge.port,
-        trusted_hops=edge.trusted_hops,
-        lua=indent(lua(), " " * 26).lstrip(),
+        client_address=json.dumps(FORWARDED_ADDRESS if edge.trusted_hops else PEER_ADDRESS),
+        lua=indent(lua(edge.trusted_hops), " " * 26).lstrip(),
+        optional_upgrade=json.dumps(_not_beginning_with("websocket")),
         problem_wanted=PROBLEM_WANTED,
         descriptors=base64.b64encode(descriptor_set()).decode(),
         service=SERVICE,
+        healthz=json.dumps(HEALTHZ),
         origins=_lines({"safe_regex": {"regex": origin}} for origin in edge.origins),
         workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
         routes=_lines(routes(edge.project_name)),
         local_replies=_lines(local_replies()["mappers"]),
     )
+
+
+def _not_beginning_with(word: str) -> str:
+    """Return the regular expression, in any case of letters. RE2 has no negative lookahead."""
+    return "(?i)" + "|".join(f"{word[:end]}([^{letter}].*)?" for end, letter in enumerate(word))
 
 
 def _lines(values: Iterable[Any]) -> str:
@@ -76,7 +86,7 @@ def _socket(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def lua() -> str:
+def lua(trusted_hops: int) -> str:
     """Return edge.lua, preceded by the constants that it uses."""
     documents = ",\n".join(f'  ["{status}"] = {_quoted(edge_problem(status))}' for status in EDGE_ERRORS)
     type_errors = [
@@ -96,6 +106,7 @@ def lua() -> str:
         "OVERLOADED_DETAILS": base64.b64encode(status.SerializeToString()).decode().rstrip("="),
     }
     constants = (
+        f"local TRUSTED_HOPS = {trusted_hops}",
         *(f"local {name} = {_quoted(text)}" for name, text in texts.items()),
         f"local PROBLEMS = {{\n{documents},\n}}",
         *type_errors,

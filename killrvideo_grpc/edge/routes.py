@@ -13,12 +13,15 @@ from killrvideo_grpc.edge.contract import (
     SUCCESS_STATUS,
     is_read,
     methods,
+    never_strings,
     rest_paths,
     takes_query,
 )
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 Json = dict[str, Any]
+
+HEALTHZ = "/healthz"  # answered by Envoy's health check filter
 
 # Retry on another worker. Retry writes only if they can't have been processed.
 RETRIES = {"num_retries": 3, "retry_back_off": {"base_interval": "0.025s"}, "host_selection_retry_max_attempts": 5}
@@ -87,6 +90,7 @@ def _rest_routes() -> Iterator[Json]:
                 "query": takes_query(method),
             }
             metadata |= {"list": LISTS[method.name]} if method.name in LISTS else {}
+            metadata |= {"never_strings": dict.fromkeys(names, True)} if (names := never_strings(method)) else {}
             metadata |= {"rewrite": full} if full else {}
             matched = match | {"headers": [header_matches(":method", verb)]}
             wanted = {"header": {"key": PROBLEM_WANTED, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
@@ -99,6 +103,7 @@ def _fixed_routes(project_name: str) -> Iterator[Json]:
     openapi = json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":"))
     welcome = json.dumps({"message": f"Welcome to {project_name}!"})
     yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
+    yield _route({"path": HEALTHZ}, {"allow": "GET, HEAD"})
     yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RATE_LIMIT
     yield _route({"prefix": "/"}, {})
 

@@ -13,6 +13,7 @@ from killrvideo_grpc.edge.contract import SERVICE
 Json = dict[str, Any]
 
 TIMESTAMP = ".google.protobuf.Timestamp"
+TIMESTAMP_FORMAT = "RFC 3339 in UTC, with milliseconds unless they are zero."
 SCALARS = {
     descriptor_pb2.FieldDescriptorProto.TYPE_STRING: "string",
     descriptor_pb2.FieldDescriptorProto.TYPE_BOOL: "boolean",
@@ -67,10 +68,14 @@ def properties(
 ) -> Json:
     """Return the schemas of `fields` of the message with this full name. Add referenced schemas to `schemas`."""
     return {
-        field.json_name: property_of(contract, field, schemas)
-        | {"description": contract.comments[f"{name}.{field.name}"]}
+        field.json_name: property_of(contract, field, schemas) | {"description": _description(contract, name, field)}
         for field in fields
     }
+
+
+def _description(contract: Contract, name: str, field: descriptor_pb2.FieldDescriptorProto) -> str:
+    comment = contract.comments[f"{name}.{field.name}"]
+    return f"{comment} {TIMESTAMP_FORMAT}" if field.type_name == TIMESTAMP else comment
 
 
 def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
@@ -86,6 +91,9 @@ def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
         is_request = name in {method.input_type for method in contract.methods.values()}
         required = [field.json_name for field in message.field if (is_required if is_request else _is_printed)(field)]
         schemas[short] |= {"required": required} if required else {}
+        for field in message.field if is_request else ():
+            if field.type == field.TYPE_BOOL:  # null means that the field is absent
+                schemas[short]["properties"][field.json_name]["type"] = ["boolean", "null"]
     return {"$ref": f"#/components/schemas/{short}"}
 
 

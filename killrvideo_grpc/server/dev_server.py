@@ -20,6 +20,7 @@ from killrvideo_grpc.edge.render import Edge
 from killrvideo_grpc.observability.logs import configure_logs
 from killrvideo_grpc.server import envoy
 from killrvideo_grpc.server.open_files import ENVOY_CONNECTIONS, raise_open_files_limit
+from killrvideo_grpc.server.log_relay import relayed_stderr
 from killrvideo_grpc.server.signals import stop_event
 
 SERVICE = Path(sys.executable).parent / "killrvideo-grpc"
@@ -73,7 +74,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
                 origins=DEVELOPMENT_ORIGINS,
                 admin=Path(folder, "admin.sock"),
             )
-            async with envoy.running_envoy(edge) as process:
+            async with envoy.running_envoy(edge, settings.log_format) as process:
                 ended = [asyncio.create_task(child.wait()) for child in (service, process)]
                 if await _first(envoy.wait_until_ready(edge), stopped, *ended):
                     click.echo(_welcome(edge, settings.metrics_urls()))
@@ -87,26 +88,26 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
 async def _running_service(
     settings: WebSettings, stopped: "asyncio.Task[Any]"
 ) -> AsyncIterator[tuple[Process, list[int]]]:
-    # --supervised: the service stops when its standard input closes, also if this process is killed.
-    process = await asyncio.create_subprocess_exec(
-        *(SERVICE, "serve", "--supervised"),
-        env=os.environ
-        | {
-            "DRAIN_SECONDS": str(_drain_seconds(settings)),
-            "TRUSTED_PROXIES": ",".join(map(str, [*settings.trusted_proxies, *_edge_addresses(settings.grpc_host)])),
-        },
-        stdin=PIPE,
-        stdout=PIPE,
-        start_new_session=True,
-    )
-    try:
-        assert process.stdout is not None  # noqa: S101 # it is a pipe
-        line: bytes = await _first(process.stdout.readline(), stopped) or b""
-        if not line:
-            raise CannotRun("The service did not start.")
-        yield process, json.loads(line)["ports"]
-    finally:
-        await _end(process)
+    trusted = map(str, [*settings.trusted_proxies, *_edge_addresses(settings.grpc_host)])
+    variables = {"DRAIN_SECONDS": str(_drain_seconds(settings)), "TRUSTED_PROXIES": ",".join(trusted)}
+    with relayed_stderr() as stderr:
+        # --supervised: the service stops when its standard input closes, also if this process is killed.
+        process = await asyncio.create_subprocess_exec(
+            *(SERVICE, "serve", "--supervised"),
+            env=os.environ | variables,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            assert process.stdout is not None  # noqa: S101 # it is a pipe
+            line: bytes = await _first(process.stdout.readline(), stopped) or b""
+            if not line:
+                raise CannotRun("The service did not start.")
+            yield process, json.loads(line)["ports"]
+        finally:
+            await _end(process)
 
 
 def _edge_addresses(grpc_host: str) -> list[str]:

@@ -15,20 +15,26 @@ import httpx
 
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge, render
+from killrvideo_grpc.server.log_relay import relayed_stderr
 
 ENVOY = Path(sys.executable).parent / "envoy"
 PR_SET_PDEATHSIG = 1
+# The form of Envoy's own log. Its access log, in edge/envoy.yaml, is JSON anyway.
+JSON_LINE = '{"timestamp":"%Y-%m-%dT%T.%e%z","level":"%l","event":"envoy","message":"%j"}'
 POLL_INTERVAL = 0.05  # seconds
 
 
 @asynccontextmanager
-async def running_envoy(edge: Edge) -> AsyncIterator[Process]:
-    """Start Envoy, and stop it in the end."""
-    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+async def running_envoy(edge: Edge, log_format: str) -> AsyncIterator[Process]:
+    """Start Envoy, and stop it in the end. `log_format` is the service's: `json` or `text`."""
+    json_lines = ("--log-format", JSON_LINE) if log_format == "json" else ()
+    with relayed_stderr() as stderr, tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         file.write(render(edge))
         file.flush()
         process = await asyncio.create_subprocess_exec(
             *(ENVOY, "-c", file.name, "--disable-hot-restart", "--concurrency", "2", "--log-level", "warn"),
+            *json_lines,
+            stderr=stderr,
             start_new_session=True,
             preexec_fn=_end_with_parent,
         )

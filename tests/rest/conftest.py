@@ -10,13 +10,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import pytest
 
+from killrvideo_grpc.edge.render import Edge as EdgeSettings
+from killrvideo_grpc.edge.render import render
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.process import COMMAND, environment
+from tests.support.process import BIN, COMMAND, environment
 
 ROOT = Path(__file__).parents[2]
 USERS = "/api/v1/users"
@@ -66,6 +70,20 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
             process.wait(30)
     # Envoy lets requests pass after an error in Lua.
     assert "[lua]" not in log.read_text()
+
+
+@contextmanager
+def envoy(edge: EdgeSettings) -> Iterator[None]:
+    """Start Envoy alone."""
+    with NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(render(edge))
+        file.flush()
+        command: list[Any] = [BIN / "envoy", "-c", file.name, "--disable-hot-restart", "--log-level", "error"]
+        with subprocess.Popen(command) as process:
+            try:
+                yield
+            finally:
+                process.kill()
 
 
 @pytest.fixture(scope="session")

@@ -7,10 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from subprocess import Popen
-from tempfile import NamedTemporaryFile
 from threading import Event, Semaphore
 from typing import Any
 
@@ -22,15 +19,14 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
-from killrvideo_grpc.edge.render import render
 from killrvideo_grpc.server import grpc_server
 from killrvideo_grpc.server.dev_server import DRAIN_SECONDS
-from tests.rest.conftest import USERS, Edge, command_of, problem, registered, web
+from tests.rest.conftest import USERS, Edge, command_of, envoy, problem, registered, web
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
-from tests.support.process import BIN, children, wait_for_end
+from tests.support.process import children, wait_for_end
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 from tests.support.stores import FlakyStore, undisturbed
@@ -115,27 +111,13 @@ def test_nothing_outlives_make_web(tmp_path: Path) -> None:
         wait_for_end(process)
 
 
-@contextmanager
-def envoy(port: int, service: int) -> Iterator[None]:
-    """Start Envoy before a service on a port."""
-    with NamedTemporaryFile("w", suffix=".yaml") as file:
-        file.write(render(EdgeSettings(port, [("127.0.0.1", service)])))
-        file.flush()
-        command: list[Any] = [BIN / "envoy", "-c", file.name, "--disable-hot-restart", "--log-level", "error"]
-        with Popen(command) as process:
-            try:
-                yield
-            finally:
-                process.kill()
-
-
 @pytest.fixture(scope="module")
 def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore]]:
     folder, port = tmp_path_factory.mktemp("troubled"), free_port()
     store = FlakyStore(folder / "killrvideo.db")
     with (
         running_server(settings_in(folder), store) as service,
-        envoy(port, service.port),
+        envoy(EdgeSettings(port, [("127.0.0.1", service.port)])),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         eventually(lambda: ready(client) == 401)
@@ -187,7 +169,7 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
     port, message = free_port(), "The service is overloaded. Try again in a moment."
     with (
         running_server(settings_in(tmp_path)) as service,
-        envoy(port, service.port),
+        envoy(EdgeSettings(port, [("127.0.0.1", service.port)])),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
         ThreadPoolExecutor(32) as pool,
@@ -247,7 +229,10 @@ def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore]) -
 
 def test_a_service_that_is_down(tmp_path: Path) -> None:
     port = free_port()
-    with envoy(port, free_port()), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with (
+        envoy(EdgeSettings(port, [("127.0.0.1", free_port())])),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+    ):
         eventually(lambda: ready(client))
         answer = client.get(f"{USERS}/me")
         problem(answer, 503, detail="The service is unavailable. Try again in a moment.")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.rest.conftest import JSON, USERS, Account, Edge, problem, raw
+from tests.rest.conftest import JSON, USERS, Account, Edge, problem, promote, raw
+from tests.support.accounts import PASSWORD
 
 NOTHING = "There is nothing at this path."
 PREFLIGHT = ("origin: http://localhost:5173", "access-control-request-method: GET")
@@ -73,9 +74,25 @@ def test_wrong_methods(client: httpx.Client) -> None:
         assert answer.headers["allow"] == allow
 
 
-@pytest.mark.parametrize("target", [f"{USERS}/me?userId=x", f"{USERS}/me?", "/?x=1", "/openapi.json?x"])
+@pytest.mark.parametrize("target", [f"{USERS}/me?userId=x", f"{USERS}/me??", "/?x=1", "/openapi.json?x"])
 def test_unexpected_queries_are_refused(client: httpx.Client, account: Account, target: str) -> None:
     problem(client.get(target, headers=account.bearer), 400)
+
+
+def test_an_empty_query_is_no_query(client: httpx.Client, edge: Edge, account: Account) -> None:
+    promote(edge, account)
+    for target in ("/", "/openapi.json", f"{USERS}/me", f"{USERS}/{account.user_id}", "/api/v1/moderation/users"):
+        answer = client.get(f"{target}?", headers=account.bearer)
+        assert (answer.status_code, answer.request.url.raw_path) == (200, f"{target}?".encode())
+    for method, target, body in (
+        ("PUT", f"{USERS}/me", {}),
+        ("POST", f"{USERS}/login", {"email": account.email, "password": PASSWORD}),
+        ("POST", f"/api/v1/moderation/users/{account.user_id}/assign-moderator", None),
+        ("DELETE", f"{USERS}/me/sessions/{account.user_id}", None),
+    ):
+        assert client.request(method, f"{target}?", json=body, headers=account.bearer).status_code == 200
+    problem(client.get("/nothing?"), 404)
+    problem(client.get(f"{USERS}/me?"), 401, "NOT_AUTHENTICATED")
 
 
 def test_query_parameters_cannot_replace_a_body(client: httpx.Client) -> None:

@@ -84,26 +84,23 @@ def test_a_refused_call_over_grpc_web(client: httpx.Client) -> None:
 
 CONFORMANCE = (
     "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance,"
-    "response_headers_conformance,missing_required_header"
+    "response_headers_conformance,missing_required_header,negative_data_rejection"
 )
 
 
 @pytest.mark.parametrize(
-    ("operations", "checks"),
-    [
-        # Without Logout: it would end the session that other calls need, and Envoy accepts values like "yes" for it.
-        (["--exclude-operation-id", "Logout"], f"{CONFORMANCE},negative_data_rejection"),
-        (["--include-operation-id", "Logout"], CONFORMANCE),
-    ],
+    "operations",
+    # Logout by itself: it ends the session that other calls need.
+    [["--exclude-operation-id", "Logout"], ["--include-operation-id", "Logout"]],
     ids=["others", "logout"],
 )
-def test_openapi_describes_what_is_served(edge: Edge, account: Account, operations: list[str], checks: str) -> None:
+def test_openapi_describes_what_is_served(edge: Edge, account: Account, operations: list[str]) -> None:
     """Schemathesis makes valid and invalid calls from the document, and finds no response that it lacks."""
     promote(edge, account)
     done = subprocess.run(
         [
             *(str(BIN / "schemathesis"), "--config-file", str(CONFIG), "run", f"{edge.url}/openapi.json"),
-            *("--url", edge.url, "--checks", checks, "--max-examples", "15", "--seed", "1", "--no-color"),
+            *("--url", edge.url, "--checks", CONFORMANCE, "--max-examples", "15", "--seed", "1", "--no-color"),
             *operations,
             *("--header", f"Authorization: Bearer {account.token}", "--phases", "examples,coverage,fuzzing"),
             *("--request-timeout", "20", "--suppress-health-check", "all"),

@@ -3,6 +3,7 @@
 import ipaddress
 
 import pytest
+import structlog.testing
 
 from killrvideo_grpc.rpc.call import Call
 from killrvideo_grpc.rpc.client_info import ClientInfoReader
@@ -57,7 +58,16 @@ def test_an_untrusted_peer_is_its_own_source_whatever_it_sends(peer: str, expect
         (["garbage, 198.51.100.7"], "198.51.100.7"),
         (["198.51.100.7:4242"], "198.51.100.7"),
         (["2001:db8:1:2:3::4"], "2001:db8:1:2::/64"),
+        (["[2001:db8:1:2:3::4]"], "2001:db8:1:2::/64"),
         (["[2001:db8:1:2:3::4]:4242"], "2001:db8:1:2::/64"),
+        (["2001:db8:1:2:3:4:5:6:4242"], "2001:db8:1:2::/64"),
+        (['"198.51.100.7"'], "198.51.100.7"),
+        (['"198.51.100.7:4242"'], "198.51.100.7"),
+        (['203.0.113.9, "[2001:db8:1:2:3::4]:4242" '], "2001:db8:1:2::/64"),
+        (["[fe80::1%eth0]:4242"], "fe80::/64"),
+        (["[::ffff:198.51.100.7]:4242"], "198.51.100.7"),
+        (["::ffff:198.51.100.7:4242"], "198.51.100.7"),
+        (["198.51.100.7:4242, 10.1.2.3:80"], "198.51.100.7"),
         (["::ffff:198.51.100.7"], "198.51.100.7"),
         (["10.9.9.9, 10.1.2.3"], "10.9.9.9"),  # a trusted proxy that calls on its own behalf
         ([], None),
@@ -67,6 +77,11 @@ def test_an_untrusted_peer_is_its_own_source_whatever_it_sends(peer: str, expect
         (["198.51.100.7, garbage"], None),
         (["198.51.100.7,"], None),
         (["256.1.1.1"], None),
+        (["198.51.100.7:"], None),
+        (["198.51.100.7:123456"], None),
+        (["[2001:db8::1]x"], None),
+        (["[2001:db8::1"], None),
+        (['""'], None),
         (["198.51.100.7, garbage, 10.1.2.3"], None),
     ],
 )
@@ -75,6 +90,15 @@ def test_trusted_proxies_vouch_for_the_last_address_that_is_not_theirs(
     peer: str, forwarded: list[str], expected: str | None
 ) -> None:
     assert source(peer, *forwarded) == expected
+
+
+def test_addresses_that_cannot_be_parsed_are_logged_once_a_minute() -> None:
+    times = iter([0.0, 59.0, 60.0])
+    reader = ClientInfoReader(TRUSTED, lambda: next(times))
+    call = a_call("ipv4:127.0.0.1:4242", "203.0.113.9;4711")
+    with structlog.testing.capture_logs() as logs:
+        assert [reader.source(call) for _ in range(3)] == [None] * 3
+    assert [(line["log_level"], line["form"]) for line in logs] == [("warning", "xxx.x.xxx.x;xxxx")] * 2
 
 
 def test_only_a_bounded_number_of_proxies_is_followed() -> None:

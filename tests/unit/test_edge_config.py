@@ -1,7 +1,10 @@
 """The output of `killrvideo-grpc edge config`. `make check` has Envoy validate it, and tests/rest run it."""
 
 import base64
+import re
+import subprocess
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -11,6 +14,10 @@ from google.protobuf import descriptor_pb2
 
 from killrvideo_grpc.cli.edge import edge
 from killrvideo_grpc.edge.contract import SERVICE
+from killrvideo_grpc.edge.origins import is_origin_pattern
+from killrvideo_grpc.edge.render import Edge, render
+from killrvideo_grpc.server.dev_server import DEVELOPMENT_ORIGINS
+from tests.support.process import BIN
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,9 +47,24 @@ def test_workers_are_on_ports_in_a_row() -> None:
     assert places == [{"address": "users", "port_value": port} for port in (6000, 6001, 6002)]
 
 
-@pytest.mark.parametrize("options", [("--service-port", "65535", "--workers", "2"), ("--host", "")])
+IMPOSSIBLE: list[tuple[str, ...]] = [("--service-port", "65535", "--workers", "2")]
+IMPOSSIBLE += [("--host", host) for host in ("", "localhost", "[::1]", "127.1", "127.0.0.1:80")]
+IMPOSSIBLE += [("--service-host", host) for host in ("", "http://users", "users:50051", "[::1]", "a b", "users/")]
+IMPOSSIBLE += [("--admin", path) for path in ("/run/" + "a" * 103, "@admin")]
+
+
+@pytest.mark.parametrize("options", IMPOSSIBLE)
 def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
-    assert CliRunner().invoke(edge, ["config", *options]).exit_code == 2
+    refused = CliRunner().invoke(edge, ["config", *options])
+    assert refused.exit_code == 2
+    assert options[0] in refused.output or "last worker's port" in refused.output
+
+
+@pytest.mark.parametrize(
+    "options", [("--host", "::1"), ("--service-host", "::1"), ("--service-host", "a_b.example."), ("--admin", "x.sock")]
+)
+def test_possible_addresses_are_not_refused(options: tuple[str, ...]) -> None:
+    assert options[1] in str(config(*options))
 
 
 def test_cors_and_admin_are_off_unless_configured() -> None:
@@ -55,6 +77,125 @@ def test_cors_and_admin_are_off_unless_configured() -> None:
     assert parsed["admin"]["address"]["pipe"] == {"path": "/run/admin.sock", "mode": 0o600}
     cors = manager(parsed)["route_config"]["virtual_hosts"][0]["typed_per_filter_config"]["envoy.filters.http.cors"]
     assert cors["allow_origin_string_match"] == [{"safe_regex": {"regex": r"https://a\.example"}}]
+
+
+ORIGINS = {
+    r"https://killrvideo\.example": "https://killrvideo.example",
+    r"^https?://(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?$": "http://[::1]:5173",
+    r"https://[a-z0-9-]+\.killrvideo\.example": "https://a-1.killrvideo.example",
+    r"(http|https)://([a-z]+\.)*killrvideo\.example": "https://a.b.killrvideo.example",
+    r"https://.*\.example:\d{2,5}": "https://x.example:8443",
+    r"https://[^.]*?\.example": "https://x.example",
+    r"https://a\.example|https://b\.example": "https://b.example",
+    r"(?:https://a\.example|https://b\.example)": "https://b.example",
+    "capacitor://localhost": "capacitor://localhost",
+    "https://killrvideo.example": "https://killrvideo.example",
+    DEVELOPMENT_ORIGINS[0]: "http://localhost",
+    rf"https://({'|'.join(f'site-{number}' for number in range(25))})": "https://site-24",
+    "https://" + "[^.][^a-z]" * 7 + "([^a]{20}){5}": "https://" + "-" * 114,
+}
+NO_ORIGINS = [
+    "*",
+    ".*",
+    "",
+    "null",
+    "killrvideo.example",
+    r"killrvideo\.example",
+    "localhost:3000",
+    "//killrvideo.example",
+]
+NO_ORIGINS += [
+    "https://*.killrvideo.example",
+    "https://*",
+    "http://localhost:*",
+    "https*://a.example",
+    r"https://\*.example",
+]
+NO_ORIGINS += [
+    "https://killrvideo.example/",
+    "https://killrvideo.example/app",
+    "https://.*/",
+    "https://",
+    "https://Ann.example",
+]
+NO_ORIGINS += [
+    "HTTPS://a.example",
+    "https://a.example, https://b.example",
+    "https://bücher.example",
+    "https://a.example|b.example",
+]
+NO_ORIGINS += [
+    "https://a.example\n",
+    " https://a.example",
+    "https://a.example#",
+    "https://a.example?x=1",
+    "https://ann@a.example",
+]
+# Python compiles these, RE2 does not.
+NO_ORIGINS += [
+    r"https://(?!evil)a\.example",
+    r"https://(a)\1\.example",
+    "https://.*+",
+    "https://[a]++",
+    r"https://(?>a)\.example",
+]
+NO_ORIGINS += [
+    r"https://(?P<x>a)(?P=x)",
+    r"https://a\.example\Z",
+    "https://([a]{999}){9}",
+    "https://[a]{2000}",
+    "https://(?#x)a",
+]
+NO_ORIGINS += [
+    "https://(a",
+    "https://a)",
+    "https://[a",
+    "https://[z-a]",
+    "https://a{3,2}",
+    "https://[[:alpha:]]",
+    "https://(*)",
+]
+
+
+@pytest.mark.parametrize(("pattern", "origin"), ORIGINS.items())
+def test_origins_are_regular_expressions(pattern: str, origin: str) -> None:
+    assert is_origin_pattern(pattern)
+    assert re.fullmatch(pattern, origin)
+
+
+@pytest.mark.parametrize("pattern", NO_ORIGINS)
+def test_patterns_that_envoy_refuses_or_that_match_no_origin_are_refused(pattern: str) -> None:
+    refused = CliRunner().invoke(edge, ["config", "--origin", r"https://a\.example", "--origin", pattern])
+    assert refused.exit_code == 2
+    assert "--origin" in refused.output
+    assert r"https://killrvideo\.example" in refused.output
+
+
+def test_envoy_takes_all_origins_that_the_check_takes(tmp_path: Path) -> None:
+    parts = [
+        *"az09:_-.|()[]^$*+?",
+        "(?:",
+        "://",
+        "http",
+        r"\d",
+        r"\w",
+        r"\.",
+        r"\[",
+        "{2}",
+        "{1,}",
+        "{0,99}",
+        "[a-z]",
+        "[^.]",
+    ]
+    draw = Random(1)
+    patterns = ["http://a" + "".join(draw.choices(parts, k=draw.randint(1, 8))) for _ in range(20_000)]
+    taken = [pattern for pattern in patterns if is_origin_pattern(pattern)]
+    assert len(taken) > 200
+    file = tmp_path / "envoy.yaml"
+    file.write_text(render(Edge(8080, [("127.0.0.1", 50051)], origins=[*ORIGINS, *taken])))
+    command = [str(BIN / "envoy"), "--mode", "validate", "--log-level", "error", "-c", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_project_name_cannot_break_the_configuration() -> None:

@@ -85,3 +85,11 @@ def test_a_search_is_described_as_the_array_that_it_answers_with() -> None:
         "items": {"$ref": "#/components/schemas/User"},
     }
     assert "X-Next-Page-Token" in answer["headers"]
+
+
+def test_every_date_says_that_milliseconds_may_be_missing() -> None:
+    schemas = json.loads(OPENAPI.read_text())["components"]["schemas"]
+    fields = [field for schema in schemas.values() for field in schema["properties"].values()]
+    dates = [field["description"] for field in fields if field.get("format") == "date-time"]
+    assert len(dates) > 5
+    assert {date.partition("RFC 3339")[2] for date in dates} == {" in UTC, with milliseconds unless they are zero."}
