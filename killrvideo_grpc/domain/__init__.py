@@ -1,1 +1,1 @@
-"""The domain model: accounts, roles, errors and ports. It depends on the standard library only."""
+"""The domain model and its ports, with no dependency but the standard library."""

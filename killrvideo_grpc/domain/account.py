@@ -1,4 +1,4 @@
-"""Accounts, their roles and sessions, and the normal form of e-mail addresses."""
+"""Accounts and sessions. All dates are timezone-aware, in UTC, in whole milliseconds."""
 
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -19,7 +19,7 @@ class Role(StrEnum):
 
     @property
     def sufficient(self) -> tuple["Role", ...]:
-        """This role and all higher ones: any of them grants the rights of this role."""
+        """This role and all higher ones, any of which grants its rights."""
         return _SUFFICIENT[self]
 
 
@@ -35,10 +35,7 @@ class AccountStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that has not ended. Dates are timezone-aware, in UTC, in whole milliseconds.
-
-    `generation` numbers the current refresh token, from 1. `refreshed_date` is when it was issued.
-    """
+    """A login. `generation` numbers its current refresh token, from 1, which was issued at `refreshed_date`."""
 
     session_id: str
     generation: int
@@ -66,11 +63,10 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """One account. Dates are timezone-aware, in UTC, in whole milliseconds.
+    """One account.
 
-    `credential_id` names the current password. `sessions` maps ids to sessions, which may have expired. `sources` maps
-    digests of the addresses that the owner logged in from to the dates of the last logins. `stored` belongs to the
-    store that read the account.
+    `credential_id` names the current password. `sessions`, by id, may have expired. `sources` maps digests of network
+    addresses to the dates of the last logins from there. `stored` belongs to the store that read the account.
     """
 
     user_id: UUID

@@ -1,7 +1,4 @@
-"""Changes of an account: pure functions from an account and a cause to the account after it, and an event or none.
-
-Both stores call `decide` between reading an account and writing it, and again for each try.
-"""
+"""Changes of an account, as pure functions. Stores call `decide` between reading and writing, again for each try."""
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
@@ -20,7 +17,7 @@ from killrvideo_grpc.domain.events import Action, Cause, Event, role_names
 MAX_SESSIONS = 20  # per account
 MAX_SOURCES = 20  # per account
 SOURCE_KNOWN_FOR = timedelta(days=30)  # since the last login from there
-REUSE_INTERVAL = timedelta(minutes=10)  # in which the previous refresh token still works
+REUSE_INTERVAL = timedelta(minutes=10)  # while the previous refresh token still works
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +33,7 @@ class Transition:
         return self.account != before or self.password_hash is not None
 
     def ends_moderator(self, before: Account) -> bool:
-        """Return whether an active moderator is none afterwards."""
+        """Return whether the account stops being an active moderator."""
         return before.is_active_moderator and not self._is_moderator
 
     def makes_moderator(self, before: Account) -> bool:
@@ -52,10 +49,7 @@ class Change(Protocol):
     """A change of an account."""
 
     def decide(self, account: Account, cause: Cause) -> Transition:
-        """Apply the change to the stored state of an account.
-
-        Without effect, returns an equal account and no event. Raises the errors that the change names.
-        """
+        """Return the account after the change, equal if it has no effect, and its event if it has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +69,8 @@ class Rename:
 class OpenSession:
     """Add a session, opened with the password `credential_id` from `source` (a digest, or empty).
 
-    The least recently used session beyond MAX_SESSIONS gives way. Raises InvalidCredentials if the password is no
-    longer current or the account is suspended.
+    End the least recently used sessions beyond MAX_SESSIONS. Raise InvalidCredentials if the password is no longer
+    current or the account is suspended.
     """
 
     credential_id: str
@@ -103,9 +97,9 @@ class OpenSession:
 
 @dataclass(frozen=True, slots=True)
 class RefreshSession:
-    """Replace the refresh token with this number by its successor, or end the session if it was reused.
+    """Replace the refresh token `generation` with its successor, or end the session if it was reused.
 
-    Raises RefreshTokenInvalid, RefreshTokenExpired and AccountSuspended.
+    Raise RefreshTokenInvalid, RefreshTokenExpired or AccountSuspended.
     """
 
     session_id: str
@@ -142,7 +136,7 @@ class EndSessions:
 
 @dataclass(frozen=True, slots=True)
 class RehashPassword:
-    """Store another hash of the same password. No effect once `credential_id` is no longer current."""
+    """Store another hash of the same password. Do nothing if `credential_id` is no longer current."""
 
     credential_id: str
     password_hash: str = field(repr=False)
@@ -154,9 +148,9 @@ class RehashPassword:
 
 @dataclass(frozen=True, slots=True)
 class ChangePassword:
-    """Replace the password `credential_id` by another, and all sessions by one.
+    """Replace the password `credential_id` with another, and all sessions with one.
 
-    Raises InvalidCredentials if `credential_id` is no longer current.
+    Raise InvalidCredentials if `credential_id` is no longer current.
     """
 
     credential_id: str
@@ -207,7 +201,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete the account. Raises InvalidCredentials if the password `credential_id` is no longer current."""
+    """Delete the account. Raise InvalidCredentials if the password `credential_id` is no longer current."""
 
     credential_id: str
 

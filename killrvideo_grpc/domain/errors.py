@@ -1,30 +1,4 @@
-"""Every error that a call can end in. Errors carry data; `errors/table.py` has their texts.
-
-ServiceError
-├── InvalidRequest             the request breaks validation rules
-├── EmailAlreadyRegistered
-├── InvalidCredentials         a refused password, whatever the reason
-├── NotAuthenticated           no bearer token
-├── TokenExpired
-├── TokenInvalid
-├── TokenSubjectInvalid
-├── SessionEnded
-├── RefreshTokenInvalid
-├── RefreshTokenExpired
-├── RefreshTokenReused
-├── UserNotFound
-├── AccountSuspended
-├── NoRolesAssigned
-├── RoleRequired
-├── SelfModification           a moderator acts on their own role or status
-├── LastModerator
-├── TooManyAttempts            too many failed logins, or registrations
-├── StoreUnavailable           the database is down or refuses the request
-├── Overloaded                 more calls than the server can handle
-└── DeadlineExceeded           the caller's time is up
-
-A SetupError is for operators. It stops the service from starting; should a call raise one, the caller gets INTERNAL.
-"""
+"""The errors that calls can end in, as data. `errors/table.py` has their texts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +52,7 @@ class TokenSubjectInvalid(ServiceError):
 
 
 class SessionEnded(ServiceError):
-    """The access token is genuine, but its session has ended, for example by a logout or a password change."""
+    """The access token is genuine, but its session has ended."""
 
 
 class RefreshTokenInvalid(ServiceError):
@@ -90,7 +64,7 @@ class RefreshTokenExpired(ServiceError):
 
 
 class RefreshTokenReused(ServiceError):
-    """The refresh token was replaced by a newer one some time ago. It may be stolen, so its session has been ended."""
+    """The refresh token was replaced some time ago and may be stolen, so its session has been ended."""
 
 
 class UserNotFound(ServiceError):
@@ -138,7 +112,10 @@ class StoreUnavailable(ServiceError):
 
 
 class SetupError(Exception):
-    """The service can't run the way it is set up. The message tells the operator why and, if known, what to do."""
+    """The service can't run as it is set up. The message tells the operator why and, if known, what to do.
+
+    A call that raises one ends with INTERNAL.
+    """
 
 
 class UnusableStore(SetupError):

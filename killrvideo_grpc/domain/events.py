@@ -26,10 +26,9 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of the audit trail. Holds no secrets, and no personal data except ids.
+    """One entry of the audit trail, without secrets.
 
-    `before` and `after` are roles, a status, or ids of sessions; either can be empty. `action` is text if only a newer
-    version knows it.
+    `before` and `after` are roles, a status, session ids, or empty. `action` is text if only a newer version knows it.
     """
 
     action: Action | str
@@ -44,7 +43,7 @@ class Event:
 
 
 def read_action(name: str) -> Action | str:
-    """Parse a stored action. One that only a newer version knows stays text."""
+    """Parse a stored action."""
     try:
         return Action(name)
     except ValueError:
@@ -53,7 +52,7 @@ def read_action(name: str) -> Action | str:
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Who makes a change, why and when. A change that is tried again keeps its cause, and with it the event's id.
+    """Who makes a change, why and when. Retries keep the cause, and with it the event's id.
 
     `actor` is a user id, or `cli:<login name>` for an operator.
     """
@@ -84,6 +83,6 @@ class Cause:
 
 
 def role_names(roles: Iterable[Role]) -> str:
-    """Return the roles as events list them: comma-separated, lowest first."""
+    """Return the roles, comma-separated, lowest first."""
     given = set(roles)
     return ",".join(role.value for role in Role if role in given)

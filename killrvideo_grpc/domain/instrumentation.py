@@ -14,7 +14,7 @@ class CallMeter(Protocol):
     def call_started(self) -> None: ...
 
     def call_ended(self, code: str, reason: str | None, seconds: float) -> None:
-        """Record a call with its status code and, if it ended in an error of the table, that error's reason."""
+        """Record a call with its status code and the reason of its error, if the error table has it."""
 
 
 class CallSpan(Protocol):
@@ -33,11 +33,11 @@ CallTracer: TypeAlias = Callable[[str | None], AbstractContextManager[CallSpan]]
 class Instrumentation:
     """Hooks for metrics and traces, called on the event loop. The base class does nothing.
 
-    Kinds, methods and reasons come from fixed sets of this service, never from a caller.
+    Kinds, methods and reasons are from fixed sets, never from a caller.
     """
 
     def start_export(self) -> None:
-        """Start answering scrapes. Raises SetupError."""
+        """Start answering scrapes. Raise SetupError."""
 
     async def stop_export(self) -> None:
         """Stop answering scrapes, and send the remaining traces."""
@@ -55,7 +55,7 @@ class Instrumentation:
         return _NOTHING
 
     def password_hash(self) -> AbstractContextManager[None]:
-        """Wrap the hashing itself."""
+        """Wrap the hashing."""
         return _NOTHING
 
     def store_request(self, kind: str) -> AbstractContextManager[None]:
@@ -63,7 +63,7 @@ class Instrumentation:
         return _NOTHING
 
     def lookup(self) -> AbstractContextManager[None]:
-        """Wrap a look-up that may share its request with others, from its start to its answer."""
+        """Wrap a look-up, which may share its request with others."""
         return _NOTHING
 
     def trace_headers(self) -> Mapping[str, str]:
@@ -71,16 +71,16 @@ class Instrumentation:
         return {}
 
     def store_timeout(self, kind: str) -> None:
-        """Record that a request to the store, retries included, timed out."""
+        """Record that a request to the store, or a group of them, timed out."""
 
     def batch_sent(self, lookups: int) -> None:
-        """Record that a shared request was sent, with the number of its look-ups."""
+        """Record a shared request and the number of its look-ups."""
 
     def certificate_loaded(self, expiry: datetime) -> None:
         """Record when the service's TLS certificate expires. May be called on another thread."""
 
     def sweep_done(self, found: int | None) -> None:
-        """Record a sweep, with the number of unfinished accounts it found, or None if it failed."""
+        """Record a sweep and the number of unfinished accounts it found; None if it failed."""
 
 
 NOOP = Instrumentation()

@@ -1,4 +1,4 @@
-"""Searching accounts: every word of a query must be a prefix of a word in the e-mail address or the names."""
+"""Account search: every query word must be a prefix of a word in the e-mail address or the names."""
 
 import unicodedata
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from itertools import takewhile
 from killrvideo_grpc.domain.account import Account
 
 TYPOGRAPHIC_APOSTROPHE = "\u2019"  # which phones type in names such as O'Brien
-TERM_LENGTH = 16  # characters of each word that stores index; `Query.matches` compares the whole word
+TERM_LENGTH = 16  # characters of a word that stores index; `Query.matches` compares whole words
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Query:
         """Parse a search text: words separated by white space."""
         words = fold(text).split()
         if not words and text.strip():
-            words = [""]  # nothing but combining accents: matches no account, rather than every one
+            words = [""]  # only combining accents or invisible characters: matches no account
         return cls(tuple(sorted(set(words))))
 
     @property
@@ -32,7 +32,7 @@ class Query:
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether no account can match, because a query word doesn't begin with a letter or digit, such as `@x`."""
+        """Whether a query word, such as `@x`, can begin no word."""
         return "" in self.terms
 
     def matches(self, account: Account) -> bool:
@@ -63,7 +63,7 @@ def prefixes(*texts: str) -> set[str]:
 
 
 def _word_starts(*texts: str) -> Iterator[str]:
-    """Yield the rest of the text from each word on: for `bob.ray@x.org` itself, `ray@x.org`, `x.org` and `org`."""
+    """Yield the text from each word on: `bob.ray@x.org`, `ray@x.org`, `x.org`, `org`."""
     for part in fold(" ".join(texts)).split():
         for position, character in enumerate(part):
             if character.isalnum() and not (position and _is_in_word(part[position - 1])):

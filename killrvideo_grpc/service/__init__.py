@@ -1,1 +1,1 @@
-"""The use cases, over the ports of the domain. Inputs have the shape that the contract asks for."""
+"""The use cases, over the ports of the domain. Inputs have been validated."""

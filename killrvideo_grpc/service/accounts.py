@@ -1,4 +1,4 @@
-"""Accounts: people register, log in, change and delete their own, and look up others."""
+"""Registration, login, owners' changes, and look-ups of accounts."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ from killrvideo_grpc.service.login_throttle import Throttle
 from killrvideo_grpc.service.sessions import Login, Sessions
 
 DEFAULT_PAGE_SIZE = 20
-REHASH_SECONDS = 1.0  # the longest that a login waits for its new hash to be stored
+REHASH_SECONDS = 1.0  # that a login waits for its new hash to be stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Accounts:
         self._page_tokens = page_tokens
 
     async def register(self, email: str, password: str, first_name: str, last_name: str, client: ClientInfo) -> Account:
-        """Create an account with the role viewer. Raises EmailAlreadyRegistered and TooManyAttempts."""
+        """Create an account with the role viewer. Raise EmailAlreadyRegistered and TooManyAttempts."""
         self._throttle.refuse_registration(client.source)
         account = Account(
             user_id=uuid4(),
@@ -71,10 +71,10 @@ class Accounts:
             created_date=now(),
             credential_id=uuid4().hex,
         )
-        # Registering makes this a known source, so others can't lock the owner out here.
+        # A known source from the start, so that others can't lock the owner out.
         source = self._throttle.source_digest(account, client.source)
         account = replace(account, sources={source: account.created_date})
-        # Counting while the password is hashed saves time, and lets each process hash a few too many.
+        # Counting during the hash saves time, at the price of a few hashes beyond the limit.
         hashing, counting = self._passwords.hash(password), self._throttle.count_registration(client.source)
         password_hash, _ = await asyncio.gather(hashing, counting)
         await self._store.register(account, password_hash, own_cause(account, client))
@@ -83,7 +83,7 @@ class Accounts:
     async def login(self, email: str, password: str, client: ClientInfo) -> Login:
         """Check the credentials, open a session and return its tokens.
 
-        Raises TooManyAttempts, and InvalidCredentials, which takes the same time whatever is wrong.
+        Raise TooManyAttempts, or InvalidCredentials, which takes the same time whatever is wrong.
         """
         attempt = self._throttle.password_attempt(_throttle_key(email), client.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
@@ -113,7 +113,7 @@ class Accounts:
         return matches and credentials is not None and credentials.account.status is AccountStatus.ACTIVE
 
     async def _rehash(self, credentials: Credentials, account: Account, password: str, client: ClientInfo) -> None:
-        """Hash the password again if its hash has another cost. The login succeeds even if that fails."""
+        """Hash the password again if its hash has another cost. Ignore failures."""
         if not self._passwords.needs_rehash(credentials.password_hash):
             return
         try:
@@ -135,7 +135,7 @@ class Accounts:
     async def change_password(self, principal: Principal, current: str, new: str, client: ClientInfo) -> Login:
         """Replace the password, end all sessions and open a new one.
 
-        Raises InvalidCredentials, InvalidRequest and TooManyAttempts.
+        Raise InvalidCredentials, InvalidRequest and TooManyAttempts.
         """
         if new == current:
             raise InvalidRequest([Violation("newPassword", "must differ from the current one")])
@@ -146,7 +146,7 @@ class Accounts:
         return self._sessions.grant(account, session)
 
     async def delete(self, principal: Principal, password: str, client: ClientInfo) -> None:
-        """Delete the caller's account. Raises InvalidCredentials, LastModerator and TooManyAttempts."""
+        """Delete the caller's account. Raise InvalidCredentials, LastModerator and TooManyAttempts."""
         seen = await self._reauthenticate(principal, password, client)
         await self._store.apply(seen.user_id, Delete(seen.credential_id), own_cause(seen, client), seen=seen)
 
@@ -166,7 +166,7 @@ class Accounts:
         return credentials.account
 
     async def get(self, user_id: UUID) -> Account:
-        """Return an account. Raises UserNotFound."""
+        """Return an account. Raise UserNotFound."""
         account = await self._store.get(user_id)
         if account is None:
             raise UserNotFound
@@ -189,15 +189,12 @@ class Accounts:
 
 
 async def find_credentials(store: AccountStore, email: str) -> Credentials | None:
-    """Return the credentials for an e-mail address. Longer texts than any address are not looked up.
-
-    The time to normalize a text grows with the square of its length.
-    """
+    """Return the credentials for an e-mail address. Texts too long for one would be slow to normalize."""
     return await store.find_credentials(email) if _can_be_address(email) else None
 
 
 def _throttle_key(email: str) -> str:
-    """Return what attempts on an address are counted under. All that are too long share one key."""
+    """Return the key that attempts on an address count under. Texts too long for one share a key."""
     return normal_email(email) if _can_be_address(email) else "too long"
 
 

@@ -1,4 +1,4 @@
-"""Identifies callers: finds the account behind an access token, and checks that it may make the call."""
+"""Authentication and authorization of callers by access token."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from killrvideo_grpc.domain.ports import AccessTokens, AccountStore
 
 
 class Principal(NamedTuple):
-    """The caller's account, as it was in the store when the call arrived, and the session id of the token."""
+    """The caller's account, as read when the call arrived, and the session id of its token."""
 
     account: Account
     session_id: str
@@ -18,7 +18,7 @@ class Principal(NamedTuple):
 class ClientInfo(NamedTuple):
     """Where a call comes from: its request id, its user agent, and its source for throttling.
 
-    The source is an IPv4 address or an IPv6 network. It is None if a trusted service called without saying for whom.
+    The source is an IPv4 address or an IPv6 network; None if a trusted proxy doesn't name its client.
     """
 
     request_id: str = ""
@@ -27,7 +27,7 @@ class ClientInfo(NamedTuple):
 
 
 class Authenticator:
-    """Checks access tokens against the account in the store, with a single read."""
+    """Authenticates callers with one read of the store."""
 
     def __init__(self, store: AccountStore, tokens: AccessTokens) -> None:
         self._store = store
@@ -36,7 +36,7 @@ class Authenticator:
     async def authenticate(self, token: str, role: Role) -> Principal:
         """Return the caller if its account has `role` or a higher one. The roles in the token are ignored.
 
-        Raises TokenExpired, TokenInvalid, TokenSubjectInvalid, UserNotFound, AccountSuspended, SessionEnded,
+        Raise TokenExpired, TokenInvalid, TokenSubjectInvalid, UserNotFound, AccountSuspended, SessionEnded,
         NoRolesAssigned or RoleRequired.
         """
         user_id, session_id = self._tokens.verify(token)

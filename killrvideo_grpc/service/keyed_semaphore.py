@@ -1,4 +1,4 @@
-"""A semaphore for each key, so that a burst of guesses at one account is counted while it goes on."""
+"""A semaphore for each key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
@@ -6,16 +6,16 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 
 from killrvideo_grpc.domain.errors import Overloaded
 
-# Callers that may wait for one key. A total would let a flood from one source use it up for everybody.
+# Per key, because a flood from one source could use up a common limit.
 MAX_WAITING = 128
 
 Wait = Callable[[], AbstractContextManager[None]]
 
 
 class KeyedSemaphore:
-    """Grants `permits` at a time for each key, in the order of arrival. Keys that are not in use take no memory.
+    """A first-come semaphore with `permits` for each key. Unused keys take no memory.
 
-    Each wait happens inside the context manager that `wait` returns.
+    Callers wait inside the context manager that `wait` returns.
     """
 
     def __init__(self, permits: int, wait: Wait = nullcontext) -> None:
@@ -25,9 +25,9 @@ class KeyedSemaphore:
 
     @asynccontextmanager
     async def acquire(self, keys: Sequence[Hashable]) -> AsyncIterator[None]:
-        """Hold a permit for each key. Raises Overloaded if too many callers wait for one of them.
+        """Hold a permit for each key. Raise Overloaded if too many callers wait for one of them.
 
-        All callers must pass the kinds of keys in the same order, to avoid deadlocks.
+        To avoid deadlocks, all callers must pass kinds of keys in the same order.
         """
         async with AsyncExitStack() as stack:
             for key in keys:

@@ -1,10 +1,7 @@
-"""Limits failed attempts to log in, without letting an attacker lock the owner out.
+"""Limits on failed logins, forged refresh tokens and registrations, in fixed windows.
 
-Failures are counted per account and source, per source, and per account. An account is the address that was tried,
-whether it exists or not. From a source where somebody logged in to the account in the last 30 days, only failures on
-that account from that source count.
-
-Windows are fixed. Refused attempts are not counted.
+Failed logins are counted per account and source, per source, and per account, whether the account exists or not. Only
+the first limit applies to known sources, so that an attacker can't lock the owner out. Refused attempts don't count.
 """
 
 import asyncio
@@ -23,7 +20,7 @@ from killrvideo_grpc.service.keyed_semaphore import KeyedSemaphore, Wait
 
 WINDOW_SECONDS = 15 * 60
 REGISTRATIONS_WINDOW_SECONDS = 60 * 60
-# Slots for windows of 15 minutes. The remaining slots are for registrations, whose windows last an hour.
+# The remaining slots are for registrations, whose windows are longer.
 ATTEMPT_SLOTS = SLOTS * 15 // 16
 UNSPECIFIED = ""  # the source of callers without one
 MAX_REMEMBERED = 10_000
@@ -54,7 +51,7 @@ class _Limit:
 
 
 class Throttle:
-    """Counts attempts in the store, across all processes. `digest` is a keyed hash, so nobody can choose their slot.
+    """Counts attempts in the store. `digest` is a keyed hash, so that callers can't choose their slot.
 
     At most `max_concurrent` attempts per account or source proceed; others queue inside the context manager `wait()`.
     A burst overshoots a limit by at most `max_concurrent` per process.
@@ -74,15 +71,14 @@ class Throttle:
         self._limits = limits
         self._permits = KeyedSemaphore(max_concurrent, wait)
         self._clock = clock
-        # Counts that have reached a limit, by slot: a flood of attempts is refused without asking the store.
+        # Counts that have reached a limit, by slot, to refuse further attempts without asking the store.
         self._reached: dict[int, tuple[AttemptCounter, int]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def password_attempt(self, account: str, source: str | None) -> "Attempt":
-        """Begin an attempt at a password. `account` is any text that identifies the account.
+        """Return an attempt at a password. `account` is any text that identifies the account.
 
-        Does not ask the store. Raises TooManyAttempts if this process already knows that the limit of the account and
-        source is reached.
+        Raise TooManyAttempts if this process already knows that the limit per account and source is reached.
         """
         maximum = self._limits.account if source is None else self._limits.account_and_source
         own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}")
@@ -91,10 +87,7 @@ class Throttle:
         return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
 
     async def count_forged_token(self, source: str | None) -> None:
-        """Count a refresh token that we have not signed. Raises TooManyAttempts if the source has sent too many.
-
-        A token that we have signed can't be guessed, and is never counted or refused.
-        """
+        """Count a refresh token that we did not sign. Raise TooManyAttempts if the source has sent too many."""
         limits = [] if source is None else self._limit("forged token", self._limits.source, source)
         self.refuse(limits)
         await self.read(limits)
@@ -102,23 +95,23 @@ class Throttle:
         await asyncio.shield(self.start(self.count(limits)))  # counts even if the caller hangs up
 
     async def count_registration(self, source: str | None) -> None:
-        """Count a registration. Raises TooManyAttempts if it exceeds the limit."""
+        """Count a registration. Raise TooManyAttempts if it exceeds the limit."""
         limits = self._registration_limits(source)
         for limit, count in zip(limits, await self.count(limits), strict=True):
             if count > limit.maximum:
                 raise TooManyAttempts(self._seconds_left(limit))
 
     def refuse_registration(self, source: str | None) -> None:
-        """Raise TooManyAttempts if this process already knows that the limit is reached. Does not ask the store."""
+        """Raise TooManyAttempts if this process already knows that the limit is reached."""
         self.refuse(self._registration_limits(source))
 
     def is_known_source(self, account: Account, source: str | None) -> bool:
-        """Return whether somebody registered or logged in to the account from this source in the last 30 days."""
+        """Return whether somebody registered or recently logged in to the account from this source."""
         at = account.sources.get(self.source_digest(account, source))
         return at is not None and now() - at < SOURCE_KNOWN_FOR
 
     def source_digest(self, account: Account, source: str | None) -> str:
-        """Return what an account remembers of a source. Digests differ between accounts, so they can't be linked."""
+        """Return the digest of a source that an account stores. It can't be linked to those of other accounts."""
         return self._digest(f"known source\0{account.user_id}\0{source or UNSPECIFIED}")[:16].hex()
 
     def refuse(self, limits: Sequence[_Limit]) -> None:
@@ -128,12 +121,12 @@ class Throttle:
             raise TooManyAttempts(max(map(self._seconds_left, reached)))
 
     async def read(self, limits: Sequence[_Limit]) -> None:
-        """Read from the store which of the limits are reached."""
+        """Read from the store which limits are reached."""
         if limits:
             self._note(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
 
     async def count(self, limits: Sequence[_Limit]) -> Sequence[int]:
-        """Count an attempt towards each of the limits, and return the new counts."""
+        """Count an attempt towards each limit, and return the new counts."""
         if not limits:
             return []
         counts = await self._counters.count_attempt([limit.counter for limit in limits])
@@ -141,7 +134,7 @@ class Throttle:
         return counts
 
     def permits(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
-        """Return a context manager that waits for permits, and holds them, for an attempt with these limits."""
+        """Return a context manager that waits for a permit for each limit, and holds them."""
         return self._permits.acquire([(limit.kind, limit.counter.slot) for limit in limits])
 
     def start(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
@@ -155,7 +148,7 @@ class Throttle:
         return [] if source is None else self._limit("registrations", self._limits.registrations, source)
 
     def _limit(self, kind: str, maximum: int, key: str) -> list[_Limit]:
-        """Return the limit of a kind for a key, in a list; an empty list if there is no such limit."""
+        """Return the limit of a kind for a key, in a list that is empty if there is none."""
         if not maximum:
             return []
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
@@ -181,9 +174,9 @@ class Throttle:
 
 
 class Attempt:
-    """One attempt to get into an account: `load`, then `verify` a password.
+    """One password attempt: `load`, then `verify`.
 
-    `own` are the limits that only attempts at this account from this source count towards, `wide` all others.
+    `own` limits count only attempts at this account from this source; `wide` ones count others, too.
     """
 
     def __init__(self, throttle: Throttle, own: Sequence[_Limit], wide: Sequence[_Limit]) -> None:
@@ -192,17 +185,14 @@ class Attempt:
         self._all = [*own, *wide]
 
     async def load(self) -> None:
-        """Read the counts from the store. Raises TooManyAttempts if one of the `own` limits is reached.
-
-        Run it concurrently with the look-up of the account.
-        """
+        """Read the counts from the store. Raise TooManyAttempts if one of the `own` limits is reached."""
         await self._throttle.read(self._all)
         self._throttle.refuse(self._own)
 
     async def verify(self, check: Check, *, is_known: bool) -> bool:
-        """Wait for a permit, then run `check` and return its result. False counts as failed. Raises TooManyAttempts.
+        """Wait for a permit, run `check`, count a failure, and return the result. Raise TooManyAttempts.
 
-        `check` gets a function to call just before it tests the guess. From then on, a wrong guess is counted even if
+        `check` gets a function to call just before it checks the password. From then on, a wrong one is counted even if
         the caller hangs up.
         """
         has_begun = False
@@ -211,12 +201,12 @@ class Attempt:
             nonlocal has_begun
             has_begun = True
 
-        guessing = self._throttle.start(self._verify(lambda: check(begin), is_known))
+        task = self._throttle.start(self._verify(lambda: check(begin), is_known))
         try:
-            return await asyncio.shield(guessing)
+            return await asyncio.shield(task)
         except asyncio.CancelledError:
             if not has_begun:
-                guessing.cancel()
+                task.cancel()
             raise
 
     async def _verify(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:

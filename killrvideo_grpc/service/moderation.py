@@ -1,4 +1,4 @@
-"""What moderators, and operators at the command line, do with other people's accounts; and the audit trail."""
+"""Moderation, by moderators and by operators at the command line, and the audit trail."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -13,7 +13,7 @@ from killrvideo_grpc.service.authentication import ClientInfo, Principal
 
 
 class Moderation:
-    """The use cases of moderators. Those that change an account are idempotent and return the account after the change.
+    """The use cases of moderators. Those that change an account are idempotent and return it.
 
     They raise UserNotFound, and LastModerator if no active moderator would be left.
     """
@@ -31,17 +31,17 @@ class Moderation:
     async def revoke_role(
         self, principal: Principal, user_id: UUID, role: Role, reason: str, client: ClientInfo
     ) -> Account:
-        """Remove a role. Raises SelfModification if it is the caller's own moderator role."""
+        """Remove a role. Raise SelfModification if it is the caller's own moderator role."""
         if role is Role.MODERATOR and user_id == principal.account.user_id:
             raise SelfModification("role")
         return await self._store.apply(user_id, RevokeRole(role), _cause(principal, reason, client))
 
     async def suspend(self, principal: Principal, user_id: UUID, reason: str, client: ClientInfo) -> Account:
-        """Suspend an account until it is reinstated. Raises SelfModification for the caller."""
+        """Suspend an account until it is reinstated. Raise SelfModification for the caller."""
         return await self._set_status(principal, user_id, AccountStatus.SUSPENDED, reason, client)
 
     async def reinstate(self, principal: Principal, user_id: UUID, reason: str, client: ClientInfo) -> Account:
-        """Lift a suspension. Sessions that have not ended work again. Raises SelfModification for the caller."""
+        """Lift a suspension. Sessions that have not ended work again. Raise SelfModification for the caller."""
         return await self._set_status(principal, user_id, AccountStatus.ACTIVE, reason, client)
 
     async def events(self, user_id: UUID | None, size: int, token: str) -> tuple[Sequence[Event], str]:
@@ -67,19 +67,19 @@ class Operators:
         self._actor = f"cli:{operator}"
 
     async def find(self, email: str) -> Account:
-        """Return the account with this address, in any spelling. Raises UserNotFound."""
+        """Return the account with this address, in any spelling. Raise UserNotFound."""
         credentials = await find_credentials(self._store, email)
         if credentials is None:
             raise UserNotFound
         return credentials.account
 
     async def assign_role(self, email: str, role: Role) -> Account:
-        """Add a role to the account with this address. Raises UserNotFound."""
+        """Add a role to the account with this address. Raise UserNotFound."""
         account = await self.find(email)
         return await self._store.apply(account.user_id, AssignRole(role), Cause(self._actor))
 
     async def revoke_role(self, email: str, role: Role, *, force: bool = False) -> Account:
-        """Remove a role from the account with this address. Raises UserNotFound, or LastModerator unless forced."""
+        """Remove a role from the account with this address. Raise UserNotFound, or LastModerator unless forced."""
         account = await self.find(email)
         return await self._store.apply(account.user_id, RevokeRole(role), Cause(self._actor), force=force)
 

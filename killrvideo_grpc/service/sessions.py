@@ -1,4 +1,4 @@
-"""Sessions: a login opens one, refresh tokens prolong it, and its owner or its age ends it."""
+"""Sessions and their tokens."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -28,7 +28,7 @@ class Login:
 
 
 class Sessions:
-    """Issues and refreshes tokens, and lists and ends sessions."""
+    """The use cases of sessions."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class Sessions:
         self._throttle = throttle
 
     def new(self, client: ClientInfo) -> Session:
-        """Return a session that starts now. It takes effect when a store has saved it."""
+        """Return a session that starts now, for a store to save."""
         at = now()
         return Session(str(uuid4()), 1, created_date=at, refreshed_date=at, user_agent=client.user_agent)
 
@@ -64,8 +64,8 @@ class Sessions:
     async def refresh(self, token: str, client: ClientInfo) -> Login:
         """Exchange a refresh token for its successor and a new access token.
 
-        Concurrent calls with the same token all get the same successor. Raises RefreshTokenInvalid,
-        RefreshTokenExpired, AccountSuspended, TooManyAttempts, and RefreshTokenReused after ending the session.
+        Concurrent calls with the same token get the same successor. Raise RefreshTokenInvalid, RefreshTokenExpired,
+        AccountSuspended, TooManyAttempts, or RefreshTokenReused after ending the session.
         """
         try:
             claims = self._refresh_tokens.verify(token)
@@ -88,7 +88,7 @@ class Sessions:
         return self.grant(account, session)
 
     async def end(self, principal: Principal, session_id: str, client: ClientInfo) -> None:
-        """End one of the caller's sessions. Does nothing if there is no such session."""
+        """End one of the caller's sessions. Do nothing if there is no such session."""
         await self._end(principal.account, EndSessions(frozenset({session_id})), client)
 
     async def logout(self, principal: Principal, all_sessions: bool, client: ClientInfo) -> None:

@@ -1,4 +1,4 @@
-"""Regularly finishes work that crashed processes left incomplete in the store."""
+"""Regular sweeps of the store."""
 
 import asyncio
 import logging
@@ -8,14 +8,14 @@ from collections.abc import Callable
 from killrvideo_grpc.domain.errors import ServiceError, UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
 
-# Random pause between two sweeps. Every process sweeps, and this keeps them from all sweeping at once.
+# Between two sweeps, at random, so that processes don't all sweep at once.
 MIN_SECONDS, MAX_SECONDS = 30.0, 90.0
 
 _log = logging.getLogger("killrvideo_grpc.sweeper")
 
 
 class Sweeper:
-    """Sweeps the store about once a minute, in the background. The store logs what it does and what fails.
+    """Sweeps the store about once a minute, in the background.
 
     Calls `on_swept` after each sweep, with the number of unfinished accounts it found, or None if it failed.
     """
@@ -30,7 +30,7 @@ class Sweeper:
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
-        """Stop sweeping. A sweep in progress is cancelled; other processes or the next start continue its work."""
+        """Stop sweeping, and cancel a sweep in progress."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
@@ -42,8 +42,8 @@ class Sweeper:
             try:
                 found = await self._store.sweep()
             except (ServiceError, UnusableStore):
-                pass  # the store has logged it, and the next sweep may succeed
+                pass  # the store has logged it
             except Exception as error:
-                # A bug must not stop all further sweeps. Log only the type: the message may quote stored data.
+                # A bug must not stop further sweeps. Log only its type: its message may quote stored data.
                 _log.error("sweep failed: %s", type(error).__qualname__)
             self._on_swept(found)

@@ -1,4 +1,4 @@
-"""Stores of every kind, and accounts in them."""
+"""Stores of every kind, and their accounts."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
@@ -15,7 +15,7 @@ from tests.support.accounts import HASH, a_cause, an_account
 
 @pytest.fixture(scope="session", params=list(STORES))
 def harness(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
-    # Shared by all tests, because a real Data API takes seconds to create a keyspace. Each test uses its own accounts.
+    # Shared, because a real Data API takes seconds to create a keyspace. Each test uses its own accounts.
     with STORES[request.param](tmp_path_factory.mktemp("store")) as harness:
         yield harness
 
@@ -46,7 +46,7 @@ async def account(store: AccountStore) -> Account:
 
 @pytest.fixture
 async def moderators(store: AccountStore) -> AsyncIterator[list[Account]]:
-    """Three accounts, the only active moderators in the database. Demotes them all afterwards."""
+    """Three accounts, the only active moderators in the database. All are demoted afterwards."""
     moderators = []
     for account in [an_account() for _ in range(3)]:
         await store.register(account, HASH, a_cause(account))

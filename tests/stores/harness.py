@@ -1,4 +1,4 @@
-"""What the store suite needs from each store, and the list of stores that it runs on."""
+"""The stores that the suite runs on, and what it needs from each."""
 
 import json
 import os
@@ -23,10 +23,10 @@ class Harness(Protocol):
     """One database, on which tests can open any number of stores."""
 
     def open(self) -> AccountStore:
-        """Opens another store on the database, as another process would."""
+        """Open another store on the database, as another process would."""
 
     def raw_text(self) -> str:
-        """Returns everything in the database as text, to search for data that should be gone."""
+        """Return everything in the database as text, to search for data that should be gone."""
 
 
 class MemoryHarness:
@@ -76,7 +76,7 @@ class DataApiHarness:
         from killrvideo_grpc.stores.astra.store import AstraStore
         from killrvideo_grpc.stores.data_api.client import DataApi
 
-        # No test means to run out of time here, however busy the machine is.
+        # Tests must not run out of time on a busy machine.
         return AstraStore(DataApi(replace(self._keyspace, max_wait=30.0)))
 
     def raw_text(self) -> str:
@@ -108,7 +108,7 @@ def _ask(http: httpx.Client, place: str, command: dict[str, Any]) -> dict[str, A
     return answer
 
 
-# Imports for the Data API are local, so that the SQLite tests run without them.
+# These imports are local, so that the SQLite tests run without astrapy.
 @contextmanager
 def fake_harness(folder: Path) -> Iterator[Harness]:
     from tests.support.keyspaces import prepared_fake

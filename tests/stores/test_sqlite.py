@@ -1,4 +1,4 @@
-"""What only the SQLite store promises of its single writer: order, a clean shutdown, and never blocking the loop."""
+"""The SQLite store's writer: order, a clean shutdown, and never blocking the event loop."""
 
 import asyncio
 import sqlite3
@@ -44,7 +44,7 @@ def holder(path: Path, store: SqliteStore) -> Iterator[sqlite3.Connection]:
 
 
 class SlowWrite:
-    """Registers an account on the writer's thread, but only once `go_on` is set."""
+    """Registers an account on the writer's thread once `go_on` is set."""
 
     def __init__(self) -> None:
         self.account = an_account()
@@ -202,7 +202,7 @@ with open(sys.argv[1], "r+b") as index:
 
 @contextmanager
 def recovering(path: Path) -> Iterator[Callable[[], object]]:
-    """Runs a process that holds the locks of a recovery. Yields a function that ends it."""
+    """Run a process that holds the locks of a recovery. Yield a function that ends it."""
     command = [sys.executable, "-c", RECOVERY, f"{path}-shm"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -211,7 +211,7 @@ def recovering(path: Path) -> Iterator[Callable[[], object]]:
 
 
 async def test_a_read_that_finds_the_file_locked_waits_off_the_loop(path: Path, store: SqliteStore) -> None:
-    """After a crash, some process recovers the file's index, and locks out all readers while it does."""
+    """After a crash, the process that recovers the file's index locks out all readers."""
     account = await _register(store)
     with recovering(path) as unlock:
         begun = time.perf_counter()

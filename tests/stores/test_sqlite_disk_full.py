@@ -1,4 +1,4 @@
-"""A full disk under the SQLite file: writes fail with a cause that can be seen, and reads go on."""
+"""A full disk under the SQLite file: writes fail with a metric of their own, and reads work."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ pytestmark = pytest.mark.anyio
 
 
 def limit_pages(store: SqliteStore, count: int) -> None:
-    """Let the file grow to this many pages only. SQLite then fails as it does when the disk is full."""
+    """Limit the file to this many pages. SQLite then fails as on a full disk."""
     store._writer._connection.execute(f"PRAGMA max_page_count = {count}")
 
 

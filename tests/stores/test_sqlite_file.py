@@ -1,4 +1,4 @@
-"""What only the SQLite store promises of its file: who can read it, what is on disk, and how it fails."""
+"""The SQLite store's file: who can read it, what is on disk, and how it fails."""
 
 import asyncio
 import sqlite3
@@ -171,7 +171,7 @@ def test_a_folder_is_refused(path: Path) -> None:
 
 @pytest.fixture
 def broken_file(path: Path) -> Path:
-    """A corrupt file that can still be opened: its schema is intact, but no table or index is."""
+    """A corrupt file that can still be opened, as its schema is intact."""
     asyncio.run(SqliteStore(path).close())
     with closing(sqlite3.connect(path)) as connection:
         roots = [root for (root,) in connection.execute("SELECT rootpage FROM sqlite_schema")]

@@ -1,4 +1,4 @@
-"""What an older file becomes, and what a newer version has stored is kept."""
+"""Migrations of older files, and what is kept of a newer version."""
 
 import sqlite3
 from contextlib import closing

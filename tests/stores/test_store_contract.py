@@ -1,7 +1,4 @@
-"""What every AccountStore promises (domain/ports.py) of accounts, on each store in tests/stores/harness.py.
-
-Sessions, deletion, moderators, events and search have their own files next to this one.
-"""
+"""What every AccountStore promises of accounts (domain/ports.py), on each store in tests/stores/harness.py."""
 
 import asyncio
 from collections.abc import Callable

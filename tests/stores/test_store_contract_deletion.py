@@ -158,7 +158,7 @@ async def test_an_address_can_change_hands_again_and_again(store: AccountStore) 
 
 
 async def _swept_text(harness: Harness) -> str:
-    """Everything in the database, in lower case, after a new store has swept up after the closed ones."""
+    """Everything in the database, in lower case, after a sweep."""
     store = harness.open()
     await store.sweep()
     await store.close()

@@ -1,4 +1,4 @@
-"""What every AccountStore promises of the last active moderator: there is always one, unless an operator insists."""
+"""What every AccountStore promises of the last active moderator."""
 
 import asyncio
 

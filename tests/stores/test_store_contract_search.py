@@ -26,7 +26,7 @@ async def registered(store: AccountStore, email: str, first_name: str = "Ann", l
 
 
 async def settled(harness: Harness, *stores: AccountStore) -> AccountStore:
-    """Closes the stores, which finishes their background work, and opens another one."""
+    """Close the stores, which finishes their background work, and open another one."""
     for store in stores:
         await store.close()
     store = harness.open()

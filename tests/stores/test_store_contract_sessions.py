@@ -168,7 +168,7 @@ async def test_a_new_password_ends_all_sessions_but_its_own(
 
 
 async def test_a_login_with_an_old_password_fails(store: AccountStore, account: Account) -> None:
-    """A login checks the old password just before it changes, and would open its session just after."""
+    """It checks the old password before the change, and opens its session after."""
     change = a_new_password(account)
     await store.apply(account.user_id, change, a_cause(account))
     with pytest.raises(InvalidCredentials):

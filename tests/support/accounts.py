@@ -16,12 +16,12 @@ OTHER_HASH = HASH.replace("$04$", "$05$")
 
 
 def an_address() -> str:
-    """Returns an address that no other test uses."""
+    """Return an address that no other test uses."""
     return f"{uuid4().hex}@example.org"
 
 
 def an_account(email: str | None = None, **fields: Any) -> Account:
-    """Returns an account as Register would make it, except for the given fields."""
+    """Return an account as Register would make it, except for the given fields."""
     account = Account(
         user_id=uuid4(),
         email=email or an_address(),

@@ -1,4 +1,4 @@
-"""Changes that others make to an account between a call's read and its write."""
+"""Changes of an account between a call's read and its write."""
 
 from collections.abc import Awaitable, Callable
 
@@ -27,7 +27,7 @@ def logout(store: AccountStore, account: Account) -> Awaitable[object]:
 
 
 def refresh(store: AccountStore, account: Account) -> Awaitable[object]:
-    """Refreshes in another tab, with the same token."""
+    """Refresh in another tab, with the same token."""
     (session,) = account.sessions.values()
     return store.apply(account.user_id, refreshing(session), a_cause(account))
 

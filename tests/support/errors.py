@@ -1,4 +1,4 @@
-"""Reads what a failed call says, details and all."""
+"""Errors of failed calls, with their details."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 
 @dataclass(frozen=True)
 class Failure:
-    """What a caller gets to see of an error."""
+    """What a caller sees of an error."""
 
     code: grpc.StatusCode
     message: str
@@ -20,7 +20,7 @@ class Failure:
 
 
 def read_failure(error: grpc.RpcError) -> Failure:
-    """Unpacks status, ErrorInfo, BadRequest and RetryInfo, and checks that they agree with each other."""
+    """Unpack status, ErrorInfo, BadRequest and RetryInfo, and check that they agree."""
     assert isinstance(error, grpc.Call)
     reason, retry_seconds = None, None
     violations: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Waits for a condition, and no longer than it takes."""
+"""Waiting for a condition."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ PATIENCE = 60.0
 
 
 def eventually(condition: Callable[[], T], seconds: float = PATIENCE) -> T:
-    """Returns the first true value that the condition gives; fails the test when none comes in `seconds`."""
+    """Return the first true value of the condition. Fail the test if there is none within `seconds`."""
     give_up_at = time.monotonic() + seconds
     while not (value := condition()):
         assert time.monotonic() < give_up_at, "what was waited for did not happen"

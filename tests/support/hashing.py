@@ -1,4 +1,4 @@
-"""A password hasher that tells what it did."""
+"""A password hasher that records its work."""
 
 from killrvideo_grpc.security.passwords import BcryptHasher
 

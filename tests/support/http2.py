@@ -1,4 +1,4 @@
-"""gRPC calls made of bare HTTP/2 frames, for what no gRPC client does."""
+"""gRPC calls in plain HTTP/2 frames, for what no gRPC client does."""
 
 import socket
 from collections import Counter
@@ -10,7 +10,7 @@ from h2.events import ResponseReceived, TrailersReceived
 def started_calls(
     port: int, path: str, count: int = 1, *, window: int = 65535, message: bytes | None = None, timeout: str = ""
 ) -> socket.socket:
-    """Starts calls of a method on one connection, and returns it once the server has answered something.
+    """Start calls of a method on one connection, and return it once the server has answered something.
 
     Each sends `message` and ends; without a message, it only sends its headers. `window` is how many bytes the server
     may send to each, and `timeout` a deadline that only the server keeps, such as "500m".
@@ -21,7 +21,7 @@ def started_calls(
 
 
 def codes_of_calls(port: int, path: str, count: int, message: bytes) -> Counter[int]:
-    """Makes calls of a method on one connection, all at once, and returns how many ended with which status code."""
+    """Make concurrent calls of a method on one connection, and return how many ended with which status code."""
     connection, http2 = _start(port, path, count, 65535, message, "")
     codes: Counter[int] = Counter()
     with connection:

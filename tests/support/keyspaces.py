@@ -1,4 +1,4 @@
-"""Keyspaces to test on: of a fake Data API, and of a real one where the environment names it."""
+"""Keyspaces of a fake Data API, and of a real one if the environment names it."""
 
 import asyncio
 import os
@@ -16,13 +16,13 @@ REAL_URL = os.environ.get("TEST_DATA_API_URL")
 
 
 def keyspace_at(url: str, name: str = KEYSPACE, username: str = USERNAME, password: str = PASSWORD) -> Keyspace:
-    """Returns a keyspace of a self-hosted Data API on Apache Cassandra."""
+    """Return a keyspace of a self-hosted Data API on Apache Cassandra."""
     return Keyspace(url, name, "cassandra", username=username, password=password)
 
 
 @contextmanager
 def prepared_fake() -> Iterator[tuple[fake_data_api.FakeDataApi, Keyspace]]:
-    """Starts a fake whose keyspace has all that the service needs."""
+    """Start a fake whose keyspace has the schema."""
     with fake_data_api.FakeDataApi(username=USERNAME, password=PASSWORD) as server:
         keyspace = keyspace_at(server.url)
         prepare(keyspace)
@@ -32,7 +32,7 @@ def prepared_fake() -> Iterator[tuple[fake_data_api.FakeDataApi, Keyspace]]:
 
 @contextmanager
 def real_keyspace() -> Iterator[Keyspace]:
-    """Makes a keyspace of its own on the real Data API, and drops it in the end."""
+    """Create a keyspace on the real Data API, and drop it in the end."""
     username, password = os.environ["TEST_DATA_API_USERNAME"], os.environ["TEST_DATA_API_PASSWORD"]
     keyspace = keyspace_at(str(REAL_URL), f"killrvideo_test_{uuid4().hex[:12]}", username, password)
     try:
@@ -43,7 +43,7 @@ def real_keyspace() -> Iterator[Keyspace]:
 
 
 def prepare(keyspace: Keyspace) -> None:
-    """Makes the keyspace and all that the service needs in it."""
+    """Create the keyspace and its schema."""
     asyncio.run(_prepare(keyspace))
 
 

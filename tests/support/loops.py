@@ -16,7 +16,7 @@ PATIENCE = 60.0
 
 
 class LoopThread:
-    """Runs coroutines on its loop, which is of the kind that the service runs on unless given another."""
+    """Runs coroutines on its loop, by default of the service's kind."""
 
     def __init__(self, new_loop: NewLoop = new_event_loop) -> None:
         self.loop = new_loop()
@@ -24,11 +24,11 @@ class LoopThread:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine to its end, and returns or raises what it does."""
+        """Run a coroutine, and return or raise what it does."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(PATIENCE)
 
     def close(self) -> None:
-        """Stops the loop and waits for its thread."""
+        """Stop the loop and wait for its thread."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join()
         self.loop.close()
@@ -36,7 +36,7 @@ class LoopThread:
 
 @contextmanager
 def loop_thread(new_loop: NewLoop = new_event_loop) -> Iterator[LoopThread]:
-    """Provides a loop on a thread."""
+    """Provide a loop on a thread."""
     thread = LoopThread(new_loop)
     try:
         yield thread

@@ -1,4 +1,4 @@
-"""An AccountStore in memory, for tests of use cases. It passes the store suite, so it behaves as the real ones do."""
+"""An AccountStore in memory, for tests of use cases. It passes the store suite."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -29,7 +29,7 @@ class MemoryDatabase:
 class MemoryStore:
     """Implements `AccountStore`. Every method lets other tasks run once, then works in one step.
 
-    `interference` is awaited before the next change, once: what others do between a call's read and its write.
+    `interference` is awaited once, before the next change: between a call's read and its write.
     """
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:

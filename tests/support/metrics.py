@@ -1,14 +1,14 @@
-"""Reads what a running service tells Prometheus."""
+"""Scrapes of a running service's metrics."""
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 
 class Scraped:
-    """What one scrape answered."""
+    """The answer to one scrape."""
 
     def __init__(self, port: int) -> None:
-        # Without TLS, for which httpx would read all certificates that the machine trusts, at each scrape.
+        # Without TLS, for which httpx would load all trusted certificates at each scrape.
         answer = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False, verify=False)
         answer.raise_for_status()
         self.text = answer.text
@@ -16,7 +16,7 @@ class Scraped:
         self.samples = [sample for family in families for sample in family.samples]
 
     def value(self, name: str, **labels: str) -> float:
-        """Returns the sum of all samples with this name and these labels."""
+        """Return the sum of all samples with this name and these labels."""
         return sum(
             sample.value
             for sample in self.samples

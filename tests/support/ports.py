@@ -9,7 +9,7 @@ BELOW_THOSE_GIVEN_OUT = range(20000, 32768)
 
 
 def free_port() -> int:
-    """Returns a free port that nobody is likely to take before the caller does, whatever else runs on the machine."""
+    """Return a free port that nobody is likely to take before the caller does."""
     while True:
         port = random.choice(BELOW_THOSE_GIVEN_OUT)
         with socket.socket() as holder, suppress(OSError):

@@ -1,4 +1,4 @@
-"""Runs the installed command as a process, the way strangers do."""
+"""The installed command as a process."""
 
 import itertools
 import os
@@ -24,7 +24,7 @@ GRPCURL = str(BIN / "grpcurl")
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
-    """Returns an environment for the command: nothing of the machine's own settings, its store in `folder`."""
+    """Return an environment without the machine's settings, with the store in `folder`."""
     values = {
         "PATH": os.environ["PATH"],
         "SQLITE_PATH": str(folder / "killrvideo.db"),
@@ -53,14 +53,14 @@ class Service:
         return f"127.0.0.1:{self.ports[0]}"
 
     def stop(self) -> int:
-        """Ends the service as an operator does, and returns its exit code."""
+        """End the service as an operator does, and return its exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(60)
 
 
 @contextmanager
 def running(folder: Path, **changes: str) -> Iterator[Service]:
-    """Starts the service with its working directory in `folder`, waits until it answers, and kills it in the end."""
+    """Start the service with its working directory in `folder`, wait until it answers, and kill it in the end."""
     log = folder / "service.log"
     with log.open("a") as stderr:
         process = subprocess.Popen(
@@ -83,7 +83,7 @@ def running(folder: Path, **changes: str) -> Iterator[Service]:
 
 
 def astra(keyspace: "Keyspace") -> dict[str, str]:
-    """Returns the settings for this Data API and keyspace."""
+    """Return the settings for this Data API and keyspace."""
     return {
         "STORE": "astra",
         "ASTRA_DB_API_ENDPOINT": keyspace.endpoint,
@@ -95,7 +95,7 @@ def astra(keyspace: "Keyspace") -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    """Runs the command to its end."""
+    """Run the command to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
         cwd=folder,
@@ -108,12 +108,12 @@ def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedP
 
 
 def children(pid: int) -> list[int]:
-    """Returns the processes that `pid` started, from Linux's process table."""
+    """Return the processes that `pid` started, from Linux's process table."""
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def wait_for_end(pid: int) -> None:
-    """Returns when no such process runs any more."""
+    """Wait until no such process runs."""
     if Path(f"/proc/{pid}").exists():
         descriptor = os.pidfd_open(pid)
         assert select.select([descriptor], [], [], 30)[0]

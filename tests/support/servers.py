@@ -29,11 +29,11 @@ class RunningServer:
         return f"127.0.0.1:{self.port}"
 
     def report_not_serving(self) -> None:
-        """Says NOT_SERVING, and goes on answering."""
+        """Report NOT_SERVING, and keep answering."""
         self._loop.loop.call_soon_threadsafe(self._server.report_not_serving)
 
     def stop(self, grace_seconds: float) -> None:
-        """Stops the server, once."""
+        """Stop the server, once."""
         if not self._is_stopped:
             self._is_stopped = True
             self._loop.run(self._server.shut_down(grace_seconds))
@@ -47,7 +47,7 @@ def running_server(
     new_loop: NewLoop = new_event_loop,
     instrumentation: Instrumentation | None = None,
 ) -> Iterator[RunningServer]:
-    """Starts the service as it is composed, on the store of the settings unless given one, and stops it in the end."""
+    """Start the composed service, on the store of the settings unless given one, and stop it in the end."""
     instruments = instrumentation or open_instrumentation(settings)
 
     async def start() -> UserServer:
@@ -63,7 +63,7 @@ def running_server(
 
 
 class AioServer:
-    """What pytest-grpc takes for its synchronous server: a grpc.aio server on a loop thread."""
+    """A grpc.aio server on a loop thread, with the synchronous interface that pytest-grpc expects."""
 
     def __init__(self, loop: LoopThread, server: Any) -> None:
         self._loop = loop
@@ -73,9 +73,9 @@ class AioServer:
         return getattr(self._server, name)  # what needs no loop: adding handlers and ports
 
     def start(self) -> None:
-        """Starts the server."""
+        """Start the server."""
         self._loop.run(self._server.start())
 
     def stop(self, grace: float | None = None) -> None:
-        """Stops the server."""
+        """Stop the server."""
         self._loop.run(self._server.stop(grace))

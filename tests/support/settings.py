@@ -9,7 +9,7 @@ ROUNDS = 4
 
 
 def settings_in(folder: Path, **changes: object) -> Settings:
-    """Returns settings for a store in `folder`, with `changes` by their field names."""
+    """Return settings for a store in `folder`, with `changes` by their field names."""
     values: dict[str, object] = {
         "sqlite_path": folder / "killrvideo.db",
         "secret_key": KEY,

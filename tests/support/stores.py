@@ -1,4 +1,4 @@
-"""The real SQLite store, with trouble on demand."""
+"""The SQLite store, with failures on demand."""
 
 import asyncio
 import threading
@@ -12,15 +12,14 @@ from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 
 async def undisturbed() -> None:
-    """Does nothing before a read."""
+    """Do nothing before a read."""
 
 
 class FlakyStore(SqliteStore):
     """A store whose `find_credentials` waits until `go_on` is set, then raises `error` if there is one.
 
-    `waiting` is set when a call reaches it. Tests use both events from threads of their own, while the store runs on a
-    server's event loop. `ping` raises `error` too if it is a StoreUnavailable. `reads` counts the accounts read by id,
-    and `on_read` is awaited before each.
+    `waiting` is set when a call reaches it. Tests use both events from other threads. `ping` also raises a
+    StoreUnavailable `error`. `reads` counts the accounts read by id, and `on_read` is awaited before each.
     """
 
     on_read: Callable[[], Awaitable[None]]
@@ -40,7 +39,7 @@ class FlakyStore(SqliteStore):
 
     async def find_credentials(self, email: str) -> Credentials | None:
         self.waiting.set()
-        # Polled, because to wait for it would block the loop, or a thread even after this call was cancelled.
+        # Polled, because waiting would block the loop, or a thread even after this call was cancelled.
         while not self.go_on.is_set():  # noqa: ASYNC110 # asyncio's own events can't be set from a test's thread
             await asyncio.sleep(0.005)
         if self.error:

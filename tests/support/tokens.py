@@ -16,7 +16,7 @@ Claims = dict[str, Any]
 
 
 def claims(subject: str, session_id: str, **changes: Any) -> Claims:
-    """Returns the claims of a good token for a session; a change to None leaves a claim out."""
+    """Return the claims of a good token for a session; a change to None leaves a claim out."""
     present = int(time.time())
     good = {
         "sub": subject,
@@ -33,12 +33,12 @@ def claims(subject: str, session_id: str, **changes: Any) -> Claims:
 
 
 def signed(body: Claims, key: str = KEY, algorithm: str = "HS256") -> str:
-    """Signs claims as the service would."""
+    """Sign claims as the service would."""
     return jwt.encode(body, key, algorithm)
 
 
 def handmade(header: Claims, body: Claims, signature: bytes | None = None, *, padding: bool = False) -> str:
-    """Puts a token together by hand, as PyJWT would refuse to; signed with HMAC-SHA256 unless told how."""
+    """Build a token that PyJWT would refuse to, signed with HMAC-SHA256 by default."""
     parts = [json.dumps(part) for part in (header, body)]
     if padding:  # white space up to a length that needs it, which JSON allows
         parts = [part + " " * (1 - len(part) % 3) for part in parts]

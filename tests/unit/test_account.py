@@ -47,7 +47,7 @@ def test_full_width_letters_are_the_same_address() -> None:
 
 
 def test_the_normal_form_of_a_valid_address_is_valid() -> None:
-    """So the contract can validate addresses as they are typed. Tries all of Unicode but control characters."""
+    """So the contract can validate addresses as typed."""
     validator = Validator()
 
     def taken(address: str) -> bool:

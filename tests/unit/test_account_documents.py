@@ -1,4 +1,4 @@
-"""The account document: what a write leaves besides the account."""
+"""The revisions of the account document."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from killrvideo_grpc.stores.astra.document import with_new_revision
 
 
 def test_the_last_20_revisions_are_kept() -> None:
-    """By them, a write whose answer was lost is recognised after as many writes by others."""
+    """A write whose answer was lost is recognised after as many writes by others."""
     document: dict[str, Any] = {"_id": "account:x", "revision": "first", "recent": []}
     revisions = []
     for _ in range(25):

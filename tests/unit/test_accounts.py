@@ -1,4 +1,4 @@
-"""Registering, logging in, and what owners do with their accounts."""
+"""Registration, login, and owners' changes."""
 
 from dataclasses import replace
 from uuid import uuid4

@@ -59,7 +59,7 @@ def start(reads: BatchLoader, *keys: str) -> list["asyncio.Task[dict[str, Any] |
 
 
 async def occupy(database: Database, reads: BatchLoader) -> list["asyncio.Task[dict[str, Any] | None]"]:
-    """Holds up as many requests as may be in progress, so that further look-ups have to wait."""
+    """Hold up as many requests as may be in progress."""
     database.go_on.clear()
     held = []
     for _ in range(UNDER_WAY):
@@ -70,13 +70,13 @@ async def occupy(database: Database, reads: BatchLoader) -> list["asyncio.Task[d
 
 
 async def all_waiting() -> None:
-    """Lets new tasks run until they wait: first look-ups, then the requests that these start."""
+    """Let new tasks run until they wait: first look-ups, then the requests that these start."""
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def pauses_to_end() -> None:
-    """Lets pauses of no time end, and the requests that follow them start."""
+    """Let pauses of zero seconds end, and the requests after them start."""
     for _ in range(3):
         await all_waiting()
 
@@ -116,7 +116,7 @@ async def test_no_request_is_larger_than_the_limit(database: Database, reads: Ba
 
 
 async def test_look_ups_of_returning_callers_share_requests(database: Database, reads: BatchLoader) -> None:
-    """Callers behave like those of a server: each gets an answer, and soon looks up something else."""
+    """Each caller gets an answer, and soon looks up something else."""
 
     async def caller() -> None:
         for _ in range(10):
@@ -157,7 +157,7 @@ async def test_a_lone_look_up_waits_no_longer_than_the_pause(
 async def test_one_small_request_does_not_lower_the_expected_size(
     database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise requests that once got small would stay small, however many callers there are."""
+    """Otherwise, requests that once got small would stay small."""
     monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
@@ -205,7 +205,7 @@ async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
 async def look_up_beside_a_slow_request(
     database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch, keys: str
 ) -> list["asyncio.Task[dict[str, Any] | None]"]:
-    """Has many look-ups answered, then a request held up, and starts others meanwhile. Returns all that are left."""
+    """Have many look-ups answered, hold up a request, and start others. Return all that are left."""
     await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
     monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
     monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
@@ -240,7 +240,7 @@ async def test_look_ups_do_not_wait_long_for_a_slow_request(
 
 
 async def arrive_one_by_one(database: Database, reads: BatchLoader, keys: str = "abcdefgh") -> list[set[str]]:
-    """Has many look-ups answered, then starts others one by one. Returns the requests that these made."""
+    """Have many look-ups answered, then start others one by one. Return the requests of the latter."""
     held = await occupy(database, reads)
     many = start(reads, *(uuid4().hex for _ in range(20)))
     await all_waiting()
@@ -275,7 +275,7 @@ async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
 
 
 async def test_cancelled_look_ups_take_no_place_of_others(database: Database, reads: BatchLoader) -> None:
-    """Callers gave up while the database didn't answer. Now that it does, those who still wait are served."""
+    """Callers gave up while the database didn't answer. Now those who still wait are served."""
     held = await occupy(database, reads)
     given_up = start(reads, *(uuid4().hex for _ in range(2 * MAX_KEYS)))
     patient = start(reads, *(uuid4().hex for _ in range(50)))

@@ -1,4 +1,4 @@
-"""The transitions of accounts, on any account that a store may hold."""
+"""The transitions, on any account that a store may hold."""
 
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -44,7 +44,7 @@ MAX_SESSIONS, MAX_SOURCES, SOURCE_KNOWN_FOR, REUSE_INTERVAL = 20, 20, timedelta(
 CURRENT, STALE, NEW = "current", "stale", "new"  # ids of passwords
 ONE_MS = timedelta(milliseconds=1)
 
-# Small pools, so that changes often meet what they name.
+# Small pools, so that what changes name often exists.
 session_ids = st.sampled_from("abcde")
 sources = st.sampled_from("stuv")
 roles = st.sampled_from(Role)

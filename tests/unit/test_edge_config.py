@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 def config(*options: str) -> dict[str, Any]:
     printed = CliRunner().invoke(edge, ["config", *options])
     assert printed.exit_code == 0, printed.output
-    assert str(ROOT) not in printed.output  # so that it works on other machines
+    assert str(ROOT) not in printed.output  # works on other machines
     parsed: dict[str, Any] = yaml.load(printed.output, yaml.CSafeLoader)  # the Python one takes a second
     return parsed
 

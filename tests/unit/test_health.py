@@ -1,4 +1,4 @@
-"""The statuses that health checks are told, while the store comes and goes and the server stops."""
+"""The health statuses while the store fails and recovers and the server stops."""
 
 from typing import Any, cast
 

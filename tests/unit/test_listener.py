@@ -1,4 +1,4 @@
-"""Ports for the workers, on an address that this machine may not have."""
+"""The workers' ports, on an address that the machine may not have."""
 
 import gc
 import warnings

@@ -1,4 +1,4 @@
-"""Throttling with a fake clock: windows, limits, bursts, callers that hang up, and remembered sources."""
+"""Throttling with a fake clock: windows, limits, bursts, callers that hang up, and known sources."""
 
 import asyncio
 from collections import Counter
@@ -51,7 +51,7 @@ class Counters:
 
 
 class Process:
-    """One process of the service, reduced to throttling."""
+    """The throttling of one process."""
 
     def __init__(self, counters: Counters, limits: Limits = LIMITS) -> None:
         self.time = BEGINNING
@@ -60,7 +60,7 @@ class Process:
         self.begins = asyncio.Event()
 
     async def fail(self, account: str, source: str | None, *, is_known: bool = False) -> None:
-        """Makes a failing attempt. Raises TooManyAttempts."""
+        """Make a failing attempt. Raise TooManyAttempts."""
         assert not await self.guess(account, source, is_known=is_known)
 
     async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
@@ -87,7 +87,7 @@ def process(counters: Counters) -> Process:
 
 
 async def refused(process: Process, account: str, source: str | None, *, is_known: bool = False) -> int:
-    """Asserts that an attempt is refused without a check, and returns when it may be repeated."""
+    """Assert that an attempt is refused without a check, and return when it may be repeated."""
     checks = process.checks
     with pytest.raises(TooManyAttempts) as caught:
         await process.guess(account, source, is_known=is_known)

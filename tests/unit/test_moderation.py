@@ -1,4 +1,4 @@
-"""What moderators and operators do with other people's accounts."""
+"""Moderation by moderators and operators."""
 
 from uuid import UUID
 

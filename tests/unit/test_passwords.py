@@ -1,4 +1,4 @@
-"""Password hashes: what bcrypt alone would get wrong, what checks cost, and who waits for a thread."""
+"""Password hashes: what bcrypt alone gets wrong, what checks cost, and who waits for a thread."""
 
 import asyncio
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ async def test_a_hash_of_another_cost_needs_a_rehash(hasher: BcryptHasher, count
 
 
 async def test_refusing_costs_the_same_with_a_cheaper_hash(hasher: BcryptHasher, counting: CountingHasher) -> None:
-    """The check takes 2^4 steps, plus 2^4 and 2^5 more: together the 2^6 of the configured cost."""
+    """The check takes 2^4 steps, plus 2^4 and 2^5: together the 2^6 of the configured cost."""
     cheap = await hasher.hash("correct horse")
     assert not await counting.verify("wrong", cheap)
     assert sum(2**cost for cost in counting.costs) == 2**6

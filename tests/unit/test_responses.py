@@ -1,4 +1,4 @@
-"""The error table, and the gRPC statuses and problem documents that are built from it."""
+"""The error table, and the gRPC statuses and problem documents from it."""
 
 import inspect
 import json

@@ -1,4 +1,4 @@
-"""A worker that keeps dying is restarted ever more slowly."""
+"""A worker that keeps dying is restarted with a growing delay."""
 
 import asyncio
 from typing import Any

@@ -1,4 +1,4 @@
-"""A change of an account document: read, decide, compare and set, until it is written exactly once."""
+"""A change of an account document: read, decide, compare and set, until it is written once."""
 
 from dataclasses import dataclass, replace
 from uuid import UUID
@@ -47,9 +47,9 @@ class AccountChange:
         self._tried: dict[str, Outcome] = {}  # by revision, the tries that may have been written
 
     async def run(self, locks: DocumentLocks, seen: Account | None) -> Outcome:
-        """Make the change. `seen` saves a read, unless another change of this process comes first.
+        """Make the change. `seen` saves a read, unless this process is changing the account already.
 
-        Raises UserNotFound, LastModerator, the errors of the change, and StoreUnavailable.
+        Raise UserNotFound, LastModerator, the errors of the change, and StoreUnavailable.
         """
         lock = locks.of(document_id(self._user_id))
         is_seen = seen is not None and seen.user_id == self._user_id and not lock.locked()
@@ -74,7 +74,7 @@ class AccountChange:
         return found.get(key), read_index(found.get(INDEX_ID))
 
     def _find_written(self, document: Document | None) -> Outcome | None:
-        """Return the outcome of an earlier try that turns out to have been written."""
+        """Return the outcome of an earlier try, if it was written."""
         if not self._tried or not self._base or not document or document["revision"] == self._base["revision"]:
             return None
         revisions = {document["revision"], *document["recent"]}
@@ -92,7 +92,7 @@ class AccountChange:
         if transition.has_effect_on(account):
             new = document_after(document, account, transition)
         else:
-            new = with_new_revision(document)  # an earlier change that is late must not undo what is answered now
+            new = with_new_revision(document)  # makes an earlier, opposite change fail if it arrives late
         joins, leaves = transition.makes_moderator(account), transition.ends_moderator(account)
         self.is_begun = True
         if leaves:

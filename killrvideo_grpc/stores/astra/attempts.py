@@ -3,7 +3,7 @@
 _id    throttle:<number of the shard>
 s<n>   slot n of the shard, with a value as attempt_values.py defines it
 
-There are many small documents rather than a few large ones, because concurrent updates of one document conflict.
+There are many shards because concurrent updates of one document conflict.
 """
 
 import asyncio

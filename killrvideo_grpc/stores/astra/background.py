@@ -1,4 +1,4 @@
-"""Background work on the event loop, for which no caller waits."""
+"""Background work on the event loop."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Sequence
@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 import structlog
 
-MAX_CONCURRENT = 8  # few, so that background work doesn't slow down calls
+MAX_CONCURRENT = 8  # so that calls aren't slowed down
 MAX_WAITING = 1000
 CLOSE_SECONDS = 1.0
 WAIT_SECONDS = 1.0  # that an answer waits for work that the next call may rely on
@@ -18,7 +18,7 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 
 
 class Background:
-    """Runs jobs, those with the same key one after the other. Never raises: a sweep finishes what fails."""
+    """Runs jobs, one at a time for each key. Failures are logged and left to a sweep."""
 
     def __init__(self) -> None:
         self._permits = asyncio.Semaphore(MAX_CONCURRENT)
@@ -26,7 +26,7 @@ class Background:
         self._tasks: dict[Hashable, asyncio.Task[None]] = {}
 
     def start(self, key: Hashable, job: Job) -> Task | None:
-        """Schedule a job, and return its task; None if too many wait. Replaces one with its key that has not begun."""
+        """Schedule a job and return its task; None if too many wait. Replace a waiting job of the same key."""
         if len(self._tasks) >= MAX_WAITING and key not in self._tasks:
             _log.warning("projection_deferred", cause="too many jobs are waiting")
             return None
@@ -36,7 +36,7 @@ class Background:
         return self._tasks[key]
 
     async def wait(self, tasks: Sequence[Task | None]) -> None:
-        """Wait up to WAIT_SECONDS for these tasks, which go on afterwards."""
+        """Wait up to WAIT_SECONDS for these tasks."""
         if started := [task for task in tasks if task is not None]:
             await asyncio.wait(started, timeout=WAIT_SECONDS)
 
@@ -62,7 +62,7 @@ class Background:
                 async with self._permits:
                     await self._run_job(self._waiting.pop(key))
         finally:
-            del self._tasks[key]  # in the same step as the last look at what waits
+            del self._tasks[key]  # without an await since the check of `_waiting`, so no job is lost
 
     async def _run_job(self, job: Job) -> None:
         try:

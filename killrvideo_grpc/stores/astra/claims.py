@@ -1,4 +1,4 @@
-"""Claims on e-mail addresses: documents that outlive the accounts, so their keys are digests.
+"""Claims on e-mail addresses. They outlast the accounts, so their keys are digests.
 
 _id        email:<SHA-256 of the normal form>
 revision   new at each write
@@ -18,7 +18,7 @@ CLAIM_PREFIX = "email:"
 
 
 def claim_id(email: str) -> str:
-    """Return the `_id` of the claim on an address, the same for all of its spellings."""
+    """Return the `_id` of the claim on an address in any spelling."""
     return f"{CLAIM_PREFIX}{hashlib.sha256(normal_email(email).encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
@@ -28,7 +28,7 @@ def owner_of(claim: Document | None) -> UUID | None:
 
 
 class Claims:
-    """Reads and writes claims."""
+    """The claims in the collection `accounts`."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
@@ -43,7 +43,7 @@ class Claims:
         return owner_of(await self.find(claim_id(email)))
 
     async def set_owner(self, key: str, claim: Document | None, owner: UUID | None) -> bool:
-        """Write the owner if the claim is still as it was read. Return False if another writer came first."""
+        """Write the owner of a claim as it was read. Return False if another writer came first."""
         new = {"_id": key, **(claim or {}), "revision": new_revision(), "owner": str(owner) if owner else None}
         return await write(self._api, claim, new)
 

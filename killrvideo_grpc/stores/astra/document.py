@@ -11,12 +11,12 @@ sessions         {session id: {generation, created, refreshed, user_agent}}
 sources          {digest of a source: date of the last login from there}
 outbox           events that are not yet in their tables
 pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
-shown            while the row settles, when its visible columns changed
+shown            when visible columns of the row changed, until it has settled
 claim            `_id` of the claim on the address
 written          when the document was made
 created_date, last_login_date
 
-A deleted account keeps its id, revisions, status and dates, an empty hash, and what is pending while it is needed.
+A deleted account keeps its id, revisions, status and dates, an empty hash and, until it has settled, what is pending.
 """
 
 from collections.abc import Mapping
@@ -32,13 +32,12 @@ from killrvideo_grpc.stores.data_api.client import Document
 
 PREFIX = "account:"
 DELETED = "deleted"
-RECENT = 20  # revisions kept, by which a write whose answer was lost is recognised
+RECENT = 20  # revisions kept, to recognise a write whose answer was lost
 
-# The stages of `pending`. A row has no compare-and-set, so one whose visible columns changed is written again once no
-# older one can arrive late.
+# The values of `pending`. Rows have no compare-and-set, so a changed row is written again once no older one can arrive.
 PROJECT = "project"  # write row and events
 PROJECT_TWICE = "project twice"  # the same, then SETTLE
-SETTLE = "settle"  # write the row again when SETTLE_TIME has passed since `shown`: see sweep.py
+SETTLE = "settle"  # write the row again, SETTLE_TIME (sweep.py) after `shown`
 
 _KEPT = ("_id", "revision", "recent", "written", "created_date", "last_login_date", "outbox", "claim")
 _VISIBLE = ("email", "firstname", "lastname", "status")  # columns of the row other than dates
@@ -72,16 +71,16 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
 
 
 def with_new_revision(document: Document) -> Document:
-    """Return the account document as its next write leaves it, otherwise unchanged."""
+    """Return the document with a new revision and the old one among the recent ones."""
     recent = [document["revision"], *document["recent"]][:RECENT]
     return document | {"revision": new_revision(), "recent": recent}
 
 
 def document_after(document: Document, before: Account, transition: Transition) -> Document:
-    """Return the account document after a transition from `before`, which was read from it."""
+    """Return the document after a transition of `before`, which was read from it."""
     new, after = with_new_revision(document), transition.account
     if after is None:
-        # The hash was not read, so it has to be named to be erased.
+        # The hash was not read, so name it to erase it.
         new = {name: new[name] for name in _KEPT if name in new} | {"status": DELETED, "password_hash": ""}
     else:
         new |= _changed_fields(document, before, after)
@@ -93,13 +92,13 @@ def document_after(document: Document, before: Account, transition: Transition) 
 
 
 def projected(document: Document) -> Document:
-    """Return an account document whose row and events have just been written, as its next write leaves it."""
+    """Return the document after its row and events have been written."""
     new = {name: value for name, value in with_new_revision(document).items() if name not in ("outbox", "pending")}
     return new | ({"pending": SETTLE} if document.get("pending") in (PROJECT_TWICE, SETTLE) else {})
 
 
 def settled(document: Document) -> Document:
-    """Return an account document whose row was written again, as its next write leaves it."""
+    """Return the document after its row has been written again."""
     gone = {"pending", "shown", "claim"} if is_deleted(document) else {"pending", "shown"}
     return {name: value for name, value in with_new_revision(document).items() if name not in gone}
 
@@ -147,7 +146,7 @@ def read_outbox(document: Document) -> list[Event]:
 
 
 def _fields(account: Account) -> Document:
-    """Return the fields that hold one value of the account each. A missing date is left out."""
+    """Return the fields other than roles and sessions, without missing dates."""
     fields = {
         "email": account.email,
         "firstname": account.first_name,
@@ -161,7 +160,7 @@ def _fields(account: Account) -> Document:
 
 
 def _changed_fields(document: Document, before: Account, after: Account) -> Document:
-    """Return the fields that differ between two states of an account. What this version doesn't know is kept."""
+    """Return the fields that differ. Keep roles and session fields that only a newer version knows."""
     old = _fields(before)
     changed: Document = {name: value for name, value in _fields(after).items() if old.get(name) != value}
     if after.roles != before.roles:

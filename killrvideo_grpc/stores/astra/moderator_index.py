@@ -1,4 +1,4 @@
-"""The index of active moderators, by which the last one is recognised.
+"""The index of active moderators, which protects the last one.
 
 _id        index:moderators
 revision   new at each write
@@ -37,9 +37,9 @@ class ModeratorIndex:
         return read_index(await self._api.find_document(INDEX_ID))
 
     async def remove(self, user_id: UUID, index: Document | None, *, force: bool) -> Document:
-        """Take an account out before it is demoted, and return the index after that. `index`: as just read, if it was.
+        """Remove an account before its demotion, and return the index. `index`, as just read, saves a read.
 
-        Writes even if the account is not listed: a promotion of it under way then fails. Raises LastModerator.
+        Write even if it isn't listed, so that a concurrent promotion of it fails. Raise LastModerator.
         """
         member, known = str(user_id), index
 
@@ -55,9 +55,9 @@ class ModeratorIndex:
             return await until_written(step)
 
     async def settle(self, user_id: UUID, index: Document | None = None, *, is_moderator: bool = False) -> bool:
-        """List the account if it is an active moderator, and forget its demotion. Return whether that was to be done.
+        """List the account if it is an active moderator, and end its demotion. Return whether the index had to change.
 
-        `index`, if given, was read before the caller's write made the account what `is_moderator` says.
+        An `index` must have been read before the caller wrote the account, which left it as `is_moderator` says.
         """
         member, known = str(user_id), index
 
@@ -65,12 +65,12 @@ class ModeratorIndex:
             nonlocal known
             seen, known, listed = known, None, is_moderator
             if seen is None:
-                seen = await self.read()  # before the account: a promotion in between then changes it
+                seen = await self.read()  # before the account, so that a promotion in between changes it
                 document = await self._api.find_document(document_id(user_id))
                 listed = is_active_moderator(document)
                 if listed == (member in seen["ids"]) and member not in seen["leaving"]:
                     return False
-                # A demotion under way has read the account, and fails if the account is written now.
+                # Makes a concurrent demotion, which has read the account, fail.
                 if document and listed and not await write(self._api, document, with_new_revision(document)):
                     return None
             ids = {*seen["ids"], member} if listed else set(seen["ids"]) - {member}

@@ -1,7 +1,7 @@
-"""Projections: rows that are derived from an account document after a change, and never read for a decision.
+"""Projections: rows that are derived from an account document, and never read for a decision.
 
-They are the row in `users` and the events in `account_events` and `events_by_day`. With them, the address of a deleted
-account is freed, and an active moderator is listed in the index.
+They are the row in `users` and the events in `account_events` and `events_by_day`. Projecting also frees the address of
+a deleted account, and lists an active moderator in the index.
 """
 
 from datetime import datetime
@@ -25,9 +25,9 @@ from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
 from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written, write
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, Document, TableRow
 
-# The partition of events_by_day that lists the days, with a row at midnight of each day that may have events.
+# The partition of events_by_day that has a row, at midnight, for each day that may have events.
 DAYS = "days"
-TRIES = 5  # an account that changes even more often is projected by those changes, or by a sweep
+TRIES = 5  # after which later changes, or a sweep, project the account
 
 _NOT_WRITTEN: Any = object()
 
@@ -43,9 +43,9 @@ class Projections:
         self._listed_days: set[str] = set()
 
     async def project(self, key: str, document: Document | None = None) -> None:
-        """Write the projections of an account, and clear its outbox. `document`: as just written, if it was.
+        """Write the projections of an account, and clear its outbox. `document`, as just written, saves a read.
 
-        Changes of this process that are under way come first, and are projected together.
+        Changes of this process under way come first, and are projected together.
         """
         lock = self._locks.of(key)
         known = None if lock.locked() else document
@@ -53,13 +53,13 @@ class Projections:
             await self._project(key, known)
 
     async def settle(self, document: Document) -> None:
-        """Write the row once more, when no older one can arrive late."""
+        """Write the row again, now that no older one can arrive."""
         row = await self._write_row(document)
         if not await write(self._api, document, settled(document)):
             await self._project(document["_id"], written=row)
 
     async def _project(self, key: str, known: Document | None = None, written: Any = _NOT_WRITTEN) -> None:
-        """Write the projections until they agree with the account. `written`: the row that was written last."""
+        """Write the projections until they agree with the account. `written` is the last row written."""
 
         async def step() -> bool | None:
             nonlocal known, written
@@ -116,7 +116,7 @@ def row_of(document: Document) -> TableRow | None:
         "created_date": document["created_date"],
         "search_terms": prefixes(*(document[name] for name in names)),
     }
-    # A missing date is left out, because writing null would create a Cassandra tombstone for every registration.
+    # Without a missing date: null would create a tombstone for every registration.
     return row | {name: document[name] for name in ("last_login_date",) if name in document}
 
 

@@ -1,4 +1,4 @@
-"""Search results and event lists on Astra DB. Tables give the ids of accounts; the accounts come from documents."""
+"""Searches and event lists. The tables give ids of accounts; the documents give the accounts."""
 
 import json
 from collections.abc import AsyncIterator
@@ -14,14 +14,14 @@ from killrvideo_grpc.stores.astra.document import document_id, read_account, rea
 from killrvideo_grpc.stores.astra.projections import DAYS
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS, DataApi, TableRow
 
-PAGES = 10  # of 50 rows: the most to read for one page of results, because many rows may not match
-SEEN_DIGITS = 16  # of a user id; enough to be unique within one page of rows
+PAGES = 10  # of 50 rows that a search reads at most, because many rows may not match
+SEEN_DIGITS = 16  # of a user id: unique within a page of rows
 
 State = str | None  # the Data API's page state; None is the beginning of the table
 
 
 class Queries:
-    """Reads lists page by page. A position holds the Data API's page state, and which of its rows were returned."""
+    """Lists, page by page. A position holds the Data API's page state and which of its rows were returned."""
 
     def __init__(self, api: DataApi) -> None:
         self._api = api
@@ -30,13 +30,13 @@ class Queries:
         """Return a page of the matching accounts."""
         if query.matches_nothing:
             return Page([])
-        # A filter takes one condition, so select by the longest term only, then check each account.
+        # A filter takes one condition, so select by the longest term, then check each account.
         condition = {"search_terms": {"$in": query.terms[:1]}} if query.terms else {}
         found: list[Account] = []
         state, seen = json.loads(start) if start else (None, [])
         for _ in range(PAGES):
             rows, following = await self._api.row_page(USERS, condition, state, columns=("userid",))
-            # Rows may have been added or removed since this page was last read, so skip by id rather than by position.
+            # Rows may have come or gone since this page was last read, so skip by id, not by position.
             left = [row["userid"] for row in rows if row["userid"].hex[:SEEN_DIGITS] not in seen]
             accounts = await self._read(left)
             for position, user_id in enumerate(left):
@@ -57,7 +57,7 @@ class Queries:
         """Return a page of events, newest first."""
         *place, last = json.loads(start) if start else (None, None, None, None)
         rows = self._events_of(user_id, *place[-1:]) if user_id else self._events_by_day(*place)
-        # Events that are still in the outbox are merged into the order of the table.
+        # Merge the events that are still in the outbox.
         pending = await self._pending(user_id) if user_id else []
         events = {event.event_id: (event, place) for event in pending if last is None or _order(event) > _key(last)}
         count = 0
@@ -72,8 +72,8 @@ class Queries:
             return Page([event for event, _ in ordered])
         given = ordered[:size]
         place = next((at for event, at in reversed(given) if at is not place), place)
-        newest, identity = _order(given[-1][0])
-        return Page([event for event, _ in given], json.dumps([*place, [newest, str(UUID(int=identity))]]))
+        order, event_id = _order(given[-1][0])
+        return Page([event for event, _ in given], json.dumps([*place, [order, str(UUID(int=event_id))]]))
 
     async def _read(self, user_ids: list[UUID]) -> dict[UUID, Account]:
         documents = await self._api.find_documents([document_id(user_id) for user_id in user_ids]) if user_ids else {}

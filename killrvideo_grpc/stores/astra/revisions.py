@@ -12,8 +12,8 @@ from killrvideo_grpc.stores.data_api.client import DataApi, Document, Update
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists, AnswerLost, Conflict
 
 MAX_TRIES = 25
-MAX_LOST = 2  # answers to writes, other than conflicts, that may be lost before the caller is told
-PAUSE_SECONDS = 0.005  # between tries, times their number
+MAX_LOST = 2  # lost answers to writes after which the caller is told
+PAUSE_SECONDS = 0.005  # between tries, times the number of the try
 
 T = TypeVar("T")
 
@@ -24,13 +24,13 @@ def new_revision() -> str:
 
 
 class DocumentLock(asyncio.Lock):
-    """Lets one change of a document in a process proceed at a time. `latest` is what the last one wrote."""
+    """A lock on a document within this process. `latest` is what its last holder wrote."""
 
     latest: Document | None = None
 
 
 class DocumentLocks:
-    """The locks that are held or waited for, by the `_id` of the document."""
+    """The locks in use, by the `_id` of the document."""
 
     def __init__(self) -> None:
         self._locks: WeakValueDictionary[str, DocumentLock] = WeakValueDictionary()
@@ -43,7 +43,7 @@ class DocumentLocks:
 async def until_written(step: Callable[[], Awaitable[T | None]], tries: int = MAX_TRIES) -> T:
     """Repeat a step, which reads, decides and writes, until it returns something.
 
-    None means that another writer came first. Raises StoreUnavailable if that goes on, or if answers are lost.
+    None means that another writer came first. Raise StoreUnavailable after too many tries or lost answers.
     """
     lost = 0
     for tried in range(1, tries + 1):
@@ -65,7 +65,7 @@ async def until_written(step: Callable[[], Awaitable[T | None]], tries: int = MA
 async def write(api: DataApi, before: Document | None, after: Document) -> bool:
     """Replace a document, or insert it if `before` is None. Return False if another writer came first.
 
-    Sends only the top-level fields that differ. Raises Conflict and AnswerLost, after which the outcome is unknown.
+    Send only the top-level fields that differ. After Conflict or AnswerLost, the outcome is unknown.
     """
     if before is None:
         try:

@@ -16,7 +16,7 @@ CREATE_SECONDS = 120.0
 
 # Documents are read by `_id`, written by `revision`, and found by `pending` when they are unfinished.
 INDEXING = {"allow": ["revision", "pending"]}
-# Unless told not to, a Data API also makes an index for text search, and Apache Cassandra 5.0 has no such indexes.
+# By default, a Data API also makes a text index, which Apache Cassandra 5.0 doesn't have.
 ACCOUNTS_DEFINITION: dict[str, Any] = {"indexing": INDEXING, "lexical": {"enabled": False}}
 # KillrVideo's own columns, and search_terms, which this service adds for its search.
 USER_COLUMNS: dict[str, Column] = {
@@ -63,7 +63,7 @@ TABLES = (
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A deviation from the schema. `create` adds what is missing; None if it exists but is wrong."""
+    """A deviation from the schema. `create` adds what is missing; it is None if something is wrong."""
 
     text: str
     create: Callable[[], Awaitable[object]] | None
@@ -77,9 +77,9 @@ def advice(differences: Sequence[Difference]) -> str:
 
 
 async def check(api: DataApi) -> list[Difference]:
-    """Compare the keyspace with the schema. The service can run on it if there are no differences.
+    """Compare the keyspace with the schema.
 
-    Raises StoreUnavailable if there is no answer, and UnusableStore if the keyspace doesn't exist or access is denied.
+    Raise StoreUnavailable if there is no answer, and UnusableStore if the keyspace doesn't exist or access is denied.
     """
     with _explained_refusals("show its schema", api.database.keyspace):
         return [
@@ -89,19 +89,19 @@ async def check(api: DataApi) -> list[Difference]:
 
 
 async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
-    """Create what is missing, and first the keyspace if `keyspace` is set. Safe to repeat.
+    """Create what is missing, and first the keyspace if `keyspace` is set.
 
-    Yields a line of text for each step, once it is done. Raises the errors of `check`, and UnusableStore if something
-    exists but differs from the schema.
+    Yield a line of text after each step. Raise the errors of `check`, and UnusableStore if something exists but differs
+    from the schema.
     """
     if keyspace:
         with _explained_refusals("create a keyspace", api.database.keyspace):
             await api.create_keyspace(CREATE_SECONDS)
         yield f"keyspace {api.database.keyspace} exists"
     created: set[str] = set()
-    # Checked again after each step, because missing indexes show only once their table exists.
+    # Check again after each step, because a missing index only shows once its table exists.
     while found := await check(api):
-        difference = next((lack for lack in found if lack.create and lack.text not in created), found[0])
+        difference = next((each for each in found if each.create and each.text not in created), found[0])
         if difference.create is None or difference.text in created:
             raise UnusableStore(difference.text)
         created.add(difference.text)
@@ -145,9 +145,9 @@ async def _table_differences(api: DataApi) -> AsyncIterator[Difference]:
             text = f"columns {', '.join(missing)} of table {table.name}"
             yield Difference(text, _addition(api, table, missing))
         for name in table.columns.keys() - missing:
-            actual, due = _type(columns[name]), _type(table.columns[name])
-            if actual != due:
-                yield Difference(f"column {name} of table {table.name} is {actual} and must be {due}", None)
+            actual, expected = _type(columns[name]), _type(table.columns[name])
+            if actual != expected:
+                yield Difference(f"column {name} of table {table.name} is {actual} and must be {expected}", None)
         key = existing[table.name]["primaryKey"]
         if (key["partitionBy"], key.get("partitionSort") or {}) != (table.partition, table.order):
             text = ", ".join([*table.partition, *(f"{name} {order:+}" for name, order in table.order.items())])

@@ -1,9 +1,7 @@
 """Accounts on Astra DB or any Data API: one document each, changed by compare-and-set (docs/accounts.md).
 
-What a change does is decided in the domain. The store decides what depends on other documents: that an address has one
-owner (claims.py) and that a moderator stays (moderator_index.py). It finds out whether a write whose answer was lost
-was done (accounts.py), and keeps rows and events up to date, after the answer (projections.py) or after a crash
-(sweep.py).
+accounts.py writes changes and recovers from lost answers, claims.py gives an address one owner, moderator_index.py
+protects the last moderator, projections.py writes rows and events, and sweep.py finishes what crashes left.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -91,13 +89,13 @@ class AstraStore:
         raise EmailAlreadyRegistered
 
     async def _finish_registration(self, document: Document) -> None:
-        """Project a new account if it got its address. A sweep removes it otherwise."""
+        """Project a new account if it got its address. Otherwise, a sweep removes it."""
         if owner_of(await self._claims.find(document["claim"])) == user_id_of(document):
             await self._projections.project(document["_id"])
 
     async def find_credentials(self, email: str) -> Credentials | None:
         async with self._api.within("find credentials"):
-            # Reads a document even if nobody owns the address, so that timing doesn't reveal whether anybody does.
+            # Reads a document even if nobody owns the address, so that timing doesn't reveal that.
             return await self.get_credentials(await self._claims.find_owner(email) or NIL_UUID)
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:

@@ -1,4 +1,4 @@
-"""Finishes what crashed processes left. Several processes can do it at once."""
+"""Sweeps, which finish what crashed processes left. Several processes can sweep at once."""
 
 from collections.abc import Awaitable, Collection
 from contextlib import suppress
@@ -29,12 +29,12 @@ from killrvideo_grpc.stores.astra.revisions import write
 from killrvideo_grpc.stores.data_api.client import USERS, DataApi, Document, TableRow
 from killrvideo_grpc.stores.data_api.errors import RequestRefused
 
-# A registration takes seconds, so an account without its claim that was written longer ago was left by a crash.
+# A registration takes seconds: an older account without its claim was left by a crash.
 UNCLAIMED_AGE = timedelta(hours=1)
-# Longer than a row can be late: requests end within seconds, on this side and in the Data API.
+# Longer than a row can be late: requests end within seconds.
 SETTLE_TIME = timedelta(minutes=5)
-MAX_UNAVAILABLE = 5  # documents that can't be finished before a sweep gives up
-# The exceptions that reading a document in another format raises.
+MAX_UNAVAILABLE = 5  # StoreUnavailable errors after which a sweep gives up
+# Raised when reading a document in another format.
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 
 _log = structlog.get_logger("killrvideo_grpc.stores.astra")
@@ -44,9 +44,9 @@ _log = structlog.get_logger("killrvideo_grpc.stores.astra")
 class Repaired:
     """What was repaired, as counts.
 
-    `finished`: accounts with events or a row to be written. `unclaimed`: accounts that never got their address, now
-    deleted. `claims`: addresses freed because their owner is gone. `moderators`: corrections of the moderator index.
-    `failed`: documents that can't be read or finished, `unavailable`: those among them that may be finished later.
+    `finished`: accounts projected. `unclaimed`: accounts deleted because they never got their address. `claims`:
+    addresses of deleted accounts, now free. `moderators`: corrections of the moderator index. `failed`: documents that
+    can't be read or finished, `unavailable`: those of them that failed with StoreUnavailable.
     """
 
     finished: int = 0
@@ -58,7 +58,7 @@ class Repaired:
 
 
 class Sweep:
-    """Reads the documents marked `pending`, or all, and finishes them."""
+    """Finishes the documents marked `pending`, or all."""
 
     def __init__(self, api: DataApi, claims: Claims, index: ModeratorIndex, projections: Projections) -> None:
         self._api = api
@@ -67,10 +67,7 @@ class Sweep:
         self._projections = projections
 
     async def sweep(self, at: datetime | None = None) -> int:
-        """Finish the documents marked `pending`. Return how many needed it, with those that can't be finished.
-
-        `at` defaults to now.
-        """
+        """Finish the documents marked `pending`. Return how many accounts were projected or failed."""
         at, repaired = at or now(), Repaired()
         async for page in self._api.document_pages({"pending": {"$exists": True}}):
             for document in page:
@@ -80,7 +77,6 @@ class Sweep:
         return repaired.finished + repaired.failed
 
     async def repair(self, at: datetime | None = None) -> Repaired:
-        """Read every account and claim, and repair what is inconsistent. `at` defaults to now."""
         at, repaired = at or now(), Repaired()
         async for page in self._api.document_pages({}):
             rows = await self._rows_of(page)
@@ -153,7 +149,7 @@ class Sweep:
 
 
 async def _attempt(document: Document, repaired: Repaired, work: Awaitable[None]) -> None:
-    """Log and count a document that can't be read or finished. Raises StoreUnavailable after MAX_UNAVAILABLE."""
+    """Log and count a document that can't be read or finished. Raise StoreUnavailable after MAX_UNAVAILABLE."""
     try:
         await work
     except (StoreUnavailable, RequestRefused, *UNREADABLE) as error:
@@ -165,8 +161,8 @@ async def _attempt(document: Document, repaired: Repaired, work: Awaitable[None]
             raise
 
 
-def _agree(due: TableRow | None, row: TableRow | None) -> bool:
-    """Return whether a row has the columns that other services read, or is missing as it should."""
-    if due is None or row is None:
-        return due is row
-    return all(row[name] == due[name] for name in ("email", "firstname", "lastname", "account_status"))
+def _agree(expected: TableRow | None, row: TableRow | None) -> bool:
+    """Return whether a row has the columns that other services read, or is rightly missing."""
+    if expected is None or row is None:
+        return expected is row
+    return all(row[name] == expected[name] for name in ("email", "firstname", "lastname", "account_status"))

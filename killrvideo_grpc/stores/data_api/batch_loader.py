@@ -9,11 +9,11 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
-UNDER_WAY = 2  # concurrent requests: enough to keep the server busy; more would only make each one smaller
-FEW = 3  # with so few callers, no look-up waits for others: there is little to gain
-PAUSE_SECONDS = 0.004  # with more, a request is sent once no look-up has arrived for this long
-MAX_PAUSE_SECONDS = 0.012  # the longest that a look-up waits for others
-PEAK_SECONDS = 0.25  # how long a peak of concurrent look-ups is remembered: as many are expected again
+UNDER_WAY = 2  # concurrent requests: more would only make each one smaller
+FEW = 3  # concurrent look-ups up to which none waits for others
+PAUSE_SECONDS = 0.004  # without a new look-up until a request is sent
+MAX_PAUSE_SECONDS = 0.012  # that a look-up waits for others at most
+PEAK_SECONDS = 0.25  # that a peak of concurrent look-ups is remembered
 
 Document = dict[str, Any]
 Found = Mapping[str, Document]
@@ -25,7 +25,7 @@ Batch = dict[str, list["asyncio.Future[Document | None]"]]  # by key, the look-u
 class BatchLoader:
     """Reads documents by key. `fetch` takes up to MAX_KEYS keys and a time limit in seconds, and omits missing ones.
 
-    A look-up joins the next request, never one already sent, and so sees every write that was answered before it.
+    A look-up never joins a request already sent, so it sees every write that was answered before it.
 
     Sends at once at the concurrency peak of the last PEAK_SECONDS, or if that was no more than FEW. Otherwise waits for
     a pause between arrivals or for the answer to the request under way, at most MAX_PAUSE_SECONDS.
@@ -44,7 +44,7 @@ class BatchLoader:
         self._peak_at = 0.0  # when that many were last present
 
     async def get(self, key: str) -> Document | None:
-        """Read one document within about `max_wait` seconds; None if there is none. Raises the errors of `fetch`."""
+        """Read one document, or None, within about `max_wait` seconds. Raise the errors of `fetch`."""
         loop = asyncio.get_running_loop()
         look_up: asyncio.Future[Document | None] = loop.create_future()
         self._since.setdefault(key, loop.time())
@@ -69,7 +69,7 @@ class BatchLoader:
     def _send_or_gather(self) -> None:
         if not self._waiting:
             return
-        is_at_peak = self._is_at_peak()
+        is_at_peak = self._update_peak()
         if len(self._requests) >= UNDER_WAY:
             return  # `_answer` calls this again when a request ends
         if is_at_peak or self._peak <= FEW or len(self._waiting) >= MAX_KEYS:
@@ -77,17 +77,17 @@ class BatchLoader:
         elif self._pause is None:
             self._gather()
 
-    def _is_at_peak(self) -> bool:
-        """Return whether as many look-ups are present as at any time in the last PEAK_SECONDS."""
+    def _update_peak(self) -> bool:
+        """Update the peak. Return whether as many look-ups are present as at any time in the last PEAK_SECONDS."""
         now = asyncio.get_running_loop().time()
         if self._present >= self._peak or now - self._peak_at > PEAK_SECONDS:
             self._peak, self._peak_at = self._present, now
         return self._present == self._peak
 
     def _gather(self) -> None:
-        """Send the next request after a pause without arrivals, or when the oldest look-up has waited long enough.
+        """Send the next request after a pause, or when the oldest look-up has waited long enough.
 
-        While another request is under way, there are no pauses to find: its callers are not back yet.
+        While another request is under way, pauses mean nothing: its callers are not back yet.
         """
         loop, present = asyncio.get_running_loop(), self._present
         latest = next(iter(self._since.values())) + MAX_PAUSE_SECONDS
@@ -115,9 +115,9 @@ class BatchLoader:
                 oldest = min(oldest, since)
         if batch:
             self._instrumentation.batch_sent(sum(map(len, batch.values())))
-            # The time that the oldest look-up has left, but at least half of `max_wait` for the sake of the others.
+            # The oldest look-up's remaining time, but at least half of `max_wait` for the others.
             seconds = max(oldest + self._max_wait - now, self._max_wait / 2)
-            # An empty context: the request belongs to no single call and must not be logged under one's request id.
+            # An empty context: the request must not be logged under the request id of one call.
             request = asyncio.create_task(self._fetch(batch.keys(), seconds), context=Context())
             self._requests[request] = batch
             request.add_done_callback(self._answer)
@@ -128,7 +128,7 @@ class BatchLoader:
             self._pause = None
 
     def _answer(self, request: Request) -> None:
-        # A done callback also runs if the task was cancelled before its first step, so no look-up waits for ever.
+        # A done callback also runs if the task was cancelled before its first step.
         self._stop_pause()
         batch = self._requests.pop(request)
         self._present -= sum(map(len, batch.values()))

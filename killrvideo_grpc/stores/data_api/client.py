@@ -30,7 +30,7 @@ USERS = "users"
 ACCOUNT_EVENTS = "account_events"
 EVENTS_BY_DAY = "events_by_day"
 
-# Concurrent requests. httpcore scans all its connections before each request, at 40 µs per connection.
+# Concurrent requests. httpcore scans its connections before each one, at 40 µs per connection.
 MAX_REQUESTS = 16
 CONFLICT_PAUSE_SECONDS = 0.03
 # Hashes are read only to check a password.
@@ -39,7 +39,7 @@ _WITHOUT_HASH = {"password_hash": False}
 
 @dataclass(frozen=True)
 class Keyspace:
-    """A keyspace: the address of its Data API, its name, and the credentials: a token, or a user name and password."""
+    """A keyspace of a Data API. The credentials are a token, or a user name and password."""
 
     endpoint: str
     name: str
@@ -47,17 +47,16 @@ class Keyspace:
     token: str | None = field(default=None, repr=False)
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    max_wait: float = 5.0  # seconds that a request may take, however distant the deadline of its RPC is
+    max_wait: float = 5.0  # seconds that a request may take
 
     def open(self) -> AsyncDatabase:
-        """Return astrapy's database object. Sends nothing."""
+        """Return astrapy's database object. Send nothing."""
         provider: TokenProvider = UsernamePasswordTokenProvider(self.username or "", self.password or "")
         if self.token is not None:
             provider = StaticTokenProvider(self.token)
         options = APIOptions(
             serdes_options=SerdesOptions(custom_datatypes_in_reading=False, datetime_tzinfo=UTC),
-            # astrapy's limits apply to each socket read, so a server that trickles bytes evades them. `within` limits
-            # the whole request instead.
+            # astrapy's limits apply to each socket read. `within` limits the whole request instead.
             timeout_options=TimeoutOptions(
                 request_timeout_ms=0,
                 general_method_timeout_ms=0,
@@ -74,8 +73,8 @@ class Keyspace:
 class DataApi:
     """The requests that the store makes, over one HTTP client.
 
-    Each ends within `max_wait` seconds and can raise StoreUnavailable, or RequestRefused, which means a bug. If time is
-    left, a request that fails is sent a second time if that is safe, and one that ends in a Conflict is repeated.
+    Each ends within `max_wait` seconds and can raise StoreUnavailable or RequestRefused. In that time, a request that
+    fails is sent once more where that is safe, and one that ends in a Conflict until it succeeds.
     """
 
     def __init__(self, keyspace: Keyspace, instrumentation: Instrumentation = NOOP) -> None:
@@ -83,24 +82,21 @@ class DataApi:
         self.database = keyspace.open()
         self.max_wait = keyspace.max_wait
         self._is_down = False
-        # Our own limit instead of httpx's, in which a cancelled request can occupy a place for ever.
+        # Instead of httpx's limit, whose permits a cancelled request can leak.
         self._permits = asyncio.Semaphore(MAX_REQUESTS)
-        self._ping_permit = asyncio.Semaphore(1)  # separate, so that a busy store doesn't look like one that is down
+        self._ping_permit = asyncio.Semaphore(1)  # separate, so that a busy store doesn't seem to be down
         self._http = HttpPool(instrumentation.trace_headers)
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
         for holder in (self.database, self._accounts, *self.tables.values()):
             self._share_client(holder)
-        # astrapy also makes a client for each schema command and never closes it. Make it use the database's instead.
+        # astrapy makes a client for each schema command and never closes it. Make it use the database's.
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
     async def find_document(
         self, key: str, *, with_hash: bool = False, seconds: float | None = None, fields: Collection[str] = ()
     ) -> Document | None:
-        """Read the document with this `_id`, or only its `fields`, within `seconds`, by default `max_wait`.
-
-        Returns None if there is none.
-        """
+        """Return the document with this `_id`, or only its `fields`; None if there is none."""
         projection = None if with_hash else _projection(fields)
         return await self._call(
             "find document", lambda: self._accounts.find_one({"_id": key}, projection=projection), seconds=seconds
@@ -109,10 +105,7 @@ class DataApi:
     async def find_documents(
         self, keys: Collection[str], seconds: float | None = None, fields: Collection[str] = ()
     ) -> dict[str, Document]:
-        """Read up to 100 documents by `_id`, without hashes, or only their `fields`.
-
-        Returns those that exist, by `_id`.
-        """
+        """Return those of up to 100 documents that exist, by `_id`, without hashes, or only their `fields`."""
         if len(keys) == 1:  # cheaper, and the usual case under low load
             (key,) = keys
             document = await self.find_document(key, seconds=seconds, fields=fields)
@@ -135,7 +128,7 @@ class DataApi:
                 return
 
     async def insert_document(self, document: Document) -> None:
-        """Insert a document. Raises AlreadyExists, even if it was our own first try, whose answer was lost."""
+        """Insert a document. Raise AlreadyExists, also if the answer to our own first try was lost."""
         await self._call("insert document", lambda: self._accounts.insert_one(document))
 
     async def upsert_document(self, key: str, update: Update, fields: Collection[str]) -> Document | None:
@@ -153,8 +146,8 @@ class DataApi:
     async def compare_and_set(self, revision: str, update: Update) -> bool:
         """Update the document that has this revision. Return False if there is none.
 
-        The filter has one condition, the most that Apache Cassandra takes. Raises Conflict and AnswerLost, after which
-        the outcome is unknown.
+        The filter has one condition, the most that Apache Cassandra takes. After Conflict or AnswerLost, the outcome is
+        unknown.
         """
         try:
             result = await self._call(
@@ -174,7 +167,7 @@ class DataApi:
         await self._call("delete document", lambda: self._accounts.delete_one({"revision": revision}))
 
     async def insert_row(self, table: str, row: TableRow) -> None:
-        """Write these columns of a row, creating it if necessary. Leaves its other columns as they are."""
+        """Write these columns of a row, creating it if necessary. Leave its other columns as they are."""
         await self._call("insert row", lambda: self.tables[table].insert_one(row))
 
     async def delete_row(self, table: str, key: TableRow) -> None:
@@ -199,9 +192,9 @@ class DataApi:
             return await self._send(name, request)
 
     async def ping(self) -> None:
-        """Read a document that doesn't exist. After a ping that failed or was cancelled, other requests fail at once.
+        """Read a document that doesn't exist. Until a ping succeeds again, other requests then fail at once.
 
-        Raises only StoreUnavailable.
+        Raise only StoreUnavailable.
         """
         answered = False
         try:
@@ -215,7 +208,7 @@ class DataApi:
 
     @asynccontextmanager
     async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:
-        """Limit the whole body to `seconds`, by default `max_wait`. Raises StoreUnavailable if it takes longer."""
+        """Limit the whole body to `seconds`, by default `max_wait`. Raise StoreUnavailable if it takes longer."""
         try:
             async with asyncio.timeout(self.max_wait if seconds is None else seconds):
                 yield
@@ -224,7 +217,7 @@ class DataApi:
             raise_time_out(name)
 
     def fail_if_down(self) -> None:
-        """Raise StoreUnavailable if the last ping failed, so that callers don't wait for a likely time-out."""
+        """Raise StoreUnavailable if the last ping failed, instead of waiting for a likely time-out."""
         if self._is_down:
             raise StoreUnavailable("down")
 
@@ -236,7 +229,7 @@ class DataApi:
         await self.ask("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
 
     async def close(self) -> None:
-        """Close all connections; requests under way fail."""
+        """Close all connections. Requests under way fail."""
         await self._http.close()
 
     def _share_client(self, holder: Any) -> None:
@@ -248,7 +241,7 @@ class DataApi:
     async def _call(
         self, name: str, request: Callable[[], Awaitable[T]], tries: int = 2, seconds: float | None = None
     ) -> T:
-        """Send a request, and once more if it fails. Conflicts are repeated until the time is up."""
+        """Send a request up to `tries` times. With more than one try, repeat it after any number of conflicts."""
         conflicts = 0
         async with self.within(name, seconds):
             while True:
@@ -268,7 +261,7 @@ class DataApi:
     async def _send(self, name: str, request: Callable[[], Awaitable[T]]) -> T:
         self.fail_if_down()
         async with self._permits:
-            self.fail_if_down()  # it may have become so while this request waited
+            self.fail_if_down()  # it may have gone down while this request waited
             return await self._request(name, request)
 
     async def _request(self, name: str, request: Callable[[], Awaitable[T]]) -> T:

@@ -1,4 +1,4 @@
-"""Maps the failures of Data API requests to our own errors. Only this package imports astrapy."""
+"""The errors of Data API requests."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ class AlreadyExists(Exception):
 
 
 class RequestRefused(UnusableStore):
-    """The Data API rejected a request as invalid, with this `code`: a bug in this service, or a changed schema."""
+    """The Data API rejected a request as invalid: a bug in this service, or a changed schema."""
 
     def __init__(self, code: str | None) -> None:
         super().__init__(f"the Data API rejected a request ({code}); see what differs: killrvideo-grpc schema check")
@@ -44,21 +44,21 @@ class CredentialsRefused(StoreUnavailable):
 class Conflict(StoreUnavailable):
     """Other requests changed the document at the same moment.
 
-    Nearly always, nothing was written. But a Data API repeats an update that timed out, which can conflict with itself.
+    The update may have been applied: a Data API repeats one that timed out, which can conflict with itself.
     """
 
     outcome = "conflict"
 
 
 class AnswerLost(StoreUnavailable):
-    """A write may have been carried out, or may still be."""
+    """A write may have been applied, or may still be."""
 
 
 @contextmanager
 def translated(name: str) -> Iterator[None]:
-    """Turn any exception of a request, except cancellation, into one of our errors, and log its code.
+    """Translate any exception of a request into one of our errors, and log its code.
 
-    It doesn't log astrapy's messages, because they quote values.
+    Don't log astrapy's messages, which quote values.
     """
     try:
         yield

@@ -1,7 +1,7 @@
 """An HTTP client that leaks no connections when requests are cancelled.
 
 When a request is cancelled at the wrong moment, such as right after connecting, httpcore leaves its connection in the
-pool, open but never used again. Without `HttpPool`, each such cancellation would leak a socket.
+pool, open but never used again.
 """
 
 import asyncio
@@ -12,15 +12,12 @@ from typing import Any
 
 import httpx
 
-# Servers and load balancers close idle connections after about a minute. httpx's default of 5 s costs more handshakes.
+# Load balancers close idle connections after about a minute. httpx's default of 5 s costs handshakes.
 KEEP_ALIVE_SECONDS = 50.0
 
 
 class HttpPool:
-    """The HTTP client of a process. It opens as many connections as there are concurrent requests.
-
-    `headers` is called for each request and returns headers to add to it.
-    """
+    """The HTTP client of a process. `headers` returns headers to add to the current request."""
 
     def __init__(self, headers: Callable[[], Mapping[str, str]]) -> None:
         async def add_headers(request: httpx.Request) -> None:
@@ -32,7 +29,7 @@ class HttpPool:
         self._closing: set[asyncio.Task[None]] = set()
 
     def drop_lost(self) -> None:
-        """Close connections that the pool would never use again. Call it after a request was cancelled."""
+        """Close connections that the pool would never use again, after a request was cancelled."""
         pool: Any = self._transport._pool  # noqa: SLF001 # httpx and httpcore have no public access to these
         in_use = {id(request.connection) for request in pool._requests}  # noqa: SLF001
         for connection in list(pool.connections):
@@ -51,5 +48,5 @@ class HttpPool:
 
 @cache
 def _trusted() -> ssl.SSLContext:
-    """Return an SSL context with the trusted CAs. Loading them takes most of the time of opening a store."""
+    """Return an SSL context with the trusted CAs, which are slow to load."""
     return httpx.create_ssl_context()

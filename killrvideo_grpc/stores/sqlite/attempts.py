@@ -1,4 +1,4 @@
-"""Counters of attempts in the SQLite file: one row per slot. The number of slots is fixed, so the table stays small."""
+"""Counters of attempts in the SQLite file: one row per slot."""
 
 import json
 import sqlite3
@@ -8,7 +8,7 @@ from killrvideo_grpc.domain.ports import AttemptCounter
 from killrvideo_grpc.stores.attempt_values import beginning, count_of
 
 _READ = "SELECT slot, value FROM attempts WHERE slot IN (SELECT value FROM json_each(?))"
-# Increments the value if it is of this window (see attempt_values.is_of); otherwise starts the window with 1.
+# Increments a value of this window (attempt_values.is_of); otherwise begins the window with 1.
 _COUNT = """
 INSERT INTO attempts (slot, value) VALUES (:slot, :beginning + 1)
 ON CONFLICT (slot) DO UPDATE SET value = 1 + CASE

@@ -1,4 +1,4 @@
-"""The database file: private to its owner, created by us rather than SQLite, and checked for replacement."""
+"""The database file: private to its owner, and checked for replacement."""
 
 import errno
 import os
@@ -15,7 +15,7 @@ _log = structlog.get_logger("killrvideo_grpc.stores.sqlite")
 
 
 class DiskFull(StoreUnavailable):
-    """The disk is full, so nothing can be written. Reads go on."""
+    """The disk is full. Reads still work."""
 
     outcome = "disk_full"
 
@@ -39,7 +39,7 @@ class DatabaseFile:
             uri=True,
             timeout=max_wait,
             isolation_level=None,
-            check_same_thread=False,  # may be used by one other thread than the one that opens it
+            check_same_thread=False,  # opened on one thread, used on another
         )
         with ExitStack() as stack:
             stack.callback(connection.close)
@@ -49,7 +49,7 @@ class DatabaseFile:
         return connection
 
     def make_private(self) -> None:
-        """Make the file, which may have existed before, and its -wal and -shm files private to their owner."""
+        """Make the file and its -wal and -shm files private to their owner."""
         for suffix in ("", "-wal", "-shm"):
             file = self._path.with_name(self._path.name + suffix)
             if file.exists():
@@ -67,14 +67,14 @@ class DatabaseFile:
 
 @contextmanager
 def transaction(connection: sqlite3.Connection, begin: str) -> Iterator[None]:
-    """Begin a transaction with the statement `begin`. Commits after the body; rolls back if either fails."""
+    """Begin a transaction with the statement `begin`. Commit after the body; roll back if either fails."""
     connection.execute(begin)
     with connection:
         yield
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Return whether another connection's lock is the cause. Only the low eight bits of the code matter."""
+    """Return whether another connection's lock is the cause: SQLITE_BUSY or one of its extended codes."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 

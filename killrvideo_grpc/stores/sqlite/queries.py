@@ -20,13 +20,13 @@ from killrvideo_grpc.stores.sqlite.rows import (
 )
 
 CANDIDATES = 100  # accounts that a search reads at a time
-LAST_CHARACTER = chr(0x10FFFF)  # sorts after every other character, so `term + LAST_CHARACTER` ends a prefix range
+LAST_CHARACTER = chr(0x10FFFF)  # sorts last, so `term + LAST_CHARACTER` ends a prefix range
 
 _SELECTED = ", ".join(
     [f"sessions.{column}" for column in SESSION_COLUMNS] + [f"accounts.{column}" for column in ACCOUNT_COLUMNS]
 )
 _USERID = len(SESSION_COLUMNS)  # the index of the account's first column in a selected row
-# Selects one row per session; an account without sessions has one row, whose session columns are NULL.
+# Selects one row per session, or one row with NULL for an account without sessions.
 _FROM = f"FROM accounts LEFT JOIN sessions USING (userid) WHERE account_status != '{DELETED}'"
 _ACCOUNT = f"SELECT {_SELECTED} {_FROM} AND accounts.userid = ?"
 _ACCOUNTS = f"SELECT {_SELECTED} {_FROM} AND accounts.userid IN (SELECT value FROM json_each(?))"
@@ -35,13 +35,13 @@ _CREDENTIALS_BY_EMAIL = f"SELECT {_SELECTED}, hashed_password {_FROM} AND claime
 
 
 def find_account(connection: sqlite3.Connection, user_id: UUID) -> Account | None:
-    """Read an account with its sessions in one statement. This is the hot path of every call that carries a token."""
+    """Read an account with its sessions in one statement, as every call with a token does."""
     rows = connection.execute(_ACCOUNT, (str(user_id),)).fetchall()
     return read_account(user_id, rows) if rows else None
 
 
 def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) -> dict[UUID, Account]:
-    """Read accounts by id. Ids without an account are missing from the result."""
+    """Read the accounts that exist, by id."""
     rows_by_id: dict[str, list[Row]] = {}
     for row in connection.execute(_ACCOUNTS, (json.dumps([str(user_id) for user_id in user_ids]),)):
         rows_by_id.setdefault(row[_USERID], []).append(row)

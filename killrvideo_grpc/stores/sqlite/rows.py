@@ -11,7 +11,7 @@ from uuid import UUID
 from killrvideo_grpc.domain.account import Account, Role, Session, read_roles, read_status
 from killrvideo_grpc.domain.events import Event, read_action
 
-DELETED = "deleted"  # the account_status of deleted accounts, which the statements here never return
+DELETED = "deleted"  # the account_status of deleted accounts, which queries leave out
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SESSION_COLUMNS = ("session_id", "generation", "created_date", "refreshed_date", "user_agent")
@@ -80,7 +80,7 @@ def to_millis(moment: datetime) -> int:
 
 
 def read_account(user_id: UUID, rows: list[Row]) -> Account:
-    """Return an account from its selected rows: the columns of one session each, then those of the account."""
+    """Return an account from its rows, each the columns of a session, then those of the account."""
     _, email, first_name, last_name, roles, status, created, last_login, credential, sources = rows[0][
         len(SESSION_COLUMNS) :
     ]
@@ -120,12 +120,12 @@ def read_event(row: Row) -> Event:
     )
 
 
-@lru_cache(64)  # there are few combinations of roles, and every GetMe reads one
+@lru_cache(64)  # every GetMe reads one of few combinations
 def _roles(names: str) -> frozenset[Role]:
     return read_roles(json.loads(names))
 
 
-@lru_cache(1000)  # every GetMe reads them, and only logins change them
+@lru_cache(1000)  # every GetMe reads them; only logins change them
 def _sources(text: str) -> Mapping[str, datetime]:
     return MappingProxyType({source: _to_datetime(at) for source, at in json.loads(text).items()})
 

@@ -35,7 +35,7 @@ MIGRATIONS = (
             last_login_date INTEGER -- NULL before the first login
         ) WITHOUT ROWID
         """,
-        # A small index, for finding out whether other active moderators are left.
+        # To find out whether other active moderators are left.
         """
         CREATE INDEX active_moderators ON accounts (userid)
         WHERE account_status = 'active' AND instr(roles, '"moderator"')
@@ -69,7 +69,7 @@ MIGRATIONS = (
         """,
         "CREATE INDEX events_of_account ON events (account, at, event_id)",
     ),
-    # 2: the words by which accounts can be found.
+    # 2: the words of the search.
     (
         """
         CREATE TABLE search_terms (
@@ -81,7 +81,7 @@ MIGRATIONS = (
         "CREATE INDEX search_terms_of_account ON search_terms (userid)",
         FILL_SEARCH_TERMS,
     ),
-    # 3: how many attempts have failed, and from where people have logged in.
+    # 3: counters of attempts, and the sources of logins.
     (
         """
         CREATE TABLE attempts (
@@ -104,9 +104,9 @@ MIGRATIONS = (
 
 
 def migrate(connection: sqlite3.Connection, seconds: float) -> None:
-    """Upgrade the file to the newest schema. Safe to run in several processes at once: only one does the work.
+    """Upgrade the file to the newest schema. Several processes can do so at once.
 
-    Waits up to `seconds` for locks of the others. Raises UnusableStore if the file is not ours or is too new.
+    Wait up to `seconds` for locks of the others. Raise UnusableStore if the file is not ours or is too new.
     """
     with transaction(connection, "BEGIN"):
         if _version(connection) == len(MIGRATIONS) and _journal_mode(connection) == "wal":
@@ -126,7 +126,7 @@ def _search_terms(email: str, first_name: str, last_name: str) -> str:
 
 
 def _use_write_ahead_log(connection: sqlite3.Connection, until: float) -> None:
-    # The mode is stored in the file. If several processes set it at once, SQLite reports SQLITE_BUSY without waiting.
+    # If several processes set the mode at once, SQLite reports SQLITE_BUSY without waiting.
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")

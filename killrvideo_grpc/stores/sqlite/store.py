@@ -1,7 +1,7 @@
 """The default store: accounts in one SQLite file, which several processes on one machine can share.
 
-What a change does is decided in the domain, inside the transaction that writes it. The store decides what depends on
-other accounts: that an address has one owner (a unique column), and that a moderator stays (writes.py).
+The domain decides a change inside the transaction that writes it. A unique column gives an address one owner, and
+writes.py protects the last moderator.
 """
 
 import asyncio
@@ -24,19 +24,16 @@ from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailabl
 from killrvideo_grpc.stores.sqlite.schema import migrate
 from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
 
-ACCOUNTS_AT_ONCE = 20  # reading them, with 20 sessions each, blocks the event loop for 2 ms
+ACCOUNTS_AT_ONCE = 20  # with 20 sessions each, they block the event loop for 2 ms
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class SqliteStore:
-    """Implements `AccountStore`. Creates the file, readable only by its owner, and its directory if they are missing.
+    """Implements `AccountStore`. Reads run on the event loop; searches and writes have a thread each.
 
-    Reads take microseconds and run on the event loop. Searches and writes have a thread each, and every write is a
-    transaction.
-
-    Raises UnusableStore if the file can't be opened, is not a database of this service, or has a newer schema.
+    Raise UnusableStore if the file can't be opened, is not a database of this service, or has a newer schema.
     """
 
     def __init__(self, path: Path, instrumentation: Instrumentation = NOOP) -> None:
@@ -46,11 +43,11 @@ class SqliteStore:
             with ExitStack() as stack:
                 connection = stack.enter_context(closing(self._file.connect(MAX_WAIT)))
                 migrate(connection, MAX_WAIT)
-                self._file.make_private()  # only now, when it is known to be a database of this service
+                self._file.make_private()  # only now that it is known to be ours
                 self._reader = self._file.connect(max_wait=0)  # waiting for a lock would block the event loop
                 stack.callback(self._reader.close)
                 searching = self._file.connect(MAX_WAIT)
-                stack.pop_all()  # success: from here on `close` closes them
+                stack.pop_all()  # success: `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
         self._writer = Worker(self._file, connection, "sqlite-write", instrumentation)
@@ -98,7 +95,7 @@ class SqliteStore:
 
     async def sweep(self) -> int:
         await self._writer.truncate_log()
-        return 0  # each change is one transaction, so there is never an unfinished one to repair
+        return 0  # each change is one transaction, so none is unfinished
 
     async def ping(self) -> None:
         try:
@@ -108,7 +105,7 @@ class SqliteStore:
         await self._read(queries.probe)
 
     async def close(self) -> None:
-        self._reader.close()  # not last, because closing the last connection writes to the file
+        self._reader.close()  # not last: closing the last connection writes to the file
         await self._searcher.close()
         await self._writer.close()
 

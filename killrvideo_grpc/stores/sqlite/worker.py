@@ -1,4 +1,4 @@
-"""A thread with its own connection, which keeps work that may wait or take long off the event loop."""
+"""A thread with its own connection, for work that would block the event loop."""
 
 import asyncio
 import contextvars
@@ -13,9 +13,9 @@ from typing import Concatenate, ParamSpec, TypeVar
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, transaction, unavailable
 
-MAX_WAIT = 5.0  # seconds that a call may wait, in the queue and for locks of other processes together
-LOOK_STEPS = 100_000  # of SQLite's virtual machine (a few ms) between two checks that a read is still wanted
-LOOK_SECONDS = 0.05  # between two checks, during the wait for a lock, that a write is still wanted
+MAX_WAIT = 5.0  # seconds that a call may wait, in the queue and for locks together
+LOOK_STEPS = 100_000  # of SQLite's virtual machine (a few ms) between checks that a read is still wanted
+LOOK_SECONDS = 0.05  # between checks that a write that waits for a lock is still wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,13 +26,13 @@ Work = Callable[Concatenate[sqlite3.Connection, P], T]
 class _Job:
     """A place in the queue. The event loop sets `is_abandoned` when the caller is cancelled."""
 
-    give_up_at: float = field(default_factory=lambda: time.monotonic() + MAX_WAIT)
+    deadline: float = field(default_factory=lambda: time.monotonic() + MAX_WAIT)
     is_abandoned: bool = False
 
     @property
     def is_over(self) -> bool:
         """Whether to stop working on the job."""
-        return self.is_abandoned or time.monotonic() >= self.give_up_at
+        return self.is_abandoned or time.monotonic() >= self.deadline
 
 
 class Worker:
@@ -64,7 +64,7 @@ class Worker:
                         self._fail_if_unwanted(job)  # BEGIN may have waited for the lock
                         return work(self._connection, *args, **kwargs)
                 except sqlite3.Error as error:
-                    if not is_busy(error) or time.monotonic() >= job.give_up_at:
+                    if not is_busy(error) or time.monotonic() >= job.deadline:
                         raise
 
         with self._instrumentation.store_request(_kind(work)):
@@ -85,10 +85,7 @@ class Worker:
             return await self._queue(query)
 
     async def truncate_log(self) -> None:
-        """Empty the write-ahead log, which keeps deleted data until its space is reused.
-
-        Does nothing if another process is reading at that moment.
-        """
+        """Empty the write-ahead log, which still has deleted data. Do nothing if another process is reading."""
 
         def truncate(job: _Job) -> None:
             self._wait_at_most(job, LOOK_SECONDS)
@@ -97,12 +94,12 @@ class Worker:
         await self._queue(truncate)
 
     async def close(self) -> None:
-        """Wait for the work that has begun, fail the work in the queue, and close the connection."""
+        """Finish the work that has begun, fail the rest, and close the connection."""
         if not self._is_closed:
             self._is_closed = True
             closing = asyncio.get_running_loop().run_in_executor(self._thread, self._connection.close)
             self._thread.shutdown(wait=False)
-            await asyncio.shield(closing)  # closes even if our caller is cancelled
+            await asyncio.shield(closing)  # closes even if the caller is cancelled
 
     async def _queue(self, work: Callable[[_Job], T]) -> T:
         if self._is_closed:
@@ -130,8 +127,8 @@ class Worker:
             raise OSError(errno.ECANCELED, "the caller was cancelled")
 
     def _wait_at_most(self, job: _Job, seconds: float) -> None:
-        """Set how long SQLite waits for a lock: `seconds`, or the rest of the job's time if that is less."""
-        left = min(seconds, max(0.0, job.give_up_at - time.monotonic()))
+        """Set how long SQLite waits for a lock: `seconds`, or the job's remaining time if that is less."""
+        left = min(seconds, max(0.0, job.deadline - time.monotonic()))
         self._connection.execute(f"PRAGMA busy_timeout = {int(left * 1000)}")
 
 

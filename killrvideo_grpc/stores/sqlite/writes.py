@@ -1,4 +1,4 @@
-"""The SQLite store's writes. Each function runs in its caller's transaction, which is rolled back on an exception."""
+"""The SQLite store's writes, each within its caller's transaction."""
 
 import sqlite3
 from uuid import UUID
@@ -27,11 +27,11 @@ _PUT_SESSION = (
     f"INSERT OR REPLACE INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
 )
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES (?{', ?' * (len(EVENT_COLUMNS) - 1)})"
-# Uses the same condition as the index active_moderators, so that SQLite can use it.
+# The condition of the index active_moderators, so that SQLite uses it.
 _OTHER_MODERATOR = (
     "SELECT 1 FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"') AND userid != ? LIMIT 1"
 )
-# Keeps the roles that only a newer version knows.
+# Keeps roles that only a newer version knows.
 _KNOWN_ROLES = ", ".join(f"'{role}'" for role in Role)
 _SET_ROLES = (
     "roles = (SELECT json_group_array(value) FROM (SELECT value FROM json_each(roles)"
@@ -44,7 +44,7 @@ _ERASE = (
 
 
 def register(connection: sqlite3.Connection, account: Account, password_hash: str, cause: Cause) -> None:
-    """Insert an account. Raises EmailAlreadyRegistered."""
+    """Insert an account. Raise EmailAlreadyRegistered."""
     try:
         connection.execute(_INSERT_ACCOUNT, (normal_email(account.email), password_hash, *account_row(account)))
     except sqlite3.IntegrityError as error:
@@ -56,9 +56,9 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
 
 
 def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, cause: Cause, *, force: bool) -> Account:
-    """Decide a change and write what differs. Returns the account after it, or before it if the change deletes it.
+    """Decide a change and write what differs. Return the account after it, or before a deletion.
 
-    Raises UserNotFound, LastModerator and the errors of the change.
+    Raise UserNotFound, LastModerator and the errors of the change.
     """
     before = find_account(connection, user_id)
     if before is None:

@@ -1,4 +1,4 @@
-"""Stores on a fake Data API that can be made to fail and whose contents can be inspected."""
+"""Stores on a fake Data API, its faults and its contents."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
@@ -37,11 +37,11 @@ def contents(server: fake_data_api.FakeDataApi) -> Contents:
 
 @pytest.fixture
 async def open_store(prepared: tuple[fake_data_api.FakeDataApi, Keyspace]) -> AsyncIterator[OpenStore]:
-    """Opens stores, each as another process would, and closes them at the end."""
+    """Open stores, each as another process would, and close them at the end."""
     stores: list[AstraStore] = []
 
     def open_store() -> AstraStore:
-        # No test means to run out of time here, however busy the machine is.
+        # Tests must not run out of time on a busy machine.
         stores.append(AstraStore(DataApi(replace(prepared[1], max_wait=30.0))))
         return stores[-1]
 
@@ -66,5 +66,5 @@ async def account(store: AstraStore, server: fake_data_api.FakeDataApi) -> Accou
 
 
 def sent(server: fake_data_api.FakeDataApi) -> list[tuple[str | None, str]]:
-    """Returns the collection or table and the command of each request since the last reset."""
+    """Return the collection or table and the command of each recorded request."""
     return [(request.name, request.command) for request in server.requests]

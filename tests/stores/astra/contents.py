@@ -24,7 +24,7 @@ class Contents:
         return self._server.document(KEYSPACE, ACCOUNTS, document_id(account.user_id))
 
     def existing(self, account: Account) -> Json:
-        """The document of an account; fails if there is none."""
+        """The document of an account, which must exist."""
         document = self.document(account)
         assert document
         return document
@@ -58,7 +58,7 @@ class Contents:
         return {document["_id"].removeprefix(PREFIX) for document in accounts if is_active_moderator(document)}
 
     def pending(self) -> list[str]:
-        """The ids of all documents with work left, except those whose row is only to be written once more."""
+        """The ids of all pending documents, except those that are settling."""
         documents = self._server.documents(KEYSPACE, ACCOUNTS)
         return [found["_id"] for found in documents if found.get("pending") not in (None, SETTLE)]
 

@@ -1,4 +1,4 @@
-"""Simulates, with the fake Data API, crashes at any request and lost answers."""
+"""Crashes at any request, and lost answers, on the fake Data API."""
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -9,7 +9,7 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra.store import AstraStore
 from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, Garbage, HttpStatus, Truncate
 
-# Faults after which nobody knows whether the request was carried out.
+# Faults after which the outcome of the request is unknown.
 LOST = [
     *(Close(), Close(reset=True), Garbage(), Truncate()),
     *(HttpStatus(500), HttpStatus(503), ErrorAnswer("UNEXPECTED_DRIVER_ERROR")),
@@ -19,13 +19,13 @@ losing_the_last_answer = pytest.mark.parametrize("is_lost", [False, True], ids=[
 
 
 def crashing_within(requests: int) -> pytest.MarkDecorator:
-    """Runs a test for each number of `steps` from 0 to `requests`, all that a call and its background work make."""
+    """Run a test for each number of `steps` from 0 to `requests`, the requests of a call and its background work."""
     return pytest.mark.parametrize("steps", range(requests + 1))
 
 
 @contextmanager
 def cut_off(server: FakeDataApi, steps: int, *, is_lost: bool) -> Iterator[None]:
-    """Lets `steps` requests through, then none, like a crash. If `is_lost`, carries out one more without answering."""
+    """Let `steps` requests through, then none, like a crash. If `is_lost`, carry out one more without answering."""
     lost = server.fail(Close(), skip=steps, times=1 if is_lost else 0, after_write=True)
     with server.fail(Close(), skip=steps + is_lost):
         yield
@@ -35,7 +35,7 @@ def cut_off(server: FakeDataApi, steps: int, *, is_lost: bool) -> Iterator[None]
 async def crash(
     server: FakeDataApi, store: AstraStore, call: Callable[[], Awaitable[object]], steps: int, *, is_lost: bool
 ) -> bool:
-    """Makes a call that crashes after `steps` requests. Returns whether the call was answered before the crash."""
+    """Make a call that crashes after `steps` requests. Return whether it was answered before."""
     with cut_off(server, steps, is_lost=is_lost):
         try:
             await call()

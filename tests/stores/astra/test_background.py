@@ -1,4 +1,4 @@
-"""Background work: one job a key at a time, and the newest job of a key is never lost."""
+"""Background work: one job at a time for each key, whose newest job is never lost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

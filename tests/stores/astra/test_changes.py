@@ -117,7 +117,7 @@ UNDONE_BEFORE = [
 async def test_what_is_undone_before_it_is_written_late_stays_undone(
     server: FakeDataApi, open_store: OpenStore, account: Account, change: Change, undo: Change
 ) -> None:
-    """The change times out, its opposite is answered, and has no effect yet."""
+    """The change times out, and its opposite is answered without effect."""
     store, other = open_store(), open_store()
     late = server.fail(Late(), where=is_write, times=2)
     with pytest.raises(StoreUnavailable):
@@ -173,7 +173,7 @@ async def test_a_change_is_decided_again_on_the_newer_state(
 
 
 async def test_changes_of_one_process_do_not_conflict(server: FakeDataApi, store: AstraStore, account: Account) -> None:
-    """The projections of each change write too, but only after it."""
+    """Nor with projections, which write after each change."""
     sessions = [a_session() for _ in range(16)]
     with server.fail(Hang(), name=USERS):
         await asyncio.gather(

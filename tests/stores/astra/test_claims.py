@@ -165,7 +165,7 @@ async def test_a_claim_later_than_the_removal_of_its_account_does_nothing(
 async def test_an_address_can_be_taken_over_before_it_is_freed(
     server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents, is_late: bool
 ) -> None:
-    """The owner is deleted, and the release of its claim fails, or comes after the heir's claim."""
+    """The owner is deleted, and the release of its claim fails, or comes after another account's claim."""
     store, other = open_store(), open_store()
     release = server.fail(Late(), where=is_claim)
     await deleted(store, account)

@@ -1,4 +1,4 @@
-"""A crash after every single request of a call: answered calls last, others are completed or have no effect."""
+"""A crash after each request of a call: answered calls last, others are completed or have no effect."""
 
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -306,6 +306,6 @@ async def test_the_end_of_a_session(
 
 
 async def finished(survivor: AstraStore, contents: Contents) -> None:
-    """Sweeps, as every process does, and checks that nothing remains to be done."""
+    """Sweep, and check that nothing remains to be done."""
     await survivor.sweep()
     assert contents.pending() == []

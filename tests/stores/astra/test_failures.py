@@ -1,4 +1,4 @@
-"""A Data API that refuses, hangs, returns garbage or is down: how each call fails, and how fast."""
+"""How calls fail, and how fast, on a Data API that refuses, hangs, returns garbage or is down."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""Random changes by two processes while answers are lost or late: in the end, all documents and rows agree."""
+"""After random changes by two processes, with answers lost or late, all documents and rows agree."""
 
 import asyncio
 import random
@@ -39,7 +39,7 @@ ADDRESSES = [f"{name}.{uuid4().hex}@example.org" for name in ("ann", "bea", "cle
 
 @dataclass
 class Sometimes:
-    """Meets a random share of the requests with one kind of fault."""
+    """A fault of one kind in a random share of the requests."""
 
     kind: Close | Late
     share: float
@@ -51,7 +51,7 @@ class Sometimes:
 
 @dataclass
 class World:
-    """Two processes, the accounts that they know of, and what they were told."""
+    """Two processes, the accounts that they know, and the changes that were acknowledged."""
 
     stores: list[AstraStore]
     dice: random.Random
@@ -59,7 +59,7 @@ class World:
     acknowledged: list[Cause] = field(default_factory=list)
 
     async def step(self) -> None:
-        """Registers an account, or changes one as a process sees it that has not read it lately."""
+        """Register an account, or change one that the process may not have read lately."""
         store = self.dice.choice(self.stores)
         try:
             if not self.accounts or self.dice.random() < 0.1:
@@ -128,7 +128,7 @@ async def test_all_agrees_in_the_end(open_store: OpenStore, server: FakeDataApi,
 
 
 async def calm(store: AstraStore) -> None:
-    """Sweeps until no work is left, as if hours passed."""
+    """Sweep until no work is left, as if hours passed."""
     at = now() + 2 * UNCLAIMED_AGE
     for number in range(5):
         await store.sweep(at + number * SETTLE_TIME)
@@ -139,7 +139,7 @@ def documents(server: FakeDataApi, prefix: str) -> list[dict[str, Any]]:
 
 
 def wrong(server: FakeDataApi, acknowledged: list[Cause]) -> list[object]:
-    """Returns what doesn't agree."""
+    """Return what doesn't agree."""
     accounts = {each["_id"]: each for each in documents(server, "account:")}
     live = {key: each for key, each in accounts.items() if not is_deleted(each)}
     claims = {each["_id"]: each["owner"] for each in documents(server, "email:")}

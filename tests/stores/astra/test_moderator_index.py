@@ -1,4 +1,4 @@
-"""The moderator index: always a subset of the active moderators, also after crashes, late writes and hang-ups."""
+"""The moderator index: always a subset of the active moderators."""
 
 import asyncio
 from collections.abc import AsyncIterator

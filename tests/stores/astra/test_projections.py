@@ -1,4 +1,4 @@
-"""Rows and events: written after the answer, finished by sweeps, and never left older than the account."""
+"""Rows and events: written after the answer, completed by sweeps, and never left older than the account."""
 
 import asyncio
 from datetime import datetime, timedelta
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.anyio
 
 
 async def settle(store: AstraStore) -> None:
-    """Sweeps as often as it takes until no row can be late."""
+    """Sweep until no row can be late."""
     await store.sweep()
     await store.sweep(now() + SETTLE_TIME)
 
@@ -180,7 +180,7 @@ async def test_an_account_that_is_not_finished_stops_no_sweep(
 async def test_a_settling_row_that_is_overtaken_by_a_change_is_written_again(
     server: FakeDataApi, open_store: OpenStore, account: Account, contents: Contents
 ) -> None:
-    """The sweep has read the account, then another process changes it and writes its row, then the sweep its own."""
+    """Between the read and the write of a sweep, another process changes the account and writes its row."""
     store, other = open_store(), open_store()
     await store.apply(account.user_id, Rename("Older", None), a_cause(account))
     await store.finish()

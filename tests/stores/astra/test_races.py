@@ -1,4 +1,4 @@
-"""Races between processes, decided by the Data API's atomic updates of a document."""
+"""Races between processes."""
 
 import asyncio
 from collections.abc import Callable
@@ -206,7 +206,7 @@ async def test_conflicts_are_tried_again(server: FakeDataApi, store: AstraStore)
     assert await store.get(account.user_id) == account
 
 
-# 8. There is always a moderator.
+# There is always a moderator.
 
 
 @pytest.fixture
@@ -296,7 +296,7 @@ async def test_an_account_promoted_while_being_demoted_is_not_in_the_index(
 async def test_an_account_that_a_sweep_lists_again_is_not_demoted(
     server: FakeDataApi, stores: list[AstraStore], moderators: list[Account], contents: Contents
 ) -> None:
-    """The demotion was slow to write the account, and can't take it out of the index once more."""
+    """The demotion was slow to write the account, and can't remove it from the index again."""
     demoted = moderators[0]
     with ExitStack() as stack:
         with server.fail(Hang(), where=is_demotion, times=1):

@@ -1,8 +1,7 @@
 """A fake Data API, for tests and benchmarks: a real HTTP server that answers as the real one did.
 
-The `.jsonl` files hold what a real one answered (release 1.0.51 on
-Apache Cassandra 5.0.5), and tests/fake_data_api checks that the fake answers the same. It refuses whatever Apache
-Cassandra refuses, and whatever it doesn't implement, so that the service can't come to depend on either.
+The `.jsonl` files hold answers of a real one (release 1.0.51 on Apache Cassandra 5.0.5); tests/fake_data_api checks
+that the fake answers the same. It refuses whatever Apache Cassandra refuses, and whatever it doesn't implement.
 """
 
 from tests.support.fake_data_api.errors import Refusal

@@ -1,4 +1,4 @@
-"""The fake as a process of its own: prints its URL on one line, and runs until it is told to stop."""
+"""The fake as a process: prints its URL on one line, and runs until it is told to stop."""
 
 import argparse
 import signal

@@ -52,7 +52,7 @@ class Collection:
         return _shown(first(self._matching(filter)), projection)
 
     def find(self, filter: Any = None, projection: Any = None, *, pageState: Any = None) -> Answer:
-        """Returns a page of 50 documents. Documents selected by `_id`, at most 100, come in one page."""
+        """Return a page of 50 documents. Documents selected by `_id`, at most 100, come in one page."""
         size = MOST_IN_VALUES + 1 if filter and "_id" in filter else PAGE_SIZE
         query = [id(self), filter, projection]
         page, state = cut_page(self._matching(filter), query, pageState, size)
@@ -81,7 +81,7 @@ class Collection:
         return _shown({"before": before, "after": after}[returnDocument], projection) | {"status": status}
 
     def _put(self, document: Document) -> None:
-        """Writes a document, over one with the same `_id`. Raises Refusal for what no collection takes."""
+        """Write a document, replacing one with the same `_id`. Raise Refusal."""
         if not isinstance(document["_id"], str | int | float) or document["_id"] == "":
             raise Refusal("DOCUMENT", "SHRED_BAD_DOCID_TYPE", "only plain ids are known here")
         for name, value in document.items():
@@ -92,7 +92,7 @@ class Collection:
     def _change(
         self, filter: Any, update: Any, *, upsert: bool
     ) -> tuple[Document | None, Document | None, dict[str, Any]]:
-        """Changes one document, or makes it if `upsert` is set; returns it before and after, and the counts."""
+        """Change one document, or create it if `upsert` is set. Return it before and after, and the counts."""
         condition = self._condition(filter)
         before = first(self._matching(filter))
         changes = read_update(update, INSERT_OPERATORS if before is None else DOCUMENT_OPERATORS)
@@ -107,7 +107,7 @@ class Collection:
         return before, after, {"matchedCount": 1, "modifiedCount": int(_key(before) != _key(after))}
 
     def _condition(self, filter: Any) -> Condition | None:
-        """Returns the one condition of a filter, if there is one. Raises Refusal."""
+        """Return the one condition of a filter, if there is one. Raise Refusal."""
         conditions = read_filter(filter)
         indexing = self.options.get("indexing", {"deny": []})
         for path in {condition.path for condition in conditions} - {"_id"}:
@@ -121,7 +121,7 @@ class Collection:
         return conditions[0] if conditions else None
 
     def _matching(self, filter: Any) -> list[Entry]:
-        """Returns the documents that a filter describes, in no order. Raises Refusal."""
+        """Return the documents that match a filter, in no order. Raise Refusal."""
         condition = self._condition(filter)
         if condition is None:
             return list(self.entries.values())
@@ -132,7 +132,7 @@ class Collection:
 
 
 def _id_of(condition: Condition | None) -> Any:
-    """Returns the `_id` of a document that an upsert makes."""
+    """Return the `_id` of a document that an upsert makes."""
     is_one_id = condition and (condition.path, condition.operator) == ("_id", "$eq")
     return condition.operand if condition and is_one_id else str(uuid4())
 
@@ -152,7 +152,7 @@ def _meets(document: Document, condition: Condition) -> bool:
 
 
 def _key(value: Any) -> bytes:
-    """Returns what tells values apart: 1, "1" and true are three."""
+    """Return a key that is different for 1, "1" and true."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 

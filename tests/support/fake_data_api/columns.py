@@ -12,7 +12,7 @@ Column = dict[str, Any]
 
 
 def read_column(definition: Any) -> Column:
-    """Returns a column from `"text"`, `{"type": "text"}` or `{"type": "set", "valueType": …}`. Raises Refusal."""
+    """Return a column from `"text"`, `{"type": "text"}` or `{"type": "set", "valueType": …}`. Raise Refusal."""
     match {"type": definition} if isinstance(definition, str) else definition:
         case {"type": "set", "valueType": member, **others} if not others:
             scalar = read_column(member)
@@ -24,9 +24,9 @@ def read_column(definition: Any) -> Column:
 
 
 def read_value(column: Column, value: Any) -> Any:
-    """Returns a JSON value in the form in which it is answered; None is no value, and so is an empty set.
+    """Return a JSON value as it is answered; None for no value or an empty set.
 
-    Raises ValueError or TypeError.
+    Raise ValueError or TypeError.
     """
     if value is None:
         return None
@@ -38,7 +38,7 @@ def read_value(column: Column, value: Any) -> Any:
 
 
 def rank(column: Column, value: Any) -> int:
-    """Returns a number by which rows are ordered, for a column of the clustering key. Raises Refusal."""
+    """Return the sort key of a value in a column of the clustering key. Raise Refusal."""
     if column["type"] == "timestamp":
         return round(datetime.fromisoformat(value).timestamp() * 1000)
     if column["type"] == "uuid":
@@ -66,7 +66,7 @@ def _uuid(value: Any) -> str:
 
 
 def _timestamp(value: Any) -> str:
-    """Returns a moment as Java writes it: cut to milliseconds, and to seconds where there are none."""
+    """Return a timestamp as Java writes it, truncated to milliseconds."""
     moment = datetime.fromisoformat(_text(value))
     if moment.tzinfo is None:
         raise ValueError("not an ISO instant")

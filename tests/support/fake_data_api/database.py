@@ -1,4 +1,4 @@
-"""The database and its keyspaces, and how a command finds what it is for."""
+"""The database and its keyspaces, and the dispatch of commands."""
 
 from typing import Any
 
@@ -39,7 +39,7 @@ class Keyspace(dict[str, Table | Collection]):
         return {"status": {"tables": [_described(*table) if explain else table[0] for table in self._tables.items()]}}
 
     def createCollection(self, name: str, *, indexing: Any = None, lexical: Any = None) -> Answer:
-        """Makes a collection; to repeat it with the same settings changes nothing. `lexical` can only be disabled."""
+        """Create a collection; repeating it with the same settings changes nothing. `lexical` can only be disabled."""
         if lexical not in (None, {"enabled": False}):
             raise Refusal("SCHEMA", "LEXICAL_NOT_AVAILABLE_FOR_DATABASE", "Apache Cassandra 5.0 has no index of words")
         options = {} if indexing is None else {"indexing": indexing}
@@ -69,7 +69,7 @@ class Database(dict[str, Keyspace]):
 
 
 def execute(database: Database, path: list[str], body: Any) -> Answer:
-    """Carries out the command in a request to the database, a keyspace, or a table or collection. Raises Refusal.
+    """Carry out the command in a request to the database, a keyspace, or a table or collection. Raise Refusal.
 
     A command is the public method of that name. Positional parameters are the command's fields, keyword-only ones its
     options. Unknown ones are refused. Each command writes in its last step, so a refused one changes nothing.
@@ -88,7 +88,7 @@ def execute(database: Database, path: list[str], body: Any) -> Answer:
             raise Refusal("", "COMMAND_FIELD_UNKNOWN", f"the options that are known here are {list(known)}")
         answer: Answer = command(target, **fields, **options)
     except (AttributeError, LookupError, TypeError, ValueError) as problem:
-        # Something in the request is missing or of another type than the command takes.
+        # A field of the command is missing or of the wrong type.
         raise Refusal("", "REQUEST_STRUCTURE_MISMATCH", repr(problem)) from problem
     return answer
 

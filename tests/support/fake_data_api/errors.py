@@ -9,7 +9,7 @@ Answer = dict[str, Any]
 class Refusal(Exception):
     """Ends a command with an error.
 
-    `status` goes into the answer beside the error; `attributes` are further fields of the error (`documentIds`).
+    `status` is answered beside the error; `attributes` are further fields of the error (`documentIds`).
     """
 
     def __init__(
@@ -22,7 +22,7 @@ class Refusal(Exception):
 
 
 def error(scope: str, code: str, message: str, family: str | None = None) -> dict[str, Any]:
-    """Returns an error or a warning as the API writes it: what the database says is SERVER, all else is REQUEST."""
+    """Return an error or a warning as the API writes it. Errors of the database are SERVER, others REQUEST."""
     return {
         "id": str(uuid4()),
         "family": family or ("SERVER" if scope == "DATABASE" else "REQUEST"),
@@ -34,5 +34,5 @@ def error(scope: str, code: str, message: str, family: str | None = None) -> dic
 
 
 def unsupported_query(message: str, status: dict[str, Any] | None = None) -> Refusal:
-    """Returns what Apache Cassandra refuses and other databases may take: SERVER, though the request is at fault."""
+    """Return the error for what Apache Cassandra refuses and other databases may take: SERVER, as a real one."""
     return Refusal("DATABASE", "UNSUPPORTED_DATABASE_QUERY", message, status=status)

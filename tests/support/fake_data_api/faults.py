@@ -1,4 +1,4 @@
-"""Faults on demand: what goes wrong with a request, with which requests, and how often."""
+"""Faults: what goes wrong, with which requests, and how often."""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ class Kind(Protocol):
     async def meet(
         self, fault: "Fault", http: web.BaseRequest, answer: web.Response | None
     ) -> web.StreamResponse | None:
-        """Returns a replacement for the answer, or None to continue. `answer` is the real one if the command ran."""
+        """Return a replacement for the answer, or None to continue. `answer` is the real one if the command ran."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Late:
 
 @dataclass(frozen=True)
 class Close:
-    """Ends the connection without an answer, or with a reset, as when a machine that lost its connections restarts."""
+    """Ends the connection without an answer, or with a reset."""
 
     reset: bool = False
 
@@ -77,7 +77,7 @@ class Close:
 
 @dataclass(frozen=True)
 class HttpStatus:
-    """Another status than 200: with an error in the Data API's form if there is a code, else as a proxy writes it."""
+    """Another status than 200, with an error in the Data API's form if there is a code."""
 
     status: int
     code: str | None = None
@@ -93,7 +93,7 @@ class HttpStatus:
 
 @dataclass(frozen=True)
 class ErrorAnswer:
-    """An error at HTTP 200, which is how the API reports most of them."""
+    """An error with HTTP 200, as the API reports most of them."""
 
     code: str
     family: str = "SERVER"
@@ -105,7 +105,7 @@ class ErrorAnswer:
 
 @dataclass(frozen=True)
 class Garbage:
-    """A body that is no answer of a Data API, at HTTP 200."""
+    """HTTP 200 with a body that is no answer of a Data API."""
 
     body: bytes = b"<html><body>this is not JSON</body></html>"
 
@@ -143,7 +143,7 @@ class Drip:
 
 
 async def _begun(http: web.BaseRequest, answer: web.Response | None) -> tuple[web.StreamResponse, bytes]:
-    """Sends the head of an answer, of one that found nothing if the command has not run; and returns its body."""
+    """Send the head of an answer, empty if the command has not run, and return its body."""
     answer = answer or reply({"data": {"document": None}, "status": {"projectionSchema": {}}})
     assert isinstance(answer.body, bytes)
     response = web.StreamResponse(headers=answer.headers)
@@ -153,9 +153,9 @@ async def _begun(http: web.BaseRequest, answer: web.Response | None) -> tuple[we
 
 
 class Fault:
-    """A kind of fault and the requests that meet it.
+    """A kind of fault and the requests that have it.
 
-    To clear it, or to leave it as a context manager, releases the requests that it holds.
+    Clearing it, or leaving it as a context manager, releases the requests that it holds.
     """
 
     def __init__(
@@ -167,10 +167,10 @@ class Fault:
         self.late: list[Request] = []
         self._matches = matches
         self._skip, self._times = skip, times
-        self._cleared: Future[None] = Future()  # tests clear faults on one thread, and requests wait on another
+        self._cleared: Future[None] = Future()  # cleared on one thread, awaited on another
 
     def takes(self, request: Request) -> bool:
-        """Tells whether the request meets this fault, and counts it. The caller holds a lock."""
+        """Return whether the request has this fault, and count it. The caller holds a lock."""
         if self._cleared.done() or self.hits == self._times or not self._matches(request):
             return False
         if self._skip:
@@ -180,14 +180,14 @@ class Fault:
         return True
 
     def carry_out(self, execute: Callable[[list[str], Any], object]) -> None:
-        """Carries out the late requests with `FakeDataApi.execute`."""
+        """Carry out the late requests with `FakeDataApi.execute`."""
         while self.late:
             request = self.late.pop(0)
             with suppress(Refusal):
                 execute(request.below, request.body)
 
     async def wait(self, seconds: float | None = None) -> None:
-        """Waits until the fault is cleared, for at most `seconds`."""
+        """Wait until the fault is cleared, for at most `seconds`."""
         await asyncio.wait([asyncio.wrap_future(self._cleared)], timeout=seconds)
 
     def clear(self) -> None:

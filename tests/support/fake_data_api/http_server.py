@@ -8,11 +8,11 @@ from aiohttp import web
 from tests.support.loops import LoopThread
 
 _BACKLOG = 512
-_CLOSING_SECONDS = 0.01  # what requests under way get to end: only those that a fault holds are still there
+_CLOSING_SECONDS = 0.01  # for requests under way to end
 
 
 class HttpServer:
-    """Answers every request by `respond`, which runs on the server's own loop. Starts when it is made."""
+    """Answers every request with `respond`, which runs on its own loop. Starts when it is created."""
 
     def __init__(self, respond: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], port: int) -> None:
         self._respond = respond
@@ -25,7 +25,7 @@ class HttpServer:
         return self._server.accepted
 
     def close(self) -> None:
-        """Ends all connections, idle ones too, and cancels requests under way. Safe to repeat."""
+        """End all connections and cancel requests under way. Can be repeated."""
         if not self._thread.loop.is_closed():
             self._thread.run(self._end())
             self._thread.close()

@@ -1,4 +1,4 @@
-"""What collections and tables have in common when they are read: filters, projections, and pages."""
+"""Reading of collections and tables: filters, projections, and pages."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ PAGE_SIZE = 50
 
 @dataclass(frozen=True)
 class Entry:
-    """A document or a row, which is replaced and never changed, and its position in the order of reading."""
+    """A document or a row, which is immutable, and its position in the order of reading."""
 
     position: list[int]
     content: dict[str, Any]
@@ -33,7 +33,7 @@ class Condition:
 
     @property
     def values(self) -> list[Any]:
-        """The values of `$in` or `$eq`. Raises Refusal for other operators, and for more than 100 values."""
+        """The values of `$in` or `$eq`. Raise Refusal for other operators, and for more than 100 values."""
         if self.operator == "$eq":
             return [self.operand]
         if self.operator != "$in":
@@ -44,7 +44,7 @@ class Condition:
 
 
 def read_filter(given: Any) -> list[Condition]:
-    """Returns the conditions of a filter. Raises Refusal."""
+    """Return the conditions of a filter. Raise Refusal."""
     conditions: list[Condition] = []
     for path, operand in (given or {}).items():
         if path.startswith("$"):
@@ -55,9 +55,9 @@ def read_filter(given: Any) -> list[Condition]:
 
 
 def project(document: Mapping[str, Any], projection: Any) -> dict[str, Any]:
-    """Returns the fields that a projection shows. Raises Refusal.
+    """Return the fields that a projection shows. Raise Refusal.
 
-    `_id` is shown unless it is hidden by name; to show `_id` alone is to show everything, as in a real Data API.
+    `_id` is shown unless hidden by name; showing only `_id` shows everything, as in a real Data API.
     """
     flags = dict(projection or {})
     shows_id = flags.pop("_id", True)
@@ -74,7 +74,7 @@ def project(document: Mapping[str, Any], projection: Any) -> dict[str, Any]:
 
 
 def _select(document: Mapping[str, Any], tree: Mapping[str, Any], *, shows: bool) -> dict[str, Any]:
-    """Returns the fields in the tree, or those outside of it. A leaf of the tree is empty and stands for the field."""
+    """Return the fields in the tree, whose leaves are empty, or those outside of it."""
     selected = {}
     for name, value in document.items():
         branch = tree.get(name)
@@ -86,7 +86,7 @@ def _select(document: Mapping[str, Any], tree: Mapping[str, Any], *, shows: bool
 
 
 def token(key: bytes) -> int:
-    """Returns where a key stands: always in the same place, and in no order that a caller could rely on."""
+    """Return the position of a key: fixed, but in no order that a caller could rely on."""
     return int.from_bytes(hashlib.blake2b(key, digest_size=6).digest())
 
 
@@ -101,10 +101,10 @@ def cut_page(
     page_state: str | None,
     size: int = PAGE_SIZE,
 ) -> tuple[list[Entry], str | None]:
-    """Returns the page that a page state leads to, or the first, and the state that leads to the next.
+    """Return the page that a page state leads to, or the first, and the state that leads to the next.
 
     A page state is only valid for its `query`. Cassandra doesn't look ahead, so the page after a full one may be empty.
-    Raises Refusal.
+    Raise Refusal.
     """
     entries = sorted(found, key=lambda entry: entry.position)
     if page_state:
@@ -117,7 +117,7 @@ def cut_page(
 
 
 def _unpack(page_state: str, query: list[Any]) -> list[int]:
-    """Returns the position after which the page begins. Raises Refusal."""
+    """Return the position after which the page begins. Raise Refusal."""
     with suppress(ValueError):
         belongs_to, after = json.loads(base64.b64decode(page_state, validate=True))
         if belongs_to == query:

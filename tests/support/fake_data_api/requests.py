@@ -1,4 +1,4 @@
-"""The requests that arrive, and what tells some of them from others."""
+"""The requests that arrive, and predicates on them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ from typing import Any, TypedDict, Unpack
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it arrived: its path, and its body out of JSON.
+    """A request: its path, and its parsed body.
 
-    `name` (of a table or collection) is None where the path is shorter; `command` is "" where the body holds none.
+    `name` (of a table or collection) is None if the path is shorter; `command` is "" if the body has none.
     """
 
     path: str
@@ -43,6 +43,6 @@ class Matching(TypedDict, total=False):
 
 
 def matcher(**matching: Unpack[Matching]) -> Callable[[Request], bool]:
-    """Returns a predicate that is true of requests that have everything that is given."""
+    """Return a predicate for requests that have everything given."""
     where = matching.pop("where", lambda _: True)
     return lambda request: where(request) and all(getattr(request, name) == value for name, value in matching.items())

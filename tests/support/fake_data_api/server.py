@@ -1,4 +1,4 @@
-"""The fake as a server: what a test starts, sets faults on, and looks at."""
+"""The fake as a server, with its faults, records and contents."""
 
 import asyncio
 import base64
@@ -33,9 +33,9 @@ class FakeDataApi:
     Each command waits `delay_ms`, plus `row_ms` per document or row in its answer, and uses `burn_ms` of CPU.
     Benchmarks switch `keeps_requests` off. Can be used as a context manager, which closes it.
 
-    Requests are answered on a thread of the fake's own. One lock makes every command, and every access by a test,
-    atomic. Values are as JSON has them: timestamps and uuids as text, sets as sorted lists, cells without a value left
-    out. Access raises Refusal where the keyspace, table or collection is missing, and where a value does not fit.
+    Requests are answered on a thread of its own. One lock makes every command, and every access by a test, atomic.
+    Values are in JSON: timestamps and uuids as text, sets as sorted lists, cells without a value left out. Access
+    raises Refusal if the keyspace, table or collection is missing, or a value does not fit.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class FakeDataApi:
         self._server = HttpServer(self._respond, port)
 
     def close(self) -> None:
-        """Ends every connection; requests that hang are not carried out any more."""
+        """End every connection. Requests that hang are never carried out."""
         self._server.close()
 
     def __enter__(self) -> Self:
@@ -85,13 +85,13 @@ class FakeDataApi:
         times: int | None = None,
         **matching: Unpack[Matching],
     ) -> Fault:
-        """Sets a fault for the requests that have everything that is given.
+        """Set a fault for requests that have everything given.
 
-        It acts before the command is carried out or, with `after_write`, when it has been carried out and nothing has
-        been answered yet. It lets `skip` requests pass, and then acts `times` times or until it is cleared:
+        It acts before the command is carried out or, with `after_write`, before the answer. It lets `skip` requests
+        pass, then acts `times` times or until it is cleared:
 
             fail(Close(), skip=2)  # a crash before the third request
-            fail(Close(), skip=2, times=1, after_write=True)  # the third is carried out, and its answer gets lost
+            fail(Close(), skip=2, times=1, after_write=True)  # the third is carried out, and its answer is lost
         """
         fault = Fault(kind, matcher(**matching), after_write=after_write, skip=skip, times=times)
         with self._changed:
@@ -116,26 +116,26 @@ class FakeDataApi:
         return self._server.accepted - self._connections_before
 
     def forget_requests(self) -> None:
-        """Begins a new record; connections that are open stay so, and are not counted again."""
+        """Begin a new record. Open connections are not counted again."""
         with self._changed:
             self._connections_before = self._server.accepted
             self._requests.clear()
 
     def wait_for(self, *, count: int = 1, timeout: float = 5.0, **matching: Unpack[Matching]) -> list[Request]:
-        """Returns those requests, once so many of them have arrived (a hanging one has). Raises TimeoutError."""
+        """Return these requests once `count` of them, hanging ones too, have arrived. Raise TimeoutError."""
         matches = matcher(**matching)
         self.wait_until(lambda: sum(map(matches, self.requests)) >= count, timeout)
         return list(filter(matches, self.requests))
 
     def wait_until(self, condition: Callable[[], bool], timeout: float = 5.0) -> None:
-        """Waits for the condition, asked again whenever a request has arrived or ended. Raises TimeoutError."""
+        """Wait for the condition, checked whenever a request arrives or ends. Raise TimeoutError."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
                 arrived = [request.command for request in self._requests]
                 raise TimeoutError(f"not within {timeout} s; arrived: {arrived}")
 
     def execute(self, path: list[str], body: Any) -> Answer:
-        """Carries out a command on the database, a keyspace, or a table or collection, as a request would."""
+        """Carry out a command on the database, a keyspace, or a table or collection, as a request would."""
         with self._changed:
             return execute(self._database, path, body)
 
@@ -143,16 +143,16 @@ class FakeDataApi:
         self.execute([], {"createKeyspace": {"name": keyspace}})
 
     def put_table(self, keyspace: str, table: str, definition: Json) -> None:
-        """Makes a table as `listTables` explains it, of whatever types: as if CQL had made it."""
+        """Create a table as CQL can, with any types, from the form of `listTables`."""
         with self._changed:
             self._database[keyspace][table] = Table(definition, made_by_cql=True)
 
     def put_row(self, keyspace: str, table: str, row: Json) -> None:
-        """Writes a row as insertOne does: over the cells of one with the same key."""
+        """Write a row as insertOne does."""
         self.execute([keyspace, table], {"insertOne": {"document": row}})
 
     def row(self, keyspace: str, table: str, key: UUID | str) -> Json | None:
-        """Returns the row whose primary key is this one value."""
+        """Return the row whose primary key is this one value."""
         with self._changed:
             found = self._database[keyspace][table].entries.get((str(key),))
             return copy.deepcopy(found.content) if found else None
@@ -207,7 +207,7 @@ class FakeDataApi:
         return self.execute(request.below, request.body)
 
     def _burn(self) -> None:
-        """Keeps a core busy, and lets other threads go on meanwhile: hashing a long text releases the GIL."""
+        """Keep a core busy without the GIL, which hashing a long text releases."""
         end = time.thread_time() + self._burn_ms / 1000
         while time.thread_time() < end:
             hashlib.sha256(_BLOCK)

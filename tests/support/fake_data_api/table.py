@@ -17,7 +17,7 @@ _OK: Answer = {"status": {"ok": 1}}
 class Table:
     """Rows by their primary key, whose cells without a value are left out. The public methods are the API's commands.
 
-    A table that CQL made may have columns of types that can't be read and written here. Raises Refusal.
+    A table created by CQL may have columns of types that can't be read or written here.
     """
 
     def __init__(self, definition: Any, *, made_by_cql: bool = False) -> None:
@@ -36,7 +36,7 @@ class Table:
         self._add(as_given | {name: read_column(column) for name, column in columns.items() if name not in as_given})
 
     def alterTable(self, operation: Any) -> Answer:
-        """Adds columns; the fake knows no other change."""
+        """Add columns; the fake knows no other change."""
         columns = operation["add"]["columns"]
         if columns.keys() & self.columns.keys():
             raise Refusal("SCHEMA", "CANNOT_ADD_EXISTING_COLUMNS", f"not all of {list(columns)} are new")
@@ -57,7 +57,7 @@ class Table:
         return {"status": {"indexes": list(self.indexes.values() if explain else self.indexes)}}
 
     def insertOne(self, document: Cells) -> Answer:
-        """Writes a row, or over the cells of one with the same key."""
+        """Write a row, or the given cells of one with the same key."""
         if any(document.get(name) is None for name in self.key):
             raise Refusal("DOCUMENT", "MISSING_PRIMARY_KEY_COLUMNS", f"a row has values for {self.key}")
         self._check_columns(document, "DOCUMENT")
@@ -73,19 +73,19 @@ class Table:
         return {"data": {"document": None if row is None else project(row, projection)}, "status": status}
 
     def find(self, filter: Any = None, projection: Any = None, *, pageState: Any = None) -> Answer:
-        """Answers a page of 50 rows; those of one partition are in clustering order."""
+        """Answer a page of 50 rows; those of one partition are in clustering order."""
         conditions, status = self._read(filter, projection)
         page, state = cut_page(self._matching(conditions), [id(self), filter, projection], pageState)
         documents = [project(entry.content, projection) for entry in page]
         return {"data": {"documents": documents, "nextPageState": state}, "status": status}
 
     def deleteOne(self, filter: Any = None) -> Answer:
-        """Deletes a row if it exists, and answers the same in both cases."""
+        """Delete a row if it exists. Answer the same if not."""
         self.entries.pop(self._key_of(filter), None)
         return {"status": {"deletedCount": -1}}
 
     def _add(self, columns: dict[str, Column]) -> None:
-        """Adds columns. They are listed as Cassandra does: the key first, the others by name."""
+        """Add columns, in Cassandra's order: the key first, the others by name."""
         together = self.columns | columns
         self.columns = {name: together[name] for name in [*self.key, *sorted(together.keys() - set(self.key))]}
 
@@ -96,7 +96,7 @@ class Table:
         self.entries[key] = Entry([token(json.dumps(key[: len(self.partition)]).encode()), *within], row)
 
     def _value(self, column: str, value: Any, scope: str) -> Any:
-        """Returns a value as it is kept. Raises Refusal."""
+        """Return a value as it is kept. Raise Refusal."""
         try:
             return read_value(self.columns[column], value)
         except (ValueError, TypeError) as problem:
@@ -113,7 +113,7 @@ class Table:
         return conditions
 
     def _read(self, filter: Any, projection: Any) -> tuple[list[Condition], dict[str, Any]]:
-        """Returns the conditions of a read, one at most, and the status of its answer. Raises Refusal."""
+        """Return the conditions of a read, one at most, and the status of its answer. Raise Refusal."""
         conditions = self._conditions(filter)
         codes = [] if conditions else ["ZERO_FILTER_OPERATIONS"]
         if any(self._misses_index(condition) for condition in conditions):
@@ -131,7 +131,7 @@ class Table:
         return condition.path not in [*self.clustering, *indexed]
 
     def _matching(self, conditions: list[Condition]) -> list[Entry]:
-        """Returns the rows that meet the condition, in no order. Raises Refusal for what Cassandra refuses."""
+        """Return the rows that meet the condition, in no order. Raise Refusal for what Cassandra refuses."""
         entries = list(self.entries.values())
         if not conditions:
             return entries
@@ -148,7 +148,7 @@ class Table:
         return [entry for entry in entries if entry.content.get(column) in wanted]
 
     def _wanted(self, condition: Condition) -> list[Any]:
-        """Returns the values of a condition. Raises Refusal."""
+        """Return the values of a condition. Raise Refusal."""
         wanted = [self._value(condition.path, value, "FILTER") for value in condition.values]
         if None in wanted:
             raise Refusal("FILTER", "INVALID_FILTER_COLUMN_VALUES", "nothing equals null")
@@ -162,7 +162,7 @@ class Table:
         return self._value(condition.path, condition.operand, "FILTER")[0]
 
     def _key_of(self, filter: Any) -> Key:
-        """Returns the key of the row to delete. Raises Refusal."""
+        """Return the key of the row to delete. Raise Refusal."""
         conditions = self._conditions(filter)
         if not conditions:
             raise Refusal("FILTER", "MISSING_FILTER_FOR_UPDATE_DELETE", "a filter must name the row")

@@ -21,14 +21,14 @@ Change = tuple[list[str], Operator, Any]
 
 
 def split_path(path: str, scope: str = "UPDATE") -> list[str]:
-    """Returns the names along a path. Raises Refusal."""
+    """Return the names along a path. Raise Refusal."""
     if not _PATH.fullmatch(path):
         raise Refusal(scope, f"UNSUPPORTED_{scope}_OPERATION_PATH", f"{path!r} is not a path")
     return [re.sub("&(.)", r"\1", name) for name in re.findall(_NAME, path)]
 
 
 def value_at(document: Any, names: list[str]) -> Any:
-    """Returns the value at a path, or MISSING."""
+    """Return the value at a path, or MISSING."""
     for name in names:
         if not isinstance(document, Mapping) or name not in document:
             return MISSING
@@ -37,7 +37,7 @@ def value_at(document: Any, names: list[str]) -> Any:
 
 
 def read_update(update: Any, operators: Mapping[str, Operator]) -> list[Change]:
-    """Returns path, operator and operand of each change in an update clause. Raises Refusal."""
+    """Return path, operator and operand of each change in an update clause. Raise Refusal."""
     if update.keys() - operators.keys():
         raise Refusal("UPDATE", "UNSUPPORTED_UPDATE_OPERATION", f"not known here: {update.keys() - operators.keys()}")
     changes = [
@@ -54,7 +54,7 @@ def read_update(update: Any, operators: Mapping[str, Operator]) -> list[Change]:
 
 
 def apply_changes(document: Mapping[str, Any], changes: list[Change]) -> dict[str, Any]:
-    """Returns the changed document, and leaves the given one as it is. Raises Refusal."""
+    """Return a changed copy of the document. Raise Refusal."""
     changed: dict[str, Any] = orjson.loads(orjson.dumps(document))
     for path, operator, operand in changes:
         before = value_at(changed, path)
@@ -67,7 +67,7 @@ def apply_changes(document: Mapping[str, Any], changes: list[Change]) -> dict[st
 
 
 def _holder(document: dict[str, Any], path: list[str]) -> dict[str, Any]:
-    """Returns the object that the last name of the path belongs in, and makes what is missing on the way there."""
+    """Return the object that has the last name of the path, creating missing objects."""
     for name in path[:-1]:
         document = document.setdefault(name, {})
         if not isinstance(document, dict):
@@ -95,7 +95,7 @@ def _array(value: Any) -> list[Any]:
 
 
 def _each(operand: Any) -> list[Any]:
-    """Returns the values to add: one, or those of `$each`. A real Data API takes a bare `$date` for a modifier too."""
+    """Return the values to add: one, or those of `$each`. A real Data API takes a bare `$date` for a modifier too."""
     if not isinstance(operand, dict) or not any(name.startswith("$") for name in operand):
         return [operand]
     if operand.keys() != {"$each"} or not isinstance(operand["$each"], list):
