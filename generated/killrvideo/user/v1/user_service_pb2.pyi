@@ -133,7 +133,7 @@ class LoginResponse(_message.Message):
     """The token to send to RefreshToken, before `refresh_expires_at`, for its successor. Opaque."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
-        """The account that logged in."""
+        """The session's account."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:
