@@ -51,7 +51,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 13
     """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 14
-    """The token's session has ended: by a logout, newer sessions, a new password or a reused refresh token."""
+    """The token's session was ended by its owner, newer sessions, a new password or a reused refresh token."""
     ERROR_REASON_REFRESH_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """The refresh token was not issued by this service, or its session has ended. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
@@ -101,7 +101,7 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
 """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 14
-"""The token's session has ended: by a logout, newer sessions, a new password or a reused refresh token."""
+"""The token's session was ended by its owner, newer sessions, a new password or a reused refresh token."""
 ERROR_REASON_REFRESH_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """The refresh token was not issued by this service, or its session has ended. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_EXPIRED: ErrorReason.ValueType  # 16

@@ -16,7 +16,9 @@ REASON_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 NEW_PASSWORD_FIELD_NUMBER: _builtins.int
 person_name: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""A person's name: 1 to 50 characters after trimming white space, none of which can garble the text around it."""
+"""A person's name: 1 to 50 characters after trimming white space, with no control characters and no changes of text
+direction.
+"""
 email_address: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """An e-mail address of at most 254 characters after trimming white space. Any script and the full-width forms of
 `@ . + - _` are allowed. The first pattern excludes letters whose NFKC form no address may contain, the second one

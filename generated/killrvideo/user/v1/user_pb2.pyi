@@ -81,7 +81,7 @@ class User(_message.Message):
     """`active` or `suspended`."""
     @_builtins.property
     def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Roles out of `viewer`, `creator` and `moderator`, in this order."""
+        """Roles, among `viewer`, `creator` and `moderator`, in this order."""
 
     @_builtins.property
     def created_date(self) -> _timestamp_pb2.Timestamp:

@@ -33,7 +33,7 @@ class RegisterRequest(_message.Message):
     FIRST_NAME_FIELD_NUMBER: _builtins.int
     LAST_NAME_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """The e-mail address: at most 254 characters. Stored as written, but compared trimmed, in NFKC and in lower case."""
+    """The e-mail address: at most 254 characters. Stored trimmed. Addresses are compared in NFKC and in lower case."""
     password: _builtins.str
     """The password: at least 8 characters, at most 72 bytes of UTF-8, not all white space, and no NUL."""
     first_name: _builtins.str
@@ -133,7 +133,7 @@ class LoginResponse(_message.Message):
     """The token to send to RefreshToken, before `refresh_expires_at`, for its successor. Opaque."""
     @_builtins.property
     def user(self) -> _user_pb2.User:
-        """The account that logged in."""
+        """The session's account."""
 
     @_builtins.property
     def expires_at(self) -> _timestamp_pb2.Timestamp:

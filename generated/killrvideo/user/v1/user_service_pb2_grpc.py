@@ -179,7 +179,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateMe(self, request, context):
-        """Changes those of the caller's own names that are present.
+        """Changes the caller's own names. A name that is absent stays as it is.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
@@ -190,15 +190,15 @@ class UserServiceServicer:
 
     def RefreshToken(self, request, context):
         """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
-        successor. After that, or once the successor has been used, it ends the session.
+        successor. After that, or once the successor has been used, using it again ends the session.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
         UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
         UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
+        UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or its successor was replaced.
         PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many tokens from the caller's network were forged.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -279,8 +279,8 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SearchUsers(self, request, context):
-        """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
-        and accents are ignored. An empty query finds all accounts.
+        """Finds accounts. Each word of the query must begin a word of the account's e-mail address or names; case, character
+        width and accents are ignored. An empty query finds all accounts.
 
         The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
         users, and the next page token is in the header `x-next-page-token`.

@@ -64,22 +64,22 @@ class UserServiceStub:
     Errors include: those of every RPC that is not public.
     """
     UpdateMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_pb2.User]
-    """Changes those of the caller's own names that are present.
+    """Changes the caller's own names. A name that is absent stays as it is.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
     """
     RefreshToken: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]
     """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
-    successor. After that, or once the successor has been used, it ends the session.
+    successor. After that, or once the successor has been used, using it again ends the session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
       UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or its successor was replaced.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many tokens from the caller's network were forged.
     """
     ListSessions: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]
     """Lists the caller's sessions, newest first.
@@ -128,8 +128,8 @@ class UserServiceStub:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
     """
     SearchUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]
-    """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
-    and accents are ignored. An empty query finds all accounts.
+    """Finds accounts. Each word of the query must begin a word of the account's e-mail address or names; case, character
+    width and accents are ignored. An empty query finds all accounts.
 
     The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
     users, and the next page token is in the header `x-next-page-token`.
@@ -220,22 +220,22 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include: those of every RPC that is not public.
     """
     UpdateMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.UpdateMeRequest, _user_pb2.User]  # type: ignore[assignment]
-    """Changes those of the caller's own names that are present.
+    """Changes the caller's own names. A name that is absent stays as it is.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
     """
     RefreshToken: _aio.UnaryUnaryMultiCallable[_user_service_pb2.RefreshTokenRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
     """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
-    successor. After that, or once the successor has been used, it ends the session.
+    successor. After that, or once the successor has been used, using it again ends the session.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
       UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
       UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
+      UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or its successor was replaced.
       PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many tokens from the caller's network were forged.
     """
     ListSessions: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListSessionsRequest, _user_service_pb2.ListSessionsResponse]  # type: ignore[assignment]
     """Lists the caller's sessions, newest first.
@@ -284,8 +284,8 @@ class UserServiceAsyncStub(UserServiceStub):
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
     """
     SearchUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.SearchUsersRequest, _user_service_pb2.SearchUsersResponse]  # type: ignore[assignment]
-    """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
-    and accents are ignored. An empty query finds all accounts.
+    """Finds accounts. Each word of the query must begin a word of the account's e-mail address or names; case, character
+    width and accents are ignored. An empty query finds all accounts.
 
     The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
     users, and the next page token is in the header `x-next-page-token`.
@@ -397,7 +397,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.UpdateMeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
-        """Changes those of the caller's own names that are present.
+        """Changes the caller's own names. A name that is absent stays as it is.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): a name violates its validation rule, for example by being empty.
@@ -410,15 +410,15 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
         """Exchanges a refresh token for its successor and a new bearer token. For 10 minutes, using it again returns the same
-        successor. After that, or once the successor has been used, it ends the session.
+        successor. After that, or once the successor has been used, using it again ends the session.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the refresh token is empty.
           UNAUTHENTICATED (REFRESH_TOKEN_INVALID): it was not issued by this service, or its session has ended.
           UNAUTHENTICATED (REFRESH_TOKEN_EXPIRED): it was unused for too long, or its session is too old.
-          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or twice.
+          UNAUTHENTICATED (REFRESH_TOKEN_REUSED): it was replaced more than 10 minutes ago, or its successor was replaced.
           PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended.
-          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many refresh tokens were rejected.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many tokens from the caller's network were forged.
         """
 
     @_abc_1.abstractmethod
@@ -515,8 +515,8 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.SearchUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.SearchUsersResponse, _abc.Awaitable[_user_service_pb2.SearchUsersResponse]]:
-        """Finds accounts in whose e-mail address or names some word begins with each word of the query. Case, character width
-        and accents are ignored. An empty query finds all accounts.
+        """Finds accounts. Each word of the query must begin a word of the account's e-mail address or names; case, character
+        width and accents are ignored. An empty query finds all accounts.
 
         The pages contain each account that existed the whole time exactly once. Over REST, the response is an array of
         users, and the next page token is in the header `x-next-page-token`.
