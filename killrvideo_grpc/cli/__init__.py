@@ -1,1 +1,1 @@
-"""The commands of `killrvideo-grpc`, except `edge`, which is in `edge/commands.py`."""
+"""The commands of `killrvideo-grpc`, a file each."""

@@ -28,8 +28,7 @@ def schema() -> None:
 def create_schema(keyspace: bool) -> None:
     """Create whatever is missing from the keyspace: tables, columns, index, collection.
 
-    Run it once before the first start, and again after an upgrade that changes the schema. It never drops or rewrites
-    anything, so running it again is harmless.
+    Run it before the first start, and after an upgrade that changes the schema. It never drops or rewrites anything.
     """
     from killrvideo_grpc.stores.astra import schema as astra_schema
 
@@ -37,7 +36,7 @@ def create_schema(keyspace: bool) -> None:
         async with _data_api() as api:
             async for done in astra_schema.create(api, keyspace=keyspace):
                 click.echo(done)
-            click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
+            click.echo(f"Schema of {api.database.keyspace} is up to date.")
 
     asyncio.run(work())
 
@@ -60,7 +59,7 @@ def check_schema(repair: bool) -> None:
                 click.echo(f"{'missing' if difference.create else 'wrong'}: {difference.text}")
             if differences:
                 raise click.ClickException(f"{astra_schema.advice(differences)}.")
-            click.echo(f"Keyspace {api.database.keyspace} has everything it needs.")
+            click.echo(f"Schema of {api.database.keyspace} is up to date.")
             if repair:
                 repaired = await AstraStore(api).repair()
                 click.echo(

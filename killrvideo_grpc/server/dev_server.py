@@ -19,8 +19,8 @@ from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge
 from killrvideo_grpc.observability.logs import configure_logs
 from killrvideo_grpc.server import envoy
-from killrvideo_grpc.server.open_files import ENVOY_CONNECTIONS, raise_open_files_limit
 from killrvideo_grpc.server.log_relay import relayed_stderr
+from killrvideo_grpc.server.open_files import ENVOY_CONNECTIONS, raise_open_files_limit
 from killrvideo_grpc.server.signals import stop_event
 
 SERVICE = Path(sys.executable).parent / "killrvideo-grpc"

@@ -35,7 +35,7 @@ KILLRVIDEO_USERS = {
     },
     "primaryKey": "userid",
 }
-COMPLETE = "Keyspace killrvideo has everything it needs.\n"
+COMPLETE = "Schema of killrvideo is up to date.\n"
 BEA = {"userid": "11111111-1111-4111-8111-111111111101", "email": "bea@example.org", "firstname": "Bea"}
 
 

@@ -39,7 +39,7 @@ from tests.support.eventually import eventually
 from tests.support.process import astra, run
 
 NEW = "another password"
-COMPLETE = "has everything it needs.\n"
+COMPLETE = " is up to date.\n"
 
 
 def test_the_whole_life_of_an_account(tmp_path: Path, keyspace: Keyspace) -> None:
