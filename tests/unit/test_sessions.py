@@ -62,7 +62,7 @@ async def test_the_previous_token_gets_the_same_successor_for_a_while(
     following = await refresh(use_cases, login.refresh_token)
     age(use_cases, account, REUSE_INTERVAL - timedelta(minutes=1))
     assert (await refresh(use_cases, login.refresh_token)).refresh_token == following.refresh_token
-    age(use_cases, account, timedelta(minutes=1))
+    age(use_cases, account, timedelta(minutes=1, milliseconds=1))
     with pytest.raises(RefreshTokenReused):
         await refresh(use_cases, login.refresh_token)
     with pytest.raises(SessionEnded):

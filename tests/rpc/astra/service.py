@@ -53,7 +53,7 @@ REQUESTS_OF = {
 }
 # The requests that each successful RPC makes to the counters of attempts, concurrent with its first request or a hash.
 COUNTERS = "find"
-COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "RefreshToken", "ChangePassword", "DeleteMe")}
+COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "DeleteMe")}
 # The requests until the change has taken effect. A sweep makes up for the rest.
 UNTIL_DONE = {"DeleteMe": 3}
 
