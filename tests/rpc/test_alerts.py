@@ -14,6 +14,7 @@ from killrvideo.user.v1.error_reason_pb2 import ErrorReason
 from tests.rpc.conftest import Account
 from tests.rpc.test_metrics import on_data_api, scrape
 from tests.support import fake_data_api
+from tests.support.eventually import eventually
 
 ROOT = Path(__file__).parents[2]
 ALERTS = yaml.safe_load((ROOT / "deploy/prometheus/alerts.yaml").read_text())["groups"][0]["rules"]
@@ -35,6 +36,8 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
         fake.fail(fake_data_api.Hang())
         with pytest.raises(grpc.RpcError):
             stub.GetMe(pb.GetMeRequest(), metadata=account.metadata)
+        # The service counts a refusal after its answer.
+        eventually(lambda: "killrvideo_refusals_total{" in scrape(settings).text)
         seen = scrape(settings)
     described = re.findall(r"^# TYPE (\S+) \w+", seen.text, re.MULTILINE)
     return {name: set() for name in described} | {sample.name: set(sample.labels) for sample in seen.samples}

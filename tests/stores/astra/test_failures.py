@@ -131,7 +131,7 @@ async def test_no_call_to_a_stuck_data_api_takes_longer_than_max_wait(
             await call(impatient, account)
         return time.monotonic() - started
 
-    await one_of_five_takes_less_than(0.4, seconds)  # all requests of the call together
+    await one_of_five_takes_less_than(2.0, seconds)  # all requests of the call together
     await impatient.ping()
     await impatient.get(account.user_id)  # works again once the server does
 
@@ -156,7 +156,7 @@ async def test_look_ups_behind_hanging_requests_wait_no_longer_than_max_wait(
         assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
         return time.monotonic() - started
 
-    await one_of_five_takes_less_than(0.5, seconds)
+    await one_of_five_takes_less_than(2.0, seconds)
 
 
 async def one_of_five_takes_less_than(most: float, seconds: Callable[[], Awaitable[float]]) -> None:
