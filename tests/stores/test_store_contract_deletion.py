@@ -103,7 +103,7 @@ async def test_a_deleted_account_cannot_be_changed(
 async def test_a_deleted_account_leaves_nothing_personal(harness: Harness) -> None:
     store, account = harness.open(), an_account(f"Planted.Address.{an_address()}", first_name="Plantedfirst")
     session = a_session(user_agent="plantedagent")
-    await store.register(account, HASH.replace("abc", "xyz"), a_cause(account))
+    await store.register(account, HASH.replace("abcdefghijk", "plantedhash"), a_cause(account))
     await store.apply(account.user_id, opening(account, session), a_cause(account))
     await store.apply(account.user_id, Rename(None, "Plantedlast"), a_cause(account))
     before = harness.raw_text().lower()
@@ -111,7 +111,7 @@ async def test_a_deleted_account_leaves_nothing_personal(harness: Harness) -> No
     await store.close()
     after = await _swept_text(harness)
     assert str(account.user_id) in after
-    planted = [account.email, "Plantedfirst", "Plantedlast", "plantedagent", "xyz", session.session_id]
+    planted = [account.email, "Plantedfirst", "Plantedlast", "plantedagent", "plantedhash", session.session_id]
     assert [text for text in planted if text.lower() not in before] == []
     assert [text for text in planted if text.lower() in after] == []
 

@@ -52,7 +52,8 @@ class AccountChange:
         Raise UserNotFound, LastModerator, the errors of the change, and StoreUnavailable.
         """
         lock = locks.of(document_id(self._user_id))
-        is_seen = seen is not None and seen.user_id == self._user_id and not lock.locked()
+        is_contended = lock.locked()
+        is_seen = seen is not None and seen.user_id == self._user_id and not is_contended
         known = seen.stored if seen and is_seen else None
 
         async def step() -> Outcome | None:
@@ -62,7 +63,9 @@ class AccountChange:
             return self._find_written(document) or await self._write(document, index)
 
         async with lock:
-            known = known or lock.latest
+            if is_contended:  # then it was written while this change waited
+                known = lock.latest
+            lock.latest = None
             outcome = await until_written(step)
             lock.latest = outcome.document
             return outcome

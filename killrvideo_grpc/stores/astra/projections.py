@@ -50,6 +50,7 @@ class Projections:
         lock = self._locks.of(key)
         known = None if lock.locked() else document
         async with lock:
+            lock.latest = None  # projecting writes a newer revision
             await self._project(key, known)
 
     async def settle(self, document: Document) -> None:

@@ -217,6 +217,17 @@ async def test_a_change_that_waits_takes_what_the_one_before_it_wrote(
     assert len(reads) == 1
 
 
+async def test_what_an_earlier_change_wrote_is_not_taken_for_the_newest_state(
+    open_store: OpenStore, account: Account
+) -> None:
+    store, other = open_store(), open_store()
+    lock = store._locks.of(document_id(account.user_id))  # kept, as a traceback can keep it
+    await store.apply(account.user_id, SetStatus(AccountStatus.SUSPENDED), a_cause(account))
+    await other.apply(account.user_id, SetStatus(AccountStatus.ACTIVE), a_cause(account))
+    assert (await store.apply(account.user_id, opening(account), a_cause(account))).sessions
+    assert not lock.locked()
+
+
 # Lost answers
 
 
