@@ -60,9 +60,9 @@ async def test_settling_a_moderator_makes_a_demotion_under_way_start_again(
     """Its write of the account would otherwise succeed after the sweep has listed the account again."""
     store, other = open_store(), open_store()
     demoted, _ = moderators
-    with server.fail(Hang(), where=writes_roles, times=1):
+    with server.fail(Hang(), where=writes_roles, times=1) as hang:
         demotion = asyncio.create_task(store.apply(demoted.user_id, RevokeRole(Role.MODERATOR), a_cause(demoted)))
-        await asyncio.to_thread(server.wait_for, where=writes_roles)
+        await asyncio.to_thread(server.wait_until, lambda: hang.hits == 1)
         await other.sweep()  # finds the account in `leaving`
         assert str(demoted.user_id) in contents.index()
         crash = server.fail(Close(), where=writes_index)  # the demotion can't write the index again
@@ -80,9 +80,9 @@ async def test_a_demotion_during_a_promotion_is_not_lost(
 ) -> None:
     """The promotion read the index before it wrote the account, so a demotion since then has changed the index."""
     store, other = open_store(), open_store()
-    with server.fail(Hang(), where=writes_index, times=1):
+    with server.fail(Hang(), where=writes_index, times=1) as hang:
         promotion = asyncio.create_task(store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account)))
-        await asyncio.to_thread(server.wait_for, where=writes_index)
+        await asyncio.to_thread(server.wait_until, lambda: hang.hits == 1)
         await other.apply(account.user_id, RevokeRole(Role.MODERATOR), a_cause(account))
         await other.finish()
     await promotion
