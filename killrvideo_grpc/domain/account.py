@@ -2,6 +2,7 @@
 
 import unicodedata
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -112,11 +113,25 @@ def read_status(name: str | None) -> AccountStatus:
 
 
 def normal_email(email: str) -> str:
-    """Return the form in which addresses are compared and claimed: trimmed, NFKC, lower case.
+    """Return the form in which addresses are compared and claimed. Normalizing it again changes nothing.
 
-    Idempotent: lowercasing can undo NFKC, and NFKC can produce white space.
+    Trimmed and in NFKC, with the local part case folded and the domain in ASCII (IDNA, UTS 46 non-transitional).
     """
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", email).lower()).strip()
+    local, at, domain = unicodedata.normalize("NFKC", email).strip().rpartition("@")
+    return f"{_fold(local)}{at}{_ascii_domain(domain)}".strip()
+
+
+def _ascii_domain(domain: str) -> str:
+    if not domain.isascii() or "xn--" in domain.lower():
+        import idna  # loads 3 MB of tables
+
+        with suppress(UnicodeError):  # not the name of a domain
+            return idna.encode(domain, uts46=True).decode()
+    return _fold(domain)
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
 
 
 def now() -> datetime:

@@ -7,7 +7,9 @@ from itertools import takewhile
 
 from killrvideo_grpc.domain.account import Account
 
-TYPOGRAPHIC_APOSTROPHE = "\u2019"  # which phones type in names such as O'Brien
+# Left out of words: O'Brien is found by `obrien`, by `o'brien` and by `brien`.
+APOSTROPHES = "'\u2019\u2018\u02bc\u02bb`\u00b4"
+_TRANSLATION = str.maketrans({**dict.fromkeys(APOSTROPHES, "'"), "\u0131": "i"})  # dotless i: its capital is I
 TERM_LENGTH = 16  # characters of a word that stores index; `Query.matches` compares whole words
 
 
@@ -20,9 +22,9 @@ class Query:
     @classmethod
     def parse(cls, text: str) -> "Query":
         """Parse a search text: words separated by white space."""
-        words = fold(text).split()
+        words = _without_apostrophes(fold(text)).split()
         if not words and text.strip():
-            words = [""]  # only combining accents or invisible characters: matches no account
+            words = [""]  # only accents, apostrophes or invisible characters: matches no account
         return cls(tuple(sorted(set(words))))
 
     @property
@@ -43,13 +45,14 @@ class Query:
 
 def fold(text: str) -> str:
     """Remove differences of case, width and accents, and invisible characters: `Ｂｅñ` becomes `ben`."""
-    decomposed = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold())
+    text = unicodedata.normalize("NFKD", text.translate(_TRANSLATION))
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
     visible = (
         character
         for character in decomposed
         if not unicodedata.combining(character) and unicodedata.category(character) != "Cf"
     )
-    return "".join(visible).replace(TYPOGRAPHIC_APOSTROPHE, "'")
+    return "".join(visible)
 
 
 def terms(*texts: str) -> set[str]:
@@ -67,7 +70,11 @@ def _word_starts(*texts: str) -> Iterator[str]:
     for part in fold(" ".join(texts)).split():
         for position, character in enumerate(part):
             if character.isalnum() and not (position and _is_in_word(part[position - 1])):
-                yield part[position:]
+                yield _without_apostrophes(part[position:])
+
+
+def _without_apostrophes(text: str) -> str:
+    return text.replace("'", "")
 
 
 def _term(text: str) -> str:

@@ -182,7 +182,7 @@ class Accounts:
     async def search(self, text: str, size: int, token: str) -> tuple[Sequence[Account], str]:
         """Return a page of matching accounts, and the token of the next page; empty on the last page."""
         query = Query.parse(text)
-        scope = f"search {' '.join(query.words)}"
+        scope = f"search {query.words}"
         start = self._page_tokens.verify(token, scope) if token else ""
         page = await self._store.search(query, size or DEFAULT_PAGE_SIZE, start)
         return page.items, self._page_tokens.issue(page.next, scope)

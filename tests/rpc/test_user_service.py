@@ -71,14 +71,18 @@ def test_every_violation_is_reported(grpc_stub: Stub) -> None:
     [
         (
             "first_name",
-            ["x", "x" * 50, f"  {'李' * 50}\n", "O'Brien", "شيرين"],
-            ["", " ", "x" * 51, "a\0b", "a\u202eb"],
+            ["x", "x" * 50, f"  {'李' * 50}\n", "O'Brien", "شيرين", "\u200dx", "☃"],
+            ["", " ", "x" * 51, "a\0b", "a\u202eb", "a\u2028b", "a\u2029b"],
         ),
-        ("last_name", ["x", "x" * 50], ["", "\u3000\t", "x" * 51, "a\x1b[2J"]),
+        (
+            "last_name",
+            ["x", "x" * 50],
+            ["", "\u3000\t", "x" * 51, "a\x1b[2J", *"\u200b\u00ad\u3164\u2800\ufeff\u115f\ufe0f\u034f\u0301\uffa0"],
+        ),
         (
             "password",
-            ["12345678", "x" * 72, "ü" * 36, " 234567 "],
-            ["1234567", "x" * 73, "ü" * 37, " " * 8, "1234567\0"],
+            ["12345678", "x" * 72, "ü" * 36, "u\u0308" * 36, " 234567 "],
+            ["1234567", "x" * 73, "ü" * 37, "u\u0308" * 7, "\u0958" * 13, " " * 8, "1234567\0", "u\u0308" * 100_000],
         ),
         (
             "email",
@@ -119,6 +123,45 @@ def test_an_address_may_have_254_characters(grpc_stub: Stub) -> None:
         grpc_stub.Register, RegisterRequest(email="x" + longest, password=PASSWORD, first_name="Ann", last_name="Lee")
     )
     assert list(failure.violations) == ["email"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "other"),
+    [
+        ("Bob{}@X.org", "bob{}@x.org"),
+        ("ann{}@bücher.example", "Ann{}@xn--bcher-kva.example"),
+        ("ann{}@BÜCHER.example", "ann{}@XN--Bcher-KVA.example"),
+        ("{}\u0391\u03a3.\u0391@x.org", "{}\u03b1\u03c2.\u03b1@x.org"),
+        ("{}@straße.example", "{}@xn--strae-oqa.example"),
+        ("{}straße@x.org", "{}STRASSE@x.org"),
+    ],
+)
+def test_spellings_of_one_mailbox_are_one_account(grpc_stub: Stub, typed: str, other: str) -> None:
+    mark = an_address()[:8]
+    user_id = register(grpc_stub, email=typed.format(mark))
+    failure = failing(
+        grpc_stub.Register,
+        RegisterRequest(email=other.format(mark), password=PASSWORD, first_name="Ann", last_name="Lee"),
+    )
+    assert failure.reason == "EMAIL_ALREADY_REGISTERED"
+    login = grpc_stub.Login(LoginRequest(email=other.format(mark), password=PASSWORD))
+    assert (login.user.user_id, login.user.email) == (user_id, typed.format(mark))
+
+
+def test_a_password_is_one_however_a_keyboard_composes_it(grpc_stub: Stub) -> None:
+    address, composed, decomposed = an_address(), "ångström", "a\u030angstro\u0308m"
+    user_id = register(grpc_stub, email=address, password=decomposed)
+    for password in (composed, decomposed):
+        assert grpc_stub.Login(LoginRequest(email=address, password=password)).user.user_id == user_id
+
+
+def test_text_in_another_encoding_is_a_violation_of_its_field(grpc_channel: grpc.Channel) -> None:
+    request = registration(an_address()).SerializeToString()
+    latin = request.replace(b"Ann", "Änn".encode("latin-1"), 1)
+    assert latin != request
+    send = grpc_channel.unary_unary("/killrvideo.user.v1.UserService/Register")
+    failure = failing(send, latin)
+    assert (failure.reason, failure.violations) == ("VALIDATION_FAILED", {"firstName": ["must be in UTF-8"]})
 
 
 def test_the_token_says_whose_it_is_and_until_when(account: Account) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from structlog.testing import capture_logs
 
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Delete, Rename
@@ -158,7 +159,7 @@ async def test_a_write_whose_caller_leaves_is_finished(path: Path, store: Sqlite
 
 
 async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(path: Path, store: SqliteStore) -> None:
-    with closing(sqlite3.connect(path, isolation_level=None)) as holder:
+    with capture_logs() as logged, closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
         await asyncio.sleep(worker.LOOK_SECONDS)  # by now it usually waits for the lock
@@ -169,6 +170,7 @@ async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(pat
         assert time.monotonic() - started < worker.MAX_WAIT / 2
         holder.execute("ROLLBACK")
     assert _user_ids(path) == set()
+    assert logged == []  # nothing is wrong with the store
 
 
 async def test_a_lock_blocks_neither_readers_nor_the_loop(path: Path, store: SqliteStore) -> None:

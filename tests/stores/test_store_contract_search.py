@@ -61,10 +61,19 @@ async def test_words_are_found_as_people_see_and_type_them(harness: Harness, mar
     hindi = "\u0939\u093f\u0928\u094d\u0926\u0940"
     account = await registered(writer, f"{mark}@x.org", f"A\u00adnn {hindi}", "O\u2019Brien")
     store = await settled(harness, writer)
-    for word in ("ann", "o'brien", "O\u2019Brien", hindi[:3], hindi):
+    for word in ("ann", "o'brien", "O\u2019Brien", "obrien", "O\u02bcBRI", "brien", hindi[:3], hindi):
         assert await found(store, f"{mark} {word}") == [account.user_id]
     for word in (hindi[2], hindi[4]):
         assert await found(store, f"{mark} {word}") == []
+    await store.close()
+
+
+async def test_a_dotless_i_is_an_i_in_either_case(harness: Harness, mark: str) -> None:
+    writer = harness.open()
+    account = await registered(writer, f"{mark}@x.org", "I\u015eIK", "\u0130pek")
+    store = await settled(harness, writer)
+    for word in ("\u0131\u015f\u0131k", "i\u015fik", "ISIK", "ipek", "\u0131pek"):
+        assert await found(store, f"{mark} {word}") == [account.user_id]
     await store.close()
 
 

@@ -46,6 +46,11 @@ def test_full_width_letters_are_the_same_address() -> None:
     assert normal_email("\uff22\uff2f\uff22\uff20\uff38\uff0e\uff2f\uff32\uff27") == "bob@x.org"
 
 
+def test_a_domain_that_idna_refuses_is_compared_as_text() -> None:
+    assert normal_email("Ann@XN--Ü.example") == "ann@xn--ü.example"
+    assert normal_email(f"Ann@{'ü' * 63}.ORG") == f"ann@{'ü' * 63}.org"
+
+
 def test_the_normal_form_of_a_valid_address_is_valid() -> None:
     """So the contract can validate addresses as typed."""
     validator = Validator()

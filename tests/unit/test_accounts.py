@@ -182,7 +182,8 @@ async def test_page_tokens_continue_the_search_that_issued_them(use_cases: UseCa
     rest, last = await use_cases.accounts.search(" ANN ", 0, token)
     assert {account.user_id for account in [*page, *rest]} == registered
     assert (len(page), len(rest), last) == (2, 3, "")
-    for query, wrong in (("an", token), ("ann", token[:-1]), ("ann", "x")):
+    _, everybody = await use_cases.accounts.search("", 2, "")
+    for query, wrong in (("an", token), ("ann", token[:-1]), ("ann", "x"), ("\u0301", everybody), ("@", everybody)):
         with pytest.raises(InvalidRequest):
             await use_cases.accounts.search(query, 2, wrong)
 

@@ -1,10 +1,13 @@
 """Decoding of requests, and the contract's validation rules."""
 
-from collections.abc import AsyncIterator, Iterable
+import unicodedata
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any, ClassVar
 
 import protovalidate
+from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.unknown_fields import UnknownFieldSet
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Violation
 from killrvideo_grpc.rpc.call import Call, CallNext
@@ -12,9 +15,12 @@ from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationIntercep
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 
+# Longer texts are too long for a password in NFC too, and slow to normalize.
+MAX_NORMALIZED = 1000
+
 
 class ValidationInterceptor:
-    """Deserialize the request and check it against the protovalidate rules, collecting all violations.
+    """Deserialize the request, normalize passwords, and collect all violations of the protovalidate rules.
 
     Compiling the rules of a message type takes 9 ms: done at the start for those in `warm_up`.
     """
@@ -48,13 +54,42 @@ class ValidationInterceptor:
         try:
             message: Message = deserialize(data)
         except DecodeError:
-            raise InvalidRequest([Violation("", "can't be decoded as the message of this method")]) from None
+            fields = deserialize(b"").DESCRIPTOR.fields_by_number
+            violations = [Violation(fields[number].json_name, "must be in UTF-8") for number in _not_utf8(data, fields)]
+            raise InvalidRequest(
+                violations or [Violation("", "can't be decoded as the message of this method")]
+            ) from None
         if not message.DESCRIPTOR.fields:
             return message  # without fields there are no rules to check
+        _normalize_passwords(message)
         violations = self._validator.collect_violations(message)
         if violations:
             raise InvalidRequest([_to_violation(violation.proto, message.DESCRIPTOR) for violation in violations])
         return message
+
+
+def _not_utf8(data: bytes, fields: Any) -> Iterator[int]:
+    """Yield the numbers of the string fields in an encoded message that aren't in UTF-8."""
+    try:
+        values = UnknownFieldSet(Empty.FromString(data))  # type: ignore[no-untyped-call]
+    except DecodeError:
+        return
+    for value in values:
+        field = fields.get(value.field_number)
+        if field and field.type == field.TYPE_STRING and isinstance(value.data, bytes):
+            try:
+                value.data.decode()
+            except UnicodeDecodeError:
+                yield field.number
+
+
+def _normalize_passwords(message: Message) -> None:
+    """Put the fields named `…password` into NFC, since keyboards type é in one or in two characters."""
+    for field in message.DESCRIPTOR.fields:
+        if field.name.endswith("password"):
+            text = getattr(message, field.name)
+            if not text.isascii() and len(text) <= MAX_NORMALIZED:
+                setattr(message, field.name, unicodedata.normalize("NFC", text))
 
 
 def _to_violation(violation: Any, descriptor: Any) -> Violation:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Concatenate, ParamSpec, TypeVar
 
+from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, transaction, unavailable
 
@@ -118,13 +119,16 @@ class Worker:
             self._fail_if_unwanted(job)
             return work(job)
         except (sqlite3.Error, OSError) as error:
+            is_interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
+            if job.is_abandoned and (is_interrupted or getattr(error, "errno", None) == errno.ECANCELED):
+                raise StoreUnavailable("the caller was cancelled") from None
             raise unavailable(error) from None
 
     def _fail_if_unwanted(self, job: _Job) -> None:
-        if self._is_closed:
-            raise _closed()
         if job.is_abandoned:
             raise OSError(errno.ECANCELED, "the caller was cancelled")
+        if self._is_closed:
+            raise _closed()
 
     def _wait_at_most(self, job: _Job, seconds: float) -> None:
         """Set how long SQLite waits for a lock: `seconds`, or the job's remaining time if that is less."""

@@ -16,8 +16,8 @@ REASON_FIELD_NUMBER: _builtins.int
 ROLE_FIELD_NUMBER: _builtins.int
 NEW_PASSWORD_FIELD_NUMBER: _builtins.int
 person_name: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""A person's name: 1 to 50 characters after trimming white space, with no control characters and no changes of text
-direction.
+"""A person's name: 1 to 50 characters after trimming white space, at least one of them visible, with no control
+characters, line separators or changes of text direction.
 """
 email_address: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """An e-mail address of at most 254 characters after trimming white space. Any script and the full-width forms of
@@ -31,6 +31,6 @@ breaks.
 role: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
 """The name of a role."""
 new_password: _extension_dict._ExtensionFieldDescriptor[_validate_pb2.StringRules, _builtins.bool]
-"""A new password: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt ignores the rest), not all white space,
-and no NUL.
+"""A new password, in NFC: at least 8 characters and at most 72 bytes of UTF-8 (bcrypt ignores the rest), not all
+white space, and no NUL.
 """

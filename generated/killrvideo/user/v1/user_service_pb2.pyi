@@ -33,7 +33,9 @@ class RegisterRequest(_message.Message):
     FIRST_NAME_FIELD_NUMBER: _builtins.int
     LAST_NAME_FIELD_NUMBER: _builtins.int
     email: _builtins.str
-    """The e-mail address: at most 254 characters. Stored trimmed. Addresses are compared in NFKC and in lower case."""
+    """The e-mail address: at most 254 characters. Stored trimmed. Spellings of one mailbox, such as Bob@Bücher.example
+    and bob@xn--bcher-kva.example, are one address.
+    """
     password: _builtins.str
     """The password: at least 8 characters, at most 72 bytes of UTF-8, not all white space, and no NUL."""
     first_name: _builtins.str
