@@ -94,6 +94,12 @@ def test_a_search_answers_with_an_array(client: httpx.Client, moderator: Account
     assert client.get(f"{MODERATION}/users", params={"q": f"{mark} nobody"}, headers=headers).json() == []
 
 
+def test_a_search_in_another_encoding_is_a_violation_of_its_parameter(client: httpx.Client, moderator: Account) -> None:
+    answer = client.get(f"{MODERATION}/users?q=m%E4dchen", headers=moderator.bearer)
+    assert answer.status_code == 422
+    assert answer.json()["errors"] == [{"field": "q", "description": "must be in UTF-8"}]
+
+
 def test_pages_of_a_search(client: httpx.Client, moderator: Account) -> None:
     mark = uuid4().hex
     ids = {named(client, f"{mark}.{number}@example.org", "Ann") for number in range(5)}
