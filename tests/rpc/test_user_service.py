@@ -159,7 +159,7 @@ def test_text_in_another_encoding_is_a_violation_of_its_field(grpc_channel: grpc
     request = registration(an_address()).SerializeToString()
     latin = request.replace(b"Ann", "Änn".encode("latin-1"), 1)
     assert latin != request
-    send = grpc_channel.unary_unary("/killrvideo.user.v1.UserService/Register")
+    send: Any = grpc_channel.unary_unary("/killrvideo.user.v1.UserService/Register")
     failure = failing(send, latin)
     assert (failure.reason, failure.violations) == ("VALIDATION_FAILED", {"firstName": ["must be in UTF-8"]})
 

@@ -55,10 +55,8 @@ class ValidationInterceptor:
             message: Message = deserialize(data)
         except DecodeError:
             fields = deserialize(b"").DESCRIPTOR.fields_by_number
-            violations = [Violation(fields[number].json_name, "must be in UTF-8") for number in _not_utf8(data, fields)]
-            raise InvalidRequest(
-                violations or [Violation("", "can't be decoded as the message of this method")]
-            ) from None
+            wrong = [Violation(fields[number].json_name, "must be in UTF-8") for number in _not_utf8(data, fields)]
+            raise InvalidRequest(wrong or [Violation("", "can't be decoded as the message of this method")]) from None
         if not message.DESCRIPTOR.fields:
             return message  # without fields there are no rules to check
         _normalize_passwords(message)
@@ -71,7 +69,7 @@ class ValidationInterceptor:
 def _not_utf8(data: bytes, fields: Any) -> Iterator[int]:
     """Yield the numbers of the string fields in an encoded message that aren't in UTF-8."""
     try:
-        values = UnknownFieldSet(Empty.FromString(data))  # type: ignore[no-untyped-call]
+        values: Any = UnknownFieldSet(Empty.FromString(data))
     except DecodeError:
         return
     for value in values:
