@@ -27,10 +27,9 @@ Code = grpc.StatusCode
 Metadata = tuple[tuple[str, str | bytes], ...]
 
 PATIENCE = 30.0
-# The writes of a registration and of a deletion, in order. tests/stores/astra/test_crashes.py stops at every one.
+# The writes of a registration, in order. tests/stores/astra/test_crashes.py stops at every one.
 EVENT = ["event of the account", "day listed", "event of the day"]
 REGISTRATION = ["account", "claim", "row", *EVENT, "outbox cleared"]
-DELETION = ["account", "row", "claim released", *EVENT, "outbox cleared"]
 
 
 class Stop:
@@ -146,8 +145,9 @@ def actions(server: fake_data_api.FakeDataApi, table: str, user_id: str) -> list
     return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)
 
 
-@pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("write", [0, 1, 4], ids=lambda write: REGISTRATION[write])
+@pytest.mark.parametrize(
+    ("write", "after_write"), [(0, True), (1, True), (4, False)], ids=lambda value: str(value).lower()
+)
 def test_registering(
     server: fake_data_api.FakeDataApi,
     keyspace: Keyspace,
@@ -192,8 +192,8 @@ def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(tmp_path: Pa
         assert left() == []
 
 
-@pytest.mark.parametrize("by_command", [False, True], ids=["swept", "repaired"])
-@pytest.mark.parametrize("write", [0, 2, 4], ids=lambda write: DELETION[write])
+# After the writes of the account, and of the claim.
+@pytest.mark.parametrize(("write", "by_command"), [(0, True), (2, False)], ids=["repaired", "swept"])
 def test_deleting(
     server: fake_data_api.FakeDataApi,
     keyspace: Keyspace,

@@ -42,7 +42,7 @@ def test_an_unknown_method(grpc_channel: grpc.Channel, path: str, capsys: pytest
     assert "request_id=of-this-call" in line
 
 
-@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x05ab", b"\x0a\x02\xff\xfe", b"not protobuf at all" * 100])
+@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"\x0a\x05ab", b"not protobuf at all" * 100])
 def test_bytes_that_are_not_a_message(grpc_channel: grpc.Channel, body: bytes) -> None:
     failure = raw(grpc_channel, f"{SERVICE}/Register", body)
     assert (failure.code, failure.reason) == (Code.INVALID_ARGUMENT, "VALIDATION_FAILED")
