@@ -16,7 +16,7 @@ PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 OPENAPI := generated/killrvideo/user/v1/openapi.json
 GENERATED := generated deploy/envoy.yaml
 
-.PHONY: help setup run web test coverage test-astra mutants lint check bench format generate lock clean
+.PHONY: help setup run web test coverage test-astra test-images mutants lint check bench format generate lock clean
 
 help: ## list the targets
 	@grep -hE '^(##@|[a-z-]+:.*## )' $(MAKEFILE_LIST) | sed -E 's/^##@ (.*)/\n\1/; s/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -66,6 +66,9 @@ test-astra: $(ALL) ## run the store and end-to-end suites against the real Data 
 		test -z "$$missing" || { echo "Not set:$$missing. They must give a self-hosted Data API on Apache Cassandra and a user" \
 		"who may create and drop keyspaces; see docs/astra.md."; exit 1; }
 	$(BIN)/python -m pytest -k data-api tests/stores/test_store_contract*.py tests/e2e/test_end_to_end*.py
+
+test-images: $(ALL) ## build the container images without an engine and use them; needs root, buildah and debootstrap
+	$(BIN)/python -m tests.images
 
 mutants: $(ALL) ## break the code in 50 places and see a test fail for each; takes minutes
 	$(BIN)/python -m tests.mutants $(PART)

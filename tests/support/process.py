@@ -109,7 +109,8 @@ def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedP
 
 def children(pid: int) -> list[int]:
     """Return the processes that `pid` started, from Linux's process table."""
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    lists = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/children")]  # one for each thread
+    return [int(child) for children in lists for child in children.split()]
 
 
 def wait_for_end(pid: int) -> None:
