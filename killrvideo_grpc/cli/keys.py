@@ -1,0 +1,24 @@
+"""`killrvideo-grpc keys`."""
+
+import click
+
+from killrvideo_grpc.config.settings import Settings, load_settings
+
+
+@click.group()
+def keys() -> None:
+    """Show the public keys of access tokens."""
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """Print the public keys as a JSON Web Key Set, for those who can't fetch /.well-known/jwks.json.
+
+    The first belongs to SECRET_KEY, the others to SECRET_KEY_FALLBACKS. With an ALGORITHM other than ES256, the set is
+    empty.
+    """
+    from killrvideo_grpc.security.access_keys import access_keys, json_web_keys, key_set_document
+
+    settings = load_settings(Settings)
+    secret_keys = [settings.signing_key(), *settings.fallback_keys()]
+    click.echo(key_set_document(json_web_keys(access_keys(secret_keys, settings.algorithm))))
