@@ -243,11 +243,11 @@ local function on_rest_response(handle, route, status, path)
     status = write_problem(handle, status, path)
   else
     handle:headers():replace(":status", route:get("success"))
-    if route:get("list") then write_list(handle, route:get("list")) end
     if route:get("cache") then
       handle:headers():replace("cache-control", route:get("cache"))
       handle:headers():replace("vary", "origin")  -- which the CORS headers depend on
     end
+    if route:get("list") then write_list(handle, route:get("list")) end
   end
   local headers = handle:headers()
   for _, name in ipairs({ "grpc-status", "grpc-message", "grpc-accept-encoding", "x-problem", "x-problem-status" }) do
