@@ -109,7 +109,7 @@ class Person:
         """Return the token of the page after the one with this token, or of the second page."""
         query = {"pageSize": "1"} | ({"pageToken": token} if token else {})
         page = self._ask("GET", "/api/v1/moderation/users", params=query, headers=self.bearer)
-        return page.headers.get("x-next-page-token", "")
+        return str(page.headers.get("x-next-page-token", ""))
 
     def attempt(self, source: str, password: str) -> int:
         body = {"email": self.email, "password": password}

@@ -1,0 +1,266 @@
+"""Verifiers that others have written accept our tokens, with the keys from the edge, and refuse forged ones."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import which
+from tempfile import NamedTemporaryFile
+from urllib.parse import urlsplit
+
+import httpx
+import jwt
+import pytest
+from jose import JWTError
+from jose import jwt as jose
+
+from killrvideo_grpc.edge.render import Edge as EdgeSettings
+from tests.rest.conftest import ROOT, Account, Edge, envoy, registered, web
+from tests.rpc.test_docs import run as run_docs
+from tests.support.eventually import eventually
+from tests.support.ports import free_port
+from tests.support.process import BIN, run
+from tests.support.settings import KEY
+from tests.support.tokens import Claims, handmade, signed, with_public_key_as_secret
+
+JWKS = "/.well-known/jwks.json"
+ISSUER, AUDIENCE = "killrvideo.user.v1", "killrvideo"
+# Verifiers differ in which claims they check, but never accept these.
+FORGED: dict[str, Callable[[Claims], str]] = {
+    "expired": lambda body: signed(body | {"exp": int(time.time()) - 120}),
+    "other key": lambda body: signed(body, KEY[::-1]),
+    "alg none": lambda body: handmade({"alg": "none"}, body, b""),
+    "HMAC with the public key": with_public_key_as_secret,
+    "HMAC with SECRET_KEY": lambda body: signed(body, algorithm="HS256"),
+    "changed claims": lambda body: ".".join(
+        [*signed(body | {"roles": ["moderator"]}).split(".")[:2], signed(body).split(".")[2]]
+    ),
+}
+kinds = pytest.mark.parametrize("kind", FORGED)
+
+
+def forged(kind: str, token: str) -> str:
+    return FORGED[kind](jwt.decode(token, options={"verify_signature": False}))
+
+
+def test_the_key_set(client: httpx.Client, tmp_path: Path) -> None:
+    answer = client.get(JWKS)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/json")
+    assert answer.headers["cache-control"] == "public, max-age=300"
+    assert answer.headers["vary"] == "origin"
+    (key,) = answer.json()["keys"]
+    assert {name: key[name] for name in ("kty", "crv", "use", "alg")} == {
+        "kty": "EC",
+        "crv": "P-256",
+        "use": "sig",
+        "alg": "ES256",
+    }
+    assert key.keys() == {"kty", "crv", "use", "alg", "x", "y", "kid"}
+    printed = run(tmp_path, "keys", "list")
+    assert (printed.returncode, json.loads(printed.stdout)) == (0, answer.json())
+
+
+def test_only_a_key_set_is_cacheable(client: httpx.Client, account: Account) -> None:
+    for answer in (
+        client.get(f"{JWKS}?x=1"),
+        client.post(JWKS),
+        client.get(f"{JWKS}/x"),
+        client.get("/.well-known/x"),
+        client.get("/.well-known/../api/v1/users/me", headers=account.bearer),
+        client.get("/x/.well-known/jwks.json"),
+        client.get("/api/v1/users/me", headers=account.bearer),
+        client.get("/"),
+    ):
+        assert answer.headers["cache-control"] == "no-store", answer.request.url
+        assert "vary" not in answer.headers
+    assert client.post(JWKS).headers["allow"] == "GET"
+
+
+def test_no_worker_no_cache(tmp_path: Path) -> None:
+    port = free_port()
+    with envoy(EdgeSettings(port, [("127.0.0.1", free_port())])):
+        answer = eventually(lambda: fetched(f"http://127.0.0.1:{port}{JWKS}"))
+    assert answer is not None
+    assert (answer.status_code, answer.headers["cache-control"]) == (503, "no-store")
+
+
+def fetched(url: str) -> httpx.Response | None:
+    try:
+        return httpx.get(url)
+    except httpx.TransportError:
+        return None
+
+
+def test_hmac_publishes_no_key(tmp_path: Path) -> None:
+    with web(tmp_path, ALGORITHM="HS512") as edge, httpx.Client(base_url=edge.url) as client:
+        assert client.get(JWKS).json() == {"keys": []}
+        assert client.get("/api/v1/users/me", headers=registered(client).bearer).status_code == 200
+    assert json.loads(run(tmp_path, "keys", "list", ALGORITHM="HS512").stdout) == {"keys": []}
+
+
+def pyjwt_accepts(edge: Edge, token: str) -> bool:
+    try:
+        key = jwt.PyJWKClient(f"{edge.url}{JWKS}").get_signing_key_from_jwt(token)
+        jwt.decode(token, key, algorithms=["ES256"], issuer=ISSUER, audience=AUDIENCE)
+    except jwt.PyJWTError:
+        return False
+    return True
+
+
+def test_pyjwt(edge: Edge, account: Account) -> None:
+    assert pyjwt_accepts(edge, account.token)
+
+
+def test_the_example_of_the_docs(edge: Edge, account: Account) -> None:
+    example = run_docs("docs/calling.md")
+    assert example["KEYS"].endswith(JWKS)
+    keys = jwt.PyJWKClient(f"{edge.url}{JWKS}")
+    assert example["claims_of"](account.token, keys)["sub"] == account.user_id
+    assert all(example["claims_of"](forged(kind, account.token), keys) is None for kind in FORGED)
+
+
+@kinds
+def test_pyjwt_refuses(edge: Edge, account: Account, kind: str) -> None:
+    assert not pyjwt_accepts(edge, forged(kind, account.token))
+
+
+@pytest.fixture(scope="module")
+def without_audience(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Account]]:
+    """The key set as text, and an account with a token, of a service whose tokens have no audience."""
+    folder = tmp_path_factory.mktemp("none")
+    with web(folder, TOKEN_AUDIENCE="none") as edge, httpx.Client(base_url=edge.url) as client:
+        account = registered(client)
+        assert client.get("/api/v1/users/me", headers=account.bearer).status_code == 200
+        yield client.get(JWKS).text, account
+
+
+def fastapi_accepts(secret_key: str, token: str) -> bool:
+    """Decode a token as KillrVideo's FastAPI services do, with SECRET_KEY=<the key set> and ALGORITHM=ES256."""
+    try:
+        payload = jose.decode(token, secret_key, algorithms=["ES256"])
+    except JWTError:
+        return False
+    return bool(payload["sub"])
+
+
+def test_python_jose(without_audience: tuple[str, Account]) -> None:
+    key_set, account = without_audience
+    assert fastapi_accepts(key_set, account.token)
+
+
+@kinds
+def test_python_jose_refuses(without_audience: tuple[str, Account], kind: str) -> None:
+    key_set, account = without_audience
+    assert not fastapi_accepts(key_set, forged(kind, account.token))
+
+
+def guard_config(port: int, edge: Edge) -> str:
+    """Return the configuration of an Envoy that answers requests with our tokens."""
+    place = urlsplit(edge.url)
+    types = "type.googleapis.com/envoy.extensions.filters"
+    provider = {
+        "issuer": ISSUER,
+        "audiences": [AUDIENCE],
+        "remote_jwks": {"http_uri": {"uri": f"{edge.url}{JWKS}", "cluster": "users", "timeout": "5s"}},
+        "claim_to_headers": [{"header_name": "x-subject", "claim_name": "sub"}],
+    }
+    authn = {
+        "@type": f"{types}.http.jwt_authn.v3.JwtAuthentication",
+        "providers": {"users": provider},
+        "rules": [{"match": {"prefix": "/"}, "requires": {"provider_name": "users"}}],
+    }
+    answer = {
+        "match": {"prefix": "/"},
+        "direct_response": {"status": 200},
+        "response_headers_to_add": [{"header": {"key": "x-subject", "value": "%REQ(x-subject)%"}}],
+    }
+    manager = {
+        "@type": f"{types}.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "guard",
+        "http_filters": [
+            {"name": "envoy.filters.http.jwt_authn", "typed_config": authn},
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{types}.http.router.v3.Router"},
+            },
+        ],
+        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [answer]}]},
+    }
+    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
+
+    def address(port: int) -> dict[str, object]:
+        return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+
+    endpoint = {"endpoint": {"address": address(int(place.port or 0))}}
+    cluster = {
+        "name": "users",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "users", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    listener = {"name": "guard", "address": address(port), "filter_chains": [{"filters": filters}]}
+    return json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})
+
+
+@contextmanager
+def guarded(edge: Edge) -> Iterator[str]:
+    """Start such an Envoy, and yield its URL."""
+    port = free_port()
+    with NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(guard_config(port, edge))
+        file.flush()
+        command = [str(BIN / "envoy"), "-c", file.name, "--disable-hot-restart", "--log-level", "error"]
+        with subprocess.Popen(command) as process:
+            try:
+                eventually(lambda: fetched(f"http://127.0.0.1:{port}"))
+                yield f"http://127.0.0.1:{port}"
+            finally:
+                process.kill()
+
+
+@pytest.fixture(scope="module")
+def guard(edge: Edge) -> Iterator[str]:
+    with guarded(edge) as url:
+        yield url
+
+
+def test_jwt_authn(guard: str, account: Account) -> None:
+    answer = httpx.get(guard, headers=account.bearer)
+    assert (answer.status_code, answer.headers["x-subject"]) == (200, account.user_id)
+    assert httpx.get(guard).status_code == 401
+
+
+@kinds
+def test_jwt_authn_refuses(guard: str, account: Account, kind: str) -> None:
+    answer = httpx.get(guard, headers={"authorization": f"Bearer {forged(kind, account.token)}"})
+    assert answer.status_code == 401
+
+
+def node_accepts(edge: Edge, token: str) -> bool:
+    """Run the example of docs/calling.md."""
+    code = (ROOT / "docs/calling.md").read_text().partition("```js\n")[2].partition("```")[0]
+    script = f"{code}\nverify(process.argv[1], process.argv[2]).then(claims => console.log(claims.sub));"
+    done = subprocess.run(
+        ["node", "--input-type=commonjs", "-e", script, f"{edge.url}{JWKS}", token],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0 or "invalid token" in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+needs_node = pytest.mark.skipif(which("node") is None, reason="node is not installed")
+
+
+@needs_node
+def test_node(edge: Edge, account: Account) -> None:
+    assert node_accepts(edge, account.token)
+
+
+@needs_node
+@kinds
+def test_node_refuses(edge: Edge, account: Account, kind: str) -> None:
+    assert not node_accepts(edge, forged(kind, account.token))
