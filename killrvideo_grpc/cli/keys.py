@@ -20,5 +20,8 @@ def list_keys() -> None:
     from killrvideo_grpc.security.access_keys import access_keys, json_web_keys, key_set_document
 
     settings = load_settings(Settings)
+    if settings.secret_key is None and not settings.secret_key_path.exists():
+        text = f"SECRET_KEY is not set, and there is no key at {settings.secret_key_path}."
+        raise click.ClickException(f"{text} Run this in the directory where the service runs, or set SQLITE_PATH.")
     secret_keys = [settings.signing_key(), *settings.fallback_keys()]
     click.echo(key_set_document(json_web_keys(access_keys(secret_keys, settings.algorithm))))
