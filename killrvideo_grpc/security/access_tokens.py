@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
+import orjson
 from jwt.utils import base64url_decode, base64url_encode
 
 from killrvideo_grpc.domain.account import Account
@@ -90,7 +91,7 @@ class JwtAccessTokens:
 
     def _verified(self, token: str) -> dict[str, Any]:
         """Return the claims of a token that one of the keys has signed. Raise PyJWTError and others."""
-        kid = jwt.get_unverified_header(token).get("kid")
+        kid = _key_id(token)
         for key in (each for each in self._keys if each.kid == kid):
             try:
                 return self._jwt.decode(
@@ -115,6 +116,14 @@ def _check_canonical(token: str) -> None:
     for segment in token.encode("ascii").split(b"."):
         if base64url_encode(base64url_decode(segment)) != segment:
             raise ValueError
+
+
+def _key_id(token: str) -> Any:
+    """Return the `kid` of the header. PyJWT would decode the whole token once more."""
+    header = orjson.loads(base64url_decode(token.partition(".")[0]))
+    if not isinstance(header, dict):
+        raise TokenInvalid
+    return header.get("kid")
 
 
 def _time(value: Any) -> float:
