@@ -20,6 +20,8 @@ PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
 RACES = ["tests/stores/astra/test_races.py", "tests/stores/astra/test_changes.py"]
 REFRESH = ["tests/unit/test_refresh_tokens.py"]
+REMEMBERED = ["tests/unit/test_service_authentication.py"]
+SERVICES = ["tests/rpc/test_service_access.py"]
 SESSIONS = ["tests/unit/test_sessions.py"]
 SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
 TOKENS = ["tests/unit/test_access_tokens.py"]
@@ -28,6 +30,7 @@ HEALTH = ["tests/unit/test_health.py"]
 
 PRODUCT = "killrvideo_grpc"
 AUTHORIZATION = f"{PRODUCT}/rpc/interceptors/authorization.py"
+SERVICE_AUTHENTICATOR = f"{PRODUCT}/service/service_authentication.py"
 AUTHENTICATOR = f"{PRODUCT}/service/authentication.py"
 ACCESS_TOKENS = f"{PRODUCT}/security/access_tokens.py"
 HASHER = f"{PRODUCT}/security/passwords.py"
@@ -56,6 +59,11 @@ MUTANTS = [
         AUTHENTICATION,
     ),
     Mutant(f"{PRODUCT}/domain/account.py", "tuple(Role)[rung:]", "tuple(Role)[: rung + 1]", AUTHENTICATION),
+    Mutant(AUTHENTICATOR, "if grant is None or grant not in", "if grant is not None and grant not in", SERVICES),
+    Mutant(AUTHENTICATOR, "            raise GrantRequired(rule.grant)\n", "            return principal\n", SERVICES),
+    Mutant(SERVICE_AUTHENTICATOR, "if self._read_at < arrived - MAX_AGE:", "if self._read_at < 0:", REMEMBERED),
+    Mutant(SERVICE_AUTHENTICATOR, "if self._waiting >= MAX_WAITING:", "if False:", REMEMBERED),
+    Mutant(SERVICE_AUTHENTICATOR, "self._next_lookup = began + LOOKUP_INTERVAL", "pass", REMEMBERED),
     # Tokens
     Mutant(ACCESS_TOKENS, "if claims.expires_at <= datetime.now(UTC):", "if False:", ACCESS),
     Mutant(ACCESS_TOKENS, "            _check_canonical(token)\n", "", ACCESS),
@@ -147,6 +155,7 @@ MUTANTS = [
     Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            self._throttle.refuse(limits)  #", "            #", THROTTLE),
     Mutant(LOGIN_THROTTLE, "limits = self._own if is_known else self._all\n", "limits = self._all\n", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "(self._digest, *self._former_digests)", "(self._digest,)", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
     # Health
     Mutant(f"{PRODUCT}/rpc/health.py", "        if not self._is_stopping:\n", "        if True:\n", HEALTH),
