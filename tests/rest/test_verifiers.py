@@ -237,10 +237,13 @@ def test_jwt_authn_refuses(guard: str, account: Account, kind: str) -> None:
     assert answer.status_code == 401
 
 
+def example_in(language: str) -> str:
+    """Return the example of docs/calling.md in this language."""
+    return (ROOT / "docs/calling.md").read_text().partition(f"```{language}\n")[2].partition("```")[0]
+
+
 def node_accepts(edge: Edge, token: str) -> bool:
-    """Run the example of docs/calling.md."""
-    code = (ROOT / "docs/calling.md").read_text().partition("```js\n")[2].partition("```")[0]
-    script = f"{code}\nverify(process.argv[1], process.argv[2]).then(claims => console.log(claims.sub));"
+    script = f"{example_in('js')}\nverify(process.argv[1], process.argv[2]).then(claims => console.log(claims.sub));"
     done = subprocess.run(
         ["node", "--input-type=commonjs", "-e", script, f"{edge.url}{JWKS}", token],
         capture_output=True,
@@ -264,3 +267,33 @@ def test_node(edge: Edge, account: Account) -> None:
 @kinds
 def test_node_refuses(edge: Edge, account: Account, kind: str) -> None:
     assert not node_accepts(edge, forged(kind, account.token))
+
+
+NIMBUS = sorted(Path.home().glob(".m2/repository/com/nimbusds/nimbus-jose-jwt/*/nimbus-jose-jwt-*.jar"))
+JAVA = """
+class Main {
+    public static void main(String[] arguments) throws Exception {
+        var tokens = new Tokens(arguments[0]);
+        for (int each = 1; each < arguments.length; each++) {
+            try {
+                System.out.println(tokens.claims(arguments[each]).getSubject());
+            } catch (BadJOSEException | java.text.ParseException error) {
+                System.out.println("refused");
+            }
+        }
+    }
+}
+"""
+
+
+@pytest.mark.skipif(
+    which("java") is None or not NIMBUS,
+    reason="needs Java and: mvn dependency:get -Dartifact=com.nimbusds:nimbus-jose-jwt:10.5",
+)
+def test_java(edge: Edge, account: Account, tmp_path: Path) -> None:
+    imports, declaration, rest = example_in("java").partition("class Tokens")
+    (tmp_path / "Main.java").write_text(imports + JAVA + declaration + rest)
+    tokens = [account.token, *(forged(kind, account.token) for kind in FORGED)]
+    command = ["java", "-cp", str(NIMBUS[-1]), str(tmp_path / "Main.java"), f"{edge.url}{JWKS}", *tokens]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == [account.user_id, *["refused"] * len(FORGED)]
