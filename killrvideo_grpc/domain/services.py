@@ -54,7 +54,7 @@ def add_service(name: str, grants: Collection[Grant], token: ServiceToken) -> Se
             return {**services, name: Service(name, frozenset(grants), (token,))}
         if token in services[name].tokens:
             return services
-        raise ServiceChangeRejected(f"There is a service {name} already. Give it a second token with: rotate {name}")
+        raise ServiceChangeRejected(f"There is a service {name} already. For a second token: services rotate {name}")
 
     return change
 
@@ -68,7 +68,7 @@ def rotate_service(name: str, token: ServiceToken) -> ServicesChange:
             return services
         if len(service.tokens) >= MAX_TOKENS:
             raise ServiceChangeRejected(
-                f"{name} has two tokens already. End the older one with: rotate {name} --drop-old"
+                f"{name} has two tokens already. End the older one with: services rotate {name} --drop-old"
             )
         return {**services, name: replace(service, tokens=(*service.tokens, token))}
 

@@ -118,6 +118,8 @@ def test_the_example_of_the_docs(edge: Edge, account: Account) -> None:
     assert example["KEYS"].endswith(JWKS)
     keys = jwt.PyJWKClient(f"{edge.url}{JWKS}")
     assert example["claims_of"](account.token, keys)["sub"] == account.user_id
+    with pytest.raises(jwt.PyJWKClientConnectionError):
+        example["claims_of"](account.token, jwt.PyJWKClient(f"http://127.0.0.1:{free_port()}"))
     assert all(example["claims_of"](forged(kind, account.token), keys) is None for kind in FORGED)
 
 
