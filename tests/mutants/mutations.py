@@ -66,7 +66,6 @@ MUTANTS = [
     Mutant(SERVICE_AUTHENTICATOR, "self._next_lookup = began + LOOKUP_INTERVAL", "pass", REMEMBERED),
     # Tokens
     Mutant(ACCESS_TOKENS, "if claims.expires_at <= datetime.now(UTC):", "if False:", ACCESS),
-    Mutant(ACCESS_TOKENS, "            _check_canonical(token)\n", "", ACCESS),
     Mutant(ACCESS_TOKENS, "algorithms=[self._algorithm]", 'algorithms=["HS256", "HS512"]', TOKENS),
     Mutant(ACCESS_TOKENS, "if each.kid == kid", "if each", ACCESS),
     Mutant(ACCESS_TOKENS, "audience=self._audience,", 'audience=[self._audience, "others"],', ACCESS),

@@ -60,10 +60,14 @@ def handmade(header: Claims, body: Claims, signature: bytes | None = None, *, pa
 
 def with_public_key_as_secret(body: Claims) -> str:
     """Sign claims with HMAC and the public key, which a verifier that trusts the header `alg` would accept."""
-    pair = signing_key()
-    pem = pair.verifying.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    head = ".".join(_encoded(json.dumps(part).encode()) for part in ({"alg": "HS256", "kid": pair.kid}, body))
-    return f"{head}.{_encoded(hmac.digest(pem, head.encode(), 'sha256'))}"
+    return with_secret(signing_key().verifying.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo), body)
+
+
+def with_secret(secret: bytes, body: Claims) -> str:
+    """Sign claims with HMAC and any bytes, also those that PyJWT refuses."""
+    header = {"alg": "HS256", "kid": signing_key().kid}
+    head = ".".join(_encoded(json.dumps(part).encode()) for part in (header, body))
+    return f"{head}.{_encoded(hmac.digest(secret, head.encode(), 'sha256'))}"
 
 
 def _encoded(data: bytes) -> str:
