@@ -8,9 +8,11 @@ from killrvideo_grpc.cli.config import config
 from killrvideo_grpc.cli.edge import edge
 from killrvideo_grpc.cli.errors import Commands
 from killrvideo_grpc.cli.health import health
+from killrvideo_grpc.cli.keys import keys
 from killrvideo_grpc.cli.roles import roles
 from killrvideo_grpc.cli.schema import schema
 from killrvideo_grpc.cli.serve import serve
+from killrvideo_grpc.cli.services import services
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -30,7 +32,7 @@ def main() -> None:
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
 
-for command in (serve, roles, schema, edge, config, health):
+for command in (serve, roles, services, keys, schema, edge, config, health):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -5,11 +5,11 @@ import getpass
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import click
 
 from killrvideo_grpc.cli.config import read_settings, store_location
+from killrvideo_grpc.cli.existing_store import existing_store
 from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.errors import LastModerator, UserNotFound
 from killrvideo_grpc.service.moderation import Operators
@@ -85,32 +85,15 @@ def list_roles(email: str) -> None:
 
 @asynccontextmanager
 async def _operators() -> AsyncIterator[Operators]:
-    from killrvideo_grpc.server.bootstrap import open_store
-
     settings = read_settings()
-    if settings.store == "sqlite":
-        _find_database(settings.sqlite_path)
-    store = await open_store(settings)
     try:
-        yield Operators(store, _login_name())
+        async with existing_store(settings) as store:
+            yield Operators(store, _login_name())
     except UserNotFound:
         raise click.ClickException(f"No account has this e-mail address in {store_location(settings)}.") from None
     except LastModerator:
         text = "This is the last moderator. Assign the role to another account first, or use --force."
         raise click.ClickException(text) from None
-    finally:
-        await store.close()
-
-
-def _find_database(path: Path) -> None:
-    try:
-        if path.exists():
-            return
-    except OSError as error:
-        text = f"The database at {path} can't be reached: {error.strerror}."
-        raise click.ClickException(f"{text} Run this as the user who runs the service.") from None
-    text = f"There is no database at {path}."
-    raise click.ClickException(f"{text} Run this in the directory where the service runs, or set SQLITE_PATH.")
 
 
 def _login_name() -> str:

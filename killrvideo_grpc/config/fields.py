@@ -11,6 +11,7 @@ MAX_PORT = 65535
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+TokenClaim = Annotated[Text, Field(max_length=200)]
 
 
 def _trimmed(secret: SecretStr) -> SecretStr:

@@ -23,13 +23,14 @@ from pydantic_settings import (
 )
 
 from killrvideo_grpc.config.dotenv_check import dotenv_error
-from killrvideo_grpc.config.fields import MAX_PORT, Attempts, ExpandedPath, Port, ReadableFile, Secret, Text
+from killrvideo_grpc.config.fields import MAX_PORT, Attempts, ExpandedPath, Port, ReadableFile, Secret, Text, TokenClaim
 from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
+NO_AUDIENCE = "none"
 
 
 class Settings(BaseSettings):
@@ -52,7 +53,10 @@ class Settings(BaseSettings):
     astra_db_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
 
     secret_key: Annotated[Secret | None, Field(validate_default=True)] = None
-    algorithm: Literal["HS256", "HS384", "HS512"] = "HS256"
+    secret_key_fallbacks: Annotated[tuple[Secret, ...], NoDecode] = ()
+    algorithm: Literal["ES256", "HS256", "HS384", "HS512"] = "ES256"
+    token_issuer: TokenClaim = "killrvideo.user.v1"  # noqa: S105 # no secret
+    token_audience: TokenClaim = "killrvideo"  # noqa: S105 # no secret
     access_token_expire_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 365)] = 30
     clock_skew_seconds: Annotated[int, Field(ge=0, le=300)] = 30
     refresh_token_expire_days: Annotated[int, Field(ge=1, le=3650)] = 30
@@ -116,10 +120,10 @@ class Settings(BaseSettings):
     def _without_brackets(cls, host: str) -> str:
         return host.removeprefix("[").removesuffix("]")
 
-    @field_validator("trusted_proxies", mode="before")
+    @field_validator("trusted_proxies", "secret_key_fallbacks", mode="before")
     @classmethod
-    def _split_at_commas(cls, networks: object) -> object:
-        return [each.strip() for each in networks.split(",")] if isinstance(networks, str) else networks
+    def _split_at_commas(cls, value: object) -> object:
+        return [each.strip() for each in value.split(",")] if isinstance(value, str) else value
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -144,6 +148,18 @@ class Settings(BaseSettings):
             return None
         check_secret_key(key.get_secret_value())
         return key
+
+    @field_validator("secret_key_fallbacks")
+    @classmethod
+    def _strong_fallbacks(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        for number, key in enumerate(keys, 1):
+            try:
+                check_secret_key(key.get_secret_value())
+            except ValueError as error:
+                raise ValueError(f"key {number} {error}") from None
+        if info.data.get("secret_key") in keys or len(set(keys)) < len(keys):
+            raise ValueError("must not repeat a key or SECRET_KEY")
+        return keys
 
     @field_validator("astra_db_api_endpoint")
     @classmethod
@@ -235,6 +251,15 @@ class Settings(BaseSettings):
     def secret_key_path(self) -> Path:
         """The file of the generated key."""
         return self.sqlite_path.with_name(self.sqlite_path.name + ".key")
+
+    @property
+    def audience(self) -> str | None:
+        """The audience of access tokens, or None."""
+        return None if self.token_audience.lower() == NO_AUDIENCE else self.token_audience
+
+    def fallback_keys(self) -> list[str]:
+        """Return the keys that are accepted and sign nothing."""
+        return [key.get_secret_value() for key in self.secret_key_fallbacks]
 
     def signing_key(self) -> str:
         """Return SECRET_KEY or, if it is not set, the generated key. Raise SetupError if its file can't be used."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.services import Grant
 
 
 class ServiceError(Exception):
@@ -85,6 +86,14 @@ class RoleRequired(ServiceError):
     def __init__(self, role: Role) -> None:
         super().__init__(role.value)
         self.role = role
+
+
+class GrantRequired(ServiceError):
+    """Only services with `grant` may make this call; if it is None, only people."""
+
+    def __init__(self, grant: Grant | None) -> None:
+        super().__init__(grant or "none")
+        self.grant = grant
 
 
 class SelfModification(ServiceError):

@@ -54,7 +54,7 @@ def read_action(name: str) -> Action | str:
 class Cause:
     """Who makes a change, why and when. Retries keep the cause, and with it the event's id.
 
-    `actor` is a user id, or `cli:<login name>` for an operator.
+    `actor` is a user id, `service:<name>`, or `cli:<login name>` for an operator.
     """
 
     actor: str

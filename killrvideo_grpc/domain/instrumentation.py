@@ -13,8 +13,11 @@ class CallMeter(Protocol):
 
     def call_started(self) -> None: ...
 
-    def call_ended(self, code: str, reason: str | None, seconds: float) -> None:
-        """Record a call with its status code and the reason of its error, if the error table has it."""
+    def call_ended(self, code: str, reason: str | None, seconds: float, service: str | None) -> None:
+        """Record a call with its status code and the reason of its error, if the error table has it.
+
+        `service` is the actor if it is a service, authenticated by its token.
+        """
 
 
 class CallSpan(Protocol):
@@ -33,7 +36,7 @@ CallTracer: TypeAlias = Callable[[str | None], AbstractContextManager[CallSpan]]
 class Instrumentation:
     """Hooks for metrics and traces, called on the event loop. The base class does nothing.
 
-    Kinds, methods and reasons are from fixed sets, never from a caller.
+    Kinds, methods and reasons are from fixed sets, services from operators, and none from a caller.
     """
 
     def start_export(self) -> None:

@@ -10,6 +10,7 @@ from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.domain.services import Services, ServicesChange
 
 T = TypeVar("T")
 
@@ -50,7 +51,17 @@ class AttemptCounters(Protocol):
         """Add one to each and return the new counts. After a lost answer, an attempt may be counted twice."""
 
 
-class AccountStore(AttemptCounters, Protocol):
+class ServiceStore(Protocol):
+    """The services that operators have added. Both methods can raise StoreUnavailable."""
+
+    async def read_services(self) -> Services:
+        """Return all services, by name."""
+
+    async def change_services(self, change: ServicesChange) -> None:
+        """Apply a change to the stored services, atomically. Raise what the change raises."""
+
+
+class AccountStore(AttemptCounters, ServiceStore, Protocol):
     """A store of accounts. Several processes can share one database; each instance belongs to one event loop.
 
     Every method can raise StoreUnavailable. After that, or a cancellation, a write may have been applied, or may still
@@ -126,10 +137,11 @@ class PasswordHasher(Protocol):
 
 
 class AccessClaims(NamedTuple):
-    """The account and session that an access token identifies."""
+    """The account and session that an access token identifies, and when it expires."""
 
     user_id: UUID
     session_id: str
+    expires_at: datetime
 
 
 class AccessTokens(Protocol):
@@ -139,7 +151,7 @@ class AccessTokens(Protocol):
         """Return a token and its expiry (UTC, whole seconds), which is never later than `latest`."""
 
     def verify(self, token: str) -> AccessClaims:
-        """Return the token's account and session.
+        """Return the token's account, session and expiry.
 
         Raise TokenExpired, TokenSubjectInvalid, or TokenInvalid for every other defect.
         """

@@ -17,6 +17,9 @@ LISTS = {"SearchUsers": "users"}
 # Endings of paths, and the endings that they stand for.
 SHORTHANDS = {"/assign-moderator": "/roles/moderator:assign", "/revoke-moderator": "/roles/moderator:revoke"}
 
+# What the edge lets caches do with successful responses. All others must not be stored.
+CACHE_CONTROL = {"GetJsonWebKeySet": "public, max-age=300"}
+
 # Imports for options that Envoy knows or ignores.
 OPTION_IMPORTS = (
     "buf/validate/validate.proto",

@@ -155,7 +155,8 @@ local function on_rest_request(handle, headers, route)
   remove_all_but(headers, FORWARDED)
   if bytes > MAX_REST_BYTES or count > MAX_REST_HEADERS then return reject(handle, "431") end
   -- No path of the contract contains percent-encoding, dot segments or empty segments.
-  if not path:find("^/[%w/_:.-]*$") or path:find("//", 1, true) or path:find("/.", 1, true) then
+  local plain = path:gsub("^/%.well%-known/", "/")
+  if not path:find("^/[%w/_:.-]*$") or path:find("//", 1, true) or plain:find("/.", 1, true) then
     return reject(handle, "404")
   end
   set_metadata(handle, "path", path)
@@ -242,6 +243,10 @@ local function on_rest_response(handle, route, status, path)
     status = write_problem(handle, status, path)
   else
     handle:headers():replace(":status", route:get("success"))
+    if route:get("cache") then
+      handle:headers():replace("cache-control", route:get("cache"))
+      handle:headers():replace("vary", "origin")  -- which the CORS headers depend on
+    end
     if route:get("list") then write_list(handle, route:get("list")) end
   end
   local headers = handle:headers()

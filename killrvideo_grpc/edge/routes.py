@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from killrvideo_grpc.edge.contract import (
+    CACHE_CONTROL,
     LISTS,
     OPENAPI,
     SERVICE,
@@ -90,6 +91,7 @@ def _rest_routes() -> Iterator[Json]:
                 "query": takes_query(method),
             }
             metadata |= {"list": LISTS[method.name]} if method.name in LISTS else {}
+            metadata |= {"cache": CACHE_CONTROL[method.name]} if method.name in CACHE_CONTROL else {}
             metadata |= {"never_strings": dict.fromkeys(names, True)} if (names := never_strings(method)) else {}
             metadata |= {"rewrite": full} if full else {}
             matched = match | {"headers": [header_matches(":method", verb)]}

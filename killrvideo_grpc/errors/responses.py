@@ -32,9 +32,17 @@ def error_response(error: BaseException) -> ErrorResponse:
             return ErrorResponse(spec, spec.message.format(action=SELF_ACTIONS[error.subject]))
         case errors.RoleRequired():
             return ErrorResponse(spec, spec.message.format(roles=[role.value for role in error.role.sufficient]))
+        case errors.GrantRequired():
+            return ErrorResponse(spec, spec.message.format(need=_need(error)))
         case errors.TooManyAttempts():
             return ErrorResponse(spec, spec.message, retry_seconds=error.retry_after)
     return ErrorResponse(spec, spec.message, retry_seconds=spec.retry_seconds)
+
+
+def _need(error: errors.GrantRequired) -> str:
+    if error.grant is None:
+        return "Only people can do this, not services"
+    return f"Only services with the grant {error.grant} can do this"
 
 
 def _summary(error: errors.InvalidRequest) -> str:

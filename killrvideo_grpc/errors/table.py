@@ -83,6 +83,7 @@ TABLE: Mapping[type[errors.ServiceError], ErrorSpec] = {
     errors.RoleRequired: ErrorSpec(
         "PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"
     ),
+    errors.GrantRequired: ErrorSpec("PERMISSION_DENIED", 403, "{need}", "GRANT_REQUIRED"),
     errors.SelfModification: ErrorSpec("FAILED_PRECONDITION", 400, "Moderators can't {action}", "OWN_ACCOUNT"),
     # The contract fixes this text too.
     errors.LastModerator: ErrorSpec("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),

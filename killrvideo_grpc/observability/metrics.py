@@ -63,6 +63,7 @@ class Metrics(Instrumentation):
         self._durations = histogram("call_duration_seconds", "Duration of calls.", ["method"], buckets=CALL_BUCKETS)
         self._in_flight = gauge("calls_in_flight", "Calls in flight, including Health.Watch.", ["method"])
         self._refusals = counter("refusals", "Calls that ended in an error of the contract.", ["method", "reason"])
+        self._service_calls = counter("service_calls", "Calls of services that have ended.", ["service", "method"])
         self._hash_queue = gauge("hash_queue_length", "Passwords waiting for a hashing thread.")
         self._hash_waits = histogram("hash_wait_seconds", "Waits for a hashing thread.", buckets=CALL_BUCKETS)
         self._hashes = histogram("hash_duration_seconds", "Duration of hashing.", buckets=CALL_BUCKETS)
@@ -98,7 +99,7 @@ class Metrics(Instrumentation):
             self._server.server_close()
 
     def call_meter(self, method: str) -> CallMeter:
-        return _CallMeter(method, self._calls, self._durations, self._in_flight, self._refusals)
+        return _CallMeter(method, self._calls, self._durations, self._in_flight, self._refusals, self._service_calls)
 
     def hash_wait(self) -> AbstractContextManager[None]:
         return _Waiting(self._hash_waits, self._hash_queue)
@@ -135,10 +136,18 @@ class Metrics(Instrumentation):
 class _CallMeter:
     """The metrics of one method."""
 
-    __slots__ = ("_by_code", "_calls", "_duration", "_in_flight", "_method", "_refusals")
+    __slots__ = ("_by_code", "_calls", "_duration", "_in_flight", "_method", "_refusals", "_service_calls")
 
-    def __init__(self, method: str, calls: Counter, durations: Histogram, in_flight: Gauge, refusals: Counter) -> None:
-        self._method, self._calls, self._refusals = method, calls, refusals
+    def __init__(
+        self,
+        method: str,
+        calls: Counter,
+        durations: Histogram,
+        in_flight: Gauge,
+        refusals: Counter,
+        service_calls: Counter,
+    ) -> None:
+        self._method, self._calls, self._refusals, self._service_calls = method, calls, refusals, service_calls
         self._duration, self._in_flight = durations.labels(method), in_flight.labels(method)
         # Created up front: Prometheus would see no increase in a series that first appears with the value 1.
         self._by_code = {"INTERNAL": calls.labels(method, "INTERNAL")}
@@ -146,7 +155,7 @@ class _CallMeter:
     def call_started(self) -> None:
         self._in_flight.inc()
 
-    def call_ended(self, code: str, reason: str | None, seconds: float) -> None:
+    def call_ended(self, code: str, reason: str | None, seconds: float, service: str | None) -> None:
         self._in_flight.dec()
         self._duration.observe(seconds)
         if code not in self._by_code:
@@ -154,6 +163,8 @@ class _CallMeter:
         self._by_code[code].inc()
         if reason:
             self._refusals.labels(self._method, reason).inc()
+        if service:
+            self._service_calls.labels(service, self._method).inc()
 
 
 class _Timed:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from killrvideo_grpc.service.authentication import Principal
+from killrvideo_grpc.service.service_authentication import ServicePrincipal
 
 if TYPE_CHECKING:
     from grpc import aio
@@ -21,7 +22,7 @@ class Call:
     context: Context = field(init=False)
     request_id: str = ""
     message: Any = None  # bytes, or an async iterator of bytes if the method takes a stream
-    principal: Principal | None = None  # None for public methods
+    principal: Principal | ServicePrincipal | None = None  # None for public methods
     request: Any = None  # the validated message, or an async iterator of them
     code: str = "OK"  # the status code, set by the chain when the call ends
     reason: str | None = None  # the reason in the error table, if it ends in such an error

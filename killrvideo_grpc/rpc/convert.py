@@ -1,13 +1,19 @@
 """Conversion of domain objects to the contract's messages."""
 
+from collections.abc import Iterable
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from killrvideo.user.v1 import audit_event_pb2, session_pb2, user_pb2, user_service_pb2
+from killrvideo.user.v1 import audit_event_pb2, json_web_key_pb2, session_pb2, user_pb2, user_service_pb2
 
 from killrvideo_grpc.domain.account import Account, Role, Session
+from killrvideo_grpc.domain.errors import ServiceError
 from killrvideo_grpc.domain.events import Event
+from killrvideo_grpc.errors.responses import error_response
+from killrvideo_grpc.security.access_keys import JsonWebKey
+from killrvideo_grpc.service.authentication import CheckedToken
 from killrvideo_grpc.service.sessions import Login
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -82,6 +88,25 @@ def to_audit_event(event: Event) -> audit_event_pb2.AuditEvent:
         before=event.before,
         after=event.after,
         created_date=to_timestamp(event.at),
+    )
+
+
+def to_key_set(keys: Iterable[JsonWebKey]) -> json_web_key_pb2.JsonWebKeySet:
+    """Return the public keys."""
+    return json_web_key_pb2.JsonWebKeySet(keys=[json_web_key_pb2.JsonWebKey(**asdict(key)) for key in keys])
+
+
+def to_token_result(checked: CheckedToken | ServiceError) -> user_service_pb2.TokenResult:
+    """Return what services may know of a token."""
+    if isinstance(checked, ServiceError):
+        return user_service_pb2.TokenResult(reason=error_response(checked).spec.reason or "")
+    account, session_id = checked.principal
+    return user_service_pb2.TokenResult(
+        active=True,
+        user_id=str(account.user_id),
+        roles=_names(account.roles),
+        session_id=session_id,
+        expires_at=to_timestamp(checked.expires_at),
     )
 
 

@@ -1,16 +1,18 @@
 """The RPCs of UserService: each unpacks the request, calls a use case, and converts the result to the response."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
-from killrvideo.user.v1 import user_pb2, user_service_pb2, user_service_pb2_grpc
+from killrvideo.user.v1 import json_web_key_pb2, user_pb2, user_service_pb2, user_service_pb2_grpc
 from structlog.contextvars import bind_contextvars
 
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
 from killrvideo_grpc.rpc.client_info import ClientInfoReader
+from killrvideo_grpc.security.access_keys import JsonWebKey
 from killrvideo_grpc.service.accounts import Accounts
-from killrvideo_grpc.service.authentication import ClientInfo, Principal
+from killrvideo_grpc.service.authentication import Authenticator, ClientInfo, Principal
 from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.sessions import Sessions
 
@@ -19,8 +21,16 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Implementation of the contract. Its domain errors become statuses in the errors interceptor."""
 
     def __init__(
-        self, accounts: Accounts, sessions: Sessions, moderation: Moderation, client_info: ClientInfoReader
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        moderation: Moderation,
+        client_info: ClientInfoReader,
+        authenticator: Authenticator,
+        public_keys: Sequence[JsonWebKey],
     ) -> None:
+        self._authenticator = authenticator
+        self._key_set = convert.to_key_set(public_keys)
         self._accounts = accounts
         self._sessions = sessions
         self._moderation = moderation
@@ -144,12 +154,23 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             events=map(convert.to_audit_event, events), next_page_token=token
         )
 
+    async def GetJsonWebKeySet(
+        self, request: user_service_pb2.GetJsonWebKeySetRequest, context: Context
+    ) -> json_web_key_pb2.JsonWebKeySet:
+        return self._key_set
+
+    async def CheckTokens(
+        self, request: user_service_pb2.CheckTokensRequest, context: Context
+    ) -> user_service_pb2.CheckTokensResponse:
+        checked = await self._authenticator.check(request.tokens)
+        return user_service_pb2.CheckTokensResponse(results=map(convert.to_token_result, checked))
+
     def _client(self) -> ClientInfo:
         return self._client_info.read_client_info(current_call.get())
 
 
 def _principal() -> Principal:
     principal = current_call.get().principal
-    if principal is None:
-        raise LookupError("a public RPC has no principal")
+    if not isinstance(principal, Principal):
+        raise LookupError("no account makes this call")  # noqa: TRY004 # of the call, not of an argument
     return principal

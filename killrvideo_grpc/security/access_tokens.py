@@ -1,34 +1,48 @@
-"""Access tokens: JSON Web Tokens (RFC 7519), signed with one shared key."""
+"""Access tokens: JSON Web Tokens (RFC 7519), which anyone can verify if they are signed with ES256."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
-from jwt.utils import base64url_decode, base64url_encode
+import orjson
+from jwt.utils import base64url_decode
 
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.errors import TokenExpired, TokenInvalid, TokenSubjectInvalid
 from killrvideo_grpc.domain.ports import AccessClaims
+from killrvideo_grpc.security.access_keys import AccessKey
 
-ISSUER = "killrvideo.user.v1"
-AUDIENCE = "killrvideo"
-REQUIRED_CLAIMS = ["exp", "iat", "nbf", "iss", "aud", "jti", "sid"]
+REQUIRED_CLAIMS = ["exp", "iat", "nbf", "iss", "jti", "sid"]
 CACHED_TOKENS = 8192  # of about 1 KiB each
+MAX_TOKEN_LENGTH = 4096  # characters, several times the length of any that is issued
 
 
 class JwtAccessTokens:
     """Implements `AccessTokens`, with a cache of verified tokens.
 
-    Tokens are valid for `lifetime`, in whole seconds. `clock_skew` applies to `nbf` and `iat`, but not to `exp`.
+    The first of `keys` signs, all verify. Tokens are valid for `lifetime`, in whole seconds. `clock_skew` applies to
+    `nbf` and `iat`, but not to `exp`. Without an `audience`, tokens have none, and those with one are refused.
     """
 
-    def __init__(self, key: str, algorithm: str, lifetime: timedelta, clock_skew: timedelta) -> None:
-        self._key = key
+    def __init__(
+        self,
+        keys: Sequence[AccessKey],
+        algorithm: str,
+        lifetime: timedelta,
+        clock_skew: timedelta,
+        *,
+        issuer: str,
+        audience: str | None,
+    ) -> None:
+        self._keys = keys
         self._algorithm = algorithm
         self._lifetime = lifetime
         self._clock_skew = clock_skew
+        self._issuer = issuer
+        self._audience = audience
         self._jwt = jwt.PyJWT()
         # Failures aren't cached, so forged tokens can't fill the cache.
         self._decode_once = lru_cache(maxsize=CACHED_TOKENS)(self._decode)
@@ -44,45 +58,64 @@ class JwtAccessTokens:
             "exp": expires,
             "iat": issued,
             "nbf": issued,
-            "iss": ISSUER,
-            "aud": AUDIENCE,
+            "iss": self._issuer,
             "jti": str(uuid4()),
         }
-        return self._jwt.encode(claims, self._key, algorithm=self._algorithm), expires
+        if self._audience is not None:
+            claims["aud"] = self._audience
+        key = self._keys[0]
+        headers = {"kid": key.kid} if key.kid is not None else None
+        return self._jwt.encode(claims, key.signing, self._algorithm, headers), expires
 
     def verify(self, token: str) -> AccessClaims:
-        """Return the account and the session of a token. Raise TokenExpired, TokenSubjectInvalid or TokenInvalid."""
-        claims, expires = self._decode_once(token)
-        if expires <= datetime.now(UTC).timestamp():
+        """Return what a token says. Raise TokenExpired, TokenSubjectInvalid or TokenInvalid."""
+        if len(token) > MAX_TOKEN_LENGTH:
+            raise TokenInvalid
+        claims = self._decode_once(token)
+        if claims.expires_at <= datetime.now(UTC):
             raise TokenExpired
         return claims
 
-    def _decode(self, token: str) -> tuple[AccessClaims, float]:
+    def _decode(self, token: str) -> AccessClaims:
         try:
-            _check_canonical(token)
-            claims = self._jwt.decode(
-                token,
-                self._key,
-                algorithms=[self._algorithm],
-                audience=AUDIENCE,
-                issuer=ISSUER,
-                leeway=self._clock_skew,  # `verify` checks exp without it
-                options={"require": REQUIRED_CLAIMS, "verify_sub": False},
-            )
+            claims = self._verified(token)
             expires, *_ = (_time(claims[name]) for name in ("exp", "iat", "nbf"))
+            expires_at = datetime.fromtimestamp(expires, UTC)
         except jwt.ExpiredSignatureError:
             raise TokenExpired from None
-        except (jwt.PyJWTError, ArithmeticError, RecursionError, TypeError, ValueError):
+        except (jwt.PyJWTError, ArithmeticError, OSError, RecursionError, TypeError, ValueError):
             # Malformed claims, such as an infinite exp, can raise Python's own errors in PyJWT.
             raise TokenInvalid from None
-        return AccessClaims(_user_id(claims.get("sub")), _session_id(claims["sid"])), expires
+        return AccessClaims(_user_id(claims.get("sub")), _session_id(claims["sid"]), expires_at)
+
+    def _verified(self, token: str) -> dict[str, Any]:
+        """Return the claims of a token that one of the keys has signed. Raise PyJWTError and others."""
+        kid = _key_id(token)
+        for key in (each for each in self._keys if each.kid == kid):
+            try:
+                return self._jwt.decode(
+                    token,
+                    key.verifying,
+                    algorithms=[self._algorithm],
+                    audience=self._audience,
+                    issuer=self._issuer,
+                    leeway=self._clock_skew,  # `verify` checks exp without it
+                    options={"require": self._required_claims(), "verify_sub": False},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+        raise TokenInvalid
+
+    def _required_claims(self) -> list[str]:
+        return REQUIRED_CLAIMS if self._audience is None else [*REQUIRED_CLAIMS, "aud"]
 
 
-def _check_canonical(token: str) -> None:
-    """Raise ValueError unless the token is in canonical base64url, so that it has only one spelling."""
-    for segment in token.encode("ascii").split(b"."):
-        if base64url_encode(base64url_decode(segment)) != segment:
-            raise ValueError
+def _key_id(token: str) -> Any:
+    """Return the `kid` of the header. PyJWT would decode the whole token once more."""
+    header = orjson.loads(base64url_decode(token.partition(".")[0]))
+    if not isinstance(header, dict):
+        raise TokenInvalid
+    return header.get("kid")
 
 
 def _time(value: Any) -> float:

@@ -38,6 +38,8 @@ def check_secret_key(key: str) -> None:
     """Raise ValueError, with the cause and what to do, if the key is well known, too short or easy to guess."""
     from zxcvbn_rs_py import zxcvbn
 
+    if "," in key:
+        raise ValueError(f"must not contain a comma, which separates the keys in SECRET_KEY_FALLBACKS; {ADVICE}")
     bare = key.lower().translate(str.maketrans("", "", "-_. "))
     if any(placeholder in bare for placeholder in PLACEHOLDERS):
         raise ValueError(f"is a well-known example key; {ADVICE}")
@@ -63,8 +65,9 @@ def load_or_create_key(path: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         cause = error.strerror if isinstance(error, OSError) else "not text"
         raise SetupError(f"The key file {path} can't be read or created: {cause}. Set SECRET_KEY instead.") from None
-    if len(key.encode()) < MIN_KEY_BYTES:
-        raise SetupError(f"The key in {path} is shorter than {MIN_KEY_BYTES} bytes. Delete it to get a new one.")
+    if len(key.encode()) < MIN_KEY_BYTES or "," in key:
+        cause = f"is shorter than {MIN_KEY_BYTES} bytes, or contains a comma"
+        raise SetupError(f"The key in {path} {cause}. Delete it to get a new one.")
     for_others = stat.S_IRWXG | stat.S_IRWXO
     if status.st_uid == 0 != os.geteuid():
         for_others &= ~stat.S_IRGRP

@@ -1,6 +1,7 @@
 """Page tokens: JSON Web Tokens with a position in a list and a digest of the list's query."""
 
 import hashlib
+from collections.abc import Sequence
 
 import jwt
 
@@ -12,29 +13,33 @@ AUDIENCE = "killrvideo.page"
 
 
 class JwtPageTokens:
-    """Implements `PageTokens`."""
+    """Implements `PageTokens`. Tokens signed with `fallbacks` are accepted too."""
 
-    def __init__(self, key: str) -> None:
-        self._key = derived_key(key, "page token")
+    def __init__(self, key: str, fallbacks: Sequence[str] = ()) -> None:
+        self._keys = [derived_key(each, "page token") for each in (key, *fallbacks)]
         self._jwt = jwt.PyJWT()
 
     def issue(self, position: str, scope: str) -> str:
         """Return the token for a position; empty for an empty position."""
         if not position:
             return ""
-        return self._jwt.encode({"pos": position, "aud": AUDIENCE, "of": _digest(scope)}, self._key, ALGORITHM)
+        return self._signed(position, scope, self._keys[0])
 
     def verify(self, token: str, scope: str) -> str:
-        """Return the position. Raise InvalidRequest unless `issue` returned the token for this scope."""
-        try:
-            body = self._jwt.decode(token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE)
-            position = str(body["pos"])
-            is_ours = self.issue(position, scope) == token
-        except (jwt.PyJWTError, KeyError, RecursionError, TypeError, ValueError):
-            is_ours = False
-        if not is_ours:
-            raise InvalidRequest([Violation("pageToken", "was not issued for this list")])
-        return position
+        """Return the position. Raise InvalidRequest unless the token was issued for this scope."""
+        for key in self._keys:
+            try:
+                body = self._jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE)
+                position = str(body["pos"])
+                is_ours = self._signed(position, scope, key) == token
+            except (jwt.PyJWTError, KeyError, RecursionError, TypeError, ValueError):
+                continue
+            if is_ours:
+                return position
+        raise InvalidRequest([Violation("pageToken", "was not issued for this list")])
+
+    def _signed(self, position: str, scope: str, key: bytes) -> str:
+        return self._jwt.encode({"pos": position, "aud": AUDIENCE, "of": _digest(scope)}, key, ALGORITHM)
 
 
 def _digest(scope: str) -> str:

@@ -1,5 +1,6 @@
 """Refresh tokens: JSON Web Tokens with a session id and a generation."""
 
+from collections.abc import Sequence
 from uuid import UUID
 
 import jwt
@@ -13,25 +14,32 @@ AUDIENCE = "killrvideo.refresh"
 
 
 class JwtRefreshTokens:
-    """Implements `RefreshTokens`. They contain no dates: a refresh token expires with its session."""
+    """Implements `RefreshTokens`. They contain no dates: a refresh token expires with its session.
 
-    def __init__(self, key: str) -> None:
-        self._key = derived_key(key, "refresh token")
+    Tokens signed with `fallbacks` are accepted too.
+    """
+
+    def __init__(self, key: str, fallbacks: Sequence[str] = ()) -> None:
+        self._keys = [derived_key(each, "refresh token") for each in (key, *fallbacks)]
         self._jwt = jwt.PyJWT()
 
     def issue(self, claims: RefreshClaims) -> str:
         """Return the token for these claims. Equal claims give equal tokens."""
-        body = {"sub": str(claims.user_id), "sid": claims.session_id, "gen": claims.generation, "aud": AUDIENCE}
-        return self._jwt.encode(body, self._key, algorithm=ALGORITHM)
+        return self._signed(claims, self._keys[0])
 
     def verify(self, token: str) -> RefreshClaims:
-        """Return the claims of a token. Raise RefreshTokenInvalid unless `issue` returned exactly this token."""
-        try:
-            body = self._jwt.decode(token, self._key, algorithms=[ALGORITHM], audience=AUDIENCE)
-            claims = RefreshClaims(UUID(body["sub"]), str(body["sid"]), int(body["gen"]))
-            is_ours = self.issue(claims) == token
-        except (jwt.PyJWTError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
-            raise RefreshTokenInvalid from None
-        if not is_ours:
-            raise RefreshTokenInvalid
-        return claims
+        """Return the claims of a token. Raise RefreshTokenInvalid unless it is exactly one that was issued."""
+        for key in self._keys:
+            try:
+                body = self._jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE)
+                claims = RefreshClaims(UUID(body["sub"]), str(body["sid"]), int(body["gen"]))
+                is_ours = self._signed(claims, key) == token
+            except (jwt.PyJWTError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
+                continue
+            if is_ours:
+                return claims
+        raise RefreshTokenInvalid
+
+    def _signed(self, claims: RefreshClaims, key: bytes) -> str:
+        body = {"sub": str(claims.user_id), "sid": claims.session_id, "gen": claims.generation, "aud": AUDIENCE}
+        return self._jwt.encode(body, key, algorithm=ALGORITHM)

@@ -13,16 +13,19 @@ from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.rpc.user_servicer import UserServicer
+from killrvideo_grpc.security.access_keys import access_keys, json_web_keys
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
+from killrvideo_grpc.security.service_tokens import service_digest
 from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, UserServer
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation
+from killrvideo_grpc.service.service_authentication import ServiceAuthenticator
 from killrvideo_grpc.service.sessions import Sessions
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
@@ -117,25 +120,34 @@ def build_use_cases(
     instrumentation: Instrumentation = NOOP,
 ) -> UseCases:
     """Build the use cases and the servicer that calls them. Raises SetupError."""
-    key, threads = settings.signing_key(), _cores()
+    key, fallbacks, threads = settings.signing_key(), settings.fallback_keys(), _cores()
+    signing_keys = access_keys([key, *fallbacks], settings.algorithm)
     access_tokens = JwtAccessTokens(
-        key,
+        signing_keys,
         settings.algorithm,
         timedelta(minutes=settings.access_token_expire_minutes),
         timedelta(seconds=settings.clock_skew_seconds),
+        issuer=settings.token_issuer,
+        audience=settings.audience,
     )
     passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, instrumentation)
-    throttle = Throttle(store, keyed_digest(key, "throttle"), _limits(settings), threads, instrumentation.hash_wait)
-    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), _lifetimes(settings), throttle)
-    page_tokens = JwtPageTokens(key)
+    digest, *former_digests = (keyed_digest(each, "throttle") for each in (key, *fallbacks))
+    throttle = Throttle(
+        store, digest, _limits(settings), threads, instrumentation.hash_wait, former_digests=former_digests
+    )
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key, fallbacks), _lifetimes(settings), throttle)
+    page_tokens = JwtPageTokens(key, fallbacks)
+    authenticator = Authenticator(store, access_tokens, ServiceAuthenticator(store, service_digest))
     accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(
         accounts,
         sessions,
         Moderation(store, page_tokens),
         ClientInfoReader(settings.trusted_proxies),
+        authenticator,
+        json_web_keys(signing_keys),
     )
-    return UseCases(Authenticator(store, access_tokens), accounts, servicer, passwords)
+    return UseCases(authenticator, accounts, servicer, passwords)
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:

@@ -1,11 +1,24 @@
 """Authentication and authorization of callers by access token."""
 
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
 from typing import NamedTuple
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
-from killrvideo_grpc.domain.errors import AccountSuspended, NoRolesAssigned, RoleRequired, SessionEnded, UserNotFound
+from killrvideo_grpc.domain.errors import (
+    AccountSuspended,
+    GrantRequired,
+    NoRolesAssigned,
+    RoleRequired,
+    ServiceError,
+    SessionEnded,
+    UserNotFound,
+)
 from killrvideo_grpc.domain.events import Cause
-from killrvideo_grpc.domain.ports import AccessTokens, AccountStore
+from killrvideo_grpc.domain.ports import AccessClaims, AccessTokens, AccountStore
+from killrvideo_grpc.domain.services import TOKEN_PREFIX, Grant
+from killrvideo_grpc.service.service_authentication import ServiceAuthenticator, ServicePrincipal
 
 
 class Principal(NamedTuple):
@@ -13,6 +26,25 @@ class Principal(NamedTuple):
 
     account: Account
     session_id: str
+
+    @property
+    def actor(self) -> str:
+        """Its name in the audit trail."""
+        return str(self.account.user_id)
+
+
+class AccessRule(NamedTuple):
+    """Who may make a call: accounts with `role`, or None; and services with `grant`, or None."""
+
+    role: Role | None
+    grant: Grant | None
+
+
+class CheckedToken(NamedTuple):
+    """An access token that a call would be accepted with."""
+
+    principal: Principal
+    expires_at: datetime
 
 
 class ClientInfo(NamedTuple):
@@ -27,31 +59,68 @@ class ClientInfo(NamedTuple):
 
 
 class Authenticator:
-    """Authenticates callers with one read of the store."""
+    """Authenticates callers: people with one read of the store, services without."""
 
-    def __init__(self, store: AccountStore, tokens: AccessTokens) -> None:
+    def __init__(self, store: AccountStore, tokens: AccessTokens, services: ServiceAuthenticator) -> None:
         self._store = store
         self._tokens = tokens
+        self._services = services
 
-    async def authenticate(self, token: str, role: Role) -> Principal:
-        """Return the caller if its account has `role` or a higher one. The roles in the token are ignored.
+    async def authenticate(self, token: str, rule: AccessRule) -> Principal | ServicePrincipal:
+        """Return the caller if the rule admits it. The roles in the token are ignored.
 
         Raise TokenExpired, TokenInvalid, TokenSubjectInvalid, UserNotFound, AccountSuspended, SessionEnded,
-        NoRolesAssigned or RoleRequired.
+        NoRolesAssigned, RoleRequired or GrantRequired.
         """
-        user_id, session_id = self._tokens.verify(token)
-        account = await self._store.get(user_id)
-        if account is None:
-            raise UserNotFound
-        if account.status is not AccountStatus.ACTIVE:
-            raise AccountSuspended
-        if session_id not in account.sessions:
-            raise SessionEnded
-        if not account.roles:
-            raise NoRolesAssigned
-        if not account.may_act_as(role):
-            raise RoleRequired(role)
-        return Principal(account, session_id)
+        if token.startswith(TOKEN_PREFIX):
+            return await self._authenticate_service(token, rule.grant)
+        claims = self._tokens.verify(token)
+        principal = _live(await self._store.get(claims.user_id), claims)
+        if rule.role is None:
+            raise GrantRequired(rule.grant)
+        if not principal.account.may_act_as(rule.role):
+            raise RoleRequired(rule.role)
+        return principal
+
+    async def _authenticate_service(self, token: str, grant: Grant | None) -> ServicePrincipal:
+        principal = await self._services.authenticate(token)
+        if grant is None or grant not in principal.service.grants:
+            raise GrantRequired(grant)
+        return principal
+
+    async def check(self, tokens: Sequence[str]) -> list[CheckedToken | ServiceError]:
+        """Return for each access token who could call with it, or the error that such a call would end in."""
+        verified: list[AccessClaims | ServiceError] = []
+        for token in tokens:
+            try:
+                verified.append(self._tokens.verify(token))
+            except ServiceError as error:
+                verified.append(error)
+            await asyncio.sleep(0)  # a signature takes longer to check than most calls
+        accounts = await self._store.get_many({each.user_id for each in verified if isinstance(each, AccessClaims)})
+        return [
+            each if isinstance(each, ServiceError) else _checked(accounts.get(each.user_id), each) for each in verified
+        ]
+
+
+def _checked(account: Account | None, claims: AccessClaims) -> CheckedToken | ServiceError:
+    try:
+        return CheckedToken(_live(account, claims), claims.expires_at)
+    except ServiceError as error:
+        return error
+
+
+def _live(account: Account | None, claims: AccessClaims) -> Principal:
+    """Return the caller if its account and session are in use."""
+    if account is None:
+        raise UserNotFound
+    if account.status is not AccountStatus.ACTIVE:
+        raise AccountSuspended
+    if claims.session_id not in account.sessions:
+        raise SessionEnded
+    if not account.roles:
+        raise NoRolesAssigned
+    return Principal(account, claims.session_id)
 
 
 def own_cause(account: Account, client: ClientInfo) -> Cause:

@@ -53,6 +53,8 @@ class _Limit:
 class Throttle:
     """Counts attempts in the store. `digest` is a keyed hash, so that callers can't choose their slot.
 
+    With `former_digests`, of keys that were in force before, it recognises sources that accounts know.
+
     At most `max_concurrent` attempts per account or source proceed; others queue inside the context manager `wait()`.
     A burst overshoots a limit by at most `max_concurrent` per process.
     """
@@ -65,9 +67,11 @@ class Throttle:
         max_concurrent: int,
         wait: Wait = nullcontext,
         clock: Callable[[], float] = time.time,
+        former_digests: Sequence[Callable[[str], bytes]] = (),
     ) -> None:
         self._counters = counters
         self._digest = digest
+        self._former_digests = former_digests
         self._limits = limits
         self._permits = KeyedSemaphore(max_concurrent, wait)
         self._clock = clock
@@ -107,12 +111,14 @@ class Throttle:
 
     def is_known_source(self, account: Account, source: str | None) -> bool:
         """Return whether somebody registered or recently logged in to the account from this source."""
-        at = account.sources.get(self.source_digest(account, source))
-        return at is not None and now() - at < SOURCE_KNOWN_FOR
+        digests = [_source_digest(digest, account, source) for digest in (self._digest, *self._former_digests)]
+        return any(
+            now() - account.sources[digest] < SOURCE_KNOWN_FOR for digest in digests if digest in account.sources
+        )
 
     def source_digest(self, account: Account, source: str | None) -> str:
         """Return the digest of a source that an account stores. It can't be linked to those of other accounts."""
-        return self._digest(f"known source\0{account.user_id}\0{source or UNSPECIFIED}")[:16].hex()
+        return _source_digest(self._digest, account, source)
 
     def refuse(self, limits: Sequence[_Limit]) -> None:
         """Raise TooManyAttempts if this process knows that one of the limits is reached."""
@@ -171,6 +177,10 @@ class Throttle:
     def _seconds_left(self, limit: _Limit) -> int:
         end = (limit.counter.window + 1) * limit.window_seconds
         return max(1, math.ceil(end - self._clock()))
+
+
+def _source_digest(digest: Callable[[str], bytes], account: Account, source: str | None) -> str:
+    return digest(f"known source\0{account.user_id}\0{source or UNSPECIFIED}")[:16].hex()
 
 
 class Attempt:

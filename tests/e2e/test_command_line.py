@@ -1,6 +1,7 @@
 """The installed command, run as people and scripts run it."""
 
 import ctypes
+import json
 import re
 import sqlite3
 import subprocess
@@ -32,7 +33,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"], ["health"]]
+    "arguments",
+    [
+        [],
+        ["serve"],
+        ["roles"],
+        ["roles", "assign"],
+        ["config"],
+        ["config", "check"],
+        ["health"],
+        ["services"],
+        ["services", "add"],
+        ["keys", "list"],
+    ],
 )
 def test_commands_have_help(folder: Path, arguments: list[str]) -> None:
     done = run(folder, *arguments, "--help")
@@ -136,6 +149,23 @@ def test_config_check_shows_what_is_in_force_and_no_secret(folder: Path) -> None
     assert "PROJECT_NAME=Mine\n" in done.stdout
     assert "SECRET_KEY=**********\n" in done.stdout
     assert KEY not in done.stdout
+
+
+def test_keys_list_makes_no_key(tmp_path: Path) -> None:
+    done = run(tmp_path, "keys", "list", SECRET_KEY="")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no key at" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_keys_list_shows_the_fallbacks_too(tmp_path: Path) -> None:
+    one, two = (json.loads(run(tmp_path, "keys", "list", SECRET_KEY=key).stdout)["keys"] for key in (KEY, KEY[::-1]))
+    both = run(tmp_path, "keys", "list", SECRET_KEY_FALLBACKS=KEY[::-1]).stdout
+    assert json.loads(both) == {"keys": [*one, *two]}
+    assert (
+        "**********,**********"
+        in run(tmp_path, "config", "check", SECRET_KEY=KEY.lower(), SECRET_KEY_FALLBACKS=f"{KEY},{KEY[::-1]}").stdout
+    )
 
 
 def test_config_check_covers_every_setting_of_the_example(folder: Path) -> None:

@@ -20,13 +20,17 @@ PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
 RACES = ["tests/stores/astra/test_races.py", "tests/stores/astra/test_changes.py"]
 REFRESH = ["tests/unit/test_refresh_tokens.py"]
+REMEMBERED = ["tests/unit/test_service_authentication.py"]
+SERVICES = ["tests/rpc/test_service_access.py"]
 SESSIONS = ["tests/unit/test_sessions.py"]
 SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
+TOKENS = ["tests/unit/test_access_tokens.py"]
 THROTTLE = ["tests/unit/test_login_throttle.py"]
 HEALTH = ["tests/unit/test_health.py"]
 
 PRODUCT = "killrvideo_grpc"
 AUTHORIZATION = f"{PRODUCT}/rpc/interceptors/authorization.py"
+SERVICE_AUTHENTICATOR = f"{PRODUCT}/service/service_authentication.py"
 AUTHENTICATOR = f"{PRODUCT}/service/authentication.py"
 ACCESS_TOKENS = f"{PRODUCT}/security/access_tokens.py"
 HASHER = f"{PRODUCT}/security/passwords.py"
@@ -36,29 +40,46 @@ ASTRA = f"{PRODUCT}/stores/astra"
 
 MUTANTS = [
     # Access
-    Mutant(AUTHORIZATION, "(bearer_token(call), role)", "(bearer_token(call), Role.VIEWER)", ACCESS),
+    Mutant(
+        AUTHORIZATION, "(bearer_token(call), rule)", "(bearer_token(call), AccessRule(Role.VIEWER, rule.grant))", ACCESS
+    ),
     Mutant(AUTHORIZATION, "if len(headers) > 1:", "if len(headers) > 2:", ACCESS),
-    Mutant(AUTHORIZATION, "not in ROLES]", "not in {*ROLES, 0}]", ["tests/rpc/test_roles_ladder.py"]),
-    Mutant(AUTHENTICATOR, "if session_id not in account.sessions:", "if not account.sessions:", AUTHENTICATION),
+    Mutant(
+        AUTHORIZATION,
+        "rule = AccessRule(ROLES[access], grant)",
+        "rule = AccessRule(ROLES.get(access, Role.VIEWER), grant)",
+        ["tests/rpc/test_roles_ladder.py"],
+    ),
+    Mutant(AUTHENTICATOR, "if claims.session_id not in account.sessions:", "if not account.sessions:", AUTHENTICATION),
     Mutant(AUTHENTICATOR, "if account.status is not AccountStatus.ACTIVE:", "if False:", AUTHENTICATION),
-    Mutant(AUTHENTICATOR, "if not account.may_act_as(role):", "if role not in account.roles:", AUTHENTICATION),
+    Mutant(
+        AUTHENTICATOR,
+        "if not principal.account.may_act_as(rule.role):",
+        "if rule.role not in principal.account.roles:",
+        AUTHENTICATION,
+    ),
     Mutant(f"{PRODUCT}/domain/account.py", "tuple(Role)[rung:]", "tuple(Role)[: rung + 1]", AUTHENTICATION),
+    Mutant(AUTHENTICATOR, "if grant is None or grant not in", "if grant is not None and grant not in", SERVICES),
+    Mutant(AUTHENTICATOR, "            raise GrantRequired(rule.grant)\n", "            return principal\n", SERVICES),
+    Mutant(SERVICE_AUTHENTICATOR, "if self._read_at < arrived - MAX_AGE:", "if self._read_at < 0:", REMEMBERED),
+    Mutant(SERVICE_AUTHENTICATOR, "if self._waiting >= MAX_WAITING:", "if False:", REMEMBERED),
+    Mutant(SERVICE_AUTHENTICATOR, "self._next_lookup = began + LOOKUP_INTERVAL", "pass", REMEMBERED),
     # Tokens
-    Mutant(ACCESS_TOKENS, "if expires <= datetime.now(UTC).timestamp():", "if expires <= 0:", ACCESS),
-    Mutant(ACCESS_TOKENS, "            _check_canonical(token)\n", "", ACCESS),
-    Mutant(ACCESS_TOKENS, "algorithms=[self._algorithm]", 'algorithms=["HS256", "HS512"]', ACCESS),
-    Mutant(ACCESS_TOKENS, "audience=AUDIENCE,", 'audience=[AUDIENCE, "others"],', ACCESS),
+    Mutant(ACCESS_TOKENS, "if claims.expires_at <= datetime.now(UTC):", "if False:", ACCESS),
+    Mutant(ACCESS_TOKENS, "algorithms=[self._algorithm]", 'algorithms=["HS256", "HS512"]', TOKENS),
+    Mutant(ACCESS_TOKENS, "if each.kid == kid", "if each", ACCESS),
+    Mutant(ACCESS_TOKENS, "audience=self._audience,", 'audience=[self._audience, "others"],', ACCESS),
     Mutant(ACCESS_TOKENS, "if str(user_id) != subject:", "if False:", ACCESS),
     Mutant(ACCESS_TOKENS, "min(issued + self._lifetime, latest", "max(issued + self._lifetime, latest", AUTHENTICATION),
     Mutant(
         f"{PRODUCT}/security/refresh_tokens.py",
-        "is_ours = self.issue(claims) == token",
+        "is_ours = self._signed(claims, key) == token",
         "is_ours = True",
         REFRESH,
     ),
     Mutant(
         f"{PRODUCT}/security/page_tokens.py",
-        "self.issue(position, scope) == token",
+        "self._signed(position, scope, key) == token",
         "bool(position)",
         ["tests/unit/test_accounts.py"],
     ),
@@ -133,6 +154,7 @@ MUTANTS = [
     Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            self._throttle.refuse(limits)  #", "            #", THROTTLE),
     Mutant(LOGIN_THROTTLE, "limits = self._own if is_known else self._all\n", "limits = self._all\n", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "(self._digest, *self._former_digests)", "(self._digest,)", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
     # Health
     Mutant(f"{PRODUCT}/rpc/health.py", "        if not self._is_stopping:\n", "        if True:\n", HEALTH),

@@ -12,6 +12,7 @@ from grpc import aio
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 from killrvideo_grpc.rpc.user_servicer import UserServicer
@@ -118,6 +119,7 @@ class Account:
         self.login = self.log_in()
         self.metadata = bearer(self.login.token)
         self.session_id = session_of(self.login.token)
+        self.service_tokens = dict[Grant, str]()  # of services that call in its place
 
     @cached_property
     def other(self) -> "Account":

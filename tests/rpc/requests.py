@@ -9,11 +9,13 @@ from google.protobuf.message import Message
 from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.rpc.interceptors.authorization import access_table
 from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account
 from tests.support.accounts import an_address
-from tests.support.calls import registration
+from tests.support.calls import Metadata, bearer, registration
+from tests.support.services import added_to_file
 
 REQUESTS: dict[str, Callable[[Account], Message]] = {
     "Register": lambda account: registration(an_address(), password=account.password),
@@ -36,24 +38,54 @@ REQUESTS: dict[str, Callable[[Account], Message]] = {
     "SuspendUser": lambda account: pb.SuspendUserRequest(user_id=account.other.user_id, reason="test"),
     "ReinstateUser": lambda account: pb.ReinstateUserRequest(user_id=account.other.user_id, reason="test"),
     "ListAuditEvents": lambda account: pb.ListAuditEventsRequest(user_id=account.user_id),
+    "GetJsonWebKeySet": lambda account: pb.GetJsonWebKeySetRequest(),
+    "CheckTokens": lambda account: pb.CheckTokensRequest(tokens=[account.login.token]),
 }
 
 RPCS: list[str] = [method.name for method in CONTRACT.methods]
-_ROLES = {path.rpartition("/")[2]: role for path, role in access_table([CONTRACT], public=[]).items()}
-PUBLIC = [rpc for rpc in RPCS if _ROLES[rpc] is None]
-PRIVATE = [rpc for rpc in RPCS if _ROLES[rpc] is not None]
+_RULES = {path.rpartition("/")[2]: rule for path, rule in access_table([CONTRACT], public=[]).items()}
+PUBLIC = [rpc for rpc in RPCS if _RULES[rpc] is None]
+PRIVATE = [rpc for rpc in RPCS if _RULES[rpc] is not None]
+FOR_ACCOUNTS = [rpc for rpc, rule in _RULES.items() if rule and rule.role]
+FOR_SERVICES = [rpc for rpc, rule in _RULES.items() if rule and rule.grant]
 
 
 def empower(account: Account, rpc: str) -> None:
-    """Gives the account the role that an RPC requires, and no other."""
+    """Gives the account the role that an RPC requires, and no other; or a service the grant, if no role suffices."""
     role = role_for(rpc)
     if role:
         account.change("roles", json.dumps([role]))
+    if (grant := only_grant_for(rpc)) and grant not in account.service_tokens:
+        account.service_tokens[grant] = added_to_file(account.database, grant)
 
 
 def role_for(rpc: str) -> Role | None:
-    """Returns the role that an RPC requires; None for public ones."""
-    return _ROLES[rpc]
+    """Returns the role that an RPC requires; None for those that are public, or for services only."""
+    rule = _RULES[rpc]
+    return rule.role if rule else None
+
+
+def grant_for(rpc: str) -> Grant | None:
+    """Returns the grant with which services may call an RPC, if any."""
+    rule = _RULES[rpc]
+    return rule.grant if rule else None
+
+
+def only_grant_for(rpc: str) -> Grant | None:
+    """Returns the grant for an RPC that no account may call; None for other RPCs."""
+    return None if role_for(rpc) else grant_for(rpc)
+
+
+def token_for(rpc: str, account: Account) -> str:
+    """Returns the token with which an RPC succeeds, after `empower`."""
+    grant = only_grant_for(rpc)
+    return account.service_tokens[grant] if grant else account.login.token
+
+
+def metadata_for(rpc: str, account: Account) -> Metadata:
+    """Returns the metadata with which an RPC succeeds, after `empower`."""
+    grant = only_grant_for(rpc)
+    return bearer(account.service_tokens[grant]) if grant else account.metadata
 
 
 def good_request(rpc: str, account: Account) -> Any:

@@ -1,6 +1,7 @@
 """Every kind of token with one RPC, and every RPC of the contract with a few kinds."""
 
 import base64
+import json
 import string
 import time
 from collections.abc import Callable
@@ -8,17 +9,21 @@ from typing import Any
 from uuid import uuid4
 
 import grpc
+import jwt
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 from google.protobuf.message import Message
+from jwt.algorithms import ECAlgorithm
+from jwt.utils import base64url_encode
 from killrvideo.user.v1.user_service_pb2 import ChangePasswordRequest, GetMeRequest, LogoutRequest
 
 from killrvideo_grpc.domain.account import Role
 from tests.rpc.conftest import Account, Stub
-from tests.rpc.requests import PRIVATE, PUBLIC, empower, good_request, role_for
+from tests.rpc.requests import FOR_ACCOUNTS, PUBLIC, empower, good_request, role_for
 from tests.support.accounts import PASSWORD
 from tests.support.calls import Metadata, bearer
 from tests.support.errors import read_failure
-from tests.support.tokens import claims, handmade, signed
+from tests.support.tokens import claims, handmade, signed, signing_key, with_public_key_as_secret
 
 Code = grpc.StatusCode
 
@@ -29,7 +34,7 @@ NO_SUBJECT = (Code.UNAUTHENTICATED, "TOKEN_SUBJECT_INVALID", "Invalid token subj
 GONE = (Code.NOT_FOUND, "USER_NOT_FOUND", "User not found")
 ENDED = (Code.UNAUTHENTICATED, "SESSION_ENDED", "Session has ended")
 GOOD = None
-HEADER = {"alg": "HS256", "typ": "JWT"}
+HEADER = {"alg": "ES256", "typ": "JWT", "kid": signing_key().kid}
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
@@ -43,11 +48,28 @@ def by_hand(*, padding: bool = False, **changes: Any) -> Callable[[Account], Met
     )
 
 
+def by_hand_with(**changes: Any) -> Callable[[Account], Metadata]:
+    return lambda account: bearer(handmade(HEADER | changes, claims(account.user_id, account.session_id)))
+
+
+def with_own_key(body: dict[str, Any]) -> str:
+    own = ec.generate_private_key(ec.SECP256R1())
+    public = json.loads(ECAlgorithm.to_jwk(own.public_key()))
+    return jwt.encode(body, own, "ES256", {"kid": signing_key().kid, "jwk": public})
+
+
+def of_another_curve(body: dict[str, Any]) -> str:
+    """A genuine kid, and a signature of a key on P-384 where one of P-256 is expected."""
+    head = handmade(HEADER, body).rpartition(".")[0]
+    own = ec.generate_private_key(ec.SECP384R1())
+    return f"{head}.{base64url_encode(ECAlgorithm(ECAlgorithm.SHA256).sign(head.encode(), own)).decode()}"
+
+
 def with_surplus_bits(account: Account) -> Metadata:
-    """The 43 characters of a 256-bit signature have two surplus bits, which decoders ignore."""
+    """The 86 characters of a 512-bit signature have four surplus bits, which decoders ignore."""
     token = account.login.token
     last = ALPHABET.index(token[-1])
-    assert last % 4 == 0
+    assert last % 16 == 0
     return bearer(token[:-1] + ALPHABET[last + 1])
 
 
@@ -152,14 +174,24 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
         INVALID,
     ),
     "no alg": (lambda account: bearer(handmade({"typ": "JWT"}, claims(account.user_id, account.session_id))), INVALID),
-    "another HMAC": (
-        lambda account: bearer(signed(claims(account.user_id, account.session_id), algorithm="HS512")),
+    "HMAC with SECRET_KEY": (
+        lambda account: bearer(signed(claims(account.user_id, account.session_id), algorithm="HS256")),
         INVALID,
     ),
-    "public key taken for HMAC": (
-        lambda account: bearer(handmade({"alg": "RS256"}, claims(account.user_id, account.session_id))),
+    "HMAC with the public key": (
+        lambda account: bearer(with_public_key_as_secret(claims(account.user_id, account.session_id))),
         INVALID,
     ),
+    "another alg": (by_hand_with(alg="ES384"), INVALID),
+    "no kid": (by_hand_with(kid=None), INVALID),
+    "unknown kid": (by_hand_with(kid="x"), INVALID),
+    "kid no text": (by_hand_with(kid=[1]), INVALID),
+    "key of its own in the header": (
+        lambda account: bearer(with_own_key(claims(account.user_id, account.session_id))),
+        INVALID,
+    ),
+    "another curve": (lambda account: bearer(of_another_curve(claims(account.user_id, account.session_id))), INVALID),
+    "too long": (token(extra="x" * 4096), INVALID),
     "unknown critical header": (
         lambda account: bearer(handmade(HEADER | {"crit": ["x"], "x": 1}, claims(account.user_id, account.session_id))),
         INVALID,
@@ -178,9 +210,9 @@ def test_every_kind_of_token(grpc_stub: Stub, account: Account, kind: str) -> No
     assert outcome(grpc_stub, "GetMe", GetMeRequest(), metadata(account)) == expected
 
 
-@pytest.mark.parametrize("rpc", PRIVATE)
+@pytest.mark.parametrize("rpc", FOR_ACCOUNTS)
 @pytest.mark.parametrize("kind", FEW)
-def test_private_rpcs(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
+def test_rpcs_for_accounts(grpc_stub: Stub, account: Account, rpc: str, kind: str) -> None:
     metadata, expected = TOKENS[kind]
     empower(account, rpc)
     assert outcome(grpc_stub, rpc, good_request(rpc, account), metadata(account)) == expected
@@ -192,7 +224,7 @@ def test_public_rpcs_ignore_tokens(grpc_stub: Stub, account: Account, rpc: str, 
     assert outcome(grpc_stub, rpc, good_request(rpc, account), TOKENS[kind][0](account)) is None
 
 
-@pytest.mark.parametrize("rpc", PRIVATE)
+@pytest.mark.parametrize("rpc", FOR_ACCOUNTS)
 @pytest.mark.parametrize("role", Role)
 def test_the_role_that_the_contract_asks_for(grpc_stub: Stub, account: Account, rpc: str, role: Role) -> None:
     account.change("roles", f'["{role}"]')

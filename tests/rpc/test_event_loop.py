@@ -14,7 +14,7 @@ from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.rpc.conftest import Account
-from tests.rpc.requests import RPCS, empower, good_request
+from tests.rpc.requests import RPCS, empower, good_request, metadata_for
 from tests.support.accounts import PASSWORD
 from tests.support.calls import bearer
 from tests.support.eventually import eventually
@@ -67,7 +67,7 @@ def test_no_rpc_blocks_the_loop(tmp_path: Path, slow: list[str], rpc: str) -> No
             empower(account, rpc)
             request = good_request(rpc, account)
             slow.clear()
-            getattr(stub, rpc)(request, metadata=account.metadata)
+            getattr(stub, rpc)(request, metadata=metadata_for(rpc, account))
             rounds.append(slow.copy())
         assert [] in rounds, rounds
 

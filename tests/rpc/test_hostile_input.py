@@ -9,14 +9,21 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from killrvideo.user.v1.user_service_pb2 import GetMeRequest, RefreshTokenRequest, RegisterRequest
+from killrvideo.user.v1.user_service_pb2 import (
+    CheckTokensRequest,
+    GetMeRequest,
+    RefreshTokenRequest,
+    RegisterRequest,
+)
 
 from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account, Stub
-from tests.rpc.requests import RPCS, empower
+from tests.rpc.requests import FOR_SERVICES, RPCS, empower, grant_for, metadata_for
 from tests.support.calls import bearer
 from tests.support.errors import read_failure
+from tests.support.services import added_to_file
 from tests.support.settings import settings_in
 
 Code = grpc.StatusCode
@@ -69,6 +76,11 @@ def unlimited(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return settings_in(folder, max_failures_per_account=0, max_failures_per_account_and_source=0)
 
 
+@pytest.fixture(scope="module")
+def service_tokens(settings: Settings, store: object) -> dict[Grant, str]:
+    return {grant: added_to_file(settings.sqlite_path, grant) for grant in Grant}
+
+
 def code_of(call: Any, request: object, **options: Any) -> grpc.StatusCode:
     try:
         call(request, timeout=30, **options)
@@ -100,7 +112,7 @@ def messages(rpc: str) -> st.SearchStrategy[Message]:
 def test_messages(grpc_stub: Stub, account: Account, rpc: str, data: st.DataObject) -> None:
     empower(account, rpc)
     request = data.draw(messages(rpc))
-    code = code_of(getattr(grpc_stub, rpc), request, metadata=account.metadata)
+    code = code_of(getattr(grpc_stub, rpc), request, metadata=metadata_for(rpc, account))
     assert code in known(rpc), f"{code} for {request!r:.500}"
     if code is Code.OK and rpc == "Logout":
         account.metadata = bearer(account.log_in().token)
@@ -124,12 +136,30 @@ def test_tokens(grpc_stub: Stub, token: str) -> None:
 
 
 @hostile
+@given(token=st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=200))
+def test_service_tokens(grpc_stub: Stub, token: str) -> None:
+    metadata = bearer(f"kvs_{token}")
+    assert code_of(grpc_stub.CheckTokens, CheckTokensRequest(tokens=["x"]), metadata=metadata) is Code.UNAUTHENTICATED
+
+
+@hostile
+@given(data=st.data())
+@pytest.mark.parametrize("rpc", FOR_SERVICES)
+def test_messages_of_services(grpc_stub: Stub, service_tokens: dict[Grant, str], rpc: str, data: st.DataObject) -> None:
+    grant = grant_for(rpc)
+    assert grant
+    request = data.draw(messages(rpc))
+    code = code_of(getattr(grpc_stub, rpc), request, metadata=bearer(service_tokens[grant]))
+    assert code in {Code.OK, Code.INVALID_ARGUMENT}, f"{code} for {request!r:.500}"
+
+
+@hostile
 @given(body=BYTES)
 @pytest.mark.parametrize("rpc", RPCS)
 def test_bytes(grpc_channel: grpc.Channel, account: Account, rpc: str, body: bytes) -> None:
     empower(account, rpc)
     call: Any = grpc_channel.unary_unary(f"/{CONTRACT.full_name}/{rpc}")
-    code = code_of(call, body, metadata=account.metadata)
+    code = code_of(call, body, metadata=metadata_for(rpc, account))
     assert code in known(rpc)
     if code is Code.OK and rpc == "Logout":
         account.metadata = bearer(account.log_in().token)

@@ -16,7 +16,9 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
+from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.observability.metrics import Metrics
+from killrvideo_grpc.security.service_tokens import new_service_token
 from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
@@ -30,6 +32,7 @@ from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import running
 from tests.support.servers import running_server
+from tests.support.services import added_to_file
 from tests.support.settings import settings_in
 
 PLANTED = "planted"
@@ -77,6 +80,21 @@ def test_calls_are_counted_by_method_and_code(tmp_path: Path) -> None:
     assert seen.value("store_request_duration_seconds_count", kind="find_account", outcome="ok") == 3
     assert seen.value("build_info", store="sqlite") == 1
     assert "process_resident_memory_bytes" in seen.text
+
+
+def test_calls_of_services_are_counted_by_their_names(tmp_path: Path) -> None:
+    with measured(tmp_path) as (settings, stub, _):
+        token = added_to_file(settings.sqlite_path, Grant.CHECK_TOKENS)
+        actor = f"service:{token.split('_')[1]}"
+        stub.CheckTokens(pb.CheckTokensRequest(tokens=["x"]), metadata=bearer(token))
+        refuse(stub.GetMe, pb.GetMeRequest(), metadata=bearer(token))
+        refuse(stub.CheckTokens, pb.CheckTokensRequest(), metadata=bearer(token))
+        refuse(stub.CheckTokens, pb.CheckTokensRequest(), metadata=bearer(new_service_token(PLANTED)))
+        eventually(lambda: scrape(settings).value("calls_total", method="CheckTokens") == 3)
+        seen = scrape(settings)
+    assert seen.value("service_calls_total", service=actor, method="CheckTokens") == 2
+    assert seen.value("refusals_total", method="GetMe", reason="GRANT_REQUIRED") == 1
+    assert PLANTED not in seen.text
 
 
 def test_calls_and_hashes_under_way_are_seen(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ from killrvideo.user.v1 import access_pb2
 
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationInterceptor, access_table
+from killrvideo_grpc.domain.services import Grant
+from killrvideo_grpc.rpc.interceptors.authorization import GRANTS, AuthorizationInterceptor, access_table
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
 from killrvideo_grpc.server.bootstrap import UseCases
@@ -25,7 +26,7 @@ from tests.support.loops import LoopThread
 RUNGS = {"Open": "PUBLIC", "View": "VIEWER", "Create": "CREATOR", "Moderate": "MODERATOR"}
 
 
-def describe(name: str, accesses: dict[str, int | None]) -> Any:
+def describe(name: str, accesses: dict[str, int | None], grants: dict[str, int] | None = None) -> Any:
     """Describes a service with one RPC from Empty to Empty per access value; None omits the option."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tests", syntax="proto3")
     file.dependency.extend([access_pb2.DESCRIPTOR.name, empty_pb2.DESCRIPTOR.name])
@@ -35,6 +36,8 @@ def describe(name: str, accesses: dict[str, int | None]) -> Any:
         method = service.method.add(name=rpc, input_type=empty, output_type=empty)
         if access is not None:
             method.options.Extensions[access_pb2.access] = access_pb2.Access.ValueType(access)
+        if rpc in (grants or {}):
+            method.options.Extensions[access_pb2.grant] = access_pb2.Grant.ValueType((grants or {})[rpc])
     pool = descriptor_pool.Default()
     pool.Add(file)
     return pool.FindServiceByName(f"tests.{name}")
@@ -123,6 +126,29 @@ def test_an_rpc_without_a_valid_access_option_is_refused(access: int | None) -> 
     service = describe(f"Gap{access}", {"Fine": 1, "Open": access, "Shut": access})
     with pytest.raises(SetupError, match=rf"tests\.Gap{access}\.Open, tests\.Gap{access}\.Shut"):
         access_table([service], public=[])
+
+
+@pytest.mark.parametrize(
+    ("access", "grant"),
+    [
+        ("SERVICE", None),
+        ("SERVICE", 0),
+        ("SERVICE", 99),
+        ("VIEWER", 99),
+        ("PUBLIC", access_pb2.GRANT_CHECK_TOKENS),
+        ("UNSPECIFIED", access_pb2.GRANT_CHECK_TOKENS),
+    ],
+)
+def test_an_rpc_without_a_valid_grant_is_refused(access: str, grant: int | None) -> None:
+    accesses: dict[str, int | None] = {"Fine": 1, "Shut": access_pb2.Access.Value(f"ACCESS_{access}")}
+    service = describe(f"Grant{access}{grant}", accesses, {} if grant is None else {"Shut": grant})
+    with pytest.raises(SetupError, match=rf"tests\.Grant{access}{grant}\.Shut$"):
+        access_table([service], public=[])
+
+
+def test_every_grant_of_the_contract_is_known() -> None:
+    assert GRANTS.keys() == set(access_pb2.Grant.values())
+    assert {grant for grant in GRANTS.values() if grant} == set(Grant)
 
 
 def call(channel: grpc.Channel, rpc: str, token: str) -> str | None:

@@ -157,6 +157,7 @@ def forged(account: Account) -> list[str]:
     return [
         account.login.token,
         signed(claims),  # with the key of the access tokens
+        signed(claims, algorithm="HS256"),
         signed(claims, key="other" * 16),
         jwt.encode(claims, "", "none"),
         genuine + "=",

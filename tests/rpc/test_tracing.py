@@ -160,7 +160,7 @@ def test_traces_leave_the_metrics_as_they_are() -> None:
         meter = instrumentation.call_meter("GetMe")
         assert meter
         meter.call_started()
-        meter.call_ended("UNAUTHENTICATED", "TOKEN_INVALID", 0.1)
+        meter.call_ended("UNAUTHENTICATED", "TOKEN_INVALID", 0.1, None)
         seen = Scraped(port)
         await instrumentation.stop_export()
         return seen

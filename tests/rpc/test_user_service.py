@@ -16,7 +16,7 @@ from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.errors import Failure, read_failure
 from tests.support.hashing import CountingHasher
-from tests.support.settings import KEY
+from tests.support.tokens import signing_key
 
 Code = grpc.StatusCode
 
@@ -165,7 +165,9 @@ def test_text_in_another_encoding_is_a_violation_of_its_field(grpc_channel: grpc
 
 
 def test_the_token_says_whose_it_is_and_until_when(account: Account) -> None:
-    claims = jwt.decode(account.login.token, KEY, ["HS256"], audience="killrvideo", issuer="killrvideo.user.v1")
+    claims = jwt.decode(
+        account.login.token, signing_key().verifying, ["ES256"], audience="killrvideo", issuer="killrvideo.user.v1"
+    )
     assert set(claims) == {"sub", "sid", "roles", "exp", "iat", "nbf", "iss", "aud", "jti"}
     assert (claims["sub"], claims["roles"]) == (account.user_id, ["viewer"])
     assert claims["exp"] == account.login.expires_at.seconds == claims["iat"] + 30 * 60

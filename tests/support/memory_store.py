@@ -11,6 +11,7 @@ from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator,
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.domain.services import Services, ServicesChange
 
 T = TypeVar("T")
 
@@ -24,6 +25,7 @@ class MemoryDatabase:
         self.owners: dict[str, UUID] = {}  # by the normal form of the address
         self.events: list[Event] = []
         self.attempts: dict[int, tuple[int, int]] = {}  # by slot: the window and the count in it
+        self.services: Services = {}
 
 
 class MemoryStore:
@@ -108,6 +110,14 @@ class MemoryStore:
             window, count = self._attempts(counter)
             self.database.attempts[counter.slot] = window, count + 1
         return [self._attempts(counter)[1] for counter in counters]
+
+    async def read_services(self) -> Services:
+        await asyncio.sleep(0)
+        return self.database.services
+
+    async def change_services(self, change: ServicesChange) -> None:
+        await asyncio.sleep(0)
+        self.database.services = change(self.database.services)
 
     async def sweep(self) -> int:
         return 0

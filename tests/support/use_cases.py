@@ -7,14 +7,17 @@ from datetime import timedelta
 from killrvideo_grpc.domain.account import Account, Lifetimes, Role
 from killrvideo_grpc.domain.changes import AssignRole
 from killrvideo_grpc.domain.events import Event
+from killrvideo_grpc.security.access_keys import access_keys
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
+from killrvideo_grpc.security.service_tokens import service_digest
 from killrvideo_grpc.service.accounts import Accounts
-from killrvideo_grpc.service.authentication import Authenticator, ClientInfo, Principal
+from killrvideo_grpc.service.authentication import AccessRule, Authenticator, ClientInfo, Principal
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation, Operators
+from killrvideo_grpc.service.service_authentication import ServiceAuthenticator
 from killrvideo_grpc.service.sessions import Login, Sessions
 from tests.support.accounts import PASSWORD, a_cause, an_address
 from tests.support.memory_store import MemoryStore
@@ -22,6 +25,23 @@ from tests.support.settings import KEY
 
 ORIGIN = ClientInfo(request_id="r-1", user_agent="test agent", source="192.0.2.1")
 NO_LIMITS = Limits(account_and_source=0, source=0, account=0, registrations=0)
+
+
+def access_tokens(
+    *secret_keys: str,
+    algorithm: str = "ES256",
+    issuer: str = "killrvideo.user.v1",
+    audience: str | None = "killrvideo",
+) -> JwtAccessTokens:
+    """Return access tokens that are valid for half an hour."""
+    return JwtAccessTokens(
+        access_keys(secret_keys, algorithm),
+        algorithm,
+        timedelta(minutes=30),
+        timedelta(0),
+        issuer=issuer,
+        audience=audience,
+    )
 
 
 class FakeHasher:
@@ -49,7 +69,7 @@ class UseCases:
     def __init__(self, limits: Limits = NO_LIMITS) -> None:
         self.store = MemoryStore()
         self.hasher = FakeHasher()
-        self.access_tokens = JwtAccessTokens(KEY, "HS256", timedelta(minutes=30), timedelta(0))
+        self.access_tokens = access_tokens(KEY)
         self.refresh_tokens = JwtRefreshTokens(KEY)
         throttle = Throttle(self.store, keyed_digest(KEY, "throttle"), limits, max_concurrent=2)
         lifetimes = Lifetimes(timedelta(days=30), timedelta(days=90))
@@ -58,7 +78,9 @@ class UseCases:
         self.accounts = Accounts(self.store, self.hasher, self.sessions, throttle, page_tokens)
         self.moderation = Moderation(self.store, page_tokens)
         self.operators = Operators(self.store, "tester")
-        self.authenticator = Authenticator(self.store, self.access_tokens)
+        self.authenticator = Authenticator(
+            self.store, self.access_tokens, ServiceAuthenticator(self.store, service_digest)
+        )
 
     async def register(self, email: str | None = None, role: Role | None = None) -> Account:
         """Register an account with PASSWORD and, if given, one more role."""
@@ -71,7 +93,9 @@ class UseCases:
 
     async def caller(self, login: Login) -> Principal:
         """Return the caller with the access token of a login."""
-        return await self.authenticator.authenticate(login.token, Role.VIEWER)
+        principal = await self.authenticator.authenticate(login.token, AccessRule(Role.VIEWER, None))
+        assert isinstance(principal, Principal)
+        return principal
 
     def change(self, account: Account, **fields: object) -> None:
         """Change fields of a stored account, past all rules."""

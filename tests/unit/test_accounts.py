@@ -19,11 +19,13 @@ from killrvideo_grpc.domain.errors import (
     TooManyAttempts,
     UserNotFound,
 )
+from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.service.accounts import BatchResult
 from killrvideo_grpc.service.login_throttle import Limits
 from killrvideo_grpc.service.sessions import Login
 from tests.support.accounts import PASSWORD, a_cause, an_address
 from tests.support.concurrent_changes import SPOILS_LOGIN, Step, new_password
+from tests.support.settings import KEY
 from tests.support.use_cases import NO_LIMITS, ORIGIN, UseCases
 
 pytestmark = pytest.mark.anyio
@@ -174,6 +176,15 @@ async def test_many_accounts_come_in_the_order_of_the_request_once(use_cases: Us
     unknown = uuid4()
     wanted = [second.user_id, unknown, first.user_id, second.user_id, unknown]
     assert await use_cases.accounts.get_many(wanted) == BatchResult([second, first], [unknown])
+
+
+def test_page_tokens_of_a_fallback_are_accepted() -> None:
+    old, both = JwtPageTokens(KEY), JwtPageTokens(KEY[::-1], [KEY])
+    assert both.verify(old.issue("p", "list"), "list") == "p"
+    assert both.verify(both.issue("p", "list"), "list") == "p"
+    for tokens, token, scope in ((both, old.issue("p", "list"), "another"), (old, both.issue("p", "list"), "list")):
+        with pytest.raises(InvalidRequest):
+            tokens.verify(token, scope)
 
 
 async def test_page_tokens_continue_the_search_that_issued_them(use_cases: UseCases) -> None:

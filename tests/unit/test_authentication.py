@@ -15,6 +15,7 @@ from killrvideo_grpc.domain.errors import (
     TokenExpired,
     UserNotFound,
 )
+from killrvideo_grpc.service.authentication import AccessRule
 from killrvideo_grpc.service.sessions import Login
 from tests.support.accounts import an_account
 from tests.support.use_cases import UseCases
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.anyio
 async def outcome(use_cases: UseCases, token: str, role: Role = Role.VIEWER) -> type[ServiceError] | None:
     """Return the error of an authentication, or None."""
     try:
-        await use_cases.authenticator.authenticate(token, role)
+        await use_cases.authenticator.authenticate(token, AccessRule(role, None))
     except ServiceError as error:
         return type(error)
     return None

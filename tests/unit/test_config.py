@@ -187,6 +187,7 @@ def test_a_blank_token_counts_as_missing(tmp_path: Path) -> None:
         settings_in(tmp_path, store="astra", astra_db_api_endpoint="https://x", astra_db_application_token=" ")
 
 
+OTHER_KEY = KEY[::-1]
 ASTRA = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": "https://x", "ASTRA_DB_USERNAME": "cassandra"}
 SECRETS = ("SECRET_KEY", "ASTRA_DB_APPLICATION_TOKEN", "ASTRA_DB_PASSWORD")
 
@@ -231,8 +232,8 @@ def test_an_endpoint_that_no_request_can_reach_is_refused(tmp_path: Path, endpoi
         settings_in(tmp_path, store="astra", astra_db_api_endpoint=endpoint, astra_db_application_token="t")
 
 
-@pytest.mark.parametrize("algorithm", ["none", "RS256", "ES256", "hs256", ""])
-def test_only_hmac_algorithms_are_accepted(tmp_path: Path, algorithm: str) -> None:
+@pytest.mark.parametrize("algorithm", ["none", "RS256", "ES384", "EdDSA", "hs256", ""])
+def test_no_other_algorithm_is_accepted(tmp_path: Path, algorithm: str) -> None:
     with pytest.raises(ValidationError):
         settings_in(tmp_path, algorithm=algorithm)
 
@@ -326,3 +327,43 @@ def test_trusted_proxies_are_addresses_and_networks(monkeypatch: pytest.MonkeyPa
         with pytest.raises(SetupError, match="TRUSTED_PROXIES") as caught:
             load_settings(Settings)
         assert "planted" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fallbacks", "message"),
+    [
+        ("short-planted", "key 1 must be at least 32 bytes"),
+        (f"{OTHER_KEY},", "key 2 must be at least 32 bytes"),
+        (f"{OTHER_KEY}, {'planted0' * 8}", "key 2 is easy to guess"),
+        (KEY, "must not repeat a key or SECRET_KEY"),
+        (f"{OTHER_KEY},{OTHER_KEY}", "must not repeat a key or SECRET_KEY"),
+        (f"{OTHER_KEY}\x07planted", "must not contain line breaks or other control"),
+    ],
+)
+def test_fallbacks_are_checked_like_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fallbacks: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET_KEY", KEY)
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", fallbacks)
+    with pytest.raises(SetupError, match=rf"  SECRET_KEY_FALLBACKS.*: {message}") as caught:
+        load_settings(Settings)
+    assert not any(secret in str(caught.value) for secret in ("planted", KEY, OTHER_KEY))
+
+
+def test_fallbacks_are_separated_by_commas_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SECRET_KEY_FALLBACKS", f"{OTHER_KEY}, {KEY}")
+    settings = load_settings(Settings)
+    assert settings.fallback_keys() == [OTHER_KEY, KEY]
+    assert not any(key in f"{settings!r} {settings} {settings.model_dump()}" for key in (OTHER_KEY, KEY))
+
+
+def test_a_key_with_a_comma_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="must not contain a comma"):
+        settings_in(tmp_path, secret_key=f"{KEY},{OTHER_KEY}")
+
+
+@pytest.mark.parametrize(("given", "audience"), [("none", None), ("NONE", None), ("mine", "mine")])
+def test_the_audience_may_be_none(tmp_path: Path, given: str, audience: str | None) -> None:
+    assert settings_in(tmp_path, token_audience=given).audience == audience

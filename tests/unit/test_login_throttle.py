@@ -318,3 +318,18 @@ def test_a_source_is_known_for_thirty_days(process: Process) -> None:
         assert not throttle.is_known_source(seen, "s2")
         assert not throttle.is_known_source(seen, None)
     assert throttle.source_digest(an_account(), "s1") != digest  # so sources don't link accounts
+
+
+def test_a_source_is_known_under_every_key(counters: Counters) -> None:
+    old, new, other = (keyed_digest(key, "throttle") for key in (KEY, KEY + "x", KEY + "y"))
+    before = Throttle(counters, old, LIMITS, AT_ONCE)
+    after = Throttle(counters, new, LIMITS, AT_ONCE, former_digests=[other, old])
+    account = an_account()
+    for throttle in (before, after):
+        seen = replace(account, sources={throttle.source_digest(account, "s1"): now()})
+        assert after.is_known_source(seen, "s1")
+        assert not after.is_known_source(seen, "s2")
+        assert before.is_known_source(seen, "s1") is (throttle is before)
+    assert after.source_digest(account, "s1") != before.source_digest(account, "s1")
+    forgotten = replace(account, sources={before.source_digest(account, "s1"): now() - timedelta(days=31)})
+    assert not after.is_known_source(forgotten, "s1")

@@ -44,6 +44,15 @@ def test_the_key_is_derived_from_the_secret_key_and_not_the_same(tokens: JwtRefr
     assert refused(tokens, signed_with_it)
 
 
+def test_fallbacks_are_accepted_and_sign_nothing(tokens: JwtRefreshTokens) -> None:
+    new, both = JwtRefreshTokens(f"{KEY}."), JwtRefreshTokens(f"{KEY}.", [f"{KEY}?", KEY])
+    assert both.issue(CLAIMS) == new.issue(CLAIMS)
+    for token in (tokens.issue(CLAIMS), new.issue(CLAIMS)):
+        assert both.verify(token) == CLAIMS
+        assert refused(both, token + "=")
+    assert refused(tokens, both.issue(CLAIMS))
+
+
 def test_padding_is_refused(tokens: JwtRefreshTokens) -> None:
     genuine = tokens.issue(CLAIMS)
     parts = genuine.split(".")

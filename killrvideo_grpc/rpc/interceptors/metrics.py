@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from killrvideo_grpc.domain.instrumentation import Instrumentation
 from killrvideo_grpc.rpc.call import Call, CallNext
 from killrvideo_grpc.rpc.interceptors.chain import Handler
+from killrvideo_grpc.service.service_authentication import ServicePrincipal
 
 UNKNOWN = "unknown"  # the label of all methods that don't exist
 
@@ -29,7 +30,8 @@ class MetricsInterceptor:
             try:
                 return await call_next(call)
             finally:
-                meter.call_ended(call.code, call.reason, time.perf_counter() - started)
+                service = call.principal.actor if isinstance(call.principal, ServicePrincipal) else None
+                meter.call_ended(call.code, call.reason, time.perf_counter() - started, service)
 
         return measured
 

@@ -14,6 +14,8 @@ from killrvideo_grpc.domain.errors import EmailAlreadyRegistered
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
+from killrvideo_grpc.domain.services import Services, ServicesChange
+from killrvideo_grpc.stores.astra import services
 from killrvideo_grpc.stores.astra.accounts import AccountChange, Outcome
 from killrvideo_grpc.stores.astra.attempts import Attempts
 from killrvideo_grpc.stores.astra.background import Background, Task
@@ -150,6 +152,12 @@ class AstraStore:
 
     async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         return await self._attempts.count(counters)
+
+    async def read_services(self) -> Services:
+        return await services.read_services(self._api)
+
+    async def change_services(self, change: ServicesChange) -> None:
+        await services.change_services(self._api, change)
 
     async def sweep(self, at: datetime | None = None) -> int:
         return await self._sweep.sweep(at)

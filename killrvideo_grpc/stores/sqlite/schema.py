@@ -100,6 +100,16 @@ MIGRATIONS = (
         """,
         "ALTER TABLE sessions DROP COLUMN credential_id",
     ),
+    # 5: services, callers without an account.
+    (
+        """
+        CREATE TABLE services (
+            name TEXT PRIMARY KEY NOT NULL,
+            grants TEXT NOT NULL, -- a JSON array of names
+            tokens TEXT NOT NULL -- a JSON array of [SHA-256 of a token, date], the oldest first
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 
 

@@ -19,7 +19,8 @@ from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
-from killrvideo_grpc.stores.sqlite import attempts, queries, writes
+from killrvideo_grpc.domain.services import Services, ServicesChange
+from killrvideo_grpc.stores.sqlite import attempts, queries, services, writes
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite.schema import migrate
 from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
@@ -92,6 +93,12 @@ class SqliteStore:
 
     async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         return await self._writer.write(attempts.count_attempt, counters)
+
+    async def read_services(self) -> Services:
+        return await self._read(services.read_services)
+
+    async def change_services(self, change: ServicesChange) -> None:
+        await self._writer.write(services.change_services, change)
 
     async def sweep(self) -> int:
         await self._writer.truncate_log()

@@ -15,7 +15,7 @@ from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
-from tests.rpc.requests import good_request, role_for
+from tests.rpc.requests import good_request, metadata_for, only_grant_for, role_for
 from tests.support import fake_data_api
 from tests.support.accounts import an_address
 from tests.support.errors import Failure, read_failure
@@ -23,6 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.keyspaces import KEYSPACE, prepared_fake
 from tests.support.loops import LoopThread
 from tests.support.servers import running_server
+from tests.support.services import added
 from tests.support.settings import settings_in
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -48,6 +49,8 @@ REQUESTS_OF = {
     "SuspendUser": [READ, READ_BOTH, CHANGE],
     "ReinstateUser": [READ, READ_BOTH, CHANGE],
     "ListAuditEvents": [READ, READ],
+    "GetJsonWebKeySet": [],
+    "CheckTokens": [READ, READ],  # the services, unless they were read lately; account
     # account with its hash, account; claim, claim, account
     "DeleteMe": [READ, READ, CHANGE, READ, CHANGE, CHANGE],
 }
@@ -84,6 +87,8 @@ class Service:
     def empower(self, account: Account, rpc: str) -> None:
         """Gives the account the role that an RPC requires."""
         self.loop.run(Operators(self.store, "tests").assign_role(account.email, role_for(rpc) or Role.VIEWER))
+        if grant := only_grant_for(rpc):
+            account.service_tokens[grant] = self.loop.run(added(self.store, grant))
         self.settle()
 
     def recover(self) -> None:
@@ -117,13 +122,13 @@ def attempt(call: Callable[[], object]) -> Failure | None:
 
 def call(rpc: str, account: Account, request: Any = None) -> Any:
     """Calls an RPC for the account, with a valid request unless one is given."""
-    return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=account.metadata)
+    return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=metadata_for(rpc, account))
 
 
 def start_calls(rpcs: list[str], account: Account) -> list[Any]:
     """Makes valid calls, and returns their futures."""
     return [
-        getattr(account.stub, rpc).future(good_request(rpc, account), metadata=account.metadata, timeout=20)
+        getattr(account.stub, rpc).future(good_request(rpc, account), metadata=metadata_for(rpc, account), timeout=20)
         for rpc in rpcs
     ]
 

@@ -25,13 +25,15 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkillrvideo/user/v1/access.proto\x12\x12killrvideo.user.v1\x1a google/protobuf/descriptor.proto*p\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x11\n\rACCESS_PUBLIC\x10\x01\x12\x11\n\rACCESS_VIEWER\x10\x02\x12\x12\n\x0e\x41\x43\x43\x45SS_CREATOR\x10\x03\x12\x14\n\x10\x41\x43\x43\x45SS_MODERATOR\x10\x04:L\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0e\x32\x1a.killrvideo.user.v1.Accessb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fkillrvideo/user/v1/access.proto\x12\x12killrvideo.user.v1\x1a google/protobuf/descriptor.proto*\x84\x01\n\x06\x41\x63\x63\x65ss\x12\x16\n\x12\x41\x43\x43\x45SS_UNSPECIFIED\x10\x00\x12\x11\n\rACCESS_PUBLIC\x10\x01\x12\x11\n\rACCESS_VIEWER\x10\x02\x12\x12\n\x0e\x41\x43\x43\x45SS_CREATOR\x10\x03\x12\x14\n\x10\x41\x43\x43\x45SS_MODERATOR\x10\x04\x12\x12\n\x0e\x41\x43\x43\x45SS_SERVICE\x10\x05*j\n\x05Grant\x12\x15\n\x11GRANT_UNSPECIFIED\x10\x00\x12\x17\n\x13GRANT_READ_PROFILES\x10\x01\x12\x16\n\x12GRANT_CHECK_TOKENS\x10\x02\x12\x19\n\x15GRANT_RESET_PASSWORDS\x10\x03:L\n\x06\x61\x63\x63\x65ss\x12\x1e.google.protobuf.MethodOptions\x18\xc5\x8a\x03 \x01(\x0e\x32\x1a.killrvideo.user.v1.Access:J\n\x05grant\x12\x1e.google.protobuf.MethodOptions\x18\xc6\x8a\x03 \x01(\x0e\x32\x19.killrvideo.user.v1.Grantb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'killrvideo.user.v1.access_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ACCESS']._serialized_start=89
-  _globals['_ACCESS']._serialized_end=201
+  _globals['_ACCESS']._serialized_start=90
+  _globals['_ACCESS']._serialized_end=222
+  _globals['_GRANT']._serialized_start=224
+  _globals['_GRANT']._serialized_end=330
 # @@protoc_insertion_point(module_scope)

@@ -39,7 +39,7 @@ class AuditEvent(_message.Message):
     `role_assigned`, `role_revoked`, `suspended`, `reinstated` or `deleted`.
     """
     actor: _builtins.str
-    """Who did it: a user id, or `cli:` and the login name of an operator at the command line."""
+    """Who did it: a user id, `service:` and the name of a service, or `cli:` and the login name of an operator."""
     user_id: _builtins.str
     """The account that it happened to."""
     reason: _builtins.str

@@ -66,6 +66,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Too many attempts on this account or from the caller's network have failed, or too many accounts were registered
     from there. `google.rpc.RetryInfo` says when to try again.
     """
+    ERROR_REASON_GRANT_REQUIRED: _ErrorReason.ValueType  # 22
+    """The RPC is for services with a grant that the caller lacks, or for people only."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The values of `google.rpc.ErrorInfo.reason` in the domain `killrvideo.user.v1`, without the prefix `ERROR_REASON_`.
@@ -116,4 +118,6 @@ ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 20
 """Too many attempts on this account or from the caller's network have failed, or too many accounts were registered
 from there. `google.rpc.RetryInfo` says when to try again.
 """
+ERROR_REASON_GRANT_REQUIRED: ErrorReason.ValueType  # 22
+"""The RPC is for services with a grant that the caller lacks, or for people only."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

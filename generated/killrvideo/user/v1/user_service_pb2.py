@@ -28,12 +28,13 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from killrvideo.user.v1 import access_pb2 as killrvideo_dot_user_dot_v1_dot_access__pb2
 from killrvideo.user.v1 import audit_event_pb2 as killrvideo_dot_user_dot_v1_dot_audit__event__pb2
+from killrvideo.user.v1 import json_web_key_pb2 as killrvideo_dot_user_dot_v1_dot_json__web__key__pb2
 from killrvideo.user.v1 import session_pb2 as killrvideo_dot_user_dot_v1_dot_session__pb2
 from killrvideo.user.v1 import string_rules_pb2 as killrvideo_dot_user_dot_v1_dot_string__rules__pb2
 from killrvideo.user.v1 import user_pb2 as killrvideo_dot_user_dot_v1_dot_user__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%killrvideo/user/v1/user_service.proto\x12\x12killrvideo.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkillrvideo/user/v1/access.proto\x1a$killrvideo/user/v1/audit_event.proto\x1a killrvideo/user/v1/session.proto\x1a%killrvideo/user/v1/string_rules.proto\x1a\x1dkillrvideo/user/v1/user.proto\"\x98\x01\n\x0fRegisterRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x80\xd5\x18\x01\x12\"\n\x08password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\x12!\n\nfirst_name\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\x12 \n\tlast_name\x18\x04 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\"Y\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"J\n\x0cLoginRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\x08password\x18\x02 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xcf\x01\n\rLoginResponse\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12&\n\x04user\x18\x02 \x01(\x0b\x32\x18.killrvideo.user.v1.User\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrefresh_token\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x36\n\x12refresh_expires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cGetMeRequest\"u\n\x0fUpdateMeRequest\x12\"\n\nfirst_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x00\x88\x01\x01\x12!\n\tlast_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x01\x88\x01\x01\x42\r\n\x0b_first_nameB\x0c\n\n_last_name\";\n\x13RefreshTokenRequest\x12$\n\rrefresh_token\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\x15\n\x13ListSessionsRequest\"E\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.killrvideo.user.v1.Session\"5\n\x11\x45ndSessionRequest\x12 \n\nsession_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"\x14\n\x12\x45ndSessionResponse\"%\n\rLogoutRequest\x12\x14\n\x0c\x61ll_sessions\x18\x01 \x01(\x08\"\x10\n\x0eLogoutResponse\"h\n\x15\x43hangePasswordRequest\x12\'\n\x10\x63urrent_password\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12&\n\x0cnew_password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\"2\n\x0f\x44\x65leteMeRequest\x12\x1f\n\x08password\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\x12\n\x10\x44\x65leteMeResponse\"/\n\x0eGetUserRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"?\n\x14\x42\x61tchGetUsersRequest\x12\'\n\x08user_ids\x18\x01 \x03(\tB\x15\xe2\x41\x01\x02\xbaH\x0e\x92\x01\x0b\x08\x01\x10\x64\"\x05r\x03\xb0\x01\x01\"c\n\x15\x42\x61tchGetUsersResponse\x12\x30\n\x05users\x18\x01 \x03(\x0b\x32!.killrvideo.user.v1.PublicProfile\x12\x18\n\x10missing_user_ids\x18\x02 \x03(\t\"l\n\x12SearchUsersRequest\x12\x1a\n\x05query\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01R\x01q\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"W\n\x13SearchUsersResponse\x12\'\n\x05users\x18\x01 \x03(\x0b\x32\x18.killrvideo.user.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x11\x41ssignRoleRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x04role\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x98\xd5\x18\x01\x12\x1d\n\x06reason\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"n\n\x11RevokeRoleRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x04role\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x98\xd5\x18\x01\x12\x1d\n\x06reason\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"R\n\x12SuspendUserRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x06reason\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"T\n\x14ReinstateUserRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x06reason\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"r\n\x16ListAuditEventsRequest\x12\x1c\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"b\n\x17ListAuditEventsResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.killrvideo.user.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xe0\x13\n\x0bUserService\x12|\n\x08Register\x12#.killrvideo.user.v1.RegisterRequest\x1a$.killrvideo.user.v1.RegisterResponse\"%\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users/register:\x01*\x12p\n\x05Login\x12 .killrvideo.user.v1.LoginRequest\x1a!.killrvideo.user.v1.LoginResponse\"\"\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/users/login:\x01*\x12\x64\n\x05GetMe\x12 .killrvideo.user.v1.GetMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/users/me\x12j\n\x08UpdateMe\x12#.killrvideo.user.v1.UpdateMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x15\x1a\x10/api/v1/users/me:\x01*\x12\x80\x01\n\x0cRefreshToken\x12\'.killrvideo.user.v1.RefreshTokenRequest\x1a!.killrvideo.user.v1.LoginResponse\"$\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/users/refresh:\x01*\x12\x8b\x01\n\x0cListSessions\x12\'.killrvideo.user.v1.ListSessionsRequest\x1a(.killrvideo.user.v1.ListSessionsResponse\"(\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/users/me/sessions\x12\x8f\x01\n\nEndSession\x12%.killrvideo.user.v1.EndSessionRequest\x1a&.killrvideo.user.v1.EndSessionResponse\"2\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02(*&/api/v1/users/me/sessions/{session_id}\x12t\n\x06Logout\x12!.killrvideo.user.v1.LogoutRequest\x1a\".killrvideo.user.v1.LogoutResponse\"#\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/users/logout:\x01*\x12\x88\x01\n\x0e\x43hangePassword\x12).killrvideo.user.v1.ChangePasswordRequest\x1a!.killrvideo.user.v1.LoginResponse\"(\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1e\"\x19/api/v1/users/me/password:\x01*\x12}\n\x08\x44\x65leteMe\x12#.killrvideo.user.v1.DeleteMeRequest\x1a$.killrvideo.user.v1.DeleteMeResponse\"&\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/users/me/delete:\x01*\x12x\n\x07GetUser\x12\".killrvideo.user.v1.GetUserRequest\x1a!.killrvideo.user.v1.PublicProfile\"&\x90\x02\x01\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/users/{user_id}\x12\x8e\x01\n\rBatchGetUsers\x12(.killrvideo.user.v1.BatchGetUsersRequest\x1a).killrvideo.user.v1.BatchGetUsersResponse\"(\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users:batchGet:\x01*\x12\x87\x01\n\x0bSearchUsers\x12&.killrvideo.user.v1.SearchUsersRequest\x1a\'.killrvideo.user.v1.SearchUsersResponse\"\'\x90\x02\x01\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/moderation/users\x12\xce\x01\n\nAssignRole\x12%.killrvideo.user.v1.AssignRoleRequest\x1a\x18.killrvideo.user.v1.User\"\x7f\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02u\"6/api/v1/moderation/users/{user_id}/roles/{role}:assign:\x01*Z8\"3/api/v1/moderation/users/{user_id}/assign-moderator:\x01*\x12\xce\x01\n\nRevokeRole\x12%.killrvideo.user.v1.RevokeRoleRequest\x1a\x18.killrvideo.user.v1.User\"\x7f\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02u\"6/api/v1/moderation/users/{user_id}/roles/{role}:revoke:\x01*Z8\"3/api/v1/moderation/users/{user_id}/revoke-moderator:\x01*\x12\x8a\x01\n\x0bSuspendUser\x12&.killrvideo.user.v1.SuspendUserRequest\x1a\x18.killrvideo.user.v1.User\"9\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02/\"*/api/v1/moderation/users/{user_id}/suspend:\x01*\x12\x90\x01\n\rReinstateUser\x12(.killrvideo.user.v1.ReinstateUserRequest\x1a\x18.killrvideo.user.v1.User\";\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02\x31\",/api/v1/moderation/users/{user_id}/reinstate:\x01*\x12\x94\x01\n\x0fListAuditEvents\x12*.killrvideo.user.v1.ListAuditEventsRequest\x1a+.killrvideo.user.v1.ListAuditEventsResponse\"(\x90\x02\x01\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/moderation/eventsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%killrvideo/user/v1/user_service.proto\x12\x12killrvideo.user.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fkillrvideo/user/v1/access.proto\x1a$killrvideo/user/v1/audit_event.proto\x1a%killrvideo/user/v1/json_web_key.proto\x1a killrvideo/user/v1/session.proto\x1a%killrvideo/user/v1/string_rules.proto\x1a\x1dkillrvideo/user/v1/user.proto\"\x98\x01\n\x0fRegisterRequest\x12\x1c\n\x05\x65mail\x18\x01 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x80\xd5\x18\x01\x12\"\n\x08password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\x12!\n\nfirst_name\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\x12 \n\tlast_name\x18\x04 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\xf8\xd4\x18\x01\"Y\n\x10RegisterResponse\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x12\n\nfirst_name\x18\x02 \x01(\t\x12\x11\n\tlast_name\x18\x03 \x01(\t\x12\r\n\x05\x65mail\x18\x04 \x01(\t\"J\n\x0cLoginRequest\x12\x19\n\x05\x65mail\x18\x01 \x01(\tB\n\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12\x1f\n\x08password\x18\x02 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\xcf\x01\n\rLoginResponse\x12\x12\n\x05token\x18\x01 \x01(\tB\x03\x80\x01\x01\x12&\n\x04user\x18\x02 \x01(\x0b\x32\x18.killrvideo.user.v1.User\x12.\n\nexpires_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\rrefresh_token\x18\x04 \x01(\tB\x03\x80\x01\x01\x12\x36\n\x12refresh_expires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x0e\n\x0cGetMeRequest\"u\n\x0fUpdateMeRequest\x12\"\n\nfirst_name\x18\x01 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x00\x88\x01\x01\x12!\n\tlast_name\x18\x02 \x01(\tB\t\xbaH\x06r\x04\xf8\xd4\x18\x01H\x01\x88\x01\x01\x42\r\n\x0b_first_nameB\x0c\n\n_last_name\";\n\x13RefreshTokenRequest\x12$\n\rrefresh_token\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\x15\n\x13ListSessionsRequest\"E\n\x14ListSessionsResponse\x12-\n\x08sessions\x18\x01 \x03(\x0b\x32\x1b.killrvideo.user.v1.Session\"5\n\x11\x45ndSessionRequest\x12 \n\nsession_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"\x14\n\x12\x45ndSessionResponse\"%\n\rLogoutRequest\x12\x14\n\x0c\x61ll_sessions\x18\x01 \x01(\x08\"\x10\n\x0eLogoutResponse\"h\n\x15\x43hangePasswordRequest\x12\'\n\x10\x63urrent_password\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\x12&\n\x0cnew_password\x18\x02 \x01(\tB\x10\x80\x01\x01\xe2\x41\x01\x02\xbaH\x06r\x04\x88\xd5\x18\x01\"2\n\x0f\x44\x65leteMeRequest\x12\x1f\n\x08password\x18\x01 \x01(\tB\r\x80\x01\x01\xe2\x41\x01\x02\xbaH\x03\xc8\x01\x01\"\x12\n\x10\x44\x65leteMeResponse\"/\n\x0eGetUserRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\"?\n\x14\x42\x61tchGetUsersRequest\x12\'\n\x08user_ids\x18\x01 \x03(\tB\x15\xe2\x41\x01\x02\xbaH\x0e\x92\x01\x0b\x08\x01\x10\x64\"\x05r\x03\xb0\x01\x01\"c\n\x15\x42\x61tchGetUsersResponse\x12\x30\n\x05users\x18\x01 \x03(\x0b\x32!.killrvideo.user.v1.PublicProfile\x12\x18\n\x10missing_user_ids\x18\x02 \x03(\t\"l\n\x12SearchUsersRequest\x12\x1a\n\x05query\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xfe\x01R\x01q\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"W\n\x13SearchUsersResponse\x12\'\n\x05users\x18\x01 \x03(\x0b\x32\x18.killrvideo.user.v1.User\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"n\n\x11\x41ssignRoleRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x04role\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x98\xd5\x18\x01\x12\x1d\n\x06reason\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"n\n\x11RevokeRoleRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1b\n\x04role\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x98\xd5\x18\x01\x12\x1d\n\x06reason\x18\x03 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"R\n\x12SuspendUserRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x06reason\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"T\n\x14ReinstateUserRequest\x12\x1d\n\x07user_id\x18\x01 \x01(\tB\x0c\xe2\x41\x01\x02\xbaH\x05r\x03\xb0\x01\x01\x12\x1d\n\x06reason\x18\x02 \x01(\tB\r\xe2\x41\x01\x02\xbaH\x06r\x04\x90\xd5\x18\x01\"r\n\x16ListAuditEventsRequest\x12\x1c\n\x07user_id\x18\x01 \x01(\tB\x0b\xbaH\x08r\x03\xb0\x01\x01\xd8\x01\x01\x12\x1c\n\tpage_size\x18\x02 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \"b\n\x17ListAuditEventsResponse\x12.\n\x06\x65vents\x18\x01 \x03(\x0b\x32\x1e.killrvideo.user.v1.AuditEvent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x19\n\x17GetJsonWebKeySetRequest\"7\n\x12\x43heckTokensRequest\x12!\n\x06tokens\x18\x01 \x03(\tB\x11\x80\x01\x01\xe2\x41\x01\x02\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\"G\n\x13\x43heckTokensResponse\x12\x30\n\x07results\x18\x01 \x03(\x0b\x32\x1f.killrvideo.user.v1.TokenResult\"\x91\x01\n\x0bTokenResult\x12\x0e\n\x06\x61\x63tive\x18\x01 \x01(\x08\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\r\n\x05roles\x18\x03 \x03(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12.\n\nexpires_at\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0e\n\x06reason\x18\x06 \x01(\t2\xdd\x15\n\x0bUserService\x12|\n\x08Register\x12#.killrvideo.user.v1.RegisterRequest\x1a$.killrvideo.user.v1.RegisterResponse\"%\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users/register:\x01*\x12p\n\x05Login\x12 .killrvideo.user.v1.LoginRequest\x1a!.killrvideo.user.v1.LoginResponse\"\"\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\"\x13/api/v1/users/login:\x01*\x12\x64\n\x05GetMe\x12 .killrvideo.user.v1.GetMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x12\x12\x10/api/v1/users/me\x12j\n\x08UpdateMe\x12#.killrvideo.user.v1.UpdateMeRequest\x1a\x18.killrvideo.user.v1.User\"\x1f\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x15\x1a\x10/api/v1/users/me:\x01*\x12\x80\x01\n\x0cRefreshToken\x12\'.killrvideo.user.v1.RefreshTokenRequest\x1a!.killrvideo.user.v1.LoginResponse\"$\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1a\"\x15/api/v1/users/refresh:\x01*\x12\x8b\x01\n\x0cListSessions\x12\'.killrvideo.user.v1.ListSessionsRequest\x1a(.killrvideo.user.v1.ListSessionsResponse\"(\x90\x02\x01\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/users/me/sessions\x12\x8f\x01\n\nEndSession\x12%.killrvideo.user.v1.EndSessionRequest\x1a&.killrvideo.user.v1.EndSessionResponse\"2\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02(*&/api/v1/users/me/sessions/{session_id}\x12t\n\x06Logout\x12!.killrvideo.user.v1.LogoutRequest\x1a\".killrvideo.user.v1.LogoutResponse\"#\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x19\"\x14/api/v1/users/logout:\x01*\x12\x88\x01\n\x0e\x43hangePassword\x12).killrvideo.user.v1.ChangePasswordRequest\x1a!.killrvideo.user.v1.LoginResponse\"(\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1e\"\x19/api/v1/users/me/password:\x01*\x12}\n\x08\x44\x65leteMe\x12#.killrvideo.user.v1.DeleteMeRequest\x1a$.killrvideo.user.v1.DeleteMeResponse\"&\xa8\xd4\x18\x02\x82\xd3\xe4\x93\x02\x1c\"\x17/api/v1/users/me/delete:\x01*\x12x\n\x07GetUser\x12\".killrvideo.user.v1.GetUserRequest\x1a!.killrvideo.user.v1.PublicProfile\"&\x90\x02\x01\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x19\x12\x17/api/v1/users/{user_id}\x12\x92\x01\n\rBatchGetUsers\x12(.killrvideo.user.v1.BatchGetUsersRequest\x1a).killrvideo.user.v1.BatchGetUsersResponse\",\x90\x02\x01\xa8\xd4\x18\x02\xb0\xd4\x18\x01\x82\xd3\xe4\x93\x02\x1b\"\x16/api/v1/users:batchGet:\x01*\x12\x87\x01\n\x0bSearchUsers\x12&.killrvideo.user.v1.SearchUsersRequest\x1a\'.killrvideo.user.v1.SearchUsersResponse\"\'\x90\x02\x01\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02\x1a\x12\x18/api/v1/moderation/users\x12\xce\x01\n\nAssignRole\x12%.killrvideo.user.v1.AssignRoleRequest\x1a\x18.killrvideo.user.v1.User\"\x7f\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02u\"6/api/v1/moderation/users/{user_id}/roles/{role}:assign:\x01*Z8\"3/api/v1/moderation/users/{user_id}/assign-moderator:\x01*\x12\xce\x01\n\nRevokeRole\x12%.killrvideo.user.v1.RevokeRoleRequest\x1a\x18.killrvideo.user.v1.User\"\x7f\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02u\"6/api/v1/moderation/users/{user_id}/roles/{role}:revoke:\x01*Z8\"3/api/v1/moderation/users/{user_id}/revoke-moderator:\x01*\x12\x8a\x01\n\x0bSuspendUser\x12&.killrvideo.user.v1.SuspendUserRequest\x1a\x18.killrvideo.user.v1.User\"9\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02/\"*/api/v1/moderation/users/{user_id}/suspend:\x01*\x12\x90\x01\n\rReinstateUser\x12(.killrvideo.user.v1.ReinstateUserRequest\x1a\x18.killrvideo.user.v1.User\";\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02\x31\",/api/v1/moderation/users/{user_id}/reinstate:\x01*\x12\x94\x01\n\x0fListAuditEvents\x12*.killrvideo.user.v1.ListAuditEventsRequest\x1a+.killrvideo.user.v1.ListAuditEventsResponse\"(\x90\x02\x01\xa8\xd4\x18\x04\x82\xd3\xe4\x93\x02\x1b\x12\x19/api/v1/moderation/events\x12\x89\x01\n\x10GetJsonWebKeySet\x12+.killrvideo.user.v1.GetJsonWebKeySetRequest\x1a!.killrvideo.user.v1.JsonWebKeySet\"%\x90\x02\x01\xa8\xd4\x18\x01\x82\xd3\xe4\x93\x02\x18\x12\x16/.well-known/jwks.json\x12k\n\x0b\x43heckTokens\x12&.killrvideo.user.v1.CheckTokensRequest\x1a\'.killrvideo.user.v1.CheckTokensResponse\"\x0b\x90\x02\x01\xa8\xd4\x18\x05\xb0\xd4\x18\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -106,6 +107,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTAUDITEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_CHECKTOKENSREQUEST'].fields_by_name['tokens']._loaded_options = None
+  _globals['_CHECKTOKENSREQUEST'].fields_by_name['tokens']._serialized_options = b'\200\001\001\342A\001\002\272H\007\222\001\004\010\001\020d'
   _globals['_USERSERVICE'].methods_by_name['Register']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['Register']._serialized_options = b'\250\324\030\001\202\323\344\223\002\033\"\026/api/v1/users/register:\001*'
   _globals['_USERSERVICE'].methods_by_name['Login']._loaded_options = None
@@ -129,7 +132,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['GetUser']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['GetUser']._serialized_options = b'\220\002\001\250\324\030\001\202\323\344\223\002\031\022\027/api/v1/users/{user_id}'
   _globals['_USERSERVICE'].methods_by_name['BatchGetUsers']._loaded_options = None
-  _globals['_USERSERVICE'].methods_by_name['BatchGetUsers']._serialized_options = b'\220\002\001\250\324\030\002\202\323\344\223\002\033\"\026/api/v1/users:batchGet:\001*'
+  _globals['_USERSERVICE'].methods_by_name['BatchGetUsers']._serialized_options = b'\220\002\001\250\324\030\002\260\324\030\001\202\323\344\223\002\033\"\026/api/v1/users:batchGet:\001*'
   _globals['_USERSERVICE'].methods_by_name['SearchUsers']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['SearchUsers']._serialized_options = b'\220\002\001\250\324\030\004\202\323\344\223\002\032\022\030/api/v1/moderation/users'
   _globals['_USERSERVICE'].methods_by_name['AssignRole']._loaded_options = None
@@ -142,60 +145,72 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_USERSERVICE'].methods_by_name['ReinstateUser']._serialized_options = b'\250\324\030\004\202\323\344\223\0021\",/api/v1/moderation/users/{user_id}/reinstate:\001*'
   _globals['_USERSERVICE'].methods_by_name['ListAuditEvents']._loaded_options = None
   _globals['_USERSERVICE'].methods_by_name['ListAuditEvents']._serialized_options = b'\220\002\001\250\324\030\004\202\323\344\223\002\033\022\031/api/v1/moderation/events'
-  _globals['_REGISTERREQUEST']._serialized_start=362
-  _globals['_REGISTERREQUEST']._serialized_end=514
-  _globals['_REGISTERRESPONSE']._serialized_start=516
-  _globals['_REGISTERRESPONSE']._serialized_end=605
-  _globals['_LOGINREQUEST']._serialized_start=607
-  _globals['_LOGINREQUEST']._serialized_end=681
-  _globals['_LOGINRESPONSE']._serialized_start=684
-  _globals['_LOGINRESPONSE']._serialized_end=891
-  _globals['_GETMEREQUEST']._serialized_start=893
-  _globals['_GETMEREQUEST']._serialized_end=907
-  _globals['_UPDATEMEREQUEST']._serialized_start=909
-  _globals['_UPDATEMEREQUEST']._serialized_end=1026
-  _globals['_REFRESHTOKENREQUEST']._serialized_start=1028
-  _globals['_REFRESHTOKENREQUEST']._serialized_end=1087
-  _globals['_LISTSESSIONSREQUEST']._serialized_start=1089
-  _globals['_LISTSESSIONSREQUEST']._serialized_end=1110
-  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1112
-  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1181
-  _globals['_ENDSESSIONREQUEST']._serialized_start=1183
-  _globals['_ENDSESSIONREQUEST']._serialized_end=1236
-  _globals['_ENDSESSIONRESPONSE']._serialized_start=1238
-  _globals['_ENDSESSIONRESPONSE']._serialized_end=1258
-  _globals['_LOGOUTREQUEST']._serialized_start=1260
-  _globals['_LOGOUTREQUEST']._serialized_end=1297
-  _globals['_LOGOUTRESPONSE']._serialized_start=1299
-  _globals['_LOGOUTRESPONSE']._serialized_end=1315
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1317
-  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1421
-  _globals['_DELETEMEREQUEST']._serialized_start=1423
-  _globals['_DELETEMEREQUEST']._serialized_end=1473
-  _globals['_DELETEMERESPONSE']._serialized_start=1475
-  _globals['_DELETEMERESPONSE']._serialized_end=1493
-  _globals['_GETUSERREQUEST']._serialized_start=1495
-  _globals['_GETUSERREQUEST']._serialized_end=1542
-  _globals['_BATCHGETUSERSREQUEST']._serialized_start=1544
-  _globals['_BATCHGETUSERSREQUEST']._serialized_end=1607
-  _globals['_BATCHGETUSERSRESPONSE']._serialized_start=1609
-  _globals['_BATCHGETUSERSRESPONSE']._serialized_end=1708
-  _globals['_SEARCHUSERSREQUEST']._serialized_start=1710
-  _globals['_SEARCHUSERSREQUEST']._serialized_end=1818
-  _globals['_SEARCHUSERSRESPONSE']._serialized_start=1820
-  _globals['_SEARCHUSERSRESPONSE']._serialized_end=1907
-  _globals['_ASSIGNROLEREQUEST']._serialized_start=1909
-  _globals['_ASSIGNROLEREQUEST']._serialized_end=2019
-  _globals['_REVOKEROLEREQUEST']._serialized_start=2021
-  _globals['_REVOKEROLEREQUEST']._serialized_end=2131
-  _globals['_SUSPENDUSERREQUEST']._serialized_start=2133
-  _globals['_SUSPENDUSERREQUEST']._serialized_end=2215
-  _globals['_REINSTATEUSERREQUEST']._serialized_start=2217
-  _globals['_REINSTATEUSERREQUEST']._serialized_end=2301
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2303
-  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2417
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2419
-  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2517
-  _globals['_USERSERVICE']._serialized_start=2520
-  _globals['_USERSERVICE']._serialized_end=5048
+  _globals['_USERSERVICE'].methods_by_name['GetJsonWebKeySet']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['GetJsonWebKeySet']._serialized_options = b'\220\002\001\250\324\030\001\202\323\344\223\002\030\022\026/.well-known/jwks.json'
+  _globals['_USERSERVICE'].methods_by_name['CheckTokens']._loaded_options = None
+  _globals['_USERSERVICE'].methods_by_name['CheckTokens']._serialized_options = b'\220\002\001\250\324\030\005\260\324\030\002'
+  _globals['_REGISTERREQUEST']._serialized_start=401
+  _globals['_REGISTERREQUEST']._serialized_end=553
+  _globals['_REGISTERRESPONSE']._serialized_start=555
+  _globals['_REGISTERRESPONSE']._serialized_end=644
+  _globals['_LOGINREQUEST']._serialized_start=646
+  _globals['_LOGINREQUEST']._serialized_end=720
+  _globals['_LOGINRESPONSE']._serialized_start=723
+  _globals['_LOGINRESPONSE']._serialized_end=930
+  _globals['_GETMEREQUEST']._serialized_start=932
+  _globals['_GETMEREQUEST']._serialized_end=946
+  _globals['_UPDATEMEREQUEST']._serialized_start=948
+  _globals['_UPDATEMEREQUEST']._serialized_end=1065
+  _globals['_REFRESHTOKENREQUEST']._serialized_start=1067
+  _globals['_REFRESHTOKENREQUEST']._serialized_end=1126
+  _globals['_LISTSESSIONSREQUEST']._serialized_start=1128
+  _globals['_LISTSESSIONSREQUEST']._serialized_end=1149
+  _globals['_LISTSESSIONSRESPONSE']._serialized_start=1151
+  _globals['_LISTSESSIONSRESPONSE']._serialized_end=1220
+  _globals['_ENDSESSIONREQUEST']._serialized_start=1222
+  _globals['_ENDSESSIONREQUEST']._serialized_end=1275
+  _globals['_ENDSESSIONRESPONSE']._serialized_start=1277
+  _globals['_ENDSESSIONRESPONSE']._serialized_end=1297
+  _globals['_LOGOUTREQUEST']._serialized_start=1299
+  _globals['_LOGOUTREQUEST']._serialized_end=1336
+  _globals['_LOGOUTRESPONSE']._serialized_start=1338
+  _globals['_LOGOUTRESPONSE']._serialized_end=1354
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_start=1356
+  _globals['_CHANGEPASSWORDREQUEST']._serialized_end=1460
+  _globals['_DELETEMEREQUEST']._serialized_start=1462
+  _globals['_DELETEMEREQUEST']._serialized_end=1512
+  _globals['_DELETEMERESPONSE']._serialized_start=1514
+  _globals['_DELETEMERESPONSE']._serialized_end=1532
+  _globals['_GETUSERREQUEST']._serialized_start=1534
+  _globals['_GETUSERREQUEST']._serialized_end=1581
+  _globals['_BATCHGETUSERSREQUEST']._serialized_start=1583
+  _globals['_BATCHGETUSERSREQUEST']._serialized_end=1646
+  _globals['_BATCHGETUSERSRESPONSE']._serialized_start=1648
+  _globals['_BATCHGETUSERSRESPONSE']._serialized_end=1747
+  _globals['_SEARCHUSERSREQUEST']._serialized_start=1749
+  _globals['_SEARCHUSERSREQUEST']._serialized_end=1857
+  _globals['_SEARCHUSERSRESPONSE']._serialized_start=1859
+  _globals['_SEARCHUSERSRESPONSE']._serialized_end=1946
+  _globals['_ASSIGNROLEREQUEST']._serialized_start=1948
+  _globals['_ASSIGNROLEREQUEST']._serialized_end=2058
+  _globals['_REVOKEROLEREQUEST']._serialized_start=2060
+  _globals['_REVOKEROLEREQUEST']._serialized_end=2170
+  _globals['_SUSPENDUSERREQUEST']._serialized_start=2172
+  _globals['_SUSPENDUSERREQUEST']._serialized_end=2254
+  _globals['_REINSTATEUSERREQUEST']._serialized_start=2256
+  _globals['_REINSTATEUSERREQUEST']._serialized_end=2340
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_start=2342
+  _globals['_LISTAUDITEVENTSREQUEST']._serialized_end=2456
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_start=2458
+  _globals['_LISTAUDITEVENTSRESPONSE']._serialized_end=2556
+  _globals['_GETJSONWEBKEYSETREQUEST']._serialized_start=2558
+  _globals['_GETJSONWEBKEYSETREQUEST']._serialized_end=2583
+  _globals['_CHECKTOKENSREQUEST']._serialized_start=2585
+  _globals['_CHECKTOKENSREQUEST']._serialized_end=2640
+  _globals['_CHECKTOKENSRESPONSE']._serialized_start=2642
+  _globals['_CHECKTOKENSRESPONSE']._serialized_end=2713
+  _globals['_TOKENRESULT']._serialized_start=2716
+  _globals['_TOKENRESULT']._serialized_end=2861
+  _globals['_USERSERVICE']._serialized_start=2864
+  _globals['_USERSERVICE']._serialized_end=5645
 # @@protoc_insertion_point(module_scope)

@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from killrvideo.user.v1 import json_web_key_pb2 as killrvideo_dot_user_dot_v1_dot_json__web__key__pb2
 from killrvideo.user.v1 import user_pb2 as killrvideo_dot_user_dot_v1_dot_user__pb2
 from killrvideo.user.v1 import user_service_pb2 as killrvideo_dot_user_dot_v1_dot_user__service__pb2
 
@@ -28,12 +29,13 @@ if _version_not_supported:
 
 class UserServiceStub:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
+    also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
     TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
-    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED, GRANT_REQUIRED).
     """
 
     def __init__(self, channel):
@@ -132,16 +134,27 @@ class UserServiceStub:
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.SerializeToString,
                 response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsResponse.FromString,
                 _registered_method=True)
+        self.GetJsonWebKeySet = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/GetJsonWebKeySet',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.GetJsonWebKeySetRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_json__web__key__pb2.JsonWebKeySet.FromString,
+                _registered_method=True)
+        self.CheckTokens = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/CheckTokens',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
+    also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
     TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
-    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED, GRANT_REQUIRED).
     """
 
     def Register(self, request, context):
@@ -269,7 +282,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetUsers(self, request, context):
-        """Returns the public profiles of up to 100 accounts.
+        """Returns the public profiles of up to 100 accounts. Services need the grant `read_profiles`.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
@@ -354,6 +367,27 @@ class UserServiceServicer:
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
         the page token was not issued for this list.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetJsonWebKeySet(self, request, context):
+        """Returns the public keys with which anyone can verify access tokens. Over REST, the response may be cached for five
+        minutes.
+
+        Errors include: those of every RPC.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckTokens(self, request, context):
+        """Checks access tokens against the current state of their accounts, as every call of their owners does. Services need
+        the grant `check_tokens`. Not available over REST.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -452,6 +486,16 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.FromString,
                     response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsResponse.SerializeToString,
             ),
+            'GetJsonWebKeySet': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetJsonWebKeySet,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.GetJsonWebKeySetRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_json__web__key__pb2.JsonWebKeySet.SerializeToString,
+            ),
+            'CheckTokens': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckTokens,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'killrvideo.user.v1.UserService', rpc_method_handlers)
@@ -462,12 +506,13 @@ def add_UserServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class UserService:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
+    also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
     TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
-    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED, GRANT_REQUIRED).
     """
 
     @staticmethod
@@ -946,6 +991,60 @@ class UserService:
             '/killrvideo.user.v1.UserService/ListAuditEvents',
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.SerializeToString,
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetJsonWebKeySet(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/GetJsonWebKeySet',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.GetJsonWebKeySetRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_json__web__key__pb2.JsonWebKeySet.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckTokens(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/CheckTokens',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensResponse.FromString,
             options,
             channel_credentials,
             insecure,

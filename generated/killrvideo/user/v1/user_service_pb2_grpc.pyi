@@ -5,6 +5,7 @@ The user service of KillrVideo: accounts, logins and profiles."""
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from killrvideo.user.v1 import json_web_key_pb2 as _json_web_key_pb2
 from killrvideo.user.v1 import user_pb2 as _user_pb2
 from killrvideo.user.v1 import user_service_pb2 as _user_service_pb2
 import abc as _abc_1
@@ -29,12 +30,13 @@ GRPC_VERSION: str
 
 class UserServiceStub:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
+    also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
     TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
-    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED, GRANT_REQUIRED).
     """
 
     @_typing.overload
@@ -122,7 +124,7 @@ class UserServiceStub:
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     BatchGetUsers: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]
-    """Returns the public profiles of up to 100 accounts.
+    """Returns the public profiles of up to 100 accounts. Services need the grant `read_profiles`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
@@ -184,16 +186,30 @@ class UserServiceStub:
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
         the page token was not issued for this list.
     """
+    GetJsonWebKeySet: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.GetJsonWebKeySetRequest, _json_web_key_pb2.JsonWebKeySet]
+    """Returns the public keys with which anyone can verify access tokens. Over REST, the response may be cached for five
+    minutes.
+
+    Errors include: those of every RPC.
+    """
+    CheckTokens: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.CheckTokensRequest, _user_service_pb2.CheckTokensResponse]
+    """Checks access tokens against the current state of their accounts, as every call of their owners does. Services need
+    the grant `check_tokens`. Not available over REST.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
+    also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
     TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
-    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED, GRANT_REQUIRED).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -278,7 +294,7 @@ class UserServiceAsyncStub(UserServiceStub):
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
     """
     BatchGetUsers: _aio.UnaryUnaryMultiCallable[_user_service_pb2.BatchGetUsersRequest, _user_service_pb2.BatchGetUsersResponse]  # type: ignore[assignment]
-    """Returns the public profiles of up to 100 accounts.
+    """Returns the public profiles of up to 100 accounts. Services need the grant `read_profiles`.
 
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
@@ -340,15 +356,29 @@ class UserServiceAsyncStub(UserServiceStub):
       INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
         the page token was not issued for this list.
     """
+    GetJsonWebKeySet: _aio.UnaryUnaryMultiCallable[_user_service_pb2.GetJsonWebKeySetRequest, _json_web_key_pb2.JsonWebKeySet]  # type: ignore[assignment]
+    """Returns the public keys with which anyone can verify access tokens. Over REST, the response may be cached for five
+    minutes.
+
+    Errors include: those of every RPC.
+    """
+    CheckTokens: _aio.UnaryUnaryMultiCallable[_user_service_pb2.CheckTokensRequest, _user_service_pb2.CheckTokensResponse]  # type: ignore[assignment]
+    """Checks access tokens against the current state of their accounts, as every call of their owners does. Services need
+    the grant `check_tokens`. Not available over REST.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
+    also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
     TOKEN_EXPIRED, TOKEN_INVALID, TOKEN_SUBJECT_INVALID, SESSION_ENDED), NOT_FOUND (USER_NOT_FOUND) or PERMISSION_DENIED
-    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED).
+    (ACCOUNT_SUSPENDED, NO_ROLES_ASSIGNED, ROLE_REQUIRED, GRANT_REQUIRED).
     """
 
     @_abc_1.abstractmethod
@@ -503,7 +533,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.BatchGetUsersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.BatchGetUsersResponse, _abc.Awaitable[_user_service_pb2.BatchGetUsersResponse]]:
-        """Returns the public profiles of up to 100 accounts.
+        """Returns the public profiles of up to 100 accounts. Services need the grant `read_profiles`.
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): there are no ids or more than 100, or one of them is not a UUID.
@@ -600,6 +630,31 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is neither empty nor a UUID, the page size is not from 0 to 100, or
             the page token was not issued for this list.
+        """
+
+    @_abc_1.abstractmethod
+    def GetJsonWebKeySet(
+        self,
+        request: _user_service_pb2.GetJsonWebKeySetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_json_web_key_pb2.JsonWebKeySet, _abc.Awaitable[_json_web_key_pb2.JsonWebKeySet]]:
+        """Returns the public keys with which anyone can verify access tokens. Over REST, the response may be cached for five
+        minutes.
+
+        Errors include: those of every RPC.
+        """
+
+    @_abc_1.abstractmethod
+    def CheckTokens(
+        self,
+        request: _user_service_pb2.CheckTokensRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.CheckTokensResponse, _abc.Awaitable[_user_service_pb2.CheckTokensResponse]]:
+        """Checks access tokens against the current state of their accounts, as every call of their owners does. Services need
+        the grant `check_tokens`. Not available over REST.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,97 @@
+"""Authentication of services by their tokens."""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from killrvideo_grpc.domain.errors import TokenInvalid
+from killrvideo_grpc.domain.ports import ServiceStore
+from killrvideo_grpc.domain.services import Service
+
+MAX_AGE = 5.0  # seconds; a removed service must be refused within 10, and a read of the store may take 5
+LOOKUP_INTERVAL = 1.0  # seconds between reads because of unknown tokens
+MAX_WAITING = 64  # calls with unknown tokens that wait for the next read
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePrincipal:
+    """The service that makes a call."""
+
+    service: Service
+
+    @property
+    def actor(self) -> str:
+        """Its name in logs, metrics and the audit trail."""
+        return f"service:{self.service.name}"
+
+
+class ServiceAuthenticator:
+    """Finds services by their tokens, in a copy of the store's services that is at most MAX_AGE old.
+
+    A token that isn't in the copy waits for the next read, so that a new service works at once. `digest` returns the
+    digest under which a token is stored, or None for text that can't be one.
+    """
+
+    def __init__(
+        self, store: ServiceStore, digest: Callable[[str], str | None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._store = store
+        self._digest = digest
+        self._clock = clock
+        self._by_digest: dict[str, Service] = {}
+        self._read_at = -math.inf  # when the last successful read began
+        self._next_lookup = -math.inf
+        self._reading: asyncio.Task[None] | None = None
+        self._lookup: asyncio.Task[None] | None = None
+        self._waiting = 0
+
+    async def authenticate(self, token: str) -> ServicePrincipal:
+        """Return the service of a token. Raise TokenInvalid, or StoreUnavailable."""
+        digest, arrived = self._digest(token), self._clock()
+        if digest is None:
+            raise TokenInvalid
+        if self._read_at < arrived - MAX_AGE:
+            await self._read_shared()
+        if digest not in self._by_digest and self._read_at < arrived:
+            await self._look_up()
+        service = self._by_digest.get(digest)
+        if service is None:
+            raise TokenInvalid
+        return ServicePrincipal(service)
+
+    async def _read_shared(self) -> None:
+        """Read the services, or wait for the read in progress."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+        await asyncio.shield(self._reading)
+
+    async def _look_up(self) -> None:
+        """Wait for a read that has yet to begin, unless too many calls do."""
+        if self._waiting >= MAX_WAITING:
+            return
+        self._waiting += 1
+        try:
+            if self._lookup is None:
+                self._lookup = asyncio.create_task(self._read_later())
+            await asyncio.shield(self._lookup)
+        finally:
+            self._waiting -= 1
+
+    async def _read_later(self) -> None:
+        while (pause := self._next_lookup - self._clock()) > 0:  # noqa: ASYNC110 # there is nothing to wait for
+            await asyncio.sleep(pause)
+        self._lookup = None
+        await self._read()
+
+    async def _read(self) -> None:
+        began = self._clock()
+        self._next_lookup = began + LOOKUP_INTERVAL
+        try:
+            services = await self._store.read_services()
+        finally:
+            self._reading = None
+        if began > self._read_at:
+            self._by_digest = {token.digest: service for service in services.values() for token in service.tokens}
+            self._read_at = began
