@@ -80,6 +80,7 @@ class MemoryStore:
         if transition.account is None:
             self._erase(before)
         else:
+            self._move_claim(before, transition.account)
             self.database.accounts[user_id] = transition.account
         if transition.password_hash is not None:
             self.database.hashes[user_id] = transition.password_hash
@@ -125,6 +126,13 @@ class MemoryStore:
     def _has_other_moderator(self, account: Account) -> bool:
         others = (each for each in self.database.accounts.values() if each.user_id != account.user_id)
         return any(each.is_active_moderator for each in others)
+
+    def _move_claim(self, before: Account, after: Account) -> None:
+        address = normal_email(after.email)
+        if self.database.owners.get(address, before.user_id) != before.user_id:
+            raise EmailAlreadyRegistered
+        del self.database.owners[normal_email(before.email)]
+        self.database.owners[address] = before.user_id
 
     def _erase(self, account: Account) -> None:
         del self.database.accounts[account.user_id]
