@@ -12,6 +12,7 @@ from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import ClientInfo, Principal
 from killrvideo_grpc.service.moderation import Moderation
+from killrvideo_grpc.service.recovery import Recovery
 from killrvideo_grpc.service.sessions import Sessions
 
 
@@ -19,10 +20,16 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     """Implementation of the contract. Its domain errors become statuses in the errors interceptor."""
 
     def __init__(
-        self, accounts: Accounts, sessions: Sessions, moderation: Moderation, client_info: ClientInfoReader
+        self,
+        accounts: Accounts,
+        sessions: Sessions,
+        recovery: Recovery,
+        moderation: Moderation,
+        client_info: ClientInfoReader,
     ) -> None:
         self._accounts = accounts
         self._sessions = sessions
+        self._recovery = recovery
         self._moderation = moderation
         self._client_info = client_info
 
@@ -88,6 +95,18 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         )
         return convert.to_login_response(login)
 
+    async def ResetPassword(
+        self, request: user_service_pb2.ResetPasswordRequest, context: Context
+    ) -> user_service_pb2.LoginResponse:
+        login = await self._recovery.reset_password(request.code, request.new_password, self._client())
+        bind_contextvars(user_id=str(login.account.user_id))
+        return convert.to_login_response(login)
+
+    async def ChangeEmail(self, request: user_service_pb2.ChangeEmailRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(
+            await self._accounts.change_email(_principal(), request.password, request.new_email, self._client())
+        )
+
     async def DeleteMe(
         self, request: user_service_pb2.DeleteMeRequest, context: Context
     ) -> user_service_pb2.DeleteMeResponse:
@@ -134,6 +153,12 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         return convert.to_user(
             await self._moderation.reinstate(_principal(), UUID(request.user_id), request.reason, self._client())
         )
+
+    async def EndUserSessions(
+        self, request: user_service_pb2.EndUserSessionsRequest, context: Context
+    ) -> user_service_pb2.EndUserSessionsResponse:
+        await self._moderation.end_sessions(_principal(), UUID(request.user_id), request.reason, self._client())
+        return user_service_pb2.EndUserSessionsResponse()
 
     async def ListAuditEvents(
         self, request: user_service_pb2.ListAuditEventsRequest, context: Context

@@ -23,6 +23,7 @@ from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation
+from killrvideo_grpc.service.recovery import Recovery, ResetCodes
 from killrvideo_grpc.service.sessions import Sessions
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
@@ -117,25 +118,36 @@ def build_use_cases(
     instrumentation: Instrumentation = NOOP,
 ) -> UseCases:
     """Build the use cases and the servicer that calls them. Raises SetupError."""
-    key, threads = settings.signing_key(), _cores()
+    key = settings.signing_key()
     access_tokens = JwtAccessTokens(
         key,
         settings.algorithm,
         timedelta(minutes=settings.access_token_expire_minutes),
         timedelta(seconds=settings.clock_skew_seconds),
     )
-    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, instrumentation)
-    throttle = Throttle(store, keyed_digest(key, "throttle"), _limits(settings), threads, instrumentation.hash_wait)
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, _cores(), instrumentation)
+    throttle = _throttle(settings, store, instrumentation)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(key), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(key)
     accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(
         accounts,
         sessions,
+        Recovery(store, passwords, sessions, throttle),
         Moderation(store, page_tokens),
         ClientInfoReader(settings.trusted_proxies),
     )
     return UseCases(Authenticator(store, access_tokens), accounts, servicer, passwords)
+
+
+def build_reset_codes(settings: Settings, store: AccountStore) -> ResetCodes:
+    """Build the use case that makes reset codes. Raises SetupError."""
+    return ResetCodes(store, _throttle(settings, store), timedelta(minutes=settings.password_reset_minutes))
+
+
+def _throttle(settings: Settings, store: AccountStore, instrumentation: Instrumentation = NOOP) -> Throttle:
+    digest = keyed_digest(settings.signing_key(), "throttle")
+    return Throttle(store, digest, _limits(settings), _cores(), instrumentation.hash_wait)
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:

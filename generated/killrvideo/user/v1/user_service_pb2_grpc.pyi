@@ -29,7 +29,7 @@ GRPC_VERSION: str
 
 class UserServiceStub:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -105,6 +105,26 @@ class UserServiceStub:
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
+    ResetPassword: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ResetPasswordRequest, _user_service_pb2.LoginResponse]
+    """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+    works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+        stays valid.
+      UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+      PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+    """
+    ChangeEmail: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ChangeEmailRequest, _user_pb2.User]
+    """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
+    """
     DeleteMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]
     """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
 
@@ -177,6 +197,14 @@ class UserServiceStub:
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
       FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
     """
+    EndUserSessions: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.EndUserSessionsRequest, _user_service_pb2.EndUserSessionsResponse]
+    """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+    their own.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListAuditEventsRequest, _user_service_pb2.ListAuditEventsResponse]
     """Lists what happened to one account, or to all of them, newest first.
 
@@ -188,7 +216,7 @@ class UserServiceStub:
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -260,6 +288,26 @@ class UserServiceAsyncStub(UserServiceStub):
       INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
+    """
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ResetPasswordRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
+    """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+    works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+        stays valid.
+      UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+      PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+    """
+    ChangeEmail: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ChangeEmailRequest, _user_pb2.User]  # type: ignore[assignment]
+    """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
     """
     DeleteMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]  # type: ignore[assignment]
     """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
@@ -333,6 +381,14 @@ class UserServiceAsyncStub(UserServiceStub):
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
       FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
     """
+    EndUserSessions: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EndUserSessionsRequest, _user_service_pb2.EndUserSessionsResponse]  # type: ignore[assignment]
+    """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+    their own.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListAuditEventsRequest, _user_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists what happened to one account, or to all of them, newest first.
 
@@ -343,7 +399,7 @@ class UserServiceAsyncStub(UserServiceStub):
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -470,6 +526,38 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ResetPassword(
+        self,
+        request: _user_service_pb2.ResetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
+        """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+        works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+            stays valid.
+          UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+          PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangeEmail(
+        self,
+        request: _user_service_pb2.ChangeEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
+        """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+          UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+          ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteMe(
         self,
         request: _user_service_pb2.DeleteMeRequest,
@@ -587,6 +675,20 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
           INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
           NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
           FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
+        """
+
+    @_abc_1.abstractmethod
+    def EndUserSessions(
+        self,
+        request: _user_service_pb2.EndUserSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.EndUserSessionsResponse, _abc.Awaitable[_user_service_pb2.EndUserSessionsResponse]]:
+        """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+        their own.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
         """
 
     @_abc_1.abstractmethod
