@@ -27,6 +27,9 @@ REQUESTS: dict[str, Callable[[Account], Message]] = {
     "ChangePassword": lambda account: pb.ChangePasswordRequest(
         current_password=account.password, new_password="another password"
     ),
+    # Keeps the password, so that tests can go on with the account.
+    "ResetPassword": lambda account: pb.ResetPasswordRequest(code=account.reset_code(), new_password=account.password),
+    "ChangeEmail": lambda account: pb.ChangeEmailRequest(password=account.password, new_email=an_address()),
     "DeleteMe": lambda account: pb.DeleteMeRequest(password=account.password),
     "GetUser": lambda account: pb.GetUserRequest(user_id=account.user_id),
     "BatchGetUsers": lambda account: pb.BatchGetUsersRequest(user_ids=[account.user_id, str(uuid4())]),
@@ -35,6 +38,7 @@ REQUESTS: dict[str, Callable[[Account], Message]] = {
     "RevokeRole": lambda account: pb.RevokeRoleRequest(user_id=account.user_id, role="creator", reason="test"),
     "SuspendUser": lambda account: pb.SuspendUserRequest(user_id=account.other.user_id, reason="test"),
     "ReinstateUser": lambda account: pb.ReinstateUserRequest(user_id=account.other.user_id, reason="test"),
+    "EndUserSessions": lambda account: pb.EndUserSessionsRequest(user_id=account.other.user_id, reason="test"),
     "ListAuditEvents": lambda account: pb.ListAuditEventsRequest(user_id=account.user_id),
 }
 

@@ -10,7 +10,10 @@ from typing import Any
 import grpc
 from killrvideo.user.v1 import user_service_pb2 as pb
 
+from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.server.bootstrap import build_reset_codes
 from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
@@ -40,6 +43,9 @@ REQUESTS_OF = {
     "EndSession": [READ, CHANGE],
     "Logout": [READ, CHANGE],
     "ChangePassword": [READ, READ, CHANGE],
+    "ResetPassword": [READ, CHANGE],
+    # account, account with its hash; both claims, old claim, new claim, account; new claim and old claim
+    "ChangeEmail": [READ, READ, "find", CHANGE, INSERT, CHANGE, CHANGE, CHANGE],
     "GetUser": [READ],
     "BatchGetUsers": [READ, "find"],
     "SearchUsers": [READ, "find"],
@@ -47,15 +53,29 @@ REQUESTS_OF = {
     "RevokeRole": [READ, READ_BOTH, CHANGE],
     "SuspendUser": [READ, READ_BOTH, CHANGE],
     "ReinstateUser": [READ, READ_BOTH, CHANGE],
+    "EndUserSessions": [READ, READ_BOTH, CHANGE],
     "ListAuditEvents": [READ, READ],
     # account with its hash, account; claim, claim, account
     "DeleteMe": [READ, READ, CHANGE, READ, CHANGE, CHANGE],
 }
 # The requests that each successful RPC makes to the counters of attempts, concurrent with its first request or a hash.
 COUNTERS = "find"
-COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "DeleteMe")}
+COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "ChangeEmail", "DeleteMe")}
 # The requests until the change has taken effect. A sweep makes up for the rest.
 UNTIL_DONE = {"DeleteMe": 3}
+
+
+class AstraAccount(Account):
+    """An account on the fake."""
+
+    service: "Service"
+
+    def reset_code(self) -> str:
+        """Returns a new reset code, which works for moderators too."""
+        codes = build_reset_codes(self.service.settings, self.service.store)
+        issued = self.service.loop.run(codes.issue(self.email, Cause("cli:tests"), by_operator=True))
+        self.service.settle()
+        return issued.code
 
 
 @dataclass(frozen=True)
@@ -66,6 +86,7 @@ class Service:
     data_api: fake_data_api.FakeDataApi
     store: AstraStore
     loop: LoopThread
+    settings: Settings
 
     def settle(self) -> None:
         """Returns when all rows and events are written, or left to a sweep."""
@@ -77,7 +98,8 @@ class Service:
 
     def new_account(self) -> Account:
         """Returns a registered account with a session, whose row and events are written."""
-        account = Account(self.stub, database=Path())
+        account = AstraAccount(self.stub, database=Path())
+        account.service = self
         self.settle()
         return account
 
@@ -103,8 +125,9 @@ def service_on_fake(folder: Path) -> Iterator[Service]:
     """Starts a fake and the service on it, whose requests may take 2 seconds."""
     with prepared_fake() as (server, connection):
         store = AstraStore(DataApi(replace(connection, max_wait=2)))
-        with running_server(settings_in(folder), store) as running, grpc.insecure_channel(running.target) as channel:
-            yield Service(Stub(channel), server, store, running._loop)
+        settings = settings_in(folder)
+        with running_server(settings, store) as running, grpc.insecure_channel(running.target) as channel:
+            yield Service(Stub(channel), server, store, running._loop, settings)
 
 
 def attempt(call: Callable[[], object]) -> Failure | None:
