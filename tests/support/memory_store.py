@@ -29,11 +29,13 @@ class MemoryDatabase:
 class MemoryStore:
     """Implements `AccountStore`. Every method lets other tasks run once, then works in one step.
 
-    `interference` is awaited once, before the next change: between a call's read and its write.
+    `interference` is awaited once, before the next change: between a call's read and its write. `calls` lists the
+    methods called by those who read an account or count attempts.
     """
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self.database = database or MemoryDatabase()
+        self.calls: list[str] = []
         self.interference: Callable[[], Awaitable[object]] | None = None
 
     async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
@@ -57,6 +59,7 @@ class MemoryStore:
 
     async def get(self, user_id: UUID) -> Account | None:
         await asyncio.sleep(0)
+        self.calls.append("get")
         return self.database.accounts.get(user_id)
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
@@ -101,10 +104,12 @@ class MemoryStore:
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         await asyncio.sleep(0)
+        self.calls.append("read_attempts")
         return [self._attempts(counter)[1] for counter in counters]
 
     async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         await asyncio.sleep(0)
+        self.calls.append("count_attempt")
         for counter in counters:
             window, count = self._attempts(counter)
             self.database.attempts[counter.slot] = window, count + 1
