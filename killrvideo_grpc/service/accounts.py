@@ -170,7 +170,7 @@ class Accounts:
     async def _reauthenticate(self, principal: Principal, password: str, client: ClientInfo) -> Account:
         """Check the caller's password, and return the account as it was then."""
         account = principal.account
-        attempt = self._throttle.password_attempt(throttle_key(account.email), client.source)
+        attempt = self._throttle.password_attempt(throttle_key(account.email), client.source, account.unblocked_date)
         credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.load())
         if credentials is None:
             raise UserNotFound
