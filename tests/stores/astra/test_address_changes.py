@@ -31,6 +31,10 @@ def is_write(request: Request) -> bool:
     return request.name == ACCOUNTS and request.command in (CHANGE, INSERT)
 
 
+def frees(request: Request) -> bool:
+    return is_write(request) and request.arguments.get("update", {}).get("$set", {"owner": ""}).get("owner", "") is None
+
+
 def claim_of(server: FakeDataApi, email: str) -> dict[str, Any]:
     return server.document(KEYSPACE, ACCOUNTS, claim_id(email)) or {}
 
@@ -166,6 +170,26 @@ async def test_a_late_write_gives_the_account_no_second_address(
     assert await assert_settled(other, server, account, address) == found
 
 
+async def test_a_late_sweep_frees_no_address_that_was_claimed_anew(
+    server: FakeDataApi, open_store: OpenStore, account: Account
+) -> None:
+    """The sweep read the claim that a crash left. Then the account claims the address again, and crashes again."""
+    store, sweeper, address = open_store(), open_store(), an_address()
+
+    async def change() -> Account:
+        return await store.apply(account.user_id, a_new_address(account, address), a_cause(account))
+
+    assert not await crash(server, store, change, 4, is_lost=False)  # both claims are written
+    late = server.fail(Late(), where=frees)
+    await sweeper.sweep()
+    late.clear()
+    await crash(server, store, change, 5, is_lost=False)  # so is the account
+    late.carry_out(server.execute)
+    assert (await assert_one_logs_in(sweeper, account, address)).email == address
+    await sweeper.sweep()
+    await assert_settled(sweeper, server, account, address)
+
+
 async def test_a_deletion_during_the_change_frees_both_addresses(
     server: FakeDataApi, open_store: OpenStore, account: Account
 ) -> None:
@@ -237,8 +261,8 @@ async def test_races_for_few_addresses_leave_each_one_owner(
             with suppress(EmailAlreadyRegistered, UserNotFound, StoreUnavailable):
                 if kind < 0.25 or account is None:
                     account = an_account(email)
-                    living[account.user_id] = account
                     await store.register(account, HASH, a_cause(account))
+                    living[account.user_id] = account
                 elif kind < 0.75:
                     await store.apply(account.user_id, a_new_address(account, email), a_cause(account))
                 elif kind < 0.85:
