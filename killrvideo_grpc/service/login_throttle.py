@@ -95,9 +95,8 @@ class Throttle:
     def password_attempt(self, account: str, source: str | None, unblocked: datetime | None = None) -> "Attempt":
         """Return an attempt at a password. `account` is any text that identifies the account.
 
-        `unblocked` is when the account was last unblocked, if it has been read already.
-
-        Raise TooManyAttempts if this process has lately learned that the limit per account and source is reached.
+        `unblocked` is when the account was last unblocked, if it has been read already. Raise TooManyAttempts if this
+        process has lately learned that the limit per account and source is reached.
         """
         attempt = Attempt(self, account, source, unblocked or self._unblocked.get(account))
         self._refuse_at_once(attempt.own)
