@@ -62,7 +62,7 @@ REQUESTS_OF = {
 COUNTERS = "find"
 COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "ChangeEmail", "DeleteMe")}
 # The requests until the change has taken effect. A sweep makes up for the rest.
-UNTIL_DONE = {"DeleteMe": 3}
+UNTIL_DONE = {"ChangeEmail": 6, "DeleteMe": 3}
 
 
 class AstraAccount(Account):
@@ -143,12 +143,16 @@ def call(rpc: str, account: Account, request: Any = None) -> Any:
     return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=account.metadata)
 
 
-def start_calls(rpcs: list[str], account: Account) -> list[Any]:
-    """Makes valid calls, and returns their futures."""
+def start_calls(requests: list[tuple[str, Any]], account: Account) -> list[Any]:
+    """Makes calls, each the name of an RPC and its request, and returns their futures."""
     return [
-        getattr(account.stub, rpc).future(good_request(rpc, account), metadata=account.metadata, timeout=20)
-        for rpc in rpcs
+        getattr(account.stub, rpc).future(request, metadata=account.metadata, timeout=20) for rpc, request in requests
     ]
+
+
+def valid_requests(rpcs: list[str], account: Account) -> list[tuple[str, Any]]:
+    """Returns valid requests for `start_calls`. To make some, the store must answer."""
+    return [(rpc, good_request(rpc, account)) for rpc in rpcs]
 
 
 def effective_request(service: Service, rpc: str, account: Account) -> Any:
