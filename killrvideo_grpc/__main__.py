@@ -4,6 +4,8 @@ from importlib.metadata import version
 
 import click
 
+from killrvideo_grpc.cli import recovery  # noqa: F401 # adds commands to `accounts`
+from killrvideo_grpc.cli.accounts import accounts
 from killrvideo_grpc.cli.config import config
 from killrvideo_grpc.cli.edge import edge
 from killrvideo_grpc.cli.errors import Commands
@@ -32,7 +34,7 @@ def main() -> None:
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
 
-for command in (serve, roles, services, keys, schema, edge, config, health):
+for command in (serve, roles, accounts, services, keys, schema, edge, config, health):
     main.add_command(command)
 
 if __name__ == "__main__":

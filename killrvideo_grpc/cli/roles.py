@@ -1,31 +1,13 @@
 """`killrvideo-grpc roles`."""
 
 import asyncio
-import getpass
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import click
 
-from killrvideo_grpc.cli.config import read_settings, store_location
-from killrvideo_grpc.cli.existing_store import existing_store
+from killrvideo_grpc.cli.operators import Email, open_operators
 from killrvideo_grpc.domain.account import Account, Role
-from killrvideo_grpc.domain.errors import LastModerator, UserNotFound
-from killrvideo_grpc.service.moderation import Operators
 
 ROLE = click.Choice([role.value for role in Role])
-
-
-class Email(click.ParamType[str]):
-    """Any printable text: no control characters, and no bytes that the terminal's encoding can't decode."""
-
-    name = "email"
-
-    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not value.isprintable():
-            self.fail("is not an e-mail address", param, ctx)
-        return value
 
 
 @click.group()
@@ -47,7 +29,7 @@ def assign(email: str, role: str) -> None:
     """
 
     async def work() -> None:
-        async with _operators() as operators:
+        async with open_operators() as operators:
             _print_roles(await operators.assign_role(email, Role(role)))
 
     asyncio.run(work())
@@ -65,7 +47,7 @@ def revoke(email: str, role: str, force: bool) -> None:
     """
 
     async def work() -> None:
-        async with _operators() as operators:
+        async with open_operators() as operators:
             _print_roles(await operators.revoke_role(email, Role(role), force=force))
 
     asyncio.run(work())
@@ -77,30 +59,10 @@ def list_roles(email: str) -> None:
     """Print the roles of the account with the e-mail address EMAIL, one per line."""
 
     async def work() -> None:
-        async with _operators() as operators:
+        async with open_operators() as operators:
             _print_roles(await operators.find(email))
 
     asyncio.run(work())
-
-
-@asynccontextmanager
-async def _operators() -> AsyncIterator[Operators]:
-    settings = read_settings()
-    try:
-        async with existing_store(settings) as store:
-            yield Operators(store, _login_name())
-    except UserNotFound:
-        raise click.ClickException(f"No account has this e-mail address in {store_location(settings)}.") from None
-    except LastModerator:
-        text = "This is the last moderator. Assign the role to another account first, or use --force."
-        raise click.ClickException(text) from None
-
-
-def _login_name() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # the user id has no name, as on some container platforms
-        return f"uid {os.getuid()}"
 
 
 def _print_roles(account: Account) -> None:

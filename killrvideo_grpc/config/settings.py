@@ -61,6 +61,7 @@ class Settings(BaseSettings):
     clock_skew_seconds: Annotated[int, Field(ge=0, le=300)] = 30
     refresh_token_expire_days: Annotated[int, Field(ge=1, le=3650)] = 30
     session_max_days: Annotated[int, Field(ge=1, le=3650)] = 90
+    password_reset_minutes: Annotated[int, Field(ge=1, le=60 * 24 * 7)] = 60
     bcrypt_rounds: Annotated[int, Field(ge=4, le=31)] = 12
 
     max_failures_per_account_and_source: Attempts = 20

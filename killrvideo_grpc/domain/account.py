@@ -1,5 +1,6 @@
 """Accounts and sessions. All dates are timezone-aware, in UTC, in whole milliseconds."""
 
+import hmac
 import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -63,11 +64,21 @@ class Lifetimes:
 
 
 @dataclass(frozen=True, slots=True)
+class ResetCode:
+    """A code that sets a new password once, known by its SHA-256. Only an operator's works for a moderator."""
+
+    digest: str = field(repr=False)
+    expires_at: datetime
+    by_operator: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
     """One account.
 
     `credential_id` names the current password. `sessions`, by id, may have expired. `sources` maps digests of network
-    addresses to the dates of the last logins from there. `stored` belongs to the store that read the account.
+    addresses to the dates of the last logins from there. Failed attempts before `unblocked_date` don't count. `stored`
+    belongs to the store that read the account.
     """
 
     user_id: UUID
@@ -81,12 +92,21 @@ class Account:
     last_login_date: datetime | None = None
     sessions: Mapping[str, Session] = field(default_factory=dict)
     sources: Mapping[str, datetime] = field(default_factory=dict)
+    reset_code: ResetCode | None = None
+    unblocked_date: datetime | None = None
     stored: object = field(default=None, repr=False, compare=False)
 
     @property
     def is_active_moderator(self) -> bool:
         """Whether the account counts as a moderator: a suspended one does not."""
         return self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
+
+    def accepts_reset_code(self, digest: str, at: datetime) -> bool:
+        """Return whether the code with this SHA-256 may set a new password."""
+        code = self.reset_code
+        if code is None or at >= code.expires_at:
+            return False
+        return hmac.compare_digest(code.digest, digest) and (code.by_operator or Role.MODERATOR not in self.roles)
 
     def may_act_as(self, role: Role) -> bool:
         """Return whether the account has `role` or a higher one."""

@@ -1,14 +1,17 @@
 """Changes of an account, as pure functions. Stores call `decide` between reading and writing, again for each try."""
 
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session
+from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, ResetCode, Role, Session
 from killrvideo_grpc.domain.errors import (
     AccountSuspended,
     InvalidCredentials,
+    InvalidResetCode,
+    OperatorsOnly,
     RefreshTokenExpired,
     RefreshTokenInvalid,
 )
@@ -85,12 +88,7 @@ class OpenSession:
         at = self.session.created_date
         live = self.lifetimes.unexpired(account.sessions.values(), at)
         kept, replaced = live[: MAX_SESSIONS - 1], live[MAX_SESSIONS - 1 :]
-        after = replace(
-            account,
-            sessions={session.session_id: session for session in [*kept, self.session]},
-            sources=_with_source(account, self.source, at) if self.source else account.sources,
-            last_login_date=max(at, account.last_login_date or at),
-        )
+        after = _logged_in(account, [*kept, self.session], self.source)
         ids = _listed({session.session_id for session in replaced})
         return Transition(after, cause.event(account, Action.SESSION_REPLACED, ids) if ids else None)
 
@@ -161,8 +159,71 @@ class ChangePassword:
     def decide(self, account: Account, cause: Cause) -> Transition:
         _require_credential(account, self.credential_id)
         sessions = {self.session.session_id: self.session}
-        after = replace(account, credential_id=self.new_credential_id, sessions=sessions)
+        after = replace(account, credential_id=self.new_credential_id, sessions=sessions, reset_code=None)
         return Transition(after, cause.event(account, Action.PASSWORD_CHANGED), self.password_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestReset:
+    """Replace the reset code. Raise OperatorsOnly for a moderator's account unless an operator made the code."""
+
+    code: ResetCode
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        if Role.MODERATOR in account.roles and not self.code.by_operator:
+            raise OperatorsOnly
+        if self.code == account.reset_code:
+            return Transition(account)
+        event = cause.event(account, Action.PASSWORD_RESET_REQUESTED)
+        return Transition(replace(account, reset_code=self.code), event)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetPassword:
+    """Spend a reset code: replace the password, and all sessions with one, which a suspended account doesn't get.
+
+    Raise InvalidResetCode.
+    """
+
+    code_digest: str = field(repr=False)
+    new_credential_id: str
+    password_hash: str = field(repr=False)
+    session: Session
+    source: str
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        at = self.session.created_date
+        if not account.accepts_reset_code(self.code_digest, at):
+            raise InvalidResetCode
+        after = replace(account, credential_id=self.new_credential_id, sessions={}, reset_code=None)
+        if account.status is AccountStatus.ACTIVE:
+            after = _logged_in(after, [self.session], self.source)
+        return Transition(after, cause.event(account, Action.PASSWORD_RESET), self.password_hash)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeEmail:
+    """Replace the address. Raise InvalidCredentials if the password `credential_id` is no longer current."""
+
+    credential_id: str
+    email: str
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        _require_credential(account, self.credential_id)
+        if self.email == account.email:
+            return Transition(account)
+        after = replace(account, email=self.email, reset_code=None)
+        return Transition(after, cause.event(account, Action.EMAIL_CHANGED))
+
+
+@dataclass(frozen=True, slots=True)
+class Unblock:
+    """Discount all failed attempts so far."""
+
+    def decide(self, account: Account, cause: Cause) -> Transition:
+        if account.unblocked_date == cause.at:
+            return Transition(account)
+        return Transition(replace(account, unblocked_date=cause.at), cause.event(account, Action.UNBLOCKED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,18 +262,33 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete the account. Raise InvalidCredentials if the password `credential_id` is no longer current."""
+    """Delete the account. Raise InvalidCredentials if the password `credential_id` is no longer current.
 
-    credential_id: str
+    Operators give None, as they need no password.
+    """
+
+    credential_id: str | None
 
     def decide(self, account: Account, cause: Cause) -> Transition:
-        _require_credential(account, self.credential_id)
+        if self.credential_id is not None:
+            _require_credential(account, self.credential_id)
         return Transition(None, cause.event(account, Action.DELETED, role_names(account.roles)))
 
 
 def _require_credential(account: Account, credential_id: str) -> None:
     if account.credential_id != credential_id:
         raise InvalidCredentials
+
+
+def _logged_in(account: Account, sessions: Sequence[Session], source: str) -> Account:
+    """Return the account with these sessions, after a login that opened the last one from `source`."""
+    at = sessions[-1].created_date
+    return replace(
+        account,
+        sessions={session.session_id: session for session in sessions},
+        sources=_with_source(account, source, at) if source else account.sources,
+        last_login_date=max(at, account.last_login_date or at),
+    )
 
 
 def _with_source(account: Account, source: str, at: datetime) -> dict[str, datetime]:

@@ -36,6 +36,14 @@ class InvalidCredentials(ServiceError):
     """The address and password match no active account, or the caller's own password was wrong."""
 
 
+class InvalidResetCode(ServiceError):
+    """The reset code was never issued, or has expired, been used or been replaced."""
+
+
+class OperatorsOnly(ServiceError):
+    """Only operators can reset the password of a moderator."""
+
+
 class NotAuthenticated(ServiceError):
     """The call carries no bearer token."""
 

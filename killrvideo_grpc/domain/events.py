@@ -14,6 +14,10 @@ class Action(StrEnum):
 
     REGISTERED = "registered"
     PASSWORD_CHANGED = "password_changed"  # noqa: S105 # not a password
+    PASSWORD_RESET_REQUESTED = "password_reset_requested"  # noqa: S105 # not a password
+    PASSWORD_RESET = "password_reset"  # noqa: S105 # not a password
+    EMAIL_CHANGED = "email_changed"
+    UNBLOCKED = "unblocked"
     SESSIONS_ENDED = "sessions_ended"
     SESSION_REPLACED = "session_replaced"
     REFRESH_TOKEN_REUSED = "refresh_token_reused"  # noqa: S105 # not a password

@@ -92,7 +92,11 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
         """Decide a change on the stored account, and write account and event atomically.
 
         Return the account after the change, or before a deletion. `seen`, the account as the caller read it, can save a
-        read. Raise UserNotFound, the errors of the change, and LastModerator unless `force` is set.
+        read. Raise UserNotFound, the errors of the change, EmailAlreadyRegistered if another account owns the new
+        address, and LastModerator unless `force` is set.
+
+        After a change of the address, the old one is free, or after a failure the one that doesn't log in, once a sweep
+        has run.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:

@@ -68,6 +68,10 @@ TABLE: Mapping[type[errors.ServiceError], ErrorSpec] = {
         "ALREADY_EXISTS", 400, "Email already registered", "EMAIL_ALREADY_REGISTERED"
     ),
     errors.InvalidCredentials: ErrorSpec("UNAUTHENTICATED", 401, "Incorrect email or password", "INVALID_CREDENTIALS"),
+    errors.InvalidResetCode: ErrorSpec("UNAUTHENTICATED", 401, "This code is not valid any more", "INVALID_RESET_CODE"),
+    errors.OperatorsOnly: ErrorSpec(
+        "PERMISSION_DENIED", 403, "Only an operator, at the command line, can reset a moderator's password"
+    ),
     errors.NotAuthenticated: ErrorSpec("UNAUTHENTICATED", 401, "Not authenticated", "NOT_AUTHENTICATED"),
     errors.TokenExpired: ErrorSpec("UNAUTHENTICATED", 401, "Token has expired", "TOKEN_EXPIRED"),
     errors.TokenInvalid: ErrorSpec("UNAUTHENTICATED", 401, "Could not validate credentials", "TOKEN_INVALID"),

@@ -54,7 +54,7 @@ def to_register_response(account: Account) -> user_service_pb2.RegisterResponse:
 
 
 def to_login_response(login: Login) -> user_service_pb2.LoginResponse:
-    """Return the response to Login, RefreshToken and ChangePassword."""
+    """Return the response to Login, RefreshToken, ChangePassword and ResetPassword."""
     return user_service_pb2.LoginResponse(
         token=login.token,
         user=to_user(login.account),

@@ -7,6 +7,7 @@ from killrvideo.user.v1 import json_web_key_pb2, user_pb2, user_service_pb2, use
 from structlog.contextvars import bind_contextvars
 
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.rpc import convert
 from killrvideo_grpc.rpc.call import Context, current_call
 from killrvideo_grpc.rpc.client_info import ClientInfoReader
@@ -14,6 +15,7 @@ from killrvideo_grpc.security.access_keys import JsonWebKey
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator, ClientInfo, Principal
 from killrvideo_grpc.service.moderation import Moderation
+from killrvideo_grpc.service.recovery import Recovery, ResetCodes
 from killrvideo_grpc.service.sessions import Sessions
 
 
@@ -24,6 +26,8 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         self,
         accounts: Accounts,
         sessions: Sessions,
+        recovery: Recovery,
+        reset_codes: ResetCodes,
         moderation: Moderation,
         client_info: ClientInfoReader,
         authenticator: Authenticator,
@@ -33,6 +37,8 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         self._key_set = convert.to_key_set(public_keys)
         self._accounts = accounts
         self._sessions = sessions
+        self._recovery = recovery
+        self._reset_codes = reset_codes
         self._moderation = moderation
         self._client_info = client_info
 
@@ -98,6 +104,18 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
         )
         return convert.to_login_response(login)
 
+    async def ResetPassword(
+        self, request: user_service_pb2.ResetPasswordRequest, context: Context
+    ) -> user_service_pb2.LoginResponse:
+        login = await self._recovery.reset_password(request.code, request.new_password, self._client())
+        bind_contextvars(user_id=str(login.account.user_id))
+        return convert.to_login_response(login)
+
+    async def ChangeEmail(self, request: user_service_pb2.ChangeEmailRequest, context: Context) -> user_pb2.User:
+        return convert.to_user(
+            await self._accounts.change_email(_principal(), request.password, request.new_email, self._client())
+        )
+
     async def DeleteMe(
         self, request: user_service_pb2.DeleteMeRequest, context: Context
     ) -> user_service_pb2.DeleteMeResponse:
@@ -145,6 +163,12 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
             await self._moderation.reinstate(_principal(), UUID(request.user_id), request.reason, self._client())
         )
 
+    async def EndUserSessions(
+        self, request: user_service_pb2.EndUserSessionsRequest, context: Context
+    ) -> user_service_pb2.EndUserSessionsResponse:
+        await self._moderation.end_sessions(_principal(), UUID(request.user_id), request.reason, self._client())
+        return user_service_pb2.EndUserSessionsResponse()
+
     async def ListAuditEvents(
         self, request: user_service_pb2.ListAuditEventsRequest, context: Context
     ) -> user_service_pb2.ListAuditEventsResponse:
@@ -164,6 +188,17 @@ class UserServicer(user_service_pb2_grpc.UserServiceServicer):
     ) -> user_service_pb2.CheckTokensResponse:
         checked = await self._authenticator.check(request.tokens)
         return user_service_pb2.CheckTokensResponse(results=map(convert.to_token_result, checked))
+
+    async def CreatePasswordReset(
+        self, request: user_service_pb2.CreatePasswordResetRequest, context: Context
+    ) -> user_service_pb2.CreatePasswordResetResponse:
+        call = current_call.get()
+        if call.principal is None:
+            raise LookupError("no service makes this call")
+        issued = await self._reset_codes.issue(request.email, Cause(call.principal.actor, request_id=call.request_id))
+        return user_service_pb2.CreatePasswordResetResponse(
+            code=issued.code, expires_at=convert.to_timestamp(issued.expires_at), email=issued.email
+        )
 
     def _client(self) -> ClientInfo:
         return self._client_info.read_client_info(current_call.get())

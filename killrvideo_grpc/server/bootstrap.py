@@ -25,6 +25,7 @@ from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation
+from killrvideo_grpc.service.recovery import Recovery, ResetCodes
 from killrvideo_grpc.service.service_authentication import ServiceAuthenticator
 from killrvideo_grpc.service.sessions import Sessions
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
@@ -120,8 +121,8 @@ def build_use_cases(
     instrumentation: Instrumentation = NOOP,
 ) -> UseCases:
     """Build the use cases and the servicer that calls them. Raises SetupError."""
-    key, fallbacks, threads = settings.signing_key(), settings.fallback_keys(), _cores()
-    signing_keys = access_keys([key, *fallbacks], settings.algorithm)
+    keys = settings.signing_key(), *settings.fallback_keys()
+    signing_keys = access_keys(keys, settings.algorithm)
     access_tokens = JwtAccessTokens(
         signing_keys,
         settings.algorithm,
@@ -130,24 +131,38 @@ def build_use_cases(
         issuer=settings.token_issuer,
         audience=settings.audience,
     )
-    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, threads, instrumentation)
-    digest, *former_digests = (keyed_digest(each, "throttle") for each in (key, *fallbacks))
-    throttle = Throttle(
-        store, digest, _limits(settings), threads, instrumentation.hash_wait, former_digests=former_digests
-    )
-    sessions = Sessions(store, access_tokens, JwtRefreshTokens(key, fallbacks), _lifetimes(settings), throttle)
-    page_tokens = JwtPageTokens(key, fallbacks)
+    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, _cores(), instrumentation)
+    throttle = _throttle(settings, store, instrumentation)
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys[0], keys[1:]), _lifetimes(settings), throttle)
+    page_tokens = JwtPageTokens(keys[0], keys[1:])
     authenticator = Authenticator(store, access_tokens, ServiceAuthenticator(store, service_digest))
     accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(
         accounts,
         sessions,
+        Recovery(store, passwords, sessions, throttle),
+        _reset_codes(settings, store, throttle),
         Moderation(store, page_tokens),
         ClientInfoReader(settings.trusted_proxies),
         authenticator,
         json_web_keys(signing_keys),
     )
     return UseCases(authenticator, accounts, servicer, passwords)
+
+
+def build_reset_codes(settings: Settings, store: AccountStore) -> ResetCodes:
+    """Build the use case that makes reset codes. Raises SetupError."""
+    return _reset_codes(settings, store, _throttle(settings, store))
+
+
+def _reset_codes(settings: Settings, store: AccountStore, throttle: Throttle) -> ResetCodes:
+    return ResetCodes(store, throttle, timedelta(minutes=settings.password_reset_minutes))
+
+
+def _throttle(settings: Settings, store: AccountStore, instrumentation: Instrumentation = NOOP) -> Throttle:
+    keys = settings.signing_key(), *settings.fallback_keys()
+    digest, *former = (keyed_digest(key, "throttle") for key in keys)
+    return Throttle(store, digest, _limits(settings), _cores(), instrumentation.hash_wait, former_digests=former)
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:

@@ -14,8 +14,9 @@ from killrvideo_grpc.domain.account import (
     normal_email,
     now,
 )
-from killrvideo_grpc.domain.changes import ChangePassword, Delete, OpenSession, RehashPassword, Rename
+from killrvideo_grpc.domain.changes import ChangeEmail, ChangePassword, Delete, OpenSession, RehashPassword, Rename
 from killrvideo_grpc.domain.errors import (
+    EmailAlreadyRegistered,
     InvalidCredentials,
     InvalidRequest,
     Overloaded,
@@ -85,11 +86,12 @@ class Accounts:
 
         Raise TooManyAttempts, or InvalidCredentials, which takes the same time whatever is wrong.
         """
-        attempt = self._throttle.password_attempt(_throttle_key(email), client.source)
+        attempt = self._throttle.password_attempt(throttle_key(email), client.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
         is_right = await attempt.verify(
             lambda begins: self._password_matches(credentials, password, begins),
             is_known=credentials is not None and self._throttle.is_known_source(credentials.account, client.source),
+            unblocked=credentials.account.unblocked_date if credentials else None,
         )
         if credentials is None or not is_right:
             raise InvalidCredentials
@@ -145,6 +147,21 @@ class Accounts:
         account = await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)
         return self._sessions.grant(account, session)
 
+    async def change_email(self, principal: Principal, password: str, email: str, client: ClientInfo) -> Account:
+        """Replace the address, which frees the old one. Sessions go on.
+
+        Raise InvalidCredentials, EmailAlreadyRegistered and TooManyAttempts.
+        """
+        # Taken addresses count as registrations, so that this can't be used to find out which are taken.
+        self._throttle.refuse_registration(client.source)
+        seen = await self._reauthenticate(principal, password, client)
+        change = ChangeEmail(seen.credential_id, email.strip())
+        try:
+            return await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)
+        except EmailAlreadyRegistered:
+            await self._throttle.count_registration(client.source)
+            raise
+
     async def delete(self, principal: Principal, password: str, client: ClientInfo) -> None:
         """Delete the caller's account. Raise InvalidCredentials, LastModerator and TooManyAttempts."""
         seen = await self._reauthenticate(principal, password, client)
@@ -153,13 +170,14 @@ class Accounts:
     async def _reauthenticate(self, principal: Principal, password: str, client: ClientInfo) -> Account:
         """Check the caller's password, and return the account as it was then."""
         account = principal.account
-        attempt = self._throttle.password_attempt(_throttle_key(account.email), client.source)
+        attempt = self._throttle.password_attempt(throttle_key(account.email), client.source, account.unblocked_date)
         credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.load())
         if credentials is None:
             raise UserNotFound
         is_right = await attempt.verify(
             lambda begins: self._passwords.verify(password, credentials.password_hash, begins),
             is_known=self._throttle.is_known_source(account, client.source),
+            unblocked=credentials.account.unblocked_date,
         )
         if not is_right:
             raise InvalidCredentials
@@ -193,7 +211,7 @@ async def find_credentials(store: AccountStore, email: str) -> Credentials | Non
     return await store.find_credentials(email) if _can_be_address(email) else None
 
 
-def _throttle_key(email: str) -> str:
+def throttle_key(email: str) -> str:
     """Return the key that attempts on an address count under. Texts too long for one share a key."""
     return normal_email(email) if _can_be_address(email) else "too long"
 

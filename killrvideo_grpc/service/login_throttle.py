@@ -1,7 +1,9 @@
-"""Limits on failed logins, forged refresh tokens and registrations, in fixed windows.
+"""Limits on failed logins, forged tokens, wrong reset codes, registrations and password resets, in fixed windows.
 
 Failed logins are counted per account and source, per source, and per account, whether the account exists or not. Only
 the first limit applies to known sources, so that an attacker can't lock the owner out. Refused attempts don't count.
+
+Unblocking an account changes the keys of its counters until their windows end.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from killrvideo_grpc.domain.account import Account, now
@@ -19,11 +22,15 @@ from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter, AttemptCounters
 from killrvideo_grpc.service.keyed_semaphore import KeyedSemaphore, Wait
 
 WINDOW_SECONDS = 15 * 60
-REGISTRATIONS_WINDOW_SECONDS = 60 * 60
-# The remaining slots are for registrations, whose windows are longer.
+LONG_WINDOW_SECONDS = 60 * 60
+# Kinds with the longer window. The remaining slots are theirs.
+LONG_KINDS = ("registrations", "resets")
+MAX_RESETS = 5  # of one address
 ATTEMPT_SLOTS = SLOTS * 15 // 16
 UNSPECIFIED = ""  # the source of callers without one
 MAX_REMEMBERED = 10_000
+# Between attempts that are let through to find out whether a blocked account has been unblocked.
+RECHECK_SECONDS = 5.0
 
 T = TypeVar("T")
 Check = Callable[[Callable[[], None]], Awaitable[bool]]
@@ -48,6 +55,15 @@ class _Limit:
     counter: AttemptCounter
     maximum: int
     window_seconds: int
+
+
+@dataclass(slots=True)
+class _Reached:
+    """A count that has reached a limit, and when it was last read or checked."""
+
+    counter: AttemptCounter
+    count: int
+    checked_at: float
 
 
 class Throttle:
@@ -76,23 +92,55 @@ class Throttle:
         self._permits = KeyedSemaphore(max_concurrent, wait)
         self._clock = clock
         # Counts that have reached a limit, by slot, to refuse further attempts without asking the store.
-        self._reached: dict[int, tuple[AttemptCounter, int]] = {}
+        self._reached: dict[int, _Reached] = {}
+        self._unblocked: dict[str, datetime] = {}  # by account, as last read
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def password_attempt(self, account: str, source: str | None) -> "Attempt":
+    def password_attempt(self, account: str, source: str | None, unblocked: datetime | None = None) -> "Attempt":
         """Return an attempt at a password. `account` is any text that identifies the account.
 
-        Raise TooManyAttempts if this process already knows that the limit per account and source is reached.
+        `unblocked` is when the account was last unblocked, if it has been read already. Raise TooManyAttempts if this
+        process has lately learned that the limit per account and source is reached.
         """
+        attempt = Attempt(self, account, source, unblocked or self._unblocked.get(account))
+        self._refuse_at_once(attempt.own)
+        return attempt
+
+    def password_limits(
+        self, account: str, source: str | None, unblocked: datetime | None
+    ) -> tuple[list[_Limit], list[_Limit]]:
+        """Return the limits on attempts at this account from this source, and those that count others, too."""
         maximum = self._limits.account if source is None else self._limits.account_and_source
-        own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}")
-        self.refuse(own)
+        own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}", unblocked)
         total = [] if source is None else self._limit("source", self._limits.source, source)
-        return Attempt(self, own, [*self._limit("account", self._limits.account, account), *total])
+        return own, [*self._limit("account", self._limits.account, account, unblocked), *total]
+
+    def note_unblocked(self, account: str, unblocked: datetime | None) -> None:
+        """Remember when the account was last unblocked, if ever."""
+        if unblocked is None:
+            self._unblocked.pop(account, None)
+            return
+        if len(self._unblocked) >= MAX_REMEMBERED:
+            self._unblocked.clear()
+        self._unblocked[account] = unblocked
 
     async def count_forged_token(self, source: str | None) -> None:
         """Count a refresh token that we did not sign. Raise TooManyAttempts if the source has sent too many."""
-        limits = [] if source is None else self._limit("forged token", self._limits.source, source)
+        await self._count_forgery("forged token", source)
+
+    async def count_wrong_reset_code(self, source: str | None) -> None:
+        """Count a wrong reset code. Raise TooManyAttempts if the source has sent too many."""
+        await self._count_forgery("reset code", source)
+
+    async def count_reset(self, account: str, unblocked: datetime | None) -> None:
+        """Count a reset code made for an account. Raise TooManyAttempts beyond MAX_RESETS."""
+        limits = self._limit("resets", MAX_RESETS, account, unblocked)
+        await self.read(limits)
+        self.refuse(limits)
+        await self._count_up_to(limits)
+
+    async def _count_forgery(self, kind: str, source: str | None) -> None:
+        limits = [] if source is None else self._limit(kind, self._limits.source, source)
         self.refuse(limits)
         await self.read(limits)
         self.refuse(limits)
@@ -100,10 +148,7 @@ class Throttle:
 
     async def count_registration(self, source: str | None) -> None:
         """Count a registration. Raise TooManyAttempts if it exceeds the limit."""
-        limits = self._registration_limits(source)
-        for limit, count in zip(limits, await self.count(limits), strict=True):
-            if count > limit.maximum:
-                raise TooManyAttempts(self._seconds_left(limit))
+        await self._count_up_to(self._registration_limits(source))
 
     def refuse_registration(self, source: str | None) -> None:
         """Raise TooManyAttempts if this process already knows that the limit is reached."""
@@ -126,6 +171,15 @@ class Throttle:
         if reached:
             raise TooManyAttempts(max(map(self._seconds_left, reached)))
 
+    def _refuse_at_once(self, limits: Sequence[_Limit]) -> None:
+        """Raise TooManyAttempts as `refuse` does, but let one attempt through every RECHECK_SECONDS."""
+        reached = [self._reached[limit.counter.slot] for limit in limits if self._is_reached(limit)]
+        is_due = all(self._clock() - each.checked_at >= RECHECK_SECONDS for each in reached)
+        if not is_due:
+            self.refuse(limits)
+        for each in reached:
+            each.checked_at = self._clock()
+
     async def read(self, limits: Sequence[_Limit]) -> None:
         """Read from the store which limits are reached."""
         if limits:
@@ -138,6 +192,12 @@ class Throttle:
         counts = await self._counters.count_attempt([limit.counter for limit in limits])
         self._note(limits, counts)
         return counts
+
+    async def _count_up_to(self, limits: Sequence[_Limit]) -> None:
+        """Count an attempt. Raise TooManyAttempts if it exceeds one of the limits."""
+        for limit, count in zip(limits, await self.count(limits), strict=True):
+            if count > limit.maximum:
+                raise TooManyAttempts(self._seconds_left(limit))
 
     def permits(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
         """Return a context manager that waits for a permit for each limit, and holds them."""
@@ -153,26 +213,28 @@ class Throttle:
     def _registration_limits(self, source: str | None) -> list[_Limit]:
         return [] if source is None else self._limit("registrations", self._limits.registrations, source)
 
-    def _limit(self, kind: str, maximum: int, key: str) -> list[_Limit]:
+    def _limit(self, kind: str, maximum: int, key: str, unblocked: datetime | None = None) -> list[_Limit]:
         """Return the limit of a kind for a key, in a list that is empty if there is none."""
         if not maximum:
             return []
+        seconds = LONG_WINDOW_SECONDS if kind in LONG_KINDS else WINDOW_SECONDS
+        window = int(self._clock() // seconds)
+        if unblocked and unblocked.timestamp() >= window * seconds:
+            key = f"{key}\0{unblocked.isoformat()}"
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
-        slot, seconds = number % ATTEMPT_SLOTS, WINDOW_SECONDS
-        if kind == "registrations":
-            slot, seconds = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS), REGISTRATIONS_WINDOW_SECONDS
-        return [_Limit(kind, AttemptCounter(slot, int(self._clock() // seconds)), maximum, seconds)]
+        slot = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS) if kind in LONG_KINDS else number % ATTEMPT_SLOTS
+        return [_Limit(kind, AttemptCounter(slot, window), maximum, seconds)]
 
     def _note(self, limits: Sequence[_Limit], counts: Sequence[int]) -> None:
         for limit, count in zip(limits, counts, strict=True):
             if count >= limit.maximum:
                 if len(self._reached) >= MAX_REMEMBERED:
                     self._reached.clear()  # the store remembers
-                self._reached[limit.counter.slot] = limit.counter, count
+                self._reached[limit.counter.slot] = _Reached(limit.counter, count, self._clock())
 
     def _is_reached(self, limit: _Limit) -> bool:
-        counter, count = self._reached.get(limit.counter.slot, (None, 0))
-        return counter == limit.counter and count >= limit.maximum
+        reached = self._reached.get(limit.counter.slot)
+        return reached is not None and reached.counter == limit.counter and reached.count >= limit.maximum
 
     def _seconds_left(self, limit: _Limit) -> int:
         end = (limit.counter.window + 1) * limit.window_seconds
@@ -189,21 +251,21 @@ class Attempt:
     `own` limits count only attempts at this account from this source; `wide` ones count others, too.
     """
 
-    def __init__(self, throttle: Throttle, own: Sequence[_Limit], wide: Sequence[_Limit]) -> None:
+    def __init__(self, throttle: Throttle, account: str, source: str | None, unblocked: datetime | None) -> None:
         self._throttle = throttle
-        self._own = own
-        self._all = [*own, *wide]
+        self._account = account
+        self._source = source
+        self.own, self._wide = throttle.password_limits(account, source, unblocked)
 
     async def load(self) -> None:
-        """Read the counts from the store. Raise TooManyAttempts if one of the `own` limits is reached."""
-        await self._throttle.read(self._all)
-        self._throttle.refuse(self._own)
+        """Read the counts from the store."""
+        await self._throttle.read([*self.own, *self._wide])
 
-    async def verify(self, check: Check, *, is_known: bool) -> bool:
+    async def verify(self, check: Check, *, is_known: bool, unblocked: datetime | None = None) -> bool:
         """Wait for a permit, run `check`, count a failure, and return the result. Raise TooManyAttempts.
 
-        `check` gets a function to call just before it checks the password. From then on, a wrong one is counted even if
-        the caller hangs up.
+        `unblocked` is when the account was last unblocked. `check` gets a function to call just before it checks the
+        password. From then on, a wrong one is counted even if the caller hangs up.
         """
         has_begun = False
 
@@ -211,6 +273,7 @@ class Attempt:
             nonlocal has_begun
             has_begun = True
 
+        await self._use(unblocked)
         task = self._throttle.start(self._verify(lambda: check(begin), is_known))
         try:
             return await asyncio.shield(task)
@@ -219,11 +282,21 @@ class Attempt:
                 task.cancel()
             raise
 
+    async def _use(self, unblocked: datetime | None) -> None:
+        """Go on with the counters since the account was unblocked. Raise TooManyAttempts."""
+        self._throttle.note_unblocked(self._account, unblocked)
+        limits = self._throttle.password_limits(self._account, self._source, unblocked)
+        if limits != (self.own, self._wide):
+            self.own, self._wide = limits
+            await self.load()
+        self._throttle.refuse(self.own)
+
     async def _verify(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
-        limits = self._own if is_known else self._all
+        everything = [*self.own, *self._wide]
+        limits = self.own if is_known else everything
         async with self._throttle.permits(limits):
             self._throttle.refuse(limits)  # other attempts may have failed while this one waited
             if await check():
                 return True
-            await self._throttle.count(self._all)
+            await self._throttle.count(everything)
             return False

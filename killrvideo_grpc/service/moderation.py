@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
-from killrvideo_grpc.domain.changes import AssignRole, RevokeRole, SetStatus
+from killrvideo_grpc.domain.changes import AssignRole, Delete, EndSessions, RevokeRole, SetStatus, Unblock
 from killrvideo_grpc.domain.errors import SelfModification, UserNotFound
 from killrvideo_grpc.domain.events import Cause, Event
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens
@@ -44,6 +44,10 @@ class Moderation:
         """Lift a suspension. Sessions that have not ended work again. Raise SelfModification for the caller."""
         return await self._set_status(principal, user_id, AccountStatus.ACTIVE, reason, client)
 
+    async def end_sessions(self, principal: Principal, user_id: UUID, reason: str, client: ClientInfo) -> None:
+        """End all sessions of an account, which may be the caller's own."""
+        await self._store.apply(user_id, EndSessions(None), _cause(principal, reason, client))
+
     async def events(self, user_id: UUID | None, size: int, token: str) -> tuple[Sequence[Event], str]:
         """Return a page of one account's events, or of all events, newest first, and the token of the next page."""
         scope = f"events {user_id or ''}"
@@ -60,28 +64,48 @@ class Moderation:
 
 
 class Operators:
-    """The use cases of the command line, which finds accounts by address. `operator` is the actor's login name."""
+    """The use cases of the command line. `operator` is the actor's login name. All raise UserNotFound."""
 
     def __init__(self, store: AccountStore, operator: str) -> None:
         self._store = store
-        self._actor = f"cli:{operator}"
+        self.actor = f"cli:{operator}"
 
     async def find(self, email: str) -> Account:
-        """Return the account with this address, in any spelling. Raise UserNotFound."""
+        """Return the account with this address, in any spelling."""
         credentials = await find_credentials(self._store, email)
         if credentials is None:
             raise UserNotFound
         return credentials.account
 
     async def assign_role(self, email: str, role: Role) -> Account:
-        """Add a role to the account with this address. Raise UserNotFound."""
+        """Add a role to the account with this address."""
         account = await self.find(email)
-        return await self._store.apply(account.user_id, AssignRole(role), Cause(self._actor))
+        return await self._store.apply(account.user_id, AssignRole(role), Cause(self.actor))
 
     async def revoke_role(self, email: str, role: Role, *, force: bool = False) -> Account:
-        """Remove a role from the account with this address. Raise UserNotFound, or LastModerator unless forced."""
+        """Remove a role from the account with this address. Raise LastModerator unless forced."""
         account = await self.find(email)
-        return await self._store.apply(account.user_id, RevokeRole(role), Cause(self._actor), force=force)
+        return await self._store.apply(account.user_id, RevokeRole(role), Cause(self.actor), force=force)
+
+    async def delete(self, email_or_id: str, reason: str, *, force: bool = False) -> Account:
+        """Delete the account with this address or id, and return it as it was. Raise LastModerator unless forced."""
+        account = await self._find_any(email_or_id)
+        return await self._store.apply(account.user_id, Delete(None), Cause(self.actor, reason.strip()), force=force)
+
+    async def unblock(self, email: str) -> Account:
+        """Lift what throttling holds against the account with this address."""
+        account = await self.find(email)
+        return await self._store.apply(account.user_id, Unblock(), Cause(self.actor))
+
+    async def _find_any(self, email_or_id: str) -> Account:
+        try:
+            user_id = UUID(email_or_id.strip())
+        except ValueError:
+            return await self.find(email_or_id)
+        account = await self._store.get(user_id)
+        if account is None:
+            raise UserNotFound
+        return account
 
 
 def _cause(principal: Principal, reason: str, client: ClientInfo) -> Cause:

@@ -20,6 +20,7 @@ from tests.support.settings import KEY
 
 PR_CAPBSET_DROP = 24
 ROOT = Path(__file__).parents[2]
+ACCOUNTS = [["accounts", *command] for command in ([], ["reset-password"], ["delete"], ["unblock"])]
 ANN = RegisterRequest(email="ann@example.org", password=PASSWORD, first_name="Ann", last_name="Lee")
 
 
@@ -39,6 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["serve"],
         ["roles"],
         ["roles", "assign"],
+        *ACCOUNTS,
         ["config"],
         ["config", "check"],
         ["health"],
@@ -98,6 +100,28 @@ def test_roles_are_assigned_listed_and_revoked(folder: Path) -> None:
 )
 def test_wrong_arguments_are_explained(folder: Path, arguments: list[str], code: int, message: str) -> None:
     done = run(folder, "roles", *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["reset-password", "nobody@example.org"], 1, "No account has this e-mail address in"),
+        (["unblock", "nobody@example.org"], 1, "No account has this e-mail address in"),
+        (["delete", "nobody@example.org", "--reason", "r"], 1, "No account has this e-mail address or id in"),
+        (["delete", "ann@example.org"], 2, "Missing option '--reason'"),
+        (["delete", "ann@example.org", "--reason", "x" * 501], 2, "must have 1 to 500 characters"),
+        (["delete", "ann@example.org", "--reason", "a\x1b[2Jb"], 2, "must not contain control characters"),
+        (["delete", "ann@example.org", "--reason", "\udcff"], 2, "must not contain control characters"),
+        (["reset-password"], 2, "Missing argument"),
+    ],
+)
+def test_wrong_arguments_about_accounts_are_explained(
+    folder: Path, arguments: list[str], code: int, message: str
+) -> None:
+    done = run(folder, "accounts", *arguments)
     assert (done.returncode, done.stdout) == (code, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr

@@ -23,7 +23,7 @@ from tests.support.eventually import eventually
 from tests.support.process import children
 
 ROOT = Path(__file__).parents[2]
-CACHE = Path(sys.prefix, "images")
+CACHE = ROOT / ".images"
 SUITE = "trixie"  # with Python 3.13
 SERVICE, EDGE = "killrvideo-user", "killrvideo-user-edge"
 DOCKER_SECONDS = 10  # that Docker waits before it kills

@@ -15,7 +15,9 @@ class Mutant(NamedTuple):
 ACCESS = ["tests/rpc/test_access.py"]
 AUTHENTICATION = ["tests/unit/test_authentication.py"]
 CHANGES = ["tests/unit/test_changes.py"]
+ADDRESSES = ["tests/stores/astra/test_address_changes.py"]
 CLAIMS = ["tests/stores/astra/test_claims.py", "tests/stores/astra/test_races.py"]
+RECOVERY = ["tests/unit/test_recovery.py"]
 PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
 RACES = ["tests/stores/astra/test_races.py", "tests/stores/astra/test_changes.py"]
@@ -111,7 +113,7 @@ MUTANTS = [
         SQLITE_MODERATORS,
     ),
     # Claims
-    Mutant(f"{ASTRA}/store.py", "if owner and await self._exists(owner):", "if False:", CLAIMS),
+    Mutant(f"{ASTRA}/store.py", "if owner and await account_exists(self._api, owner):", "if False:", CLAIMS),
     Mutant(f"{ASTRA}/claims.py", "return owner_of(claim) != user_id or", "return not claim or", CLAIMS),
     Mutant(f"{ASTRA}/sweep.py", 'if at - document["written"] > UNCLAIMED_AGE:', "if True:", CLAIMS),
     # Compare and set
@@ -153,7 +155,7 @@ MUTANTS = [
     ),
     Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            self._throttle.refuse(limits)  #", "            #", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "limits = self._own if is_known else self._all\n", "limits = self._all\n", THROTTLE),
+    Mutant(LOGIN_THROTTLE, "limits = self.own if is_known else everything\n", "limits = everything\n", THROTTLE),
     Mutant(LOGIN_THROTTLE, "(self._digest, *self._former_digests)", "(self._digest,)", THROTTLE),
     Mutant(LOGIN_THROTTLE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
     # Health
@@ -165,5 +167,30 @@ MUTANTS = [
         "error=type(error).__qualname__",
         "error=repr(error)",
         ["tests/rpc/test_protocol.py"],
+    ),
+    # Password resets
+    Mutant(f"{PRODUCT}/domain/account.py", "at >= code.expires_at", "False", RECOVERY),
+    Mutant(
+        f"{PRODUCT}/domain/account.py",
+        "(code.by_operator or Role.MODERATOR not in self.roles)",
+        "True",
+        RECOVERY,
+    ),
+    Mutant(TRANSITIONS, "credential_id=self.new_credential_id, sessions={}, reset_code=None)", "sessions={})", CHANGES),
+    Mutant(f"{PRODUCT}/service/recovery.py", "UUID(match[1]) if match else NIL_UUID", "UUID(code[:36])", RECOVERY),
+    # New addresses
+    Mutant(f"{ASTRA}/store.py", "if names(document, claim) else None", "if document else None", ADDRESSES),
+    Mutant(f"{ASTRA}/address_change.py", "if self._new is None or claim is None:", "if claim is None:", ADDRESSES),
+    Mutant(
+        f"{ASTRA}/address_change.py",
+        "if document and not is_deleted(document) and not await write(api, document, with_new_revision(document)):",
+        "if False:",
+        ADDRESSES,
+    ),
+    Mutant(
+        f"{ASTRA}/address_change.py",
+        "return await self._mark(new, found.get(new))",
+        "return owner == self._user_id or await self._mark(new, found.get(new))",
+        ADDRESSES,
     ),
 ]

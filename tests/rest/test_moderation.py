@@ -245,3 +245,18 @@ def test_pages_of_the_audit_trail(client: httpx.Client, moderator: Account) -> N
     everything = client.get(f"{MODERATION}/events", headers=moderator.bearer | BROWSER).json()["events"]
     assert found[0] == everything[0]
     problem(client.get(f"{MODERATION}/events?userId=x", headers=moderator.bearer), 422, "VALIDATION_FAILED")
+
+
+def test_all_sessions_of_a_user_end(client: httpx.Client, account: Account, moderator: Account) -> None:
+    path = f"{MODERATION}/users/{account.user_id}/end-sessions"
+    problem(client.post(path, json={}, headers=moderator.bearer), 422, "VALIDATION_FAILED")
+    problem(client.post(path, json={"reason": "r"}, headers=account.bearer), 403, "ROLE_REQUIRED")
+    for _ in range(2):
+        done = client.post(path, json={"reason": "stolen"}, headers=moderator.bearer)
+        assert (done.status_code, done.json()) == (200, {})
+    problem(client.get(f"{USERS}/me", headers=account.bearer), 401, "SESSION_ENDED", "Session has ended")
+    listed = client.get(f"{MODERATION}/events", params={"userId": account.user_id}, headers=moderator.bearer)
+    event = listed.json()["events"][0]
+    assert (event["action"], event["actor"], event["reason"]) == ("sessions_ended", moderator.user_id, "stolen")
+    unknown = client.post(f"{MODERATION}/users/{uuid4()}/end-sessions", json={"reason": "r"}, headers=moderator.bearer)
+    problem(unknown, 404, "USER_NOT_FOUND", "User not found")

@@ -1,13 +1,15 @@
 """Sessions, passwords and the deletion of accounts, over REST and through a real Envoy."""
 
+import subprocess
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.rest.conftest import JSON, USERS, Account, problem, registration
-from tests.support.accounts import PASSWORD
+from tests.rest.conftest import JSON, USERS, Account, Edge, problem, registration
+from tests.support.accounts import PASSWORD, an_address
+from tests.support.process import COMMAND, environment
 
 ORIGIN = {"origin": "http://localhost:5173"}
 NEW = "another password"
@@ -136,6 +138,54 @@ def test_delete_me(client: httpx.Client, account: Account) -> None:
     problem(client.get(f"{USERS}/me", headers=account.bearer), 404, "USER_NOT_FOUND", "User not found")
     refused = client.post(f"{USERS}/login", json={"email": account.email, "password": PASSWORD})
     problem(refused, 401, "INVALID_CREDENTIALS")
+    assert client.post(f"{USERS}/register", json=registration(account.email)).status_code == 201
+
+
+def test_password_reset(client: httpx.Client, edge: Edge, account: Account) -> None:
+    def reset(code: str, password: str) -> httpx.Response:
+        # As the web client sends it, with an old token.
+        body = {"code": code, "newPassword": password}
+        return client.post(f"{USERS}/password-reset", json=body, headers={"authorization": "Bearer old"})
+
+    printed = subprocess.run(
+        [COMMAND, "accounts", "reset-password", account.email],
+        env=environment(edge.database.parent),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    code = printed.stdout.strip()
+    for password, field in (("short", "newPassword"), ("", "newPassword")):
+        refused = reset(code, password)
+        problem(refused, 422, "VALIDATION_FAILED")
+        assert [error["field"] for error in refused.json()["errors"]] == [field]
+    done = reset(code, NEW)
+    assert done.status_code == 200
+    assert done.json().keys() == {"token", "user", "expiresAt", "refreshToken", "refreshExpiresAt"}
+    ended(client, {"token": account.token})
+    assert client.get(f"{USERS}/me", headers=bearer(done.json())).json() == done.json()["user"]
+    for wrong in (code, "x", f"{account.user_id}.x"):
+        refused = reset(wrong, NEW)
+        problem(refused, 401, "INVALID_RESET_CODE", "This code is not valid any more")
+        assert refused.headers["www-authenticate"] == "Bearer"
+    log_in(client, account, NEW)
+
+
+def test_change_email(client: httpx.Client, account: Account) -> None:
+    def change(password: str, email: str) -> httpx.Response:
+        body = {"password": password, "newEmail": email}
+        return client.post(f"{USERS}/me/email", json=body, headers=account.bearer)
+
+    other, address = an_address(), an_address()
+    client.post(f"{USERS}/register", json=registration(other))
+    problem(change("wrong", address), 401, "INVALID_CREDENTIALS", "Incorrect email or password")
+    problem(change(PASSWORD, other.upper()), 400, "EMAIL_ALREADY_REGISTERED", "Email already registered")
+    refused = change("", "x")
+    problem(refused, 422, "VALIDATION_FAILED")
+    assert [error["field"] for error in refused.json()["errors"]] == ["password", "newEmail"]
+    changed = change(PASSWORD, f" {address}")
+    assert (changed.status_code, changed.json()["email"]) == (200, address)
+    assert client.get(f"{USERS}/me", headers=account.bearer).json() == changed.json()
     assert client.post(f"{USERS}/register", json=registration(account.email)).status_code == 201
 
 

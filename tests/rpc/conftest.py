@@ -1,6 +1,10 @@
 """pytest-grpc's fixtures: a real server on a real port, with the interceptors that the service runs with."""
 
+import hashlib
+import json
+import secrets
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
@@ -133,6 +137,13 @@ class Account:
     def change(self, column: str, value: str) -> None:
         """Changes a column of its row, as another program with access to the database could."""
         self.execute(f"UPDATE accounts SET {column} = ? WHERE userid = ?", value, self.user_id)
+
+    def reset_code(self) -> str:
+        """Returns a new reset code, which works for moderators too."""
+        code = f"{self.user_id}.{secrets.token_urlsafe(32)}"
+        digest, expires_at = hashlib.sha256(code.encode()).hexdigest(), int(time.time() + 3600) * 1000
+        self.change("reset_code", json.dumps({"digest": digest, "expires_at": expires_at, "by_operator": True}))
+        return code
 
     def delete(self) -> None:
         """Deletes its row."""

@@ -12,7 +12,7 @@ from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.rpc.interceptors.authorization import access_table
 from killrvideo_grpc.server.grpc_server import CONTRACT
-from tests.rpc.conftest import Account
+from tests.rpc.conftest import Account, Stub
 from tests.support.accounts import an_address
 from tests.support.calls import Metadata, bearer, registration
 from tests.support.services import added_to_file
@@ -29,6 +29,9 @@ REQUESTS: dict[str, Callable[[Account], Message]] = {
     "ChangePassword": lambda account: pb.ChangePasswordRequest(
         current_password=account.password, new_password="another password"
     ),
+    # Keeps the password, so that tests can go on with the account.
+    "ResetPassword": lambda account: pb.ResetPasswordRequest(code=account.reset_code(), new_password=account.password),
+    "ChangeEmail": lambda account: pb.ChangeEmailRequest(password=account.password, new_email=an_address()),
     "DeleteMe": lambda account: pb.DeleteMeRequest(password=account.password),
     "GetUser": lambda account: pb.GetUserRequest(user_id=account.user_id),
     "BatchGetUsers": lambda account: pb.BatchGetUsersRequest(user_ids=[account.user_id, str(uuid4())]),
@@ -37,10 +40,19 @@ REQUESTS: dict[str, Callable[[Account], Message]] = {
     "RevokeRole": lambda account: pb.RevokeRoleRequest(user_id=account.user_id, role="creator", reason="test"),
     "SuspendUser": lambda account: pb.SuspendUserRequest(user_id=account.other.user_id, reason="test"),
     "ReinstateUser": lambda account: pb.ReinstateUserRequest(user_id=account.other.user_id, reason="test"),
+    "EndUserSessions": lambda account: pb.EndUserSessionsRequest(user_id=account.other.user_id, reason="test"),
     "ListAuditEvents": lambda account: pb.ListAuditEventsRequest(user_id=account.user_id),
     "GetJsonWebKeySet": lambda account: pb.GetJsonWebKeySetRequest(),
+    # A new account, since a moderator's code is made by the command line only, and there are 5 an hour.
+    "CreatePasswordReset": lambda account: pb.CreatePasswordResetRequest(email=registered(account.stub)),
     "CheckTokens": lambda account: pb.CheckTokensRequest(tokens=[account.login.token]),
 }
+
+
+def registered(stub: Stub) -> str:
+    """Registers an account and returns its address."""
+    return stub.Register(registration(an_address())).email
+
 
 RPCS: list[str] = [method.name for method in CONTRACT.methods]
 _RULES = {path.rpartition("/")[2]: rule for path, rule in access_table([CONTRACT], public=[]).items()}

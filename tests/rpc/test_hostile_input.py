@@ -66,7 +66,7 @@ BYTES = (
 hostile = settings(max_examples=60)
 
 # The statuses that the contract allows for each RPC in these tests, besides OK and INVALID_ARGUMENT.
-CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "DeleteMe"}
+CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "ChangeEmail", "ResetPassword", "DeleteMe"}
 
 
 @pytest.fixture(scope="module", name="settings")

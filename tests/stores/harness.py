@@ -39,7 +39,8 @@ class MemoryHarness:
         return MemoryStore(self._database)
 
     def raw_text(self) -> str:
-        return repr(vars(self._database))
+        codes = [account.reset_code for account in self._database.accounts.values()]
+        return repr((vars(self._database), [code.digest for code in codes if code]))
 
 
 @contextmanager

@@ -7,13 +7,22 @@ from contextlib import suppress
 import pytest
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_email
-from killrvideo_grpc.domain.changes import AssignRole, Change, Delete, Rename
+from killrvideo_grpc.domain.changes import AssignRole, Change, Delete, Rename, Unblock
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, InvalidCredentials, UserNotFound
 from killrvideo_grpc.domain.events import Action
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import Harness
 from tests.stores.test_store_contract import CHANGES
-from tests.support.accounts import HASH, a_cause, a_new_password, a_session, an_account, an_address, opening
+from tests.support.accounts import (
+    HASH,
+    a_cause,
+    a_new_password,
+    a_reset_request,
+    a_session,
+    an_account,
+    an_address,
+    opening,
+)
 
 pytestmark = pytest.mark.anyio
 
@@ -106,12 +115,15 @@ async def test_a_deleted_account_leaves_nothing_personal(harness: Harness) -> No
     await store.register(account, HASH.replace("abcdefghijk", "plantedhash"), a_cause(account))
     await store.apply(account.user_id, opening(account, session), a_cause(account))
     await store.apply(account.user_id, Rename(None, "Plantedlast"), a_cause(account))
+    await store.apply(account.user_id, a_reset_request("planteddigest"), a_cause(account))
+    await store.apply(account.user_id, Unblock(), a_cause(account))
     before = harness.raw_text().lower()
     await store.apply(account.user_id, Delete(account.credential_id), a_cause(account))
     await store.close()
     after = await _swept_text(harness)
     assert str(account.user_id) in after
-    planted = [account.email, "Plantedfirst", "Plantedlast", "plantedagent", "plantedhash", session.session_id]
+    planted = [account.email, "Plantedfirst", "Plantedlast", "plantedagent", "plantedhash", "planteddigest"]
+    planted.append(session.session_id)
     assert [text for text in planted if text.lower() not in before] == []
     assert [text for text in planted if text.lower() in after] == []
 

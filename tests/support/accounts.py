@@ -5,8 +5,15 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session, now
-from killrvideo_grpc.domain.changes import ChangePassword, OpenSession, RefreshSession
+from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, ResetCode, Role, Session, now
+from killrvideo_grpc.domain.changes import (
+    ChangeEmail,
+    ChangePassword,
+    OpenSession,
+    RefreshSession,
+    RequestReset,
+    ResetPassword,
+)
 from killrvideo_grpc.domain.events import Cause
 
 PASSWORD = "correct horse"
@@ -55,6 +62,22 @@ def refreshing(session: Session, at: datetime | None = None) -> RefreshSession:
 def a_new_password(account: Account, password_hash: str = OTHER_HASH, session: Session | None = None) -> ChangePassword:
     """Return the change that replaces the account's password."""
     return ChangePassword(account.credential_id, uuid4().hex, password_hash, session or a_session())
+
+
+def a_new_address(account: Account, email: str | None = None) -> ChangeEmail:
+    """Return the change that replaces the account's address."""
+    return ChangeEmail(account.credential_id, email or an_address())
+
+
+def a_reset_request(digest: str = "digest", **fields: Any) -> RequestReset:
+    """Return the change that makes a reset code of an operator's, valid for an hour, except for the given fields."""
+    code = ResetCode(digest, expires_at=now() + timedelta(hours=1), by_operator=True)
+    return RequestReset(replace(code, **fields))
+
+
+def a_reset(digest: str = "digest", password_hash: str = OTHER_HASH, session: Session | None = None) -> ResetPassword:
+    """Return the change that spends a reset code."""
+    return ResetPassword(digest, uuid4().hex, password_hash, session or a_session(), "source")
 
 
 def a_cause(account: Account | UUID, **fields: Any) -> Cause:

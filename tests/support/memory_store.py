@@ -31,11 +31,13 @@ class MemoryDatabase:
 class MemoryStore:
     """Implements `AccountStore`. Every method lets other tasks run once, then works in one step.
 
-    `interference` is awaited once, before the next change: between a call's read and its write.
+    `interference` is awaited once, before the next change: between a call's read and its write. `calls` lists the
+    methods called by those who read an account or count attempts.
     """
 
     def __init__(self, database: MemoryDatabase | None = None) -> None:
         self.database = database or MemoryDatabase()
+        self.calls: list[str] = []
         self.interference: Callable[[], Awaitable[object]] | None = None
 
     async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
@@ -59,6 +61,7 @@ class MemoryStore:
 
     async def get(self, user_id: UUID) -> Account | None:
         await asyncio.sleep(0)
+        self.calls.append("get")
         return self.database.accounts.get(user_id)
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
@@ -82,6 +85,7 @@ class MemoryStore:
         if transition.account is None:
             self._erase(before)
         else:
+            self._move_claim(before, transition.account)
             self.database.accounts[user_id] = transition.account
         if transition.password_hash is not None:
             self.database.hashes[user_id] = transition.password_hash
@@ -102,10 +106,12 @@ class MemoryStore:
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         await asyncio.sleep(0)
+        self.calls.append("read_attempts")
         return [self._attempts(counter)[1] for counter in counters]
 
     async def count_attempt(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
         await asyncio.sleep(0)
+        self.calls.append("count_attempt")
         for counter in counters:
             window, count = self._attempts(counter)
             self.database.attempts[counter.slot] = window, count + 1
@@ -135,6 +141,13 @@ class MemoryStore:
     def _has_other_moderator(self, account: Account) -> bool:
         others = (each for each in self.database.accounts.values() if each.user_id != account.user_id)
         return any(each.is_active_moderator for each in others)
+
+    def _move_claim(self, before: Account, after: Account) -> None:
+        address = normal_email(after.email)
+        if self.database.owners.get(address, before.user_id) != before.user_id:
+            raise EmailAlreadyRegistered
+        del self.database.owners[normal_email(before.email)]
+        self.database.owners[address] = before.user_id
 
     def _erase(self, account: Account) -> None:
         del self.database.accounts[account.user_id]

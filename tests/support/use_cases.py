@@ -17,6 +17,7 @@ from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import AccessRule, Authenticator, ClientInfo, Principal
 from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation, Operators
+from killrvideo_grpc.service.recovery import Recovery, ResetCodes
 from killrvideo_grpc.service.service_authentication import ServiceAuthenticator
 from killrvideo_grpc.service.sessions import Login, Sessions
 from tests.support.accounts import PASSWORD, a_cause, an_address
@@ -76,6 +77,8 @@ class UseCases:
         self.sessions = Sessions(self.store, self.access_tokens, self.refresh_tokens, lifetimes, throttle)
         page_tokens = JwtPageTokens(KEY)
         self.accounts = Accounts(self.store, self.hasher, self.sessions, throttle, page_tokens)
+        self.reset_codes = ResetCodes(self.store, throttle, timedelta(hours=1))
+        self.recovery = Recovery(self.store, self.hasher, self.sessions, throttle)
         self.moderation = Moderation(self.store, page_tokens)
         self.operators = Operators(self.store, "tester")
         self.authenticator = Authenticator(

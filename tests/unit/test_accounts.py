@@ -162,6 +162,34 @@ async def test_a_deleted_account_is_gone(use_cases: UseCases, account: Account, 
     assert [event.action for event in use_cases.events(account)] == ["registered", "deleted"]
 
 
+async def test_a_new_address_replaces_the_old_one(use_cases: UseCases, account: Account, login: Login) -> None:
+    caller, address = await use_cases.caller(login), an_address()
+    with pytest.raises(InvalidCredentials):
+        await use_cases.accounts.change_email(caller, "wrong", address, ORIGIN)
+    changed = await use_cases.accounts.change_email(caller, PASSWORD, f" {address.upper()}\n", ORIGIN)
+    assert changed.email == address.upper()
+    assert (await use_cases.caller(login)).account == changed  # sessions go on
+    with pytest.raises(InvalidCredentials):
+        await use_cases.log_in(account)
+    assert await use_cases.accounts.login(address, PASSWORD, ORIGIN)
+    heir = await use_cases.register(account.email)
+    with pytest.raises(EmailAlreadyRegistered):
+        await use_cases.accounts.change_email(caller, PASSWORD, heir.email.upper(), ORIGIN)
+    assert [event.action for event in use_cases.events(account)] == ["registered", "email_changed"]
+    assert address not in repr(use_cases.events(account)).lower()
+
+
+async def test_another_spelling_of_the_address_is_no_other_address(
+    use_cases: UseCases, account: Account, login: Login
+) -> None:
+    caller, spelling = await use_cases.caller(login), account.email.upper()
+    for _ in range(2):
+        changed = await use_cases.accounts.change_email(caller, PASSWORD, spelling, ORIGIN)
+        assert changed.email == spelling
+    assert await use_cases.log_in(account)
+    assert [event.action for event in use_cases.events(account)] == ["registered", "email_changed"]
+
+
 async def test_the_last_moderator_is_not_deleted(use_cases: UseCases) -> None:
     moderator = await use_cases.register(role=Role.MODERATOR)
     caller = await use_cases.caller(await use_cases.log_in(moderator))
@@ -229,6 +257,8 @@ async def test_wrong_passwords_of_a_caller_are_limited_too() -> None:
     with pytest.raises(TooManyAttempts):
         await use_cases.accounts.change_password(caller, PASSWORD, NEW, ORIGIN)
     with pytest.raises(TooManyAttempts):
+        await use_cases.accounts.change_email(caller, PASSWORD, an_address(), ORIGIN)
+    with pytest.raises(TooManyAttempts):
         await use_cases.log_in(account)
 
 
@@ -239,3 +269,28 @@ async def test_registrations_from_a_source_are_limited() -> None:
     with pytest.raises(TooManyAttempts):
         await use_cases.register()
     await use_cases.accounts.register(an_address(), PASSWORD, "Ann", "Lee", ELSEWHERE)
+
+
+async def test_taken_addresses_are_not_found_out_by_changing_to_them() -> None:
+    use_cases = UseCases(Limits(account_and_source=0, source=0, account=0, registrations=5))
+    account, *others = [await use_cases.register() for _ in range(3)]
+    caller = await use_cases.caller(await use_cases.log_in(account))
+    for other in others:
+        with pytest.raises(EmailAlreadyRegistered):
+            await use_cases.accounts.change_email(caller, PASSWORD, other.email, ORIGIN)
+    for address in (others[0].email, an_address()):
+        with pytest.raises(TooManyAttempts):
+            await use_cases.accounts.change_email(caller, PASSWORD, address, ORIGIN)
+
+
+async def test_an_unblocked_account_can_log_in_again() -> None:
+    use_cases = UseCases(replace(NO_LIMITS, account_and_source=3, account=5))
+    account = await use_cases.accounts.register(an_address(), PASSWORD, "Ann", "Lee", ELSEWHERE)
+    login = await use_cases.log_in(account, origin=ELSEWHERE)
+    await failures(use_cases, account.email, 3)
+    await use_cases.operators.unblock(account.email)
+    caller = await use_cases.caller(login)
+    # A caller's account has just been read, so nothing is remembered of before.
+    await use_cases.accounts.change_password(caller, PASSWORD, NEW, ORIGIN)
+    event = use_cases.events(account)[1]
+    assert (event.action, event.actor, event.before, event.after) == ("unblocked", "cli:tester", "", "")

@@ -11,10 +11,11 @@ from hypothesis import given as given_strategies
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, Role, Session
+from killrvideo_grpc.domain.account import Account, AccountStatus, Lifetimes, ResetCode, Role, Session
 from killrvideo_grpc.domain.changes import (
     AssignRole,
     Change,
+    ChangeEmail,
     ChangePassword,
     Delete,
     EndSessions,
@@ -22,13 +23,18 @@ from killrvideo_grpc.domain.changes import (
     RefreshSession,
     RehashPassword,
     Rename,
+    RequestReset,
+    ResetPassword,
     RevokeRole,
     SetStatus,
     Transition,
+    Unblock,
 )
 from killrvideo_grpc.domain.errors import (
     AccountSuspended,
     InvalidCredentials,
+    InvalidResetCode,
+    OperatorsOnly,
     RefreshTokenExpired,
     RefreshTokenInvalid,
     ServiceError,
@@ -51,6 +57,9 @@ roles = st.sampled_from(Role)
 statuses = st.sampled_from(AccountStatus)
 ages = st.sampled_from([timedelta(0), REUSE_INTERVAL, REUSE_INTERVAL + ONE_MS, *map(timedelta, (1, 29, 30, 60, 90))])
 numbers = st.integers(1, 4)
+expiries = st.sampled_from([AT, AT + ONE_MS, AT + timedelta(hours=1)])
+reset_codes = st.builds(ResetCode, st.sampled_from(["d1", "d2"]), expiries, st.booleans())
+addresses = st.sampled_from(["ann@example.org", "Ann@example.org", "bea@example.org"])
 
 
 def given(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -70,7 +79,10 @@ def accounts(more_sessions: int = 0, more_sources: int = 0) -> st.SearchStrategy
     )
     known = st.dictionaries(sources, ages, max_size=3)
     other_sources = st.integers(0, more_sources).map(lambda count: {str(n): ONE_MS * n for n in range(count)})
-    return st.builds(account_of, st.frozensets(roles), statuses, sessions, others, known, other_sources)
+    codes = st.none() | reset_codes
+    return st.builds(
+        account_of, st.frozensets(roles), statuses, sessions, others, known, other_sources, codes, addresses
+    )
 
 
 def account_of(
@@ -80,9 +92,13 @@ def account_of(
     others: list[Session],
     sources: dict[str, timedelta],
     other_sources: dict[str, timedelta],
+    reset_code: ResetCode | None,
+    email: str,
 ) -> Account:
     return an_account(
         user_id=UUID(int=7),
+        email=email,
+        reset_code=reset_code,
         roles=roles,
         status=status,
         created_date=AT - timedelta(days=400),
@@ -105,12 +121,19 @@ repeatable: st.SearchStrategy[Change] = st.one_of(
     st.builds(AssignRole, roles),
     st.builds(RevokeRole, roles),
     st.builds(SetStatus, statuses),
+    st.builds(RequestReset, reset_codes),
+    st.builds(ChangeEmail, st.just(CURRENT), addresses),
+    st.just(Unblock()),
+)
+resetting = st.builds(
+    ResetPassword, st.sampled_from(["d1", "d3"]), st.just(NEW), st.just("hash"), new_sessions, sources | st.just("")
 )
 changes: st.SearchStrategy[Change] = st.one_of(
     repeatable,
     opening,
+    resetting,
     st.builds(ChangePassword, st.just(CURRENT), st.just(NEW), st.just("hash"), new_sessions),
-    st.builds(Delete, st.just(CURRENT)),
+    st.builds(Delete, st.sampled_from([CURRENT, None])),
 )
 # The fields that each kind of change may touch.
 TOUCHED: dict[type[Change], set[str]] = {
@@ -119,7 +142,11 @@ TOUCHED: dict[type[Change], set[str]] = {
     RefreshSession: {"sessions"},
     EndSessions: {"sessions"},
     RehashPassword: set(),
-    ChangePassword: {"credential_id", "sessions"},
+    ChangePassword: {"credential_id", "sessions", "reset_code"},
+    RequestReset: {"reset_code"},
+    ResetPassword: {"credential_id", "sessions", "reset_code", "sources", "last_login_date"},
+    ChangeEmail: {"email", "reset_code"},
+    Unblock: {"unblocked_date"},
     AssignRole: {"roles"},
     RevokeRole: {"roles"},
     SetStatus: {"status"},
@@ -268,6 +295,7 @@ def test_a_login_remembers_its_source_and_the_latest_others(account: Account, ch
 STALE_CHANGES: list[Change] = [
     OpenSession(STALE, Session("new", 1, AT, AT), LIFETIMES),
     ChangePassword(STALE, NEW, "hash", Session("new", 1, AT, AT)),
+    ChangeEmail(STALE, "new@example.org"),
     Delete(STALE),
 ]
 
@@ -294,15 +322,83 @@ def test_nobody_logs_in_to_a_suspended_account(account: Account, change: OpenSes
 def test_a_new_password_leaves_one_session(account: Account) -> None:
     session = Session("new", 1, AT, AT)
     transition = ChangePassword(CURRENT, NEW, "hash", session).decide(account, CAUSE)
-    assert transition.account == replace(account, credential_id=NEW, sessions={"new": session})
+    assert transition.account == replace(account, credential_id=NEW, sessions={"new": session}, reset_code=None)
     assert transition.password_hash == "hash"
     assert transition.event
     assert (transition.event.action, transition.event.before, transition.event.after) == ("password_changed", "", "")
 
 
+@given(accounts(), reset_codes)
+def test_a_new_code_replaces_the_older_one(account: Account, code: ResetCode) -> None:
+    if Role.MODERATOR in account.roles and not code.by_operator:
+        with pytest.raises(OperatorsOnly):
+            RequestReset(code).decide(account, CAUSE)
+        return
+    transition = RequestReset(code).decide(account, CAUSE)
+    assert transition.account == replace(account, reset_code=code)
+    if code != account.reset_code:
+        assert transition.event
+        assert transition.event.action == "password_reset_requested"
+
+
+@given(accounts(more_sessions=3), resetting)
+def test_a_reset_spends_the_code(account: Account, change: ResetPassword) -> None:
+    code = account.reset_code
+    is_valid = code and code.digest == change.code_digest and code.expires_at > AT
+    if not is_valid or ("moderator" in account.roles and code and not code.by_operator):
+        with pytest.raises(InvalidResetCode):
+            change.decide(account, CAUSE)
+        return
+    transition = change.decide(account, CAUSE)
+    after = transition.account
+    assert after
+    assert (after.credential_id, transition.password_hash) == (NEW, "hash")
+    assert after.status == account.status
+    is_active = account.status is AccountStatus.ACTIVE
+    assert after.sessions == ({"new": change.session} if is_active else {})
+    assert after.last_login_date == (AT if is_active else None)
+    assert (change.source in after.sources) or not (is_active and change.source)
+    assert transition.event
+    assert (transition.event.action, transition.event.before, transition.event.after) == ("password_reset", "", "")
+    with pytest.raises(InvalidResetCode):
+        change.decide(after, CAUSE)
+
+
+@given(accounts(), st.sampled_from([ChangePassword, ChangeEmail]))
+def test_a_new_password_or_address_voids_the_code(account: Account, kind: type[Change]) -> None:
+    change: Change = ChangeEmail(CURRENT, "new@example.org")
+    if kind is ChangePassword:
+        change = ChangePassword(CURRENT, NEW, "hash", Session("new", 1, AT, AT))
+    after = change.decide(account, CAUSE).account
+    assert after
+    assert after.reset_code is None
+
+
+@given(accounts(), addresses)
+def test_an_event_of_a_new_address_does_not_name_it(account: Account, email: str) -> None:
+    transition = ChangeEmail(CURRENT, email).decide(account, CAUSE)
+    assert transition.account
+    assert transition.account.email == email
+    assert transition.account.sessions == account.sessions
+    if email == account.email:
+        assert transition == Transition(account)
+    else:
+        assert transition.event
+        assert (transition.event.action, transition.event.before, transition.event.after) == ("email_changed", "", "")
+
+
+@given(accounts())
+def test_unblocking_has_a_date(account: Account) -> None:
+    transition = Unblock().decide(account, CAUSE)
+    assert transition.account == replace(account, unblocked_date=AT)
+    assert transition.event
+    assert transition.event.action == "unblocked"
+
+
 @given(accounts())
 def test_a_deletion_records_the_roles(account: Account) -> None:
-    transition = Delete(CURRENT).decide(account, CAUSE)
+    transition = Delete(None).decide(account, CAUSE)
+    assert transition == Delete(CURRENT).decide(account, CAUSE)
     assert transition.account is None
     assert transition.event
     assert (transition.event.action, transition.event.before) == ("deleted", in_order(account.roles))

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -57,6 +57,7 @@ class Process:
         self.time = BEGINNING
         self.throttle = Throttle(counters, keyed_digest(KEY, "throttle"), limits, AT_ONCE, clock=lambda: self.time)
         self.checks = 0
+        self.unblocked: datetime | None = None  # of every account, as the store has it
         self.begins = asyncio.Event()
 
     async def fail(self, account: str, source: str | None, *, is_known: bool = False) -> None:
@@ -66,7 +67,9 @@ class Process:
     async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
         attempt = self.throttle.password_attempt(account, source)
         await attempt.load()
-        return await attempt.verify(lambda begins: self._check(begins, is_right), is_known=is_known)
+        return await attempt.verify(
+            lambda begins: self._check(begins, is_right), is_known=is_known, unblocked=self.unblocked
+        )
 
     async def _check(self, begins: Callable[[], None], is_right: bool) -> bool:
         begins()
@@ -159,6 +162,59 @@ async def test_a_block_ends_with_its_window_and_is_not_prolonged(process: Proces
         assert await refused(process, "ann", "s1") == 1
     process.time = BEGINNING + 900
     await process.fail("ann", "s1")
+
+
+@pytest.mark.parametrize("sources", [["s1"], [f"s{n}" for n in range(8)]], ids=["one source", "many sources"])
+async def test_an_unblocked_account_is_counted_anew_within_ten_seconds(counters: Counters, sources: list[str]) -> None:
+    processes = [Process(counters, replace(LIMITS, source=0)) for _ in range(2)]
+    process = processes[0]
+    most = LIMITS.account_and_source if len(sources) == 1 else LIMITS.account
+    for number in range(most):
+        await process.fail("ann", sources[number % len(sources)])
+    for each in processes:
+        await refused(each, "ann", sources[0] if len(sources) == 1 else "another")
+    source = "s1" if len(sources) == 1 else "another"
+    for each in processes:
+        each.unblocked = datetime.fromtimestamp(BEGINNING + 0.5, UTC)
+        each.time += 10
+        assert await each.guess("ann", source, is_right=True)
+    for _ in range(LIMITS.account_and_source):
+        await process.fail("ann", source)
+    for each in processes:
+        await refused(each, "ann", source)
+        each.unblocked = datetime.fromtimestamp(each.time, UTC)  # once more
+        each.time += 10
+        assert await each.guess("ann", source, is_right=True)
+
+
+async def test_unblocking_one_account_helps_no_other(process: Process) -> None:
+    for _ in range(3):
+        await process.fail("ann", "s1")
+    await process.fail("bob", "s1")
+    process.time += 10
+    process.unblocked = datetime.fromtimestamp(process.time, UTC)
+    await process.fail("ann", "s1")
+    process.unblocked = None
+    await process.fail("bob", "s1")
+    await refused(process, "bob", "s1")  # the source has failed too often
+
+
+async def test_a_past_unblocking_does_not_matter(process: Process, counters: Counters) -> None:
+    process.unblocked = datetime.fromtimestamp(BEGINNING - 1, UTC)
+    for _ in range(3):
+        await process.fail("ann", "s1")
+    await refused(process, "ann", "s1")
+    assert counters.reads == 3  # one for each attempt
+
+
+async def test_a_flood_at_a_blocked_account_asks_the_store_now_and_then(process: Process, counters: Counters) -> None:
+    for _ in range(3):
+        await process.fail("ann", "s1")
+    before = counters.reads
+    for _ in range(100):
+        await refused(process, "ann", "s1")
+        process.time += 1
+    assert before < counters.reads <= before + 20
 
 
 async def test_all_processes_count_together(counters: Counters) -> None:

@@ -5,8 +5,9 @@ from uuid import UUID
 import pytest
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role
-from killrvideo_grpc.domain.errors import InvalidRequest, LastModerator, SelfModification, UserNotFound
+from killrvideo_grpc.domain.errors import InvalidRequest, LastModerator, SelfModification, SessionEnded, UserNotFound
 from killrvideo_grpc.service.authentication import Principal
+from killrvideo_grpc.service.sessions import Login
 from tests.support.accounts import an_address
 from tests.support.use_cases import ORIGIN, UseCases
 
@@ -39,6 +40,24 @@ async def test_a_change_is_recorded_with_its_reason_once(
     _, first, *others = use_cases.events(account)
     assert (first.actor, first.reason, first.request_id) == (str(moderator.account.user_id), "good work", "r-1")
     assert [event.action for event in (first, *others)] == ["role_assigned", "role_revoked", "suspended", "reinstated"]
+
+
+async def test_all_sessions_of_an_account_end(
+    use_cases: UseCases, moderator: Principal, account: Account, login: Login
+) -> None:
+    other = await use_cases.log_in(account)
+    for _ in range(2):  # the second time, there are none
+        await use_cases.moderation.end_sessions(moderator, account.user_id, " stolen ", ORIGIN)
+    for each in (login, other):
+        with pytest.raises(SessionEnded):
+            await use_cases.caller(each)
+    (event,) = use_cases.events(account)[1:]
+    assert (event.action, event.reason, event.actor) == ("sessions_ended", "stolen", str(moderator.account.user_id))
+    assert len(event.before.split(",")) == 2
+    await use_cases.log_in(account)
+    await use_cases.moderation.end_sessions(moderator, moderator.account.user_id, "mine too", ORIGIN)
+    with pytest.raises(UserNotFound):
+        await use_cases.moderation.end_sessions(moderator, UUID(int=1), "r", ORIGIN)
 
 
 async def test_moderators_act_on_others_only(use_cases: UseCases, moderator: Principal) -> None:
@@ -90,3 +109,28 @@ async def test_operators_find_accounts_by_address_and_may_insist(use_cases: UseC
     assert {event.actor for event in use_cases.events(account)[1:]} == {"cli:tester"}
     with pytest.raises(UserNotFound):
         await use_cases.operators.find("x" * 255)
+
+
+@pytest.mark.parametrize("is_suspended", [False, True])
+@pytest.mark.parametrize("by_id", [False, True])
+async def test_operators_delete_without_a_password(
+    use_cases: UseCases, account: Account, login: Login, is_suspended: bool, by_id: bool
+) -> None:
+    if is_suspended:
+        use_cases.change(account, status=AccountStatus.SUSPENDED)
+    named = f" {str(account.user_id).upper()}" if by_id else account.email.upper()
+    await use_cases.operators.delete(named, " erasure request\n")
+    with pytest.raises(UserNotFound):
+        await use_cases.operators.delete(named, "again")
+    assert await use_cases.store.get(account.user_id) is None
+    event = use_cases.events(account)[-1]
+    assert (event.action, event.actor, event.reason) == ("deleted", "cli:tester", "erasure request")
+    assert await use_cases.register(account.email)
+
+
+async def test_operators_delete_the_last_moderator_only_if_they_insist(use_cases: UseCases) -> None:
+    account = await use_cases.register(role=Role.MODERATOR)
+    with pytest.raises(LastModerator):
+        await use_cases.operators.delete(account.email, "r")
+    await use_cases.operators.delete(account.email, "r", force=True)
+    assert await use_cases.store.get(account.user_id) is None

@@ -26,7 +26,7 @@ STATUSES = {
     "SearchUsers": "200 400 401 403 404 408 413 422 429 431 500 503 504",
     "AssignRole": "200 400 401 403 404 408 413 415 422 429 431 500 503 504",
 }
-GRPC_ONLY = {"CheckTokens"}
+GRPC_ONLY = {"CheckTokens", "CreatePasswordReset"}
 every_rpc = pytest.mark.parametrize("rpc", sorted({*CONTRACT.methods_by_name} - GRPC_ONLY))
 
 

@@ -7,6 +7,7 @@ from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import StoreUnavailable, UserNotFound
 from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.stores.astra.address_change import AddressChange
 from killrvideo_grpc.stores.astra.document import document_after, document_id, read_account, with_new_revision
 from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID, ModeratorIndex, read_index
 from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written, write
@@ -37,6 +38,7 @@ class AccountChange:
         self, api: DataApi, index: ModeratorIndex, user_id: UUID, change: Change, cause: Cause, *, force: bool
     ) -> None:
         self.is_begun = False  # whether anything may have been written
+        self.addresses: AddressChange | None = None  # if the change gives the account another address
         self._api = api
         self._index = index
         self._user_id = user_id
@@ -49,7 +51,7 @@ class AccountChange:
     async def run(self, locks: DocumentLocks, seen: Account | None) -> Outcome:
         """Make the change. `seen` saves a read, unless this process is changing the account already.
 
-        Raise UserNotFound, LastModerator, the errors of the change, and StoreUnavailable.
+        Raise UserNotFound, LastModerator, EmailAlreadyRegistered, the errors of the change, and StoreUnavailable.
         """
         lock = locks.of(document_id(self._user_id))
         is_contended = lock.locked()
@@ -96,6 +98,8 @@ class AccountChange:
             new = document_after(document, account, transition)
         else:
             new = with_new_revision(document)  # makes an earlier, opposite change fail if it arrives late
+        if new.get("claim") != document.get("claim") and not await self._mark_claims(document, new):
+            return None
         joins, leaves = transition.makes_moderator(account), transition.ends_moderator(account)
         self.is_begun = True
         if leaves:
@@ -105,6 +109,12 @@ class AccountChange:
         self._base = document
         self._tried[new["revision"]] = outcome = Outcome(read_account(new) or account, new, joins, leaves, index)
         if await write(self._api, document, new):
+            if self.addresses:
+                self.addresses.note_written(new["claim"])
             return outcome
         del self._tried[new["revision"]]
         return None
+
+    async def _mark_claims(self, document: Document, new: Document) -> bool:
+        self.addresses = self.addresses or AddressChange(self._api, self._user_id)
+        return await self.addresses.mark(document.get("claim"), new["claim"])

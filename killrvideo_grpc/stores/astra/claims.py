@@ -3,8 +3,9 @@
 _id        email:<SHA-256 of the normal form>
 revision   new at each write
 owner      user id of the account that claimed the address, or null
+pending    true while its owner is changing addresses, for the sweep
 
-A claim counts only while its owner exists and isn't deleted.
+A claim counts only while its owner exists and isn't deleted. Its owner logs in with it only while the account names it.
 """
 
 import hashlib
@@ -27,6 +28,13 @@ def owner_of(claim: Document | None) -> UUID | None:
     return UUID(claim["owner"]) if claim and claim["owner"] else None
 
 
+def with_owner(key: str, claim: Document | None, owner: UUID | None, *, pending: bool = False) -> Document:
+    """Return the claim, with a new revision, for another owner."""
+    kept = {name: value for name, value in (claim or {}).items() if name != "pending"}
+    new = kept | {"_id": key, "revision": new_revision(), "owner": str(owner) if owner else None}
+    return new | ({"pending": True} if pending else {})
+
+
 class Claims:
     """The claims in the collection `accounts`."""
 
@@ -38,14 +46,13 @@ class Claims:
         """Return the claim with this `_id`."""
         return await self._api.find_document(key)
 
-    async def find_owner(self, email: str) -> UUID | None:
-        """Return the user id that claims an address. The account may be deleted."""
-        return owner_of(await self.find(claim_id(email)))
-
     async def set_owner(self, key: str, claim: Document | None, owner: UUID | None) -> bool:
         """Write the owner of a claim as it was read. Return False if another writer came first."""
-        new = {"_id": key, **(claim or {}), "revision": new_revision(), "owner": str(owner) if owner else None}
-        return await write(self._api, claim, new)
+        return await write(self._api, claim, with_owner(key, claim, owner))
+
+    async def rewrite(self, claim: Document) -> bool:
+        """Write a claim as it was read, so that late writes fail. Return False if another writer came first."""
+        return await write(self._api, claim, claim | {"revision": new_revision()})
 
     async def release(self, key: str, user_id: UUID) -> None:
         """Free the address if this account owns it."""

@@ -9,6 +9,8 @@ credential       names the current password
 password_hash    its bcrypt hash, read only to check a password
 sessions         {session id: {generation, created, refreshed, user_agent}}
 sources          {digest of a source: date of the last login from there}
+reset_code       {digest, expires_at, by_operator}: of the code that may set a new password
+unblocked_date   failed attempts before it don't count
 outbox           events that are not yet in their tables
 pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
 shown            when visible columns of the row changed, until it has settled
@@ -23,7 +25,16 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Credentials, Role, Session, now, read_roles, read_status
+from killrvideo_grpc.domain.account import (
+    Account,
+    Credentials,
+    ResetCode,
+    Role,
+    Session,
+    now,
+    read_roles,
+    read_status,
+)
 from killrvideo_grpc.domain.changes import Transition
 from killrvideo_grpc.domain.events import Event, read_action
 from killrvideo_grpc.stores.astra.claims import claim_id
@@ -84,6 +95,8 @@ def document_after(document: Document, before: Account, transition: Transition) 
         new = {name: new[name] for name in _KEPT if name in new} | {"status": DELETED, "password_hash": ""}
     else:
         new |= _changed_fields(document, before, after)
+        for name in _fields(before).keys() - _fields(after).keys():
+            new.pop(name, None)
     if transition.password_hash is not None:
         new["password_hash"] = transition.password_hash
     if transition.event:
@@ -108,6 +121,11 @@ def is_deleted(document: Document) -> bool:
     return bool(document["status"] == DELETED)
 
 
+def names(document: Document | None, claim: str) -> bool:
+    """Return whether this is an account that uses the address of this claim."""
+    return document is not None and not is_deleted(document) and document.get("claim") == claim
+
+
 def is_active_moderator(document: Document | None) -> bool:
     """Return whether this is the document of an active moderator."""
     account = read_account(document)
@@ -130,6 +148,8 @@ def read_account(document: Document | None) -> Account | None:
         last_login_date=document.get("last_login_date"),
         sessions={key: _read_session(key, entry) for key, entry in document["sessions"].items()},
         sources=document["sources"],
+        reset_code=_read_reset_code(document.get("reset_code")),
+        unblocked_date=document.get("unblocked_date"),
         stored=document,
     )
 
@@ -146,8 +166,8 @@ def read_outbox(document: Document) -> list[Event]:
 
 
 def _fields(account: Account) -> Document:
-    """Return the fields other than roles and sessions, without missing dates."""
-    fields = {
+    """Return the fields other than roles and sessions, without missing ones."""
+    fields: dict[str, Any] = {
         "email": account.email,
         "firstname": account.first_name,
         "lastname": account.last_name,
@@ -155,14 +175,19 @@ def _fields(account: Account) -> Document:
         "credential": account.credential_id,
         "sources": dict(account.sources),
         "created_date": account.created_date,
+        "last_login_date": account.last_login_date,
+        "unblocked_date": account.unblocked_date,
+        "reset_code": _reset_code_entry(account.reset_code),
     }
-    return fields | ({"last_login_date": account.last_login_date} if account.last_login_date else {})
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _changed_fields(document: Document, before: Account, after: Account) -> Document:
     """Return the fields that differ. Keep roles and session fields that only a newer version knows."""
     old = _fields(before)
     changed: Document = {name: value for name, value in _fields(after).items() if old.get(name) != value}
+    if claim_id(after.email) != claim_id(before.email):
+        changed["claim"] = claim_id(after.email)
     if after.roles != before.roles:
         unknown = set(document["roles"]) - {role.value for role in Role}
         changed["roles"] = sorted({*unknown, *after.roles})
@@ -194,6 +219,16 @@ def _session_entry(session: Session) -> Document:
 
 def _read_session(session_id: str, entry: Mapping[str, Any]) -> Session:
     return Session(session_id, entry["generation"], entry["created"], entry["refreshed"], entry["user_agent"])
+
+
+def _reset_code_entry(code: ResetCode | None) -> Document | None:
+    if code is None:
+        return None
+    return {"digest": code.digest, "expires_at": code.expires_at, "by_operator": code.by_operator}
+
+
+def _read_reset_code(entry: Mapping[str, Any] | None) -> ResetCode | None:
+    return ResetCode(entry["digest"], entry["expires_at"], entry["by_operator"]) if entry else None
 
 
 def _event_entry(event: Event) -> Document:

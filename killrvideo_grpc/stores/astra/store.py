@@ -17,14 +17,16 @@ from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.domain.services import Services, ServicesChange
 from killrvideo_grpc.stores.astra import services
 from killrvideo_grpc.stores.astra.accounts import AccountChange, Outcome
+from killrvideo_grpc.stores.astra.address_change import AddressChange, account_exists
 from killrvideo_grpc.stores.astra.attempts import Attempts
 from killrvideo_grpc.stores.astra.background import Background, Task
-from killrvideo_grpc.stores.astra.claims import Claims, owner_of
+from killrvideo_grpc.stores.astra.claims import Claims, claim_id, owner_of
 from killrvideo_grpc.stores.astra.document import (
     PROJECT,
     PROJECT_TWICE,
     document_id,
     is_deleted,
+    names,
     new_document,
     read_account,
     read_credentials,
@@ -68,7 +70,7 @@ class AstraStore:
             owner = owner_of(claim)
             if owner == account.user_id:
                 return True
-            if owner and await self._exists(owner):
+            if owner and await account_exists(self._api, owner):
                 return False
             if not inserted:
                 await self._insert(document)
@@ -96,9 +98,12 @@ class AstraStore:
             await self._projections.project(document["_id"])
 
     async def find_credentials(self, email: str) -> Credentials | None:
+        claim = claim_id(email)
         async with self._api.within("find credentials"):
             # Reads a document even if nobody owns the address, so that timing doesn't reveal that.
-            return await self.get_credentials(await self._claims.find_owner(email) or NIL_UUID)
+            owner = owner_of(await self._claims.find(claim)) or NIL_UUID
+            document = await self._api.find_document(document_id(owner), with_hash=True)
+        return read_credentials(document) if names(document, claim) else None
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
         return read_credentials(await self._api.find_document(document_id(user_id), with_hash=True))
@@ -126,13 +131,17 @@ class AstraStore:
             if attempt.is_begun:
                 self._background.start(user_id, lambda: self._index.settle(user_id))
                 self._background.start(document_id(user_id), lambda: self._projections.project(document_id(user_id)))
+            if attempt.addresses:
+                self._background.start(attempt.addresses, attempt.addresses.settle)
             raise
-        await self._follow_up(user_id, outcome)
+        await self._follow_up(user_id, outcome, attempt.addresses)
         return outcome.account
 
-    async def _follow_up(self, user_id: UUID, outcome: Outcome) -> None:
+    async def _follow_up(self, user_id: UUID, outcome: Outcome, addresses: AddressChange | None) -> None:
         """Start what follows a change, and wait a moment for what the next call may rely on."""
         relied_on = []
+        if addresses:
+            relied_on.append(self._background.start(addresses, addresses.settle))
         if outcome.joins or outcome.leaves:
             index, joins = outcome.index, outcome.joins
             job = self._background.start(user_id, lambda: self._index.settle(user_id, index, is_moderator=joins))
@@ -177,10 +186,6 @@ class AstraStore:
         await self._background.close()
         self._reads.close()
         await self._api.close()
-
-    async def _exists(self, user_id: UUID) -> bool:
-        document = await self._api.find_document(document_id(user_id), fields=["status"])
-        return document is not None and not is_deleted(document)
 
     async def _insert(self, document: Document) -> None:
         try:

@@ -10,6 +10,7 @@ import structlog
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.stores.astra.address_change import settle_claim
 from killrvideo_grpc.stores.astra.claims import CLAIM_PREFIX, Claims, owner_of
 from killrvideo_grpc.stores.astra.document import (
     PREFIX,
@@ -17,7 +18,7 @@ from killrvideo_grpc.stores.astra.document import (
     SETTLE,
     document_id,
     is_active_moderator,
-    is_deleted,
+    names,
     read_account,
     read_outbox,
     user_id_of,
@@ -45,8 +46,8 @@ class Repaired:
     """What was repaired, as counts.
 
     `finished`: accounts projected. `unclaimed`: accounts deleted because they never got their address. `claims`:
-    addresses of deleted accounts, now free. `moderators`: corrections of the moderator index. `failed`: documents that
-    can't be read or finished, `unavailable`: those of them that failed with StoreUnavailable.
+    addresses that no account uses any more, now free. `moderators`: corrections of the moderator index. `failed`:
+    documents that can't be read or finished, `unavailable`: those of them that failed with StoreUnavailable.
     """
 
     finished: int = 0
@@ -97,6 +98,9 @@ class Sweep:
         if key == INDEX_ID:
             await self._settle_all(document["leaving"], repaired)
             return
+        if key.startswith(CLAIM_PREFIX):
+            repaired.claims += await settle_claim(self._api, key)
+            return
         read_account(document), read_outbox(document)  # raises if they can't be read
         if document["pending"] == SETTLE:
             if at - document["shown"] >= SETTLE_TIME:
@@ -118,7 +122,10 @@ class Sweep:
         """Write the claim once more, so that a late claim fails, then delete the account."""
         key = document["claim"]
         claim = await self._claims.find(key)
-        if owner_of(claim) != user_id_of(document) and await self._claims.set_owner(key, claim, owner_of(claim)):
+        if owner_of(claim) == user_id_of(document):
+            return
+        is_fenced = await (self._claims.rewrite(claim) if claim else self._claims.set_owner(key, None, None))
+        if is_fenced:
             await self._api.delete_document(document["revision"])
 
     async def _rows_of(self, page: list[Document]) -> dict[str, TableRow]:
@@ -143,9 +150,8 @@ class Sweep:
     async def _repair_claim(self, claim: Document, repaired: Repaired) -> None:
         owner = owner_of(claim)
         account = await self._api.find_document(document_id(owner)) if owner else None
-        if owner and (account is None or is_deleted(account)):
-            await self._claims.release(claim["_id"], owner)
-            repaired.claims += 1
+        if owner and not names(account, claim["_id"]):
+            repaired.claims += await settle_claim(self._api, claim["_id"])
 
 
 async def _attempt(document: Document, repaired: Repaired, work: Awaitable[None]) -> None:

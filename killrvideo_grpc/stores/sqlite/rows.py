@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Role, Session, read_roles, read_status
+from killrvideo_grpc.domain.account import Account, ResetCode, Role, Session, read_roles, read_status
 from killrvideo_grpc.domain.events import Event, read_action
 
 DELETED = "deleted"  # the account_status of deleted accounts, which queries leave out
@@ -27,6 +27,8 @@ ACCOUNT_COLUMNS = (
     "last_login_date",
     "credential_id",
     "sources",
+    "reset_code",
+    "unblocked_date",
 )
 
 Row = tuple[Any, ...]
@@ -45,6 +47,8 @@ def account_row(account: Account) -> Row:
         None if account.last_login_date is None else to_millis(account.last_login_date),
         account.credential_id,
         json.dumps({source: to_millis(at) for source, at in account.sources.items()}),
+        None if account.reset_code is None else _reset_code_text(account.reset_code),
+        None if account.unblocked_date is None else to_millis(account.unblocked_date),
     )
 
 
@@ -81,9 +85,8 @@ def to_millis(moment: datetime) -> int:
 
 def read_account(user_id: UUID, rows: list[Row]) -> Account:
     """Return an account from its rows, each the columns of a session, then those of the account."""
-    _, email, first_name, last_name, roles, status, created, last_login, credential, sources = rows[0][
-        len(SESSION_COLUMNS) :
-    ]
+    columns = rows[0][len(SESSION_COLUMNS) :]
+    _, email, first_name, last_name, roles, status, created, last_login, credential, sources, code, unblocked = columns
     return Account(
         user_id=user_id,
         email=email,
@@ -92,10 +95,12 @@ def read_account(user_id: UUID, rows: list[Row]) -> Account:
         roles=_roles(roles),
         status=read_status(status),
         created_date=from_millis(created),
-        last_login_date=None if last_login is None else from_millis(last_login),
+        last_login_date=_optional_datetime(last_login),
         credential_id=credential,
         sessions={row[0]: _session(row) for row in rows if row[0] is not None},
         sources=_sources(sources),
+        reset_code=None if code is None else _reset_code(code),
+        unblocked_date=_optional_datetime(unblocked),
     )
 
 
@@ -128,6 +133,21 @@ def _roles(names: str) -> frozenset[Role]:
 @lru_cache(1000)  # every GetMe reads them; only logins change them
 def _sources(text: str) -> Mapping[str, datetime]:
     return MappingProxyType({source: from_millis(at) for source, at in json.loads(text).items()})
+
+
+def _reset_code_text(code: ResetCode) -> str:
+    return json.dumps(
+        {"digest": code.digest, "expires_at": to_millis(code.expires_at), "by_operator": code.by_operator}
+    )
+
+
+def _reset_code(text: str) -> ResetCode:
+    values = json.loads(text)
+    return ResetCode(values["digest"], from_millis(values["expires_at"]), values["by_operator"])
+
+
+def _optional_datetime(millis: int | None) -> datetime | None:
+    return None if millis is None else from_millis(millis)
 
 
 def from_millis(millis: int) -> datetime:

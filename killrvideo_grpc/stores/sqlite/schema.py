@@ -110,6 +110,12 @@ MIGRATIONS = (
         ) WITHOUT ROWID
         """,
     ),
+    # 6: password resets, and the lifting of throttling.
+    (
+        # A JSON object: the code's SHA-256, its expiry, and whether an operator made it. NULL without a code.
+        "ALTER TABLE accounts ADD COLUMN reset_code TEXT",
+        "ALTER TABLE accounts ADD COLUMN unblocked_date INTEGER",
+    ),
 )
 
 

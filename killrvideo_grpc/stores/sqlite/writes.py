@@ -1,6 +1,8 @@
 """The SQLite store's writes, each within its caller's transaction."""
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Role, normal_email
@@ -39,18 +41,15 @@ _SET_ROLES = (
 )
 _ERASE = (
     f"UPDATE accounts SET account_status = '{DELETED}', claimed_email = NULL, email = '', firstname = '',"
-    " lastname = '', roles = '[]', credential_id = '', hashed_password = '', sources = '{}' WHERE userid = ?"
+    " lastname = '', roles = '[]', credential_id = '', hashed_password = '', sources = '{}', reset_code = NULL,"
+    " unblocked_date = NULL WHERE userid = ?"
 )
 
 
 def register(connection: sqlite3.Connection, account: Account, password_hash: str, cause: Cause) -> None:
     """Insert an account. Raise EmailAlreadyRegistered."""
-    try:
+    with _taken_addresses():
         connection.execute(_INSERT_ACCOUNT, (normal_email(account.email), password_hash, *account_row(account)))
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
-            raise
-        raise EmailAlreadyRegistered from None
     _index(connection, account)
     _record(connection, cause.registration(account))
 
@@ -58,7 +57,7 @@ def register(connection: sqlite3.Connection, account: Account, password_hash: st
 def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, cause: Cause, *, force: bool) -> Account:
     """Decide a change and write what differs. Return the account after it, or before a deletion.
 
-    Raise UserNotFound, LastModerator and the errors of the change.
+    Raise UserNotFound, LastModerator, EmailAlreadyRegistered and the errors of the change.
     """
     before = find_account(connection, user_id)
     if before is None:
@@ -77,6 +76,17 @@ def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, cause: 
     return after or before
 
 
+@contextmanager
+def _taken_addresses() -> Iterator[None]:
+    """Turn a violation of the unique column into EmailAlreadyRegistered."""
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        if error.sqlite_errorname != "SQLITE_CONSTRAINT_UNIQUE":
+            raise
+        raise EmailAlreadyRegistered from None
+
+
 def _require_other_moderator(connection: sqlite3.Connection, account: Account) -> None:
     if not connection.execute(_OTHER_MODERATOR, (str(account.user_id),)).fetchall():
         raise LastModerator
@@ -90,9 +100,13 @@ def _update_account(connection: sqlite3.Connection, before: Account, after: Acco
     if password_hash is not None:
         assignments.append("hashed_password = ?")
         values["hashed_password"] = password_hash
+    if "email" in values:
+        assignments.append("claimed_email = ?")
+        values["claimed_email"] = normal_email(after.email)
     if assignments:
         statement = f"UPDATE accounts SET {', '.join(assignments)} WHERE userid = ?"
-        connection.execute(statement, (*values.values(), str(after.user_id)))
+        with _taken_addresses():
+            connection.execute(statement, (*values.values(), str(after.user_id)))
     if values.keys() & {"email", "firstname", "lastname"}:
         _index(connection, after)
 

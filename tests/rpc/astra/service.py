@@ -10,7 +10,10 @@ from typing import Any
 import grpc
 from killrvideo.user.v1 import user_service_pb2 as pb
 
+from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.server.bootstrap import build_reset_codes
 from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
@@ -41,6 +44,9 @@ REQUESTS_OF = {
     "EndSession": [READ, CHANGE],
     "Logout": [READ, CHANGE],
     "ChangePassword": [READ, READ, CHANGE],
+    "ResetPassword": [READ, CHANGE],
+    # account, account with its hash; both claims, old claim, new claim, account; new claim and old claim
+    "ChangeEmail": [READ, READ, "find", CHANGE, INSERT, CHANGE, CHANGE, CHANGE],
     "GetUser": [READ],
     "BatchGetUsers": [READ, "find"],
     "SearchUsers": [READ, "find"],
@@ -48,17 +54,33 @@ REQUESTS_OF = {
     "RevokeRole": [READ, READ_BOTH, CHANGE],
     "SuspendUser": [READ, READ_BOTH, CHANGE],
     "ReinstateUser": [READ, READ_BOTH, CHANGE],
+    "EndUserSessions": [READ, READ_BOTH, CHANGE],
     "ListAuditEvents": [READ, READ],
     "GetJsonWebKeySet": [],
+    # the services; claim, account with its hash, account
+    "CreatePasswordReset": [READ, READ, READ, CHANGE],
     "CheckTokens": [READ, READ],  # the services, unless they were read lately; account
     # account with its hash, account; claim, claim, account
     "DeleteMe": [READ, READ, CHANGE, READ, CHANGE, CHANGE],
 }
 # The requests that each successful RPC makes to the counters of attempts, concurrent with its first request or a hash.
 COUNTERS = "find"
-COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "DeleteMe")}
+COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "ChangeEmail", "DeleteMe")}
 # The requests until the change has taken effect. A sweep makes up for the rest.
-UNTIL_DONE = {"DeleteMe": 3}
+UNTIL_DONE = {"ChangeEmail": 6, "DeleteMe": 3}
+
+
+class AstraAccount(Account):
+    """An account on the fake."""
+
+    service: "Service"
+
+    def reset_code(self) -> str:
+        """Returns a new reset code, which works for moderators too."""
+        codes = build_reset_codes(self.service.settings, self.service.store)
+        issued = self.service.loop.run(codes.issue(self.email, Cause("cli:tests"), by_operator=True))
+        self.service.settle()
+        return issued.code
 
 
 @dataclass(frozen=True)
@@ -69,6 +91,7 @@ class Service:
     data_api: fake_data_api.FakeDataApi
     store: AstraStore
     loop: LoopThread
+    settings: Settings
 
     def settle(self) -> None:
         """Returns when all rows and events are written, or left to a sweep."""
@@ -80,7 +103,8 @@ class Service:
 
     def new_account(self) -> Account:
         """Returns a registered account with a session, whose row and events are written."""
-        account = Account(self.stub, database=Path())
+        account = AstraAccount(self.stub, database=Path())
+        account.service = self
         self.settle()
         return account
 
@@ -108,8 +132,9 @@ def service_on_fake(folder: Path) -> Iterator[Service]:
     """Starts a fake and the service on it, whose requests may take 2 seconds."""
     with prepared_fake() as (server, connection):
         store = AstraStore(DataApi(replace(connection, max_wait=2)))
-        with running_server(settings_in(folder), store) as running, grpc.insecure_channel(running.target) as channel:
-            yield Service(Stub(channel), server, store, running._loop)
+        settings = settings_in(folder)
+        with running_server(settings, store) as running, grpc.insecure_channel(running.target) as channel:
+            yield Service(Stub(channel), server, store, running._loop, settings)
 
 
 def attempt(call: Callable[[], object]) -> Failure | None:
@@ -125,12 +150,17 @@ def call(rpc: str, account: Account, request: Any = None) -> Any:
     return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=metadata_for(rpc, account))
 
 
-def start_calls(rpcs: list[str], account: Account) -> list[Any]:
-    """Makes valid calls, and returns their futures."""
+def start_calls(requests: list[tuple[str, Any]], account: Account) -> list[Any]:
+    """Makes calls, each the name of an RPC and its request, and returns their futures."""
     return [
-        getattr(account.stub, rpc).future(good_request(rpc, account), metadata=metadata_for(rpc, account), timeout=20)
-        for rpc in rpcs
+        getattr(account.stub, rpc).future(request, metadata=metadata_for(rpc, account), timeout=20)
+        for rpc, request in requests
     ]
+
+
+def valid_requests(rpcs: list[str], account: Account) -> list[tuple[str, Any]]:
+    """Returns valid requests for `start_calls`. To make some, the store must answer."""
+    return [(rpc, good_request(rpc, account)) for rpc in rpcs]
 
 
 def effective_request(service: Service, rpc: str, account: Account) -> Any:

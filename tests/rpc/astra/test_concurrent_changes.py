@@ -8,7 +8,7 @@ import pytest
 
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
-from tests.rpc.astra.service import CHANGE, Service, attempt, call, start_calls
+from tests.rpc.astra.service import CHANGE, Service, attempt, call, start_calls, valid_requests
 from tests.rpc.conftest import Account
 from tests.support.concurrent_changes import SPOILS_LOGIN, SPOILS_REFRESH, Step, deletion, refresh
 from tests.support.fake_data_api import Hang, Request
@@ -30,7 +30,7 @@ def interfered(service: Service, account: Account, rpc: str, at: Callable[[Reque
     assert found
     service.data_api.forget_requests()
     with service.data_api.fail(Hang(), where=at, times=1):
-        (made,) = start_calls([rpc], account)
+        (made,) = start_calls(valid_requests([rpc], account), account)
         service.data_api.wait_for(where=at)
 
         async def happen() -> None:

@@ -35,15 +35,16 @@ class AuditEvent(_message.Message):
     event_id: _builtins.str
     """A UUID."""
     action: _builtins.str
-    """What happened: `registered`, `password_changed`, `sessions_ended`, `session_replaced`, `refresh_token_reused`,
-    `role_assigned`, `role_revoked`, `suspended`, `reinstated` or `deleted`.
+    """What happened: `registered`, `password_changed`, `password_reset_requested`, `password_reset`, `email_changed`,
+    `unblocked`, `sessions_ended`, `session_replaced`, `refresh_token_reused`, `role_assigned`, `role_revoked`,
+    `suspended`, `reinstated` or `deleted`.
     """
     actor: _builtins.str
     """Who did it: a user id, `service:` and the name of a service, or `cli:` and the login name of an operator."""
     user_id: _builtins.str
     """The account that it happened to."""
     reason: _builtins.str
-    """The moderator's reason, if the action has one."""
+    """The moderator's or operator's reason, if the action has one."""
     request_id: _builtins.str
     """The call's `x-request-id`. Empty for the command line."""
     before: _builtins.str

@@ -51,7 +51,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 13
     """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
     ERROR_REASON_SESSION_ENDED: _ErrorReason.ValueType  # 14
-    """The token's session was ended by its owner, newer sessions, a new password or a reused refresh token."""
+    """The token's session was ended by its owner, a moderator, newer sessions, a new password or a reused refresh token."""
     ERROR_REASON_REFRESH_TOKEN_INVALID: _ErrorReason.ValueType  # 15
     """The refresh token was not issued by this service, or its session has ended. Log in again."""
     ERROR_REASON_REFRESH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 16
@@ -63,9 +63,11 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OWN_ACCOUNT: _ErrorReason.ValueType  # 19
     """Moderators can't revoke their own moderator role or change their own status."""
     ERROR_REASON_TOO_MANY_ATTEMPTS: _ErrorReason.ValueType  # 20
-    """Too many attempts on this account or from the caller's network have failed, or too many accounts were registered
-    from there. `google.rpc.RetryInfo` says when to try again.
+    """Too many attempts on this account or from the caller's network have failed, too many accounts were registered from
+    there, or too many reset codes were made for this address. `google.rpc.RetryInfo` says when to try again.
     """
+    ERROR_REASON_INVALID_RESET_CODE: _ErrorReason.ValueType  # 21
+    """The reset code was never issued, or has expired, been used or been replaced by a newer one."""
     ERROR_REASON_GRANT_REQUIRED: _ErrorReason.ValueType  # 22
     """The RPC is for services with a grant that the caller lacks, or for people only."""
 
@@ -103,7 +105,7 @@ ERROR_REASON_STORE_UNAVAILABLE: ErrorReason.ValueType  # 12
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 13
 """The server is handling too many calls. `google.rpc.RetryInfo` says when to try again."""
 ERROR_REASON_SESSION_ENDED: ErrorReason.ValueType  # 14
-"""The token's session was ended by its owner, newer sessions, a new password or a reused refresh token."""
+"""The token's session was ended by its owner, a moderator, newer sessions, a new password or a reused refresh token."""
 ERROR_REASON_REFRESH_TOKEN_INVALID: ErrorReason.ValueType  # 15
 """The refresh token was not issued by this service, or its session has ended. Log in again."""
 ERROR_REASON_REFRESH_TOKEN_EXPIRED: ErrorReason.ValueType  # 16
@@ -115,9 +117,11 @@ ERROR_REASON_LAST_MODERATOR: ErrorReason.ValueType  # 18
 ERROR_REASON_OWN_ACCOUNT: ErrorReason.ValueType  # 19
 """Moderators can't revoke their own moderator role or change their own status."""
 ERROR_REASON_TOO_MANY_ATTEMPTS: ErrorReason.ValueType  # 20
-"""Too many attempts on this account or from the caller's network have failed, or too many accounts were registered
-from there. `google.rpc.RetryInfo` says when to try again.
+"""Too many attempts on this account or from the caller's network have failed, too many accounts were registered from
+there, or too many reset codes were made for this address. `google.rpc.RetryInfo` says when to try again.
 """
+ERROR_REASON_INVALID_RESET_CODE: ErrorReason.ValueType  # 21
+"""The reset code was never issued, or has expired, been used or been replaced by a newer one."""
 ERROR_REASON_GRANT_REQUIRED: ErrorReason.ValueType  # 22
 """The RPC is for services with a grant that the caller lacks, or for people only."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

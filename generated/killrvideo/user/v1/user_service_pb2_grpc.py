@@ -29,8 +29,8 @@ if _version_not_supported:
 
 class UserServiceStub:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
-    also take the token of a service, which an operator makes.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account. RPCs
+    with a `grant` also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -89,6 +89,16 @@ class UserServiceStub:
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.SerializeToString,
                 response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
                 _registered_method=True)
+        self.ResetPassword = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/ResetPassword',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ResetPasswordRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
+                _registered_method=True)
+        self.ChangeEmail = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/ChangeEmail',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangeEmailRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+                _registered_method=True)
         self.DeleteMe = channel.unary_unary(
                 '/killrvideo.user.v1.UserService/DeleteMe',
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.SerializeToString,
@@ -129,6 +139,11 @@ class UserServiceStub:
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ReinstateUserRequest.SerializeToString,
                 response_deserializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
                 _registered_method=True)
+        self.EndUserSessions = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/EndUserSessions',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndUserSessionsRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndUserSessionsResponse.FromString,
+                _registered_method=True)
         self.ListAuditEvents = channel.unary_unary(
                 '/killrvideo.user.v1.UserService/ListAuditEvents',
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.SerializeToString,
@@ -144,12 +159,17 @@ class UserServiceStub:
                 request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensRequest.SerializeToString,
                 response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensResponse.FromString,
                 _registered_method=True)
+        self.CreatePasswordReset = channel.unary_unary(
+                '/killrvideo.user.v1.UserService/CreatePasswordReset',
+                request_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CreatePasswordResetRequest.SerializeToString,
+                response_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CreatePasswordResetResponse.FromString,
+                _registered_method=True)
 
 
 class UserServiceServicer:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
-    also take the token of a service, which an operator makes.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account. RPCs
+    with a `grant` also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -252,6 +272,34 @@ class UserServiceServicer:
         INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
         UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResetPassword(self, request, context):
+        """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+        works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+        stays valid.
+        UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+        PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ChangeEmail(self, request, context):
+        """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+        UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+        ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -361,6 +409,18 @@ class UserServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndUserSessions(self, request, context):
+        """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+        their own.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+        NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListAuditEvents(self, request, context):
         """Lists what happened to one account, or to all of them, newest first.
 
@@ -388,6 +448,20 @@ class UserServiceServicer:
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CreatePasswordReset(self, request, context):
+        """Makes a code with which the owner of an account sets a new password; see ResetPassword. Services need the grant
+        `reset_passwords`, and must only send it to the address in the response. Not available over REST.
+
+        Errors include:
+        INVALID_ARGUMENT (VALIDATION_FAILED): the address is empty.
+        NOT_FOUND (USER_NOT_FOUND): no account has this address.
+        PERMISSION_DENIED: it is a moderator's; only `killrvideo-grpc accounts reset-password` makes codes for those.
+        RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): there were 5 codes for this address within an hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -441,6 +515,16 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangePasswordRequest.FromString,
                     response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.SerializeToString,
             ),
+            'ResetPassword': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResetPassword,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ResetPasswordRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.SerializeToString,
+            ),
+            'ChangeEmail': grpc.unary_unary_rpc_method_handler(
+                    servicer.ChangeEmail,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangeEmailRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
+            ),
             'DeleteMe': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteMe,
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.DeleteMeRequest.FromString,
@@ -481,6 +565,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ReinstateUserRequest.FromString,
                     response_serializer=killrvideo_dot_user_dot_v1_dot_user__pb2.User.SerializeToString,
             ),
+            'EndUserSessions': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndUserSessions,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndUserSessionsRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndUserSessionsResponse.SerializeToString,
+            ),
             'ListAuditEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAuditEvents,
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.ListAuditEventsRequest.FromString,
@@ -496,6 +585,11 @@ def add_UserServiceServicer_to_server(servicer, server):
                     request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensRequest.FromString,
                     response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensResponse.SerializeToString,
             ),
+            'CreatePasswordReset': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreatePasswordReset,
+                    request_deserializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CreatePasswordResetRequest.FromString,
+                    response_serializer=killrvideo_dot_user_dot_v1_dot_user__service__pb2.CreatePasswordResetResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'killrvideo.user.v1.UserService', rpc_method_handlers)
@@ -506,8 +600,8 @@ def add_UserServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class UserService:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
-    also take the token of a service, which an operator makes.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account. RPCs
+    with a `grant` also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -759,6 +853,60 @@ class UserService:
             _registered_method=True)
 
     @staticmethod
+    def ResetPassword(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/ResetPassword',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ResetPasswordRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.LoginResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ChangeEmail(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/ChangeEmail',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.ChangeEmailRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__pb2.User.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def DeleteMe(request,
             target,
             options=(),
@@ -975,6 +1123,33 @@ class UserService:
             _registered_method=True)
 
     @staticmethod
+    def EndUserSessions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/EndUserSessions',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndUserSessionsRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.EndUserSessionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def ListAuditEvents(request,
             target,
             options=(),
@@ -1045,6 +1220,33 @@ class UserService:
             '/killrvideo.user.v1.UserService/CheckTokens',
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensRequest.SerializeToString,
             killrvideo_dot_user_dot_v1_dot_user__service__pb2.CheckTokensResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreatePasswordReset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/killrvideo.user.v1.UserService/CreatePasswordReset',
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.CreatePasswordResetRequest.SerializeToString,
+            killrvideo_dot_user_dot_v1_dot_user__service__pb2.CreatePasswordResetResponse.FromString,
             options,
             channel_credentials,
             insecure,

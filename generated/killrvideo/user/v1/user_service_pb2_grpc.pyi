@@ -30,8 +30,8 @@ GRPC_VERSION: str
 
 class UserServiceStub:
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
-    also take the token of a service, which an operator makes.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account. RPCs
+    with a `grant` also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -107,6 +107,26 @@ class UserServiceStub:
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
+    ResetPassword: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ResetPasswordRequest, _user_service_pb2.LoginResponse]
+    """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+    works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+        stays valid.
+      UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+      PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+    """
+    ChangeEmail: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ChangeEmailRequest, _user_pb2.User]
+    """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
+    """
     DeleteMe: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]
     """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
 
@@ -179,6 +199,14 @@ class UserServiceStub:
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
       FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
     """
+    EndUserSessions: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.EndUserSessionsRequest, _user_service_pb2.EndUserSessionsResponse]
+    """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+    their own.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
     ListAuditEvents: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ListAuditEventsRequest, _user_service_pb2.ListAuditEventsResponse]
     """Lists what happened to one account, or to all of them, newest first.
 
@@ -199,12 +227,22 @@ class UserServiceStub:
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
     """
+    CreatePasswordReset: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.CreatePasswordResetRequest, _user_service_pb2.CreatePasswordResetResponse]
+    """Makes a code with which the owner of an account sets a new password; see ResetPassword. Services need the grant
+    `reset_passwords`, and must only send it to the address in the response. Not available over REST.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the address is empty.
+      NOT_FOUND (USER_NOT_FOUND): no account has this address.
+      PERMISSION_DENIED: it is a moderator's; only `killrvideo-grpc accounts reset-password` makes codes for those.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): there were 5 codes for this address within an hour.
+    """
 
 @_typing.type_check_only
 class UserServiceAsyncStub(UserServiceStub):
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
-    also take the token of a service, which an operator makes.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account. RPCs
+    with a `grant` also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -276,6 +314,26 @@ class UserServiceAsyncStub(UserServiceStub):
       INVALID_ARGUMENT (VALIDATION_FAILED): the new password violates its validation rule, or equals the current one.
       UNAUTHENTICATED (INVALID_CREDENTIALS): the current password is wrong.
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
+    """
+    ResetPassword: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ResetPasswordRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
+    """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+    works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+        stays valid.
+      UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+      PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+    """
+    ChangeEmail: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ChangeEmailRequest, _user_pb2.User]  # type: ignore[assignment]
+    """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+      UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+      ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
     """
     DeleteMe: _aio.UnaryUnaryMultiCallable[_user_service_pb2.DeleteMeRequest, _user_service_pb2.DeleteMeResponse]  # type: ignore[assignment]
     """Deletes the caller's account: ends its sessions, erases its names and e-mail address, and frees the address.
@@ -349,6 +407,14 @@ class UserServiceAsyncStub(UserServiceStub):
       NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
       FAILED_PRECONDITION (OWN_ACCOUNT): it is the caller's own account.
     """
+    EndUserSessions: _aio.UnaryUnaryMultiCallable[_user_service_pb2.EndUserSessionsRequest, _user_service_pb2.EndUserSessionsResponse]  # type: ignore[assignment]
+    """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+    their own.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+      NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+    """
     ListAuditEvents: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ListAuditEventsRequest, _user_service_pb2.ListAuditEventsResponse]  # type: ignore[assignment]
     """Lists what happened to one account, or to all of them, newest first.
 
@@ -369,11 +435,21 @@ class UserServiceAsyncStub(UserServiceStub):
     Errors include:
       INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
     """
+    CreatePasswordReset: _aio.UnaryUnaryMultiCallable[_user_service_pb2.CreatePasswordResetRequest, _user_service_pb2.CreatePasswordResetResponse]  # type: ignore[assignment]
+    """Makes a code with which the owner of an account sets a new password; see ResetPassword. Services need the grant
+    `reset_passwords`, and must only send it to the address in the response. Not available over REST.
+
+    Errors include:
+      INVALID_ARGUMENT (VALIDATION_FAILED): the address is empty.
+      NOT_FOUND (USER_NOT_FOUND): no account has this address.
+      PERMISSION_DENIED: it is a moderator's; only `killrvideo-grpc accounts reset-password` makes codes for those.
+      RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): there were 5 codes for this address within an hour.
+    """
 
 class UserServiceServicer(metaclass=_abc_1.ABCMeta):
     """KillrVideo's accounts. RPCs that are not public need the metadata `authorization: Bearer TOKEN`, with a token from
-    Login, RefreshToken or ChangePassword. Each call checks the current state of the token's account. RPCs with a `grant`
-    also take the token of a service, which an operator makes.
+    Login, RefreshToken, ChangePassword or ResetPassword. Each call checks the current state of the token's account. RPCs
+    with a `grant` also take the token of a service, which an operator makes.
 
     Every call can also end in DEADLINE_EXCEEDED, UNAVAILABLE (STORE_UNAVAILABLE), RESOURCE_EXHAUSTED (OVERLOADED) or, if
     there is a bug, INTERNAL. Every RPC that is not public can also end in UNAUTHENTICATED (NOT_AUTHENTICATED,
@@ -500,6 +576,38 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ResetPassword(
+        self,
+        request: _user_service_pb2.ResetPasswordRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
+        """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+        works once, within an hour by default. A newer code, a changed password or a changed address voids it.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the code is empty, or the new password violates its validation rule. The code
+            stays valid.
+          UNAUTHENTICATED (INVALID_RESET_CODE): the code is wrong, used, expired or void.
+          PERMISSION_DENIED (ACCOUNT_SUSPENDED): the account is suspended. It has the new password, but no session.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many codes from the caller's network were wrong. A right one works.
+        """
+
+    @_abc_1.abstractmethod
+    def ChangeEmail(
+        self,
+        request: _user_service_pb2.ChangeEmailRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_pb2.User, _abc.Awaitable[_user_pb2.User]]:
+        """Replaces the caller's e-mail address and frees the old one. Sessions go on.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the password is empty, or the new address violates its validation rule.
+          UNAUTHENTICATED (INVALID_CREDENTIALS): the password is wrong.
+          ALREADY_EXISTS (EMAIL_ALREADY_REGISTERED): another account has the new address.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong, or too many addresses were taken.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteMe(
         self,
         request: _user_service_pb2.DeleteMeRequest,
@@ -620,6 +728,20 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def EndUserSessions(
+        self,
+        request: _user_service_pb2.EndUserSessionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.EndUserSessionsResponse, _abc.Awaitable[_user_service_pb2.EndUserSessionsResponse]]:
+        """Ends all sessions of an account, for example after somebody stole one. Does nothing if it has none. Moderators may end
+        their own.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the user id is not a UUID, or the reason doesn't have 1 to 500 characters.
+          NOT_FOUND (USER_NOT_FOUND): no account has this id, or it was deleted.
+        """
+
+    @_abc_1.abstractmethod
     def ListAuditEvents(
         self,
         request: _user_service_pb2.ListAuditEventsRequest,
@@ -655,6 +777,22 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
 
         Errors include:
           INVALID_ARGUMENT (VALIDATION_FAILED): there are no tokens or more than 100.
+        """
+
+    @_abc_1.abstractmethod
+    def CreatePasswordReset(
+        self,
+        request: _user_service_pb2.CreatePasswordResetRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_user_service_pb2.CreatePasswordResetResponse, _abc.Awaitable[_user_service_pb2.CreatePasswordResetResponse]]:
+        """Makes a code with which the owner of an account sets a new password; see ResetPassword. Services need the grant
+        `reset_passwords`, and must only send it to the address in the response. Not available over REST.
+
+        Errors include:
+          INVALID_ARGUMENT (VALIDATION_FAILED): the address is empty.
+          NOT_FOUND (USER_NOT_FOUND): no account has this address.
+          PERMISSION_DENIED: it is a moderator's; only `killrvideo-grpc accounts reset-password` makes codes for those.
+          RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): there were 5 codes for this address within an hour.
         """
 
 def add_UserServiceServicer_to_server(servicer: UserServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
