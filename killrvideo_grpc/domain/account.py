@@ -65,8 +65,9 @@ class Lifetimes:
 class Account:
     """One account.
 
-    `credential_id` names the current password. `sessions`, by id, may have expired. `sources` maps digests of network
-    addresses to the dates of the last logins from there. `stored` belongs to the store that read the account.
+    One without an address is profile only: it has names, but nobody can log in. `credential_id` names the current
+    password. `sessions`, by id, may have expired. `sources` maps digests of network addresses to the dates of the last
+    logins from there. `stored` belongs to the store that read the account.
     """
 
     user_id: UUID
@@ -84,8 +85,8 @@ class Account:
 
     @property
     def is_active_moderator(self) -> bool:
-        """Whether the account counts as a moderator: a suspended one does not."""
-        return self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
+        """Whether the account counts as a moderator: a suspended one, and one that is profile only, does not."""
+        return bool(self.email) and self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
 
     def may_act_as(self, role: Role) -> bool:
         """Return whether the account has `role` or a higher one."""
@@ -94,7 +95,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An account with the bcrypt hash (`$2b$…`) of its current password."""
+    """An account with the bcrypt hash (`$2b$…`) of its current password; empty if no password is right."""
 
     account: Account
     password_hash: str = field(repr=False)

@@ -118,14 +118,19 @@ class DataApi:
         )
         return {document["_id"]: document for document in documents}
 
-    async def document_pages(self, condition: Mapping[str, Any]) -> AsyncIterator[list[Document]]:
-        """Yield all documents that match the condition, without hashes, in pages of up to 50."""
-        cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASH)
+    async def document_pages(
+        self, condition: Mapping[str, Any], *, with_hashes: bool = False
+    ) -> AsyncIterator[list[Document]]:
+        """Yield all documents that match the condition, in pages of up to 50."""
+        options: dict[str, Any] = {"projection": None if with_hashes else _WITHOUT_HASH}
         while True:
-            page = await self._call("find page", cursor.fetch_next_page, tries=1)
+            page = await self._call(
+                "find page", lambda: self._accounts.find(dict(condition), **options).fetch_next_page()
+            )
             yield page.results
             if page.next_page_state is None:
                 return
+            options["initial_page_state"] = page.next_page_state
 
     async def insert_document(self, document: Document) -> None:
         """Insert a document. Raise AlreadyExists, also if the answer to our own first try was lost."""
