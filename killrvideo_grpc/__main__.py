@@ -4,6 +4,7 @@ from importlib.metadata import version
 
 import click
 
+from killrvideo_grpc.cli.accounts import accounts
 from killrvideo_grpc.cli.config import config
 from killrvideo_grpc.cli.edge import edge
 from killrvideo_grpc.cli.errors import Commands
@@ -30,7 +31,7 @@ def main() -> None:
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
 
-for command in (serve, roles, schema, edge, config, health):
+for command in (serve, roles, accounts, schema, edge, config, health):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -89,10 +89,10 @@ async def _operators() -> AsyncIterator[Operators]:
 
     settings = read_settings()
     if settings.store == "sqlite":
-        _find_database(settings.sqlite_path)
+        find_database(settings.sqlite_path)
     store = await open_store(settings)
     try:
-        yield Operators(store, _login_name())
+        yield Operators(store, login_name())
     except UserNotFound:
         raise click.ClickException(f"No account has this e-mail address in {store_location(settings)}.") from None
     except LastModerator:
@@ -102,7 +102,8 @@ async def _operators() -> AsyncIterator[Operators]:
         await store.close()
 
 
-def _find_database(path: Path) -> None:
+def find_database(path: Path) -> None:
+    """Fail if there is no database."""
     try:
         if path.exists():
             return
@@ -113,7 +114,8 @@ def _find_database(path: Path) -> None:
     raise click.ClickException(f"{text} Run this in the directory where the service runs, or set SQLITE_PATH.")
 
 
-def _login_name() -> str:
+def login_name() -> str:
+    """Return who runs the command, for events."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the user id has no name, as on some container platforms

@@ -89,7 +89,7 @@ class DataApi:
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
         for holder in (self.database, self._accounts, *self.tables.values()):
-            self._share_client(holder)
+            self.share_client(holder)
         # astrapy makes a client for each schema command and never closes it. Make it use the database's.
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
@@ -229,7 +229,7 @@ class DataApi:
     async def create_keyspace(self, seconds: float) -> None:
         """Create the keyspace if it doesn't exist."""
         admin = self.database.get_database_admin()
-        self._share_client(admin)
+        self.share_client(admin)
         keyspace = self.database.keyspace or ""
         await self.ask("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
 
@@ -237,7 +237,8 @@ class DataApi:
         """Close all connections. Requests under way fail."""
         await self._http.close()
 
-    def _share_client(self, holder: Any) -> None:
+    def share_client(self, holder: Any) -> None:
+        """Make an object of astrapy use the one HTTP client."""
         # astrapy makes an HTTP client for each object and takes none as an argument.
         commander = getattr(holder, "_api_commander", None)
         if commander is not None:
