@@ -5,7 +5,6 @@ import random
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 from hypothesis import strategies as st
@@ -89,9 +88,3 @@ def write_csv(folder: Path, users: Sequence[Row], credentials: Sequence[Row]) ->
             writer.writeheader()
             writer.writerows(rows)
     return folder
-
-
-def as_table_row(row: Row) -> dict[str, Any]:
-    """Return a row as it is written to a table."""
-    flags = {"account_locked": row["account_locked"] == "true"} if "account_locked" in row else {}
-    return row | flags
