@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,9 @@ from tests.support.accounts import HASH, PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.killrvideo_database import beside, credential_emails, put_collection, put_tables, user_rows
 from tests.support.migration import Row, killrvideo_rows, write_csv
-from tests.support.process import Service, astra, run, running
+from tests.support.process import BIN, Service, astra, environment, run, running
 
+DOCS = Path(__file__).parents[2] / "docs" / "moving-in.md"
 USERS, CREDENTIALS = killrvideo_rows()
 IDS = [row["userid"] for row in USERS]
 OLD_HASH = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4, b"2a")).decode()
@@ -201,6 +203,32 @@ def test_collections_move_in(tmp_path: Path, source: Keyspace) -> None:
         assert (wrong.returncode, wrong.stdout) == (1, "")
         assert f"use --from-killrvideo {'collections' if kind == 'tables' else 'tables'}" in wrong.stderr
         assert len(wrong.stderr.splitlines()) == 1
+
+
+def test_the_recipe_moves_everybody_from_sqlite_to_a_data_api(tmp_path: Path, source: Keyspace) -> None:
+    leave, arrive = re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)
+    email = an_address()
+    with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
+        before = log_in(registered(channel, email), email)
+    shell(tmp_path, leave)
+    shell(tmp_path, arrive, **astra(source))
+    with running(tmp_path, **astra(source)) as service, grpc.insecure_channel(service.target) as channel:
+        after = log_in(UserServiceStub(channel), email)
+    before.user.last_login_date.CopyFrom(after.user.last_login_date)
+    assert after.user == before.user
+    assert not (tmp_path / "accounts.jsonl").exists()
+
+
+def registered(channel: grpc.Channel, email: str) -> UserServiceStub:
+    stub = UserServiceStub(channel)
+    stub.Register(registration(email))
+    return stub
+
+
+def shell(folder: Path, script: str, **settings: str) -> None:
+    variables = environment(folder, **settings)
+    variables["PATH"] = f"{BIN}:{variables['PATH']}"
+    subprocess.run(["sh", "-e", "-c", script], cwd=folder, env=variables, check=True, timeout=120)
 
 
 @pytest.mark.parametrize(
