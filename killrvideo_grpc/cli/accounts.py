@@ -45,7 +45,7 @@ def export(file: Path) -> None:
             await store.close()
 
     count = asyncio.run(work())
-    click.echo(f"Exported {count} accounts from {store_location(settings)} to {file}.")
+    click.echo(f"Exported {count} accounts from {store_location(settings)} to {click.format_filename(file)}.")
 
 
 @accounts.command("import")

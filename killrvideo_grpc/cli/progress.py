@@ -11,10 +11,11 @@ import click
 def progress(label: str, length: int | None = None) -> Iterator[Callable[[int], None]]:
     """Show a bar, and yield a function that advances it. Without a length, it counts."""
     hidden = not sys.stderr.isatty()
-    total = length or None
-    # Without a length, click needs an iterable.
-    iterable: Iterator[int] | None = None if total else iter(())
-    with click.progressbar(
-        iterable, total, label, hidden=hidden, show_pos=True, show_percent=bool(total), file=sys.stderr
-    ) as bar:
+    # Click needs a length, or an iterable that doesn't know its own.
+    iterable = _nothing() if length is None else None
+    with click.progressbar(iterable, length, label, hidden=hidden, show_pos=True, file=sys.stderr) as bar:
         yield bar.update
+
+
+def _nothing() -> Iterator[int]:
+    yield from ()

@@ -32,10 +32,10 @@ async def export_accounts(store: AccountStore, path: Path, advance: Callable[[in
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
     """Open a private neighbour of the file, which gets its name in the end. Remove it if the body fails."""
+    if not path.name or os.path.lexists(path):
+        raise UnusableTarget(f"{path} can't be written: it exists.")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
-        if os.path.lexists(path):
-            raise FileExistsError(None, "it exists")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -46,9 +46,8 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         finally:
             with suppress(OSError):
                 partial.unlink()
-    except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or "the name can't be used"
-        raise UnusableTarget(f"{path} can't be written: {cause}.") from None
+    except OSError as error:
+        raise UnusableTarget(f"{path} can't be written: {error.strerror}.") from None
 
 
 def _give_name(partial: Path, path: Path) -> None:

@@ -32,7 +32,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"], ["health"]]
+    "arguments",
+    [
+        *[[], ["serve"], ["roles"], ["roles", "assign"], ["config"], ["config", "check"], ["health"]],
+        *[["accounts"], ["accounts", "export"], ["accounts", "import"]],
+    ],
 )
 def test_commands_have_help(folder: Path, arguments: list[str]) -> None:
     done = run(folder, *arguments, "--help")

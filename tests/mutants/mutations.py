@@ -16,11 +16,14 @@ ACCESS = ["tests/rpc/test_access.py"]
 AUTHENTICATION = ["tests/unit/test_authentication.py"]
 CHANGES = ["tests/unit/test_changes.py"]
 CLAIMS = ["tests/stores/astra/test_claims.py", "tests/stores/astra/test_races.py"]
+EXPORTS = ["tests/stores/test_migration.py"]
+IMPORTS = ["tests/stores/astra/test_imports.py"]
 PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
 RACES = ["tests/stores/astra/test_races.py", "tests/stores/astra/test_changes.py"]
 REFRESH = ["tests/unit/test_refresh_tokens.py"]
 SESSIONS = ["tests/unit/test_sessions.py"]
+SQLITE_IMPORTS = ["tests/stores/test_store_contract_imports.py"]
 SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
 THROTTLE = ["tests/unit/test_login_throttle.py"]
 HEALTH = ["tests/unit/test_health.py"]
@@ -123,6 +126,12 @@ MUTANTS = [
         "row = row_of(document)\n        if not await write(",
         PROJECTIONS,
     ),
+    # Imports and exports
+    Mutant(f"{ASTRA}/imports.py", "if not await write(self._api, existing, kept):", "if False:", IMPORTS),
+    Mutant(f"{ASTRA}/imports.py", "if await self._is_taken(claim):", "if False:", IMPORTS),
+    Mutant(f"{ASTRA}/sweep.py", 'elif "claim" in document and not', "elif not", IMPORTS),
+    Mutant(f"{PRODUCT}/stores/sqlite/writes.py", "\" AND email != '' AND userid", '" AND userid', SQLITE_IMPORTS),
+    Mutant(f"{PRODUCT}/migration/exporter.py", "os.link(partial, path)", "partial.replace(path)", EXPORTS),
     # Throttling
     Mutant(
         LOGIN_THROTTLE,

@@ -1,5 +1,6 @@
 """Accounts move from each kind of store to another, and come out equal."""
 
+import errno
 import io
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager
@@ -151,3 +152,25 @@ async def test_an_export_during_registrations_has_who_was_there(store: AccountSt
         await store.register(late, HASH, a_cause(late))
     assert len(found) == len(set(found))
     assert {account.user_id for account in accounts} <= set(found)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_there", [False, True])
+async def test_an_export_where_files_have_no_second_name(
+    tmp_path: Path, store: AccountStore, account: Account, monkeypatch: pytest.MonkeyPatch, is_there: bool
+) -> None:
+    file = tmp_path / "accounts.jsonl"
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("os.link", refuse)
+    if is_there:
+        with pytest.raises(UnusableTarget, match="File exists"):
+            await export_accounts(store, file, lambda _: file.write_text("mine"))
+        assert file.read_text() == "mine"
+    else:
+        await export_accounts(store, file, lambda _: None)
+        assert file.read_bytes().startswith(header())
+        assert file.stat().st_mode & 0o777 == 0o600
+    assert listed(tmp_path) == [file]

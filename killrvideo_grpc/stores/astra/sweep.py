@@ -168,4 +168,4 @@ def _agree(expected: TableRow | None, row: TableRow | None) -> bool:
     """Return whether a row has the columns that other services read, or is rightly missing."""
     if expected is None or row is None:
         return expected is row
-    return all(row[name] == expected[name] for name in ("email", "firstname", "lastname", "account_status"))
+    return all((row[name] or "") == expected[name] for name in ("email", "firstname", "lastname", "account_status"))
