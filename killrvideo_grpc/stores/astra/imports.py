@@ -17,6 +17,8 @@ from killrvideo_grpc.stores.astra.revisions import new_revision, until_written, 
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists
 
+MAX_CONCURRENT = 8  # accounts, so that each gets its requests through in time
+
 Found = dict[str, Document]  # documents by `_id`
 
 
@@ -31,8 +33,13 @@ class Imports:
     async def run(self, accounts: Sequence[ImportedAccount]) -> list[ImportOutcome]:
         """Import the accounts concurrently. If any fails, raise its error once the others are done."""
         found = await self._find(accounts)
-        work = [_Import(self._api, self._claims, self._projections, account).run(found) for account in accounts]
-        outcomes = await asyncio.gather(*work, return_exceptions=True)
+        permits = asyncio.Semaphore(MAX_CONCURRENT)
+
+        async def work(account: ImportedAccount) -> ImportOutcome:
+            async with permits:
+                return await _Import(self._api, self._claims, self._projections, account).run(found)
+
+        outcomes = await asyncio.gather(*map(work, accounts), return_exceptions=True)
         return [_or_raise(outcome) for outcome in outcomes]
 
     async def foresee(self, accounts: Sequence[ImportedAccount]) -> list[ImportOutcome]:
