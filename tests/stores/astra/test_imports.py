@@ -15,7 +15,7 @@ from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.astra.sweep import UNCLAIMED_AGE
-from killrvideo_grpc.stores.data_api.client import ACCOUNTS
+from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
@@ -99,11 +99,25 @@ async def test_a_sweep_that_is_about_to_remove_what_a_crash_left(
     held = server.fail(Hang(), command="deleteOne", name=ACCOUNTS, times=1)
     sweep = asyncio.create_task(open_store().sweep(now() + 2 * UNCLAIMED_AGE))
     await asyncio.to_thread(server.wait_until, lambda: held.hits == 1)
-    survivor = open_store()
-    assert await survivor.import_accounts([an_import(account)]) == [ImportOutcome.EXISTS]
+    survivor, projecting = open_store(), server.fail(Hang(), command="insertOne", name=USERS, times=1)
+    importing = asyncio.create_task(survivor.import_accounts([an_import(account)]))
+    await asyncio.to_thread(server.wait_until, lambda: projecting.hits == 1)
     held.clear()
     await sweep
+    projecting.clear()
+    assert await importing == [ImportOutcome.EXISTS]
     assert await survivor.find_credentials(account.email) == Credentials(account, HASH)
+
+
+async def test_a_sweep_finishes_an_account_without_an_address(
+    server: FakeDataApi, open_store: OpenStore, store: AstraStore, contents: Contents
+) -> None:
+    account = replace(an_account(created_date=OLD), email="")
+    await crash(server, store, lambda: store.import_accounts([an_import(account, "")]), 2, is_lost=False)
+    assert contents.row(account) is None
+    await open_store().sweep(now() + 2 * UNCLAIMED_AGE)
+    assert (contents.row(account) or {})["firstname"] == account.first_name
+    assert contents.pending() == []
 
 
 async def test_an_address_that_was_registered_after_a_crash(
