@@ -76,9 +76,10 @@ class ResetCode:
 class Account:
     """One account.
 
-    `credential_id` names the current password. `sessions`, by id, may have expired. `sources` maps digests of network
-    addresses to the dates of the last logins from there. Failed attempts before `unblocked_date` don't count. `stored`
-    belongs to the store that read the account.
+    One without an address is profile only: it has names, but nobody can log in. `credential_id` names the current
+    password. `sessions`, by id, may have expired. `sources` maps digests of network addresses to the dates of the last
+    logins from there. Failed attempts before `unblocked_date` don't count. `stored` belongs to the store that read the
+    account.
     """
 
     user_id: UUID
@@ -98,8 +99,8 @@ class Account:
 
     @property
     def is_active_moderator(self) -> bool:
-        """Whether the account counts as a moderator: a suspended one does not."""
-        return self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
+        """Whether the account counts as a moderator: a suspended one, and one that is profile only, does not."""
+        return bool(self.email) and self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
 
     def accepts_reset_code(self, digest: str, at: datetime) -> bool:
         """Return whether the code with this SHA-256 may set a new password."""
@@ -115,7 +116,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An account with the bcrypt hash (`$2b$…`) of its current password."""
+    """An account with the bcrypt hash (`$2b$…`) of its current password; empty if no password is right."""
 
     account: Account
     password_hash: str = field(repr=False)

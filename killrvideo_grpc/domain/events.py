@@ -26,13 +26,15 @@ class Action(StrEnum):
     SUSPENDED = "suspended"
     REINSTATED = "reinstated"
     DELETED = "deleted"
+    IMPORTED = "imported"
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """One entry of the audit trail, without secrets.
 
-    `before` and `after` are roles, a status, session ids, or empty. `action` is text if only a newer version knows it.
+    `before` and `after` are roles, a status, session ids, what an import found, or empty. `action` is text if only a
+    newer version knows it.
     """
 
     action: Action | str

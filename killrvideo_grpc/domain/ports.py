@@ -1,6 +1,6 @@
 """The ports: what the service needs from its adapters. Every AccountStore must pass the suite in `tests/stores`."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, NamedTuple, Protocol, TypeVar
@@ -9,6 +9,7 @@ from uuid import UUID
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.events import Cause, Event
+from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.domain.services import Services, ServicesChange
 
@@ -109,6 +110,21 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
         """Return up to `size` events of one account, or of all if `user_id` is None, newest first, from `start` on.
 
         The list of all events may lag behind a little.
+        """
+
+    async def import_accounts(
+        self, accounts: Sequence[ImportedAccount], *, dry_run: bool = False
+    ) -> Sequence[ImportOutcome]:
+        """Create up to IMPORT_BATCH accounts under their ids, claim their addresses, and return an outcome for each.
+
+        What exists stays as it is, except that it finishes what an interrupted import left. Searches then find the
+        accounts. A dry run writes nothing, and takes each account for the only one.
+        """
+
+    def all_credentials(self) -> AsyncIterator[Sequence[Credentials]]:
+        """Yield all accounts with their hashes, in batches, in any order.
+
+        Each account that exists the whole time comes exactly once. Its sessions and sources may be missing.
         """
 
     async def sweep(self) -> int:

@@ -41,6 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["roles"],
         ["roles", "assign"],
         *ACCOUNTS,
+        ["accounts", "export"],
+        ["accounts", "import"],
         ["config"],
         ["config", "check"],
         ["health"],

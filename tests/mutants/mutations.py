@@ -18,6 +18,8 @@ CHANGES = ["tests/unit/test_changes.py"]
 ADDRESSES = ["tests/stores/astra/test_address_changes.py"]
 CLAIMS = ["tests/stores/astra/test_claims.py", "tests/stores/astra/test_races.py"]
 RECOVERY = ["tests/unit/test_recovery.py"]
+EXPORTS = ["tests/stores/test_migration.py"]
+IMPORTS = ["tests/stores/astra/test_imports.py"]
 PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
 RACES = ["tests/stores/astra/test_races.py", "tests/stores/astra/test_changes.py"]
@@ -25,6 +27,7 @@ REFRESH = ["tests/unit/test_refresh_tokens.py"]
 REMEMBERED = ["tests/unit/test_service_authentication.py"]
 SERVICES = ["tests/rpc/test_service_access.py"]
 SESSIONS = ["tests/unit/test_sessions.py"]
+SQLITE_IMPORTS = ["tests/stores/test_store_contract_imports.py"]
 SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
 TOKENS = ["tests/unit/test_access_tokens.py"]
 THROTTLE = ["tests/unit/test_login_throttle.py"]
@@ -146,6 +149,12 @@ MUTANTS = [
         "row = row_of(document)\n        if not await write(",
         PROJECTIONS,
     ),
+    # Imports and exports
+    Mutant(f"{ASTRA}/imports.py", "if not await write(self._api, existing, kept):", "if False:", IMPORTS),
+    Mutant(f"{ASTRA}/imports.py", "if await self._is_taken(claim):", "if False:", IMPORTS),
+    Mutant(f"{ASTRA}/sweep.py", 'elif "claim" in document and not', "elif not", IMPORTS),
+    Mutant(f"{PRODUCT}/stores/sqlite/writes.py", "\" AND email != '' AND userid", '" AND userid', SQLITE_IMPORTS),
+    Mutant(f"{PRODUCT}/migration/exporter.py", "os.link(partial, path)", "partial.replace(path)", EXPORTS),
     # Throttling
     Mutant(
         LOGIN_THROTTLE,

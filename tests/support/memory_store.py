@@ -1,7 +1,7 @@
 """An AccountStore in memory, for tests of use cases. It passes the store suite."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from killrvideo_grpc.domain.account import Account, Credentials, normal_email
 from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
 from killrvideo_grpc.domain.events import Cause, Event
+from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.domain.services import Services, ServicesChange
@@ -23,6 +24,7 @@ class MemoryDatabase:
         self.accounts: dict[UUID, Account] = {}
         self.hashes: dict[UUID, str] = {}
         self.owners: dict[str, UUID] = {}  # by the normal form of the address
+        self.deleted: set[UUID] = set()
         self.events: list[Event] = []
         self.attempts: dict[int, tuple[int, int]] = {}  # by slot: the window and the count in it
         self.services: Services = {}
@@ -125,6 +127,28 @@ class MemoryStore:
         await asyncio.sleep(0)
         self.database.services = change(self.database.services)
 
+    async def import_accounts(
+        self, accounts: Sequence[ImportedAccount], *, dry_run: bool = False
+    ) -> Sequence[ImportOutcome]:
+        await asyncio.sleep(0)
+        outcomes = []
+        for each in accounts:
+            outcomes.append(outcome := self._foreseen(each.credentials.account))
+            if outcome is ImportOutcome.IMPORTED and not dry_run:
+                account = each.credentials.account
+                self.database.accounts[account.user_id] = account
+                self.database.hashes[account.user_id] = each.credentials.password_hash
+                self.database.events.append(each.event)
+                if account.email:
+                    self.database.owners[normal_email(account.email)] = account.user_id
+        return outcomes
+
+    async def all_credentials(self) -> AsyncIterator[Sequence[Credentials]]:
+        for user_id in list(self.database.accounts):
+            await asyncio.sleep(0)
+            if credentials := self._credentials(user_id):
+                yield [credentials]
+
     async def sweep(self) -> int:
         return 0
 
@@ -137,6 +161,14 @@ class MemoryStore:
     def _credentials(self, user_id: UUID) -> Credentials | None:
         account = self.database.accounts.get(user_id)
         return Credentials(account, self.database.hashes[user_id]) if account else None
+
+    def _foreseen(self, account: Account) -> ImportOutcome:
+        if account.user_id in self.database.deleted:
+            return ImportOutcome.DELETED
+        if account.user_id in self.database.accounts:
+            return ImportOutcome.EXISTS
+        is_taken = normal_email(account.email) in self.database.owners
+        return ImportOutcome.EMAIL_TAKEN if is_taken else ImportOutcome.IMPORTED
 
     def _has_other_moderator(self, account: Account) -> bool:
         others = (each for each in self.database.accounts.values() if each.user_id != account.user_id)
@@ -152,7 +184,8 @@ class MemoryStore:
     def _erase(self, account: Account) -> None:
         del self.database.accounts[account.user_id]
         del self.database.hashes[account.user_id]
-        del self.database.owners[normal_email(account.email)]
+        self.database.owners.pop(normal_email(account.email), None)
+        self.database.deleted.add(account.user_id)
 
     def _attempts(self, counter: AttemptCounter) -> tuple[int, int]:
         window, count = self.database.attempts.get(counter.slot, (counter.window, 0))

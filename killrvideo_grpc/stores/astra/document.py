@@ -14,7 +14,7 @@ unblocked_date   failed attempts before it don't count
 outbox           events that are not yet in their tables
 pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
 shown            when visible columns of the row changed, until it has settled
-claim            `_id` of the claim on the address
+claim            `_id` of the claim on the address; missing without an address
 written          when the document was made
 created_date, last_login_date
 
@@ -76,7 +76,7 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
         "sessions": {key: _session_entry(session) for key, session in account.sessions.items()},
         "outbox": [_event_entry(event)],
         "pending": PROJECT,
-        "claim": claim_id(account.email),
+        **({"claim": claim_id(account.email)} if account.email else {}),
         "written": now(),
     }
 

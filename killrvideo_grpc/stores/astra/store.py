@@ -4,14 +4,15 @@ accounts.py writes changes and recovers from lost answers, claims.py gives an ad
 protects the last moderator, projections.py writes rows and events, and sweep.py finishes what crashes left.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change
-from killrvideo_grpc.domain.errors import EmailAlreadyRegistered
+from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, UnusableStore
 from killrvideo_grpc.domain.events import Cause, Event
+from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.domain.services import Services, ServicesChange
@@ -22,6 +23,7 @@ from killrvideo_grpc.stores.astra.attempts import Attempts
 from killrvideo_grpc.stores.astra.background import Background, Task
 from killrvideo_grpc.stores.astra.claims import Claims, claim_id, owner_of
 from killrvideo_grpc.stores.astra.document import (
+    PREFIX,
     PROJECT,
     PROJECT_TWICE,
     document_id,
@@ -32,11 +34,12 @@ from killrvideo_grpc.stores.astra.document import (
     read_credentials,
     user_id_of,
 )
+from killrvideo_grpc.stores.astra.imports import Imports
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
 from killrvideo_grpc.stores.astra.projections import Projections
 from killrvideo_grpc.stores.astra.queries import Queries
 from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written
-from killrvideo_grpc.stores.astra.sweep import Repaired, Sweep
+from killrvideo_grpc.stores.astra.sweep import UNREADABLE, Repaired, Sweep
 from killrvideo_grpc.stores.data_api.batch_loader import BatchLoader
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists
@@ -55,6 +58,7 @@ class AstraStore:
         self._index = ModeratorIndex(api)
         self._projections = Projections(api, self._locks, self._claims, self._index)
         self._lists = Queries(api)
+        self._imports = Imports(api, self._claims, self._projections)
         self._attempts = Attempts(api)
         self._sweep = Sweep(api, self._claims, self._index, self._projections)
         self._background = Background()
@@ -168,6 +172,16 @@ class AstraStore:
     async def change_services(self, change: ServicesChange) -> None:
         await services.change_services(self._api, change)
 
+    async def import_accounts(
+        self, accounts: Sequence[ImportedAccount], *, dry_run: bool = False
+    ) -> Sequence[ImportOutcome]:
+        return await (self._imports.foresee(accounts) if dry_run else self._imports.run(accounts))
+
+    async def all_credentials(self) -> AsyncIterator[Sequence[Credentials]]:
+        async for page in self._api.document_pages({}, with_hashes=True):
+            documents = [document for document in page if str(document["_id"]).startswith(PREFIX)]
+            yield [credentials for document in documents if (credentials := _read_whole(document))]
+
     async def sweep(self, at: datetime | None = None) -> int:
         return await self._sweep.sweep(at)
 
@@ -198,3 +212,11 @@ class AstraStore:
         if document.get("pending") not in (PROJECT, PROJECT_TWICE):
             return None
         return self._background.start(key, lambda: self._projections.project(key, document))
+
+
+def _read_whole(document: Document) -> Credentials | None:
+    """Return an account with its hash; None if it was deleted. Raise UnusableStore if it can't be read."""
+    try:
+        return read_credentials(document)
+    except UNREADABLE:
+        raise UnusableStore(f"the document {document['_id']} can't be read") from None

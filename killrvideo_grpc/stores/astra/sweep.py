@@ -105,14 +105,17 @@ class Sweep:
         if document["pending"] == SETTLE:
             if at - document["shown"] >= SETTLE_TIME:
                 await self._projections.settle(document)
-        elif not document["recent"] and owner_of(await self._claims.find(document["claim"])) != user_id_of(document):
-            # It is being registered, or was left by a crash.
+        elif "claim" in document and not document["recent"] and not await self._has_address(document):
+            # It is being registered or imported, or was left by a crash.
             if at - document["written"] > UNCLAIMED_AGE:
                 await self._remove_unclaimed(document)
                 repaired.unclaimed += 1
         else:
             await self._projections.project(key)
             repaired.finished += 1
+
+    async def _has_address(self, document: Document) -> bool:
+        return owner_of(await self._claims.find(document["claim"])) == user_id_of(document)
 
     async def _settle_all(self, members: Collection[str], repaired: Repaired) -> None:
         for member in members:
@@ -171,4 +174,4 @@ def _agree(expected: TableRow | None, row: TableRow | None) -> bool:
     """Return whether a row has the columns that other services read, or is rightly missing."""
     if expected is None or row is None:
         return expected is row
-    return all(row[name] == expected[name] for name in ("email", "firstname", "lastname", "account_status"))
+    return all((row[name] or "") == expected[name] for name in ("email", "firstname", "lastname", "account_status"))

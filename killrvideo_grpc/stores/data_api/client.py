@@ -89,7 +89,7 @@ class DataApi:
         self._accounts = self.database.get_collection(ACCOUNTS)
         self.tables = {name: self.database.get_table(name) for name in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY)}
         for holder in (self.database, self._accounts, *self.tables.values()):
-            self._share_client(holder)
+            self.share_client(holder)
         # astrapy makes a client for each schema command and never closes it. Make it use the database's.
         vars(self.database)["_get_driver_commander"] = lambda keyspace: self.database._api_commander  # noqa: SLF001
 
@@ -118,14 +118,19 @@ class DataApi:
         )
         return {document["_id"]: document for document in documents}
 
-    async def document_pages(self, condition: Mapping[str, Any]) -> AsyncIterator[list[Document]]:
-        """Yield all documents that match the condition, without hashes, in pages of up to 50."""
-        cursor = self._accounts.find(dict(condition), projection=_WITHOUT_HASH)
+    async def document_pages(
+        self, condition: Mapping[str, Any], *, with_hashes: bool = False
+    ) -> AsyncIterator[list[Document]]:
+        """Yield all documents that match the condition, in pages of up to 50."""
+        options: dict[str, Any] = {"projection": None if with_hashes else _WITHOUT_HASH}
         while True:
-            page = await self._call("find page", cursor.fetch_next_page, tries=1)
+            page = await self._call(
+                "find page", lambda: self._accounts.find(dict(condition), **options).fetch_next_page()
+            )
             yield page.results
             if page.next_page_state is None:
                 return
+            options["initial_page_state"] = page.next_page_state
 
     async def insert_document(self, document: Document) -> None:
         """Insert a document. Raise AlreadyExists, also if the answer to our own first try was lost."""
@@ -224,7 +229,7 @@ class DataApi:
     async def create_keyspace(self, seconds: float) -> None:
         """Create the keyspace if it doesn't exist."""
         admin = self.database.get_database_admin()
-        self._share_client(admin)
+        self.share_client(admin)
         keyspace = self.database.keyspace or ""
         await self.ask("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
 
@@ -232,7 +237,8 @@ class DataApi:
         """Close all connections. Requests under way fail."""
         await self._http.close()
 
-    def _share_client(self, holder: Any) -> None:
+    def share_client(self, holder: Any) -> None:
+        """Make an object of astrapy use the one HTTP client."""
         # astrapy makes an HTTP client for each object and takes none as an argument.
         commander = getattr(holder, "_api_commander", None)
         if commander is not None:

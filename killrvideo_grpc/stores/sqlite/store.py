@@ -6,7 +6,7 @@ writes.py protects the last moderator.
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
@@ -16,11 +16,12 @@ from killrvideo_grpc.domain.account import Account, Credentials
 from killrvideo_grpc.domain.changes import Change, Delete
 from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.domain.events import Cause, Event
+from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.domain.services import Services, ServicesChange
-from killrvideo_grpc.stores.sqlite import attempts, queries, services, writes
+from killrvideo_grpc.stores.sqlite import attempts, imports, queries, services, writes
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite.schema import migrate
 from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
@@ -99,6 +100,19 @@ class SqliteStore:
 
     async def change_services(self, change: ServicesChange) -> None:
         await self._writer.write(services.change_services, change)
+
+    async def import_accounts(
+        self, accounts: Sequence[ImportedAccount], *, dry_run: bool = False
+    ) -> Sequence[ImportOutcome]:
+        if dry_run:
+            return await self._searcher.read(imports.foresee_import, accounts)
+        return await self._writer.write(imports.import_accounts, accounts)
+
+    async def all_credentials(self) -> AsyncIterator[Sequence[Credentials]]:
+        start = ""
+        while page := await self._searcher.read(imports.credentials_page, start):
+            yield page
+            start = str(page[-1].account.user_id)
 
     async def sweep(self) -> int:
         await self._writer.truncate_log()

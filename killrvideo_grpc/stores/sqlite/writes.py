@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Role, normal_email
+from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_email
 from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator, UserNotFound
 from killrvideo_grpc.domain.events import Cause, Event
@@ -29,9 +29,10 @@ _PUT_SESSION = (
     f"INSERT OR REPLACE INTO sessions (userid, {', '.join(SESSION_COLUMNS)}) VALUES (?{', ?' * len(SESSION_COLUMNS)})"
 )
 _INSERT_EVENT = f"INSERT INTO events ({', '.join(EVENT_COLUMNS)}) VALUES (?{', ?' * (len(EVENT_COLUMNS) - 1)})"
-# The condition of the index active_moderators, so that SQLite uses it.
+# Begins with the condition of the index active_moderators, so that SQLite uses it.
 _OTHER_MODERATOR = (
-    "SELECT 1 FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"') AND userid != ? LIMIT 1"
+    "SELECT 1 FROM accounts WHERE account_status = 'active' AND instr(roles, '\"moderator\"')"
+    " AND email != '' AND userid != ? LIMIT 1"
 )
 # Keeps roles that only a newer version knows.
 _KNOWN_ROLES = ", ".join(f"'{role}'" for role in Role)
@@ -49,9 +50,16 @@ _ERASE = (
 def register(connection: sqlite3.Connection, account: Account, password_hash: str, cause: Cause) -> None:
     """Insert an account. Raise EmailAlreadyRegistered."""
     with _taken_addresses():
-        connection.execute(_INSERT_ACCOUNT, (normal_email(account.email), password_hash, *account_row(account)))
+        insert_account(connection, Credentials(account, password_hash), cause.registration(account))
+
+
+def insert_account(connection: sqlite3.Connection, credentials: Credentials, event: Event) -> None:
+    """Insert an account without sessions, with its address if it has one, and its first event."""
+    account = credentials.account
+    claimed = normal_email(account.email) or None
+    connection.execute(_INSERT_ACCOUNT, (claimed, credentials.password_hash, *account_row(account)))
     _index(connection, account)
-    _record(connection, cause.registration(account))
+    _record(connection, event)
 
 
 def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, cause: Cause, *, force: bool) -> Account:

@@ -58,6 +58,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _boolean(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("not a boolean")
+    return value
+
+
 def _uuid(value: Any) -> str:
     text = str(UUID(_text(value)))
     if text != value.lower():
@@ -74,4 +80,9 @@ def _timestamp(value: Any) -> str:
     return moment.astimezone(UTC).isoformat(timespec=digits).replace("+00:00", "Z")
 
 
-_SCALARS: dict[str, Callable[[Any], Any]] = {"text": _text, "timestamp": _timestamp, "uuid": _uuid}
+_SCALARS: dict[str, Callable[[Any], Any]] = {
+    "boolean": _boolean,
+    "text": _text,
+    "timestamp": _timestamp,
+    "uuid": _uuid,
+}

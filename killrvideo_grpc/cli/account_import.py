@@ -1,0 +1,141 @@
+"""The work of `accounts import`: open source and store, and print the report."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from killrvideo_grpc.cli.operators import login_name
+from killrvideo_grpc.cli.progress import progress
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.domain.account import now
+from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.migration.account_file import read_accounts
+from killrvideo_grpc.migration.csv_source import read_folder
+from killrvideo_grpc.migration.importer import Counts, Importer, credentials_to_purge
+from killrvideo_grpc.migration.killrvideo import plan
+from killrvideo_grpc.migration.rows import Candidate, RefusedRow
+from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.migration.source import Source
+from killrvideo_grpc.server.bootstrap import open_data_api, open_store
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
+
+Rows = Iterable[Candidate | RefusedRow]
+
+
+async def import_file(settings: Settings, path: Path, *, dry_run: bool) -> None:
+    """Import a file of `accounts export`."""
+    try:
+        with path.open("rb") as file:
+            rows = read_accounts(file, ContractRules())
+            first = next(rows, None)  # so that an unusable file ends the command before a store is opened
+            async with _target(settings, dry_run=dry_run) as store:
+                await _import(store, chain([first] if first else [], rows), None, dry_run=dry_run)
+    except OSError as error:
+        raise click.ClickException(f"{path} can't be read: {error.strerror}.") from None
+
+
+async def import_csv(settings: Settings, folder: Path, *, dry_run: bool) -> None:
+    """Import the CSV files in a folder."""
+    source, broken = read_folder(folder)
+    rows = _planned(source, broken)
+    async with _target(settings, dry_run=dry_run) as store:
+        await _import(store, rows, len(rows), dry_run=dry_run)
+
+
+async def import_keyspace(
+    settings: Settings, kind: str, keyspace: str | None, *, dry_run: bool, trust_roles: bool, purge: bool
+) -> None:
+    """Import the tables or collections of a keyspace. Then purge its credentials if `purge` is set."""
+    from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
+
+    if not settings.astra_db_api_endpoint:
+        raise click.ClickException("Set ASTRA_DB_API_ENDPOINT and its credentials: the source is read from there.")
+    is_own = settings.store == "astra" and keyspace in (None, settings.astra_db_keyspace)
+    changes = {"astra_db_keyspace": keyspace} if keyspace else {}
+    api = open_data_api(settings.model_copy(update=changes))
+    try:
+        reader = KillrVideoSource(api)
+        with progress("Reading") as advance:
+            source = await (reader.read_tables if kind == "tables" else reader.read_collections)(advance)
+        rows = _planned(source, trust_roles=trust_roles)
+        async with _target(settings, dry_run=dry_run) as store:
+            importer = await _import(store, rows, len(rows), dry_run=dry_run)
+            if is_own:
+                _print_rewritten(importer.counts, dry_run=dry_run)
+            if kind == "tables":
+                await _purge(reader, store, importer, purge=purge and not dry_run)
+    finally:
+        await api.close()
+
+
+def _planned(
+    source: Source, broken: Iterable[RefusedRow] = (), *, trust_roles: bool = False
+) -> list[Candidate | RefusedRow]:
+    made = plan(source, ContractRules(), now(), trust_roles=trust_roles)
+    return [*broken, *made.refused, *made.accounts]
+
+
+async def _import(store: AccountStore, rows: Rows, length: int | None, *, dry_run: bool) -> Importer:
+    """Import the rows and print the report, also if that is interrupted."""
+    lines: list[str] = []
+    importer = Importer(store, f"cli:{login_name()}", dry_run=dry_run, say=lines.append)
+    try:
+        with progress("Checking" if dry_run else "Importing", length) as advance:
+            await importer.run(rows, advance)
+    except StoreUnavailable as error:
+        raise click.ClickException(
+            f"The store does not answer: {error}. Run the same command again to finish the import."
+        ) from None
+    finally:
+        click.echo("".join(f"{line}\n" for line in [*lines, *_report(importer.counts, dry_run=dry_run)]), nl=False)
+    return importer
+
+
+def _report(counts: Counts, *, dry_run: bool) -> Iterable[str]:
+    profiles = f" ({counts.profile_only} profile only)" if counts.profile_only else ""
+    label = "Would import" if dry_run else "Imported"
+    yield f"{label}: {counts.imported}{profiles}. Already there: {counts.existing}. Refused: {counts.refused}."
+    if kinds := counts.unusable_passwords:
+        listed = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        yield f"Accounts whose password can't be checked: {kinds.total()} ({listed}). Their owners need a code:"
+        yield "  killrvideo-grpc accounts reset-password EMAIL"
+
+
+def _print_rewritten(counts: Counts, *, dry_run: bool) -> None:
+    verb = "would change" if dry_run else "changed"
+    click.echo(f"Rows of the table users that {verb}, because accounts are shown there: {counts.rewritten}.")
+
+
+async def _purge(reader: "KillrVideoSource", store: AccountStore, importer: Importer, *, purge: bool) -> None:
+    """Delete the credentials of imported accounts, or say that they are left."""
+    keys = await credentials_to_purge(store, importer.present)
+    if purge:
+        with progress("Purging", len(keys)) as advance:
+            await reader.purge(keys, advance)
+        click.echo(f"Deleted from the table user_credentials: {len(keys)}.")
+    elif keys:
+        click.echo(
+            f"The table user_credentials still has {len(keys)} passwords of these accounts, which other programs accept"
+            " even after a change here. Delete them with --purge-credentials."
+        )
+
+
+@asynccontextmanager
+async def _target(settings: Settings, *, dry_run: bool) -> AsyncIterator[AccountStore]:
+    """Open the store that the settings name. For a dry run, an empty one takes the place of a missing file."""
+    with tempfile.TemporaryDirectory() as folder:
+        if dry_run and settings.store == "sqlite" and not settings.sqlite_path.exists():
+            settings = settings.model_copy(update={"sqlite_path": Path(folder) / "empty.db"})
+        store = await open_store(settings)
+        try:
+            yield store
+        finally:
+            await store.close()

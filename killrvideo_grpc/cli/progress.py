@@ -1,0 +1,21 @@
+"""Progress on standard error, on a terminal only."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+
+
+@contextmanager
+def progress(label: str, length: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a bar, and yield a function that advances it. Without a length, it counts."""
+    hidden = not sys.stderr.isatty()
+    # Click needs a length, or an iterable that doesn't know its own.
+    iterable = _nothing() if length is None else None
+    with click.progressbar(iterable, length, label, hidden=hidden, show_pos=True, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _nothing() -> Iterator[int]:
+    yield from ()

@@ -1,0 +1,183 @@
+"""The file of `accounts export`: JSON lines, first the format and its version, then one account a line."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+from uuid import UUID, uuid4
+
+from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, normal_email
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.migration.rows import Candidate, RefusedRow
+from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.security.passwords import HASH
+
+FORMAT = "killrvideo-accounts"
+VERSION = 1
+MAX_LINE = 65_536  # bytes: no account takes as many
+EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2242, 1, 1, tzinfo=UTC)  # what all stores keep exactly
+
+_NAMES = {"email": "email", "first_name": "first name", "last_name": "last name", "text": "text"}
+
+
+class UnusableFile(SetupError):
+    """The file can't be read as a whole. The message says why."""
+
+
+class _BadLine(Exception):
+    """A line is no account. The message says why, without its values."""
+
+
+def header() -> bytes:
+    """Return the first line."""
+    return _line({"format": FORMAT, "version": VERSION})
+
+
+def account_line(credentials: Credentials) -> bytes:
+    """Return the line of an account, in ASCII."""
+    account = credentials.account
+    return _line(
+        {
+            "user_id": str(account.user_id),
+            "email": account.email,
+            "first_name": account.first_name,
+            "last_name": account.last_name,
+            "roles": [role.value for role in Role if role in account.roles],
+            "account_status": account.status.value,
+            "created_date": _date_text(account.created_date),
+            "last_login_date": account.last_login_date and _date_text(account.last_login_date),
+            "password_hash": credentials.password_hash,
+        }
+    )
+
+
+def read_accounts(file: BinaryIO, rules: ContractRules) -> Iterator[Candidate | RefusedRow]:
+    """Yield the accounts of a file, and the lines that are none. Raise UnusableFile if it has another format."""
+    _check_header(file.readline(MAX_LINE))
+    ids, addresses = dict[UUID, int](), dict[str, int]()
+    number = 1
+    while line := file.readline(MAX_LINE):
+        number += 1
+        try:
+            _skip_rest(file, line)
+            credentials = _read_credentials(line, rules)
+            _check_unique(credentials.account, number, ids, addresses)
+        except _BadLine as error:
+            yield RefusedRow(f"line {number}", str(error))
+        else:
+            yield Candidate(f"line {number}", credentials)
+
+
+def _skip_rest(file: BinaryIO, line: bytes) -> None:
+    """Read to the end of a line that is too long."""
+    if len(line) < MAX_LINE or line.endswith(b"\n"):
+        return
+    while line and not line.endswith(b"\n"):
+        line = file.readline(MAX_LINE)
+    raise _BadLine("it is too long")
+
+
+def _check_header(line: bytes) -> None:
+    try:
+        found = json.loads(line)
+        form, version = found["format"], found["version"]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        form, version = None, None
+    if form != FORMAT:
+        raise UnusableFile("This is no file of accounts: `killrvideo-grpc accounts export` writes them.")
+    if version != VERSION or isinstance(version, bool):
+        raise UnusableFile(f"The file has another version than {VERSION}, the only one that this program reads.")
+
+
+def _read_credentials(line: bytes, rules: ContractRules) -> Credentials:
+    try:
+        fields = json.loads(line.decode())
+    except UnicodeDecodeError:
+        raise _BadLine("it is not UTF-8") from None
+    except (ValueError, RecursionError):
+        raise _BadLine("it is not JSON") from None
+    if not isinstance(fields, dict):
+        raise _BadLine("it is no JSON object")
+    email, first_name, last_name = (_text(fields, name).strip() for name in ("email", "first_name", "last_name"))
+    violations = rules.violations(email, first_name, last_name)
+    for field in violations.keys() - ({"email"} if not email else set()):
+        raise _BadLine(f"the {_NAMES[field]} {violations[field]}")
+    account = Account(
+        user_id=_user_id(fields),
+        email=email,
+        first_name=first_name,
+        last_name=last_name,
+        roles=_roles(fields),
+        status=_status(fields),
+        created_date=_date(fields, "created_date"),
+        last_login_date=None if fields.get("last_login_date") is None else _date(fields, "last_login_date"),
+        credential_id=uuid4().hex,
+    )
+    return Credentials(account, _hash(fields))
+
+
+def _check_unique(account: Account, number: int, ids: dict[UUID, int], addresses: dict[str, int]) -> None:
+    address = normal_email(account.email)
+    if (line := ids.setdefault(account.user_id, number)) != number:
+        raise _BadLine(f"line {line} has the same user_id")
+    if address and (line := addresses.setdefault(address, number)) != number:
+        raise _BadLine(f"line {line} has the same email")
+
+
+def _text(fields: dict[str, Any], name: str) -> str:
+    value = fields.get(name)
+    if not isinstance(value, str):
+        raise _BadLine(f"{name} is missing or no text")
+    return value
+
+
+def _user_id(fields: dict[str, Any]) -> UUID:
+    text = _text(fields, "user_id")
+    try:
+        user_id = UUID(text)
+    except ValueError:
+        user_id = None
+    if user_id is None or str(user_id) != text.lower():
+        raise _BadLine("user_id is no UUID")
+    return user_id
+
+
+def _roles(fields: dict[str, Any]) -> frozenset[Role]:
+    names = fields.get("roles")
+    try:
+        return frozenset(map(Role, names if isinstance(names, list) else [None]))
+    except ValueError:
+        raise _BadLine(f"roles must be a list of {', '.join(Role)}") from None
+
+
+def _status(fields: dict[str, Any]) -> AccountStatus:
+    try:
+        return AccountStatus(_text(fields, "account_status"))
+    except ValueError:
+        raise _BadLine(f"account_status must be one of {', '.join(AccountStatus)}") from None
+
+
+def _date(fields: dict[str, Any], name: str) -> datetime:
+    try:
+        date = datetime.fromisoformat(_text(fields, name))
+        date = date.astimezone(UTC) if date.tzinfo else EARLIEST.replace(year=1)
+    except (ValueError, OverflowError):
+        date = EARLIEST.replace(year=1)
+    if not EARLIEST <= date < LATEST:
+        raise _BadLine(f"{name} must be a date with a time zone, like 2026-11-29T13:15:00.000Z, from 1970 on")
+    return date.replace(microsecond=date.microsecond // 1000 * 1000)
+
+
+def _hash(fields: dict[str, Any]) -> str:
+    text = _text(fields, "password_hash")
+    if text and not HASH.fullmatch(text):
+        raise _BadLine("password_hash must be a bcrypt hash, or empty")
+    return text
+
+
+def _line(fields: dict[str, Any]) -> bytes:
+    return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
+
+
+def _date_text(date: datetime) -> str:
+    return date.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,128 @@
+"""Brings accounts into a store, in batches, and reports what became of each row."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TypeVar
+
+from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.domain.imports import IMPORT_BATCH, ImportedAccount, ImportOutcome
+from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.migration.killrvideo import profile_only
+from killrvideo_grpc.migration.rows import Candidate, RefusedRow
+
+T = TypeVar("T")
+
+_REASONS = {
+    ImportOutcome.DELETED: "this account was deleted here",
+    ImportOutcome.EMAIL_TAKEN: "another account here has its address",
+}
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the rows. `profile_only` are those of the imported that nobody can log in to."""
+
+    imported: int = 0
+    existing: int = 0
+    refused: int = 0
+    profile_only: int = 0
+    rewritten: int = 0  # rows of the source that differ from those of the imported accounts
+    unusable_passwords: Counter[str] = field(default_factory=Counter)  # by kind
+
+
+class Importer:
+    """Imports rows into a store. `say` gets a line for each that doesn't come through whole.
+
+    `actor` goes into the events. A dry run writes nothing.
+    """
+
+    def __init__(
+        self,
+        store: AccountStore,
+        actor: str,
+        *,
+        dry_run: bool,
+        say: Callable[[str], object],
+    ) -> None:
+        self.counts = Counts()
+        self.present = list[Candidate]()  # those whose id is known here by now
+        self._store = store
+        self._actor = actor
+        self._dry_run = dry_run
+        self._say = say
+
+    async def run(
+        self, rows: Iterable[Candidate | RefusedRow], advance: Callable[[int], object] = lambda _: None
+    ) -> None:
+        """Import all rows. Raise StoreUnavailable, after which a second run finishes the work.
+
+        `advance` gets the number of rows done since its last call.
+        """
+        for batch in _batches(rows, IMPORT_BATCH):
+            for row in batch:
+                if isinstance(row, RefusedRow):
+                    self._refuse(row.where, row.reason)
+            await self._import([row for row in batch if isinstance(row, Candidate)])
+            advance(len(batch))
+
+    async def _import(self, candidates: list[Candidate]) -> None:
+        outcomes = await self._try(candidates)
+        again = []
+        for candidate, outcome in zip(candidates, outcomes, strict=True):
+            if outcome is ImportOutcome.EMAIL_TAKEN and candidate.may_lose_address:
+                again.append(profile_only(candidate, _REASONS[outcome]))
+            else:
+                self._count(candidate, outcome)
+        if again:
+            for candidate, outcome in zip(again, await self._try(again), strict=True):
+                self._count(candidate, outcome)
+
+    async def _try(self, candidates: list[Candidate]) -> list[ImportOutcome]:
+        accounts = [
+            ImportedAccount.of(candidate.credentials, Cause(self._actor), candidate.before) for candidate in candidates
+        ]
+        return list(await self._store.import_accounts(accounts, dry_run=self._dry_run))
+
+    def _count(self, candidate: Candidate, outcome: ImportOutcome) -> None:
+        account = candidate.credentials.account
+        if outcome is not ImportOutcome.EMAIL_TAKEN and candidate.source_email:
+            self.present.append(candidate)
+        if outcome in _REASONS:
+            self._refuse(candidate.where, _REASONS[outcome])
+            return
+        if outcome is ImportOutcome.EXISTS:
+            self.counts.existing += 1
+            return
+        self.counts.imported += 1
+        self.counts.profile_only += not account.email
+        self.counts.rewritten += candidate.rewrites
+        self.counts.unusable_passwords.update([candidate.unusable_password] if candidate.unusable_password else [])
+        if Role.MODERATOR in account.roles:
+            self._say(f"{candidate.where}, {account.user_id}: moderator: {account.first_name} {account.last_name}")
+        for remark in candidate.remarks:
+            self._say(f"{candidate.where}, {account.user_id}: {remark}")
+
+    def _refuse(self, where: str, reason: str) -> None:
+        self.counts.refused += 1
+        self._say(f"{where}: refused: {reason}")
+
+
+async def credentials_to_purge(store: AccountStore, present: list[Candidate]) -> list[str]:
+    """Return the keys of the source's credentials of accounts that were imported with their login, or deleted since."""
+    keys = []
+    for batch in _batches(present, IMPORT_BATCH):
+        here = await store.get_many([candidate.credentials.account.user_id for candidate in batch])
+        for candidate in batch:
+            account = here.get(candidate.credentials.account.user_id)
+            if account is None or account.email:
+                keys.append(candidate.source_email)
+    return keys
+
+
+def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(rows)
+    while batch := list(islice(iterator, size)):
+        yield batch

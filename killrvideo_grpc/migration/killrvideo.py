@@ -1,0 +1,237 @@
+"""From the rows of an existing KillrVideo database to accounts, as docs/moving-in.md explains. Pure functions."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, normal_email
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.migration import values
+from killrvideo_grpc.migration.rows import Candidate, RefusedRow
+from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
+
+NOBODY, UNKNOWN = "Someone", "Unknown"  # for missing first and last names
+
+
+class MaskedAddresses(SetupError):
+    """The database hides addresses from this user."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"The address in {where} is masked. Grant the database user UNMASK on users and user_credentials, and try"
+            " again."
+        )
+
+
+@dataclass(slots=True)
+class Plan:
+    """What to import and what not."""
+
+    accounts: list[Candidate] = field(default_factory=list)
+    refused: list[RefusedRow] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Person:
+    """What the source has on one id. Without `address`, nobody can log in."""
+
+    user: SourceUser
+    user_id: UUID
+    credential: SourceCredential | None = None
+    address: str = ""
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def last_login(self) -> datetime | None:
+        """The last login, unless it is impossible."""
+        created, login = values.read_date(self.user.created), values.read_date(self.user.last_login)
+        return None if login and created and login < created else login
+
+
+def plan(source: Source, rules: ContractRules, at: datetime, *, trust_roles: bool = False) -> Plan:
+    """Decide about all rows. Missing creation dates become `at`. Raise MaskedAddresses."""
+    _require_unmasked([*source.users, *source.credentials])
+    made = Plan()
+    people = _people(source.users, made.refused)
+    made.refused += _assign_credentials(people, source.credentials, rules)
+    for person in people.values():
+        _read_address(person, rules)
+    _settle_addresses(people.values())
+    for person in people.values():
+        roles = _roles(person, trusted=trust_roles or not source.has_roles, from_documents=source.has_roles)
+        made.accounts.append(_candidate(person, roles, rules, at))
+    return made
+
+
+def profile_only(candidate: Candidate, remark: str) -> Candidate:
+    """Return the account without its address, password and role."""
+    account = replace(candidate.credentials.account, email="", roles=frozenset({Role.VIEWER}))
+    remarks = (*candidate.remarks, f"profile only: {remark}")
+    return replace(candidate, credentials=Credentials(account, ""), remarks=remarks, unusable_password="")
+
+
+def _require_unmasked(rows: Iterable[SourceUser | SourceCredential]) -> None:
+    for row in rows:
+        if values.is_masked(row.email):
+            raise MaskedAddresses(row.where)
+
+
+def _people(users: Sequence[SourceUser], refused: list[RefusedRow]) -> dict[UUID, _Person]:
+    people: dict[UUID, _Person] = {}
+    for user in users:
+        user_id = values.read_id(user.user_id)
+        if user_id is None:
+            refused.append(RefusedRow(user.where, "its user id is no UUID"))
+        elif user_id in people:
+            refused.append(RefusedRow(user.where, f"{people[user_id].user.where} has the same user id"))
+        else:
+            people[user_id] = _Person(user, user_id)
+    return people
+
+
+def _assign_credentials(
+    people: dict[UUID, _Person], credentials: Sequence[SourceCredential], rules: ContractRules
+) -> list[RefusedRow]:
+    """Give each person the credentials that log in to them, and make people for credentials that nobody has.
+
+    Return the credentials of nobody.
+    """
+    refused = list[RefusedRow]()
+    by_address = defaultdict(list)
+    for person in people.values():
+        if address := _normal(person.user.email):
+            by_address[address].append(person.user_id)
+    owned: dict[UUID, list[SourceCredential]] = defaultdict(list)
+    for credential in credentials:
+        user_id = values.read_id(credential.user_id)
+        is_missing = credential.user_id is None or credential.user_id == ""
+        if user_id is None and is_missing and len(found := by_address[_normal(credential.email)]) == 1:
+            user_id = found[0]
+        if user_id is None:
+            reason = "it names no user, and not exactly one has its address" if is_missing else "its user id is no UUID"
+            refused.append(RefusedRow(_named(credential, rules), reason))
+            continue
+        owned[user_id].append(credential)
+    for user_id, found_credentials in owned.items():
+        person = people.setdefault(user_id, _without_user(user_id, found_credentials[0]))
+        found_credentials.sort(key=lambda credential: _preference(credential, person))
+        person.credential = found_credentials[0]
+        refused.extend(
+            RefusedRow(_named(each, rules), f"{user_id} logs in with another address") for each in found_credentials[1:]
+        )
+    return refused
+
+
+def _named(credential: SourceCredential, rules: ContractRules) -> str:
+    """Return where the credentials stand, with their address unless the text could be something else."""
+    address = values.read_text(credential.email)
+    return f"{credential.where} ({address})" if rules.allows_email(address) else credential.where
+
+
+def _without_user(user_id: UUID, credential: SourceCredential) -> _Person:
+    user = SourceUser(credential.where, user_id, credential.email, None, None, None, None, None)
+    return _Person(user, user_id, remarks=["it has credentials only: names and dates are unknown"])
+
+
+def _preference(credential: SourceCredential, person: _Person) -> tuple[bool, bool, str]:
+    """Sort the credentials with the address of the user first."""
+    address, shown = values.read_text(credential.email), values.read_text(person.user.email)
+    return _normal(address) != _normal(shown), address != shown, address
+
+
+def _read_address(person: _Person, rules: ContractRules) -> None:
+    """Take the address that logs in, if somebody could register with it."""
+    if person.credential is None:
+        person.remarks.append("profile only: it has no credentials")
+        return
+    address = values.read_text(person.credential.email)
+    if not rules.allows_email(address):
+        person.remarks.append("profile only: its address is not valid")
+        return
+    person.address = address
+    if _normal(person.user.email) != _normal(address):
+        person.remarks.append("users and user_credentials have different addresses: the one that logs in is kept")
+
+
+def _settle_addresses(people: Iterable[_Person]) -> None:
+    """Leave each address to one person: whoever logged in last."""
+    rivals = defaultdict(list)
+    for person in people:
+        if person.address:
+            rivals[normal_email(person.address)].append(person)
+    for same in rivals.values():
+        owner, *others = sorted(same, key=_claim, reverse=True)
+        for other in others:
+            other.address = ""
+            other.remarks.append(f"profile only: its address belongs to {owner.user_id}")
+
+
+def _claim(person: _Person) -> tuple[float, int]:
+    login = person.last_login
+    return login.timestamp() if login else 0.0, person.user_id.int
+
+
+def _roles(person: _Person, *, trusted: bool, from_documents: bool) -> frozenset[Role]:
+    roles = values.read_roles(person.user.roles if from_documents else person.user.status)
+    if roles == {Role.VIEWER} or (trusted and person.address):
+        return roles
+    if person.address:
+        person.remarks.append("its role is not taken over: anybody could set it (--trust-roles takes it over)")
+    return frozenset({Role.VIEWER})
+
+
+def _candidate(person: _Person, roles: frozenset[Role], rules: ContractRules, at: datetime) -> Candidate:
+    user, credential = person.user, person.credential
+    is_locked = credential is not None and values.read_flag(credential.locked)
+    account = Account(
+        user_id=person.user_id,
+        email=person.address,
+        first_name=_name(user.first_name, NOBODY, rules),
+        last_name=_name(user.last_name, UNKNOWN, rules),
+        roles=roles,
+        status=AccountStatus.SUSPENDED if is_locked else values.read_state(user.status),
+        created_date=values.read_date(user.created) or at,
+        credential_id=uuid4().hex,
+        last_login_date=person.last_login,
+    )
+    password_hash, kind = values.read_hash(credential.password) if credential and person.address else ("", "")
+    before = [values.shown_state(user.status), values.shown_state(user.roles), "locked" if is_locked else ""]
+    return Candidate(
+        user.where,
+        Credentials(account, password_hash),
+        ",".join(filter(None, before)),
+        (*person.remarks, *_losses(user, account)),
+        may_lose_address=True,
+        unusable_password=kind,
+        source_email=credential.email if credential and isinstance(credential.email, str) else "",
+        rewrites=_differs(user, account),
+    )
+
+
+def _differs(user: SourceUser, account: Account) -> bool:
+    """Return whether the row of the account has other texts than the source's."""
+    theirs = (user.email, user.first_name, user.last_name, user.status)
+    return theirs != (account.email, account.first_name, account.last_name, account.status.value)
+
+
+def _losses(user: SourceUser, account: Account) -> Iterable[str]:
+    """Yield what the account doesn't keep of the row, other than its address and role."""
+    if values.read_date(user.created) is None:
+        yield "its creation date is missing or impossible: today's is taken"
+    if not values.is_no_date(user.last_login) and account.last_login_date is None:
+        yield "its last login is impossible, and left out"
+    given = [(user.first_name, account.first_name), (user.last_name, account.last_name)]
+    if any(values.read_text(name) not in ("", kept) for name, kept in given):
+        yield "a name was shortened, or characters were removed"
+
+
+def _name(value: object, default: str, rules: ContractRules) -> str:
+    name = values.read_name(value, default)
+    return name if rules.allows_name(name) else default
+
+
+def _normal(email: object) -> str:
+    return normal_email(values.read_text(email))
