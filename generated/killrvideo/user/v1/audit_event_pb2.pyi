@@ -35,8 +35,8 @@ class AuditEvent(_message.Message):
     event_id: _builtins.str
     """A UUID."""
     action: _builtins.str
-    """What happened: `registered`, `password_changed`, `password_reset_requested`, `password_reset`, `email_changed`,
-    `unblocked`, `sessions_ended`, `session_replaced`, `refresh_token_reused`, `role_assigned`, `role_revoked`,
+    """What happened: `registered`, `imported`, `password_changed`, `password_reset_requested`, `password_reset`,
+    `email_changed`, `unblocked`, `sessions_ended`, `session_replaced`, `refresh_token_reused`, `role_assigned`, `role_revoked`,
     `suspended`, `reinstated` or `deleted`.
     """
     actor: _builtins.str
@@ -48,7 +48,9 @@ class AuditEvent(_message.Message):
     request_id: _builtins.str
     """The call's `x-request-id`. Empty for the command line."""
     before: _builtins.str
-    """The previous value: roles such as `viewer,moderator`, a status, or the ids of the sessions that ended."""
+    """The previous value: roles such as `viewer,moderator`, a status, the ids of the sessions that ended, or what the
+    source of an import said.
+    """
     after: _builtins.str
     """The new value: roles or a status."""
     @_builtins.property
