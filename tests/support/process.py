@@ -1,12 +1,14 @@
 """The installed command as a process."""
 
 import itertools
+import multiprocessing
 import os
 import re
 import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "killrvideo-grpc")
 GRPCURL = str(BIN / "grpcurl")
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["killrvideo_grpc.__main__", "killrvideo_grpc.stores.astra.store"])
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
@@ -95,16 +99,29 @@ def astra(keyspace: "Keyspace") -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command to its end."""
-    return subprocess.run(
-        [COMMAND, *arguments],
-        cwd=folder,
-        env=environment(folder, **changes),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    """Run the command to its end, in a process that is forked from one that has imported it already."""
+    with tempfile.TemporaryDirectory() as outputs:
+        output, errors = Path(outputs, "stdout"), Path(outputs, "stderr")
+        process = FORKS.Process(target=_run, args=(folder, arguments, environment(folder, **changes), output, errors))
+        process.start()
+        process.join(60)
+        if process.exitcode is None:
+            process.kill()
+            raise subprocess.TimeoutExpired([COMMAND, *arguments], 60, output.read_text(), errors.read_text())
+        return subprocess.CompletedProcess(
+            [COMMAND, *arguments], process.exitcode, output.read_text(), errors.read_text()
+        )
+
+
+def _run(folder: Path, arguments: list[str], values: dict[str, str], output: Path, errors: Path) -> None:
+    from killrvideo_grpc.__main__ import main
+
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(values)
+    for path, descriptor in ((output, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    main(arguments, prog_name="killrvideo-grpc")
 
 
 def children(pid: int) -> list[int]:
