@@ -35,11 +35,11 @@ class Transition:
         """Return whether anything has to be written."""
         return self.account != before or self.password_hash is not None
 
-    def ends_moderator(self, before: Account) -> bool:
+    def loses_moderator(self, before: Account) -> bool:
         """Return whether the account stops being an active moderator."""
         return before.is_active_moderator and not self._is_moderator
 
-    def makes_moderator(self, before: Account) -> bool:
+    def gains_moderator(self, before: Account) -> bool:
         """Return whether the account becomes an active moderator."""
         return self._is_moderator and not before.is_active_moderator
 

@@ -96,7 +96,7 @@ class Accounts:
         if credentials is None or not is_right:
             raise InvalidCredentials
         seen = credentials.account
-        session = self._sessions.new(client)
+        session = self._sessions.create(client)
         source = self._throttle.source_digest(seen, client.source)
         change = OpenSession(seen.credential_id, session, self._sessions.lifetimes, source)
         try:
@@ -142,7 +142,7 @@ class Accounts:
         if new == current:
             raise InvalidRequest([Violation("newPassword", "must differ from the current one")])
         seen = await self._reauthenticate(principal, current, client)
-        session = self._sessions.new(client)
+        session = self._sessions.create(client)
         change = ChangePassword(seen.credential_id, uuid4().hex, await self._passwords.hash(new), session)
         account = await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)
         return self._sessions.grant(account, session)

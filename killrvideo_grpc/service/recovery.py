@@ -87,7 +87,7 @@ class Recovery:
         if seen is None or not seen.accepts_reset_code(digest, now()):
             raise InvalidResetCode
         password_hash = await self._passwords.hash(new_password)
-        session = self._sessions.new(client)
+        session = self._sessions.create(client)
         source = self._throttle.source_digest(seen, client.source)
         change = ResetPassword(digest, uuid4().hex, password_hash, session, source)
         account = await self._store.apply(seen.user_id, change, own_cause(seen, client), seen=seen)

@@ -44,7 +44,7 @@ class Sessions:
         self._refresh_tokens = refresh_tokens
         self._throttle = throttle
 
-    def new(self, client: ClientInfo) -> Session:
+    def create(self, client: ClientInfo) -> Session:
         """Return a session that starts now, for a store to save."""
         at = now()
         return Session(str(uuid4()), 1, created_date=at, refreshed_date=at, user_agent=client.user_agent)

@@ -11,16 +11,16 @@ def beginning(window: int) -> int:
     return window * CAPACITY
 
 
-def is_of(window: int, value: int) -> bool:
+def is_of_window(window: int, value: int) -> bool:
     """Return whether the value is of the window, or of the next one, as another process's clock may be ahead."""
     return beginning(window) <= value < beginning(window + 2)
 
 
-def is_too_far(window: int, value: int) -> bool:
+def is_of_distant_window(window: int, value: int) -> bool:
     """Return whether a wrong clock must have written the value."""
     return value >= beginning(window + 2)
 
 
 def count_of(window: int, value: int) -> int:
     """Return the count; 0 if the value isn't of the window."""
-    return value % CAPACITY if is_of(window, value) else 0
+    return value % CAPACITY if is_of_window(window, value) else 0

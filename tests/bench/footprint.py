@@ -17,7 +17,7 @@ from tests.bench.report import Figure, Result
 from tests.bench.rounds import Options, Round
 
 SERVICE = GET_ME.split("/")[1]
-LOOK_SECONDS = 0.005
+CHECK_SECONDS = 0.005
 
 
 def measure_footprint(options: Options) -> Result:
@@ -49,4 +49,4 @@ def _wait_until_serving(channel: grpc.Channel) -> None:
     stub: Any = health_pb2_grpc.HealthStub(channel)
     request = health_pb2.HealthCheckRequest(service=SERVICE)
     while stub.Check(request, wait_for_ready=True, timeout=10).status != health_pb2.HealthCheckResponse.SERVING:
-        time.sleep(LOOK_SECONDS)
+        time.sleep(CHECK_SECONDS)

@@ -8,7 +8,7 @@ from killrvideo_grpc.__main__ import main
 from killrvideo_grpc.stores.data_api import batch_loader, client
 
 batch_loader.MAX_KEYS = 1
-batch_loader.UNDER_WAY = 64
+batch_loader.MAX_CONCURRENT_REQUESTS = 64
 client.MAX_REQUESTS = 64
 
 if __name__ == "__main__":

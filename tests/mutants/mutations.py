@@ -111,7 +111,7 @@ MUTANTS = [
     Mutant(f"{PRODUCT}/domain/account.py", "min(session.refreshed_date", "max(session.refreshed_date", SESSIONS),
     Mutant(
         f"{PRODUCT}/stores/sqlite/writes.py",
-        "if transition.ends_moderator(before) and not force:",
+        "if transition.loses_moderator(before) and not force:",
         "if False:",
         SQLITE_MODERATORS,
     ),
@@ -141,7 +141,7 @@ MUTANTS = [
     ),
     Mutant(f"{ASTRA}/accounts.py", "        if leaves:\n", "        if False:\n", RACES),
     # Projections
-    Mutant(f"{ASTRA}/sweep.py", 'if at - document["shown"] >= SETTLE_TIME:', "if True:", PROJECTIONS),
+    Mutant(f"{ASTRA}/sweep.py", 'if at - document["row_changed"] >= SETTLE_TIME:', "if True:", PROJECTIONS),
     Mutant(f"{ASTRA}/document.py", "in (PROJECT_TWICE, SETTLE) else {})", "in () else {})", PROJECTIONS),
     Mutant(
         f"{ASTRA}/projections.py",

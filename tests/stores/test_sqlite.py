@@ -162,7 +162,7 @@ async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(pat
     with capture_logs() as logged, closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
-        await asyncio.sleep(worker.LOOK_SECONDS)  # by now it usually waits for the lock
+        await asyncio.sleep(worker.CHECK_SECONDS)  # by now it usually waits for the lock
         waiting.cancel()
         await asyncio.wait([waiting])
         started = time.monotonic()

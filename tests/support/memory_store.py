@@ -82,7 +82,7 @@ class MemoryStore:
         if before is None:
             raise UserNotFound
         transition = change.decide(before, cause)
-        if transition.ends_moderator(before) and not force and not self._has_other_moderator(before):
+        if transition.loses_moderator(before) and not force and not self._has_other_moderator(before):
             raise LastModerator
         if transition.account is None:
             self._erase(before)

@@ -9,7 +9,7 @@ import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.data_api import batch_loader
-from killrvideo_grpc.stores.data_api.batch_loader import MAX_KEYS, UNDER_WAY, BatchLoader
+from killrvideo_grpc.stores.data_api.batch_loader import MAX_CONCURRENT_REQUESTS, MAX_KEYS, BatchLoader
 
 pytestmark = pytest.mark.anyio
 
@@ -62,10 +62,10 @@ async def occupy(database: Database, reads: BatchLoader) -> list["asyncio.Task[d
     """Hold up as many requests as may be in progress."""
     database.go_on.clear()
     held = []
-    for _ in range(UNDER_WAY):
+    for _ in range(MAX_CONCURRENT_REQUESTS):
         held += start(reads, uuid4().hex)
         await all_waiting()
-    assert len(database.requests) == UNDER_WAY
+    assert len(database.requests) == MAX_CONCURRENT_REQUESTS
     return held
 
 
@@ -100,7 +100,7 @@ async def test_waiting_look_ups_share_a_request(database: Database, reads: Batch
     await all_waiting()
     database.go_on.set()
     assert await asyncio.gather(*waiting) == [database.documents.get(key) for key in keys * 2]
-    assert database.requests[UNDER_WAY:] == [set(keys)]
+    assert database.requests[MAX_CONCURRENT_REQUESTS:] == [set(keys)]
 
 
 async def test_no_request_is_larger_than_the_limit(database: Database, reads: BatchLoader) -> None:
@@ -112,7 +112,7 @@ async def test_no_request_is_larger_than_the_limit(database: Database, reads: Ba
     assert await asyncio.gather(*waiting) == [None] * len(keys)
     assert max(len(request) for request in database.requests) == MAX_KEYS
     assert set().union(*database.requests) >= set(keys)
-    assert database.most_under_way == UNDER_WAY
+    assert database.most_under_way == MAX_CONCURRENT_REQUESTS
 
 
 async def test_look_ups_of_returning_callers_share_requests(database: Database, reads: BatchLoader) -> None:
@@ -167,7 +167,7 @@ async def test_one_small_request_does_not_lower_the_expected_size(
     await reads.get("small")
     assert database.requests[-1] == {"small"}
     monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
-    keys = [uuid4().hex for _ in range(20 + UNDER_WAY)]
+    keys = [uuid4().hex for _ in range(20 + MAX_CONCURRENT_REQUESTS)]
     first = start(reads, keys[0])
     await all_waiting()
     async with asyncio.timeout(10):
@@ -323,7 +323,7 @@ async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: 
     database.go_on.set()
     assert await patient == {"_id": "a"}
     assert await held[1] is None
-    assert database.requests[UNDER_WAY:] == [{"a"}]
+    assert database.requests[MAX_CONCURRENT_REQUESTS:] == [{"a"}]
     assert [task.cancelled() for task in (held[0], same, alone)] == [True] * 3
 
 

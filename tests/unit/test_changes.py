@@ -481,5 +481,5 @@ def test_who_becomes_or_ceases_to_be_a_moderator(account: Account, change: Chang
 
     transition = decided(account, change)
     before, after = counts(account), counts(transition.account)
-    assert transition.makes_moderator(account) == (after and not before)
-    assert transition.ends_moderator(account) == (before and not after)
+    assert transition.gains_moderator(account) == (after and not before)
+    assert transition.loses_moderator(account) == (before and not after)

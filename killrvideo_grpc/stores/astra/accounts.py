@@ -37,7 +37,7 @@ class AccountChange:
     def __init__(
         self, api: DataApi, index: ModeratorIndex, user_id: UUID, change: Change, cause: Cause, *, force: bool
     ) -> None:
-        self.is_begun = False  # whether anything may have been written
+        self.may_have_written = False  # whether anything may have been written
         self.addresses: AddressChange | None = None  # if the change gives the account another address
         self._api = api
         self._index = index
@@ -100,8 +100,8 @@ class AccountChange:
             new = with_new_revision(document)  # makes an earlier, opposite change fail if it arrives late
         if new.get("claim") != document.get("claim") and not await self._mark_claims(document, new):
             return None
-        joins, leaves = transition.makes_moderator(account), transition.ends_moderator(account)
-        self.is_begun = True
+        joins, leaves = transition.gains_moderator(account), transition.loses_moderator(account)
+        self.may_have_written = True
         if leaves:
             index = await self._index.remove(self._user_id, index, force=self._force)
         elif joins and index is None:

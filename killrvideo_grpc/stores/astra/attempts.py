@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Sequence
 
 from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter
-from killrvideo_grpc.stores.attempt_values import beginning, count_of, is_of, is_too_far
+from killrvideo_grpc.stores.attempt_values import beginning, count_of, is_of_distant_window, is_of_window
 from killrvideo_grpc.stores.data_api.client import DataApi, Update
 
 SHARDS = 2048
@@ -39,8 +39,8 @@ class Attempts:
     async def _count(self, counter: AttemptCounter) -> int:
         key, field = _place(counter)
         value = await self._update(key, field, {"$inc": {field: 1}})
-        if not is_of(counter.window, value):  # this is the first attempt of its window
-            begin = "$set" if is_too_far(counter.window, value) else "$max"
+        if not is_of_window(counter.window, value):  # this is the first attempt of its window
+            begin = "$set" if is_of_distant_window(counter.window, value) else "$max"
             await self._update(key, field, {begin: {field: beginning(counter.window)}})
             value = await self._update(key, field, {"$inc": {field: 1}})
         return count_of(counter.window, value)

@@ -13,7 +13,7 @@ reset_code       {digest, expires_at, by_operator}: of the code that may set a n
 unblocked_date   failed attempts before it don't count
 outbox           events that are not yet in their tables
 pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
-shown            when visible columns of the row changed, until it has settled
+row_changed      when visible columns of the row changed, until it has settled
 claim            `_id` of the claim on the address; missing without an address
 written          when the document was made
 created_date, last_login_date
@@ -48,7 +48,7 @@ RECENT = 20  # revisions kept, to recognise a write whose answer was lost
 # The values of `pending`. Rows have no compare-and-set, so a changed row is written again once no older one can arrive.
 PROJECT = "project"  # write row and events
 PROJECT_TWICE = "project twice"  # the same, then SETTLE
-SETTLE = "settle"  # write the row again, SETTLE_TIME (sweep.py) after `shown`
+SETTLE = "settle"  # write the row again, SETTLE_TIME (sweep.py) after `row_changed`
 
 _KEPT = ("_id", "revision", "recent", "written", "created_date", "last_login_date", "outbox", "claim")
 _VISIBLE = ("email", "firstname", "lastname", "status")  # columns of the row other than dates
@@ -112,7 +112,7 @@ def projected(document: Document) -> Document:
 
 def settled(document: Document) -> Document:
     """Return the document after its row has been written again."""
-    gone = {"pending", "shown", "claim"} if is_deleted(document) else {"pending", "shown"}
+    gone = {"pending", "row_changed", "claim"} if is_deleted(document) else {"pending", "row_changed"}
     return {name: value for name, value in with_new_revision(document).items() if name not in gone}
 
 
@@ -202,7 +202,7 @@ def _changed_fields(document: Document, before: Account, after: Account) -> Docu
 def _pending_after(document: Document, new: Document) -> Document:
     stage = document.get("pending")
     if any(document.get(name) != new.get(name) for name in _VISIBLE):
-        return {"pending": PROJECT_TWICE, "shown": now()}
+        return {"pending": PROJECT_TWICE, "row_changed": now()}
     if any(document.get(name) != new.get(name) for name in ("outbox", "last_login_date")):
         stage = PROJECT_TWICE if stage in (PROJECT_TWICE, SETTLE) else PROJECT
     return {"pending": stage} if stage else {}

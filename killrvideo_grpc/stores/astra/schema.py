@@ -107,7 +107,7 @@ async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
         created.add(difference.text)
         step = f"create the {difference.text}"
         with _explained_refusals(step, api.database.keyspace):
-            await api.ask(step, difference.create, CREATE_SECONDS)
+            await api.send(step, difference.create, CREATE_SECONDS)
         yield f"created {difference.text}"
 
 
@@ -133,7 +133,7 @@ def _explained_refusals(step: str, keyspace: str | None) -> Iterator[None]:
 
 
 async def _table_differences(api: DataApi) -> AsyncIterator[Difference]:
-    found = await api.ask("list tables", api.database.list_tables)
+    found = await api.send("list tables", api.database.list_tables)
     existing = {table.name: table.definition.as_dict() for table in found}
     for table in TABLES:
         if table.name not in existing:
@@ -159,14 +159,14 @@ async def _table_differences(api: DataApi) -> AsyncIterator[Difference]:
 
 async def _index_differences(api: DataApi) -> AsyncIterator[Difference]:
     users = api.tables[USERS]
-    indexes = await api.ask("list indexes", users.list_indexes)
+    indexes = await api.send("list indexes", users.list_indexes)
     if not any(_is_on(index, INDEXED) for index in indexes):
         text = f"index {INDEX} on {USERS}.{INDEXED}"
         yield Difference(text, lambda: users.create_index(INDEX, INDEXED, if_not_exists=True))
 
 
 async def _collection_differences(api: DataApi) -> AsyncIterator[Difference]:
-    listed = await api.ask("list collections", api.database.list_collections)
+    listed = await api.send("list collections", api.database.list_collections)
     collections = {found.name: found.definition.as_dict() for found in listed}
     if ACCOUNTS not in collections:
         yield Difference(

@@ -132,7 +132,7 @@ class AstraStore:
             async with self._api.within("apply"):
                 outcome = await attempt.run(self._locks, seen)
         except BaseException:  # also a cancellation: the account or the index may have been written
-            if attempt.is_begun:
+            if attempt.may_have_written:
                 self._background.start(user_id, lambda: self._index.settle(user_id))
                 self._background.start(document_id(user_id), lambda: self._projections.project(document_id(user_id)))
             if attempt.addresses:

@@ -103,7 +103,7 @@ class Sweep:
             return
         read_account(document), read_outbox(document)  # raises if they can't be read
         if document["pending"] == SETTLE:
-            if at - document["shown"] >= SETTLE_TIME:
+            if at - document["row_changed"] >= SETTLE_TIME:
                 await self._projections.settle(document)
         elif "claim" in document and not document["recent"] and not await self._has_address(document):
             # It is being registered or imported, or was left by a crash.
@@ -143,7 +143,7 @@ class Sweep:
     async def _repair_account(self, document: Document, row: TableRow | None, repaired: Repaired) -> None:
         user_id, is_moderator = user_id_of(document), is_active_moderator(document)
         if not _agree(row_of(document), row):
-            marked = with_new_revision(document) | {"pending": PROJECT_TWICE, "shown": now()}
+            marked = with_new_revision(document) | {"pending": PROJECT_TWICE, "row_changed": now()}
             if await write(self._api, document, marked):
                 await self._projections.project(document["_id"])
                 repaired.finished += 1

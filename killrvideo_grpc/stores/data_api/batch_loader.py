@@ -9,8 +9,8 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
-UNDER_WAY = 2  # concurrent requests: more would only make each one smaller
-FEW = 3  # concurrent look-ups up to which none waits for others
+MAX_CONCURRENT_REQUESTS = 2  # concurrent requests: more would only make each one smaller
+MAX_UNJOINED = 3  # concurrent look-ups up to which none waits for others
 PAUSE_SECONDS = 0.004  # without a new look-up until a request is sent
 MAX_PAUSE_SECONDS = 0.012  # that a look-up waits for others at most
 PEAK_SECONDS = 0.25  # that a peak of concurrent look-ups is remembered
@@ -27,8 +27,8 @@ class BatchLoader:
 
     A look-up never joins a request already sent, so it sees every write that was answered before it.
 
-    Sends at once at the concurrency peak of the last PEAK_SECONDS, or if that was no more than FEW. Otherwise waits for
-    a pause between arrivals or for the answer to the request under way, at most MAX_PAUSE_SECONDS.
+    Sends at once at the concurrency peak of the last PEAK_SECONDS, or if that was no more than MAX_UNJOINED. Otherwise
+    waits for a pause between arrivals or for the answer to the request under way, at most MAX_PAUSE_SECONDS.
     """
 
     def __init__(self, fetch: Fetch, max_wait: float, instrumentation: Instrumentation = NOOP) -> None:
@@ -70,9 +70,9 @@ class BatchLoader:
         if not self._waiting:
             return
         is_at_peak = self._update_peak()
-        if len(self._requests) >= UNDER_WAY:
+        if len(self._requests) >= MAX_CONCURRENT_REQUESTS:
             return  # `_answer` calls this again when a request ends
-        if is_at_peak or self._peak <= FEW or len(self._waiting) >= MAX_KEYS:
+        if is_at_peak or self._peak <= MAX_UNJOINED or len(self._waiting) >= MAX_KEYS:
             self._send()
         elif self._pause is None:
             self._gather()

@@ -191,7 +191,7 @@ class DataApi:
         )
         return page.results, page.next_page_state
 
-    async def ask(self, name: str, request: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
+    async def send(self, name: str, request: Callable[[], Awaitable[T]], seconds: float | None = None) -> T:
         """Send the given request once. It may take `seconds`, by default `max_wait`."""
         async with self.within(name, seconds):
             return await self._send(name, request)
@@ -231,7 +231,7 @@ class DataApi:
         admin = self.database.get_database_admin()
         self.share_client(admin)
         keyspace = self.database.keyspace or ""
-        await self.ask("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
+        await self.send("create keyspace", lambda: admin.async_create_keyspace(keyspace), seconds)
 
     async def close(self) -> None:
         """Close all connections. Requests under way fail."""
@@ -275,7 +275,7 @@ class DataApi:
             with self.instrumentation.store_request(name), translated(name):
                 return await request()
         except asyncio.CancelledError:
-            self._http.drop_lost()
+            self._http.discard_unfinished()
             raise
 
 

@@ -28,7 +28,7 @@ class HttpPool:
         self.client = httpx.AsyncClient(transport=self._transport, event_hooks={"request": [add_headers]})
         self._closing: set[asyncio.Task[None]] = set()
 
-    def drop_lost(self) -> None:
+    def discard_unfinished(self) -> None:
         """Close connections that the pool would never use again, after a request was cancelled."""
         pool: Any = self._transport._pool  # noqa: SLF001 # httpx and httpcore have no public access to these
         in_use = {id(request.connection) for request in pool._requests}  # noqa: SLF001

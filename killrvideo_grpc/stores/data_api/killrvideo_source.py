@@ -111,8 +111,8 @@ class KillrVideoSource:
     async def _ask(self, name: str, request: Callable[[], Any]) -> Any:
         for _ in range(TRIES - 1):
             with suppress(StoreUnavailable):
-                return await self._api.ask(name, request)
-        return await self._api.ask(name, request)
+                return await self._api.send(name, request)
+        return await self._api.send(name, request)
 
     async def _list(self, name: str, request: Callable[[], Any]) -> Any:
         try:

@@ -8,7 +8,7 @@ from killrvideo_grpc.domain.ports import AttemptCounter
 from killrvideo_grpc.stores.attempt_values import beginning, count_of
 
 _READ = "SELECT slot, value FROM attempts WHERE slot IN (SELECT value FROM json_each(?))"
-# Increments a value of this window (attempt_values.is_of); otherwise begins the window with 1.
+# Increments a value of this window (attempt_values.is_of_window); otherwise begins the window with 1.
 _COUNT = """
 INSERT INTO attempts (slot, value) VALUES (:slot, :beginning + 1)
 ON CONFLICT (slot) DO UPDATE SET value = 1 + CASE

@@ -26,7 +26,7 @@ from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailabl
 from killrvideo_grpc.stores.sqlite.schema import migrate
 from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
 
-ACCOUNTS_AT_ONCE = 20  # with 20 sessions each, they block the event loop for 2 ms
+READ_BATCH_SIZE = 20  # with 20 sessions each, they block the event loop for 2 ms
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -69,8 +69,8 @@ class SqliteStore:
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
         wanted, found = list(user_ids), dict[UUID, Account]()
-        for start in range(0, len(wanted), ACCOUNTS_AT_ONCE):
-            found |= await self._read(queries.find_accounts, wanted[start : start + ACCOUNTS_AT_ONCE])
+        for start in range(0, len(wanted), READ_BATCH_SIZE):
+            found |= await self._read(queries.find_accounts, wanted[start : start + READ_BATCH_SIZE])
             await asyncio.sleep(0)  # lets other calls run
         return found
 

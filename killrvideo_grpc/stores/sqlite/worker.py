@@ -15,8 +15,8 @@ from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, transaction, unavailable
 
 MAX_WAIT = 5.0  # seconds that a call may wait, in the queue and for locks together
-LOOK_STEPS = 100_000  # of SQLite's virtual machine (a few ms) between checks that a read is still wanted
-LOOK_SECONDS = 0.05  # between checks that a write that waits for a lock is still wanted
+CHECK_STEPS = 100_000  # of SQLite's virtual machine (a few ms) between checks that a read is still wanted
+CHECK_SECONDS = 0.05  # between checks that a write that waits for a lock is still wanted
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Worker:
         def transact(job: _Job) -> T:
             while True:
                 self._fail_if_unwanted(job)
-                self._wait_at_most(job, LOOK_SECONDS)
+                self._wait_at_most(job, CHECK_SECONDS)
                 self._file.fail_if_replaced()
                 try:
                     with transaction(self._connection, "BEGIN IMMEDIATE"):
@@ -76,7 +76,7 @@ class Worker:
 
         def query(job: _Job) -> T:
             self._wait_at_most(job, MAX_WAIT)
-            self._connection.set_progress_handler(lambda: job.is_over, LOOK_STEPS)
+            self._connection.set_progress_handler(lambda: job.is_over, CHECK_STEPS)
             try:
                 return work(self._connection, *args, **kwargs)
             finally:
@@ -89,7 +89,7 @@ class Worker:
         """Empty the write-ahead log, which still has deleted data. Do nothing if another process is reading."""
 
         def truncate(job: _Job) -> None:
-            self._wait_at_most(job, LOOK_SECONDS)
+            self._wait_at_most(job, CHECK_SECONDS)
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
         await self._queue(truncate)

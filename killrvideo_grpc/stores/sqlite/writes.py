@@ -72,7 +72,7 @@ def apply(connection: sqlite3.Connection, user_id: UUID, change: Change, cause: 
         raise UserNotFound
     transition = change.decide(before, cause)
     after = transition.account
-    if transition.ends_moderator(before) and not force:
+    if transition.loses_moderator(before) and not force:
         _require_other_moderator(connection, before)
     if after is None:
         _erase(connection, user_id)

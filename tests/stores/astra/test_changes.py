@@ -74,9 +74,9 @@ async def test_a_read_is_one_request_without_the_hash(server: FakeDataApi, store
 @pytest.mark.parametrize(
     ("change", "fields"),
     [
-        (Rename("Bea", None), {"firstname", "pending", "shown"}),
+        (Rename("Bea", None), {"firstname", "pending", "row_changed"}),
         (AssignRole(Role.CREATOR), {"roles", "outbox", "pending"}),
-        (SetStatus(AccountStatus.SUSPENDED), {"status", "outbox", "pending", "shown"}),
+        (SetStatus(AccountStatus.SUSPENDED), {"status", "outbox", "pending", "row_changed"}),
     ],
 )
 async def test_a_write_sends_only_what_differs(

@@ -83,7 +83,7 @@ async def test_logins_do_not_prolong_the_wait_for_late_rows(
     await store.finish()
     assert contents.existing(account)["pending"] == "settle"
     await store.sweep(now() + SETTLE_TIME)  # of any process
-    assert not contents.existing(account).keys() & {"pending", "shown"}
+    assert not contents.existing(account).keys() & {"pending", "row_changed"}
 
 
 async def test_a_process_that_is_slow_to_project_does_not_leave_an_older_row(
