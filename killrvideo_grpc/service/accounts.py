@@ -84,7 +84,7 @@ class Accounts:
     async def login(self, email: str, password: str, client: ClientInfo) -> Login:
         """Check the credentials, open a session and return its tokens.
 
-        Raise TooManyAttempts, or InvalidCredentials, which takes the same time whatever is wrong.
+        Raise TooManyAttempts, or InvalidCredentials after the same time whatever is wrong.
         """
         attempt = self._throttle.password_attempt(throttle_key(email), client.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
@@ -148,11 +148,11 @@ class Accounts:
         return self._sessions.grant(account, session)
 
     async def change_email(self, principal: Principal, password: str, email: str, client: ClientInfo) -> Account:
-        """Replace the address, which frees the old one. Sessions go on.
+        """Replace the address and free the old one. Sessions stay open.
 
         Raise InvalidCredentials, EmailAlreadyRegistered and TooManyAttempts.
         """
-        # Taken addresses count as registrations, so that this can't be used to find out which are taken.
+        # Count taken addresses as registrations: both reveal which addresses have accounts.
         self._throttle.refuse_registration(client.source)
         seen = await self._reauthenticate(principal, password, client)
         change = ChangeEmail(seen.credential_id, email.strip())

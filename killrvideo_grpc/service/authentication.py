@@ -34,14 +34,14 @@ class Principal(NamedTuple):
 
 
 class AccessRule(NamedTuple):
-    """Who may make a call: accounts with `role`, or None; and services with `grant`, or None."""
+    """Who may make a call: accounts with `role` and services with `grant`. None admits none of them."""
 
     role: Role | None
     grant: Grant | None
 
 
 class CheckedToken(NamedTuple):
-    """An access token that a call would be accepted with."""
+    """A valid access token of a live session."""
 
     principal: Principal
     expires_at: datetime
@@ -75,7 +75,7 @@ class Authenticator:
         if token.startswith(TOKEN_PREFIX):
             return await self._authenticate_service(token, rule.grant)
         claims = self._tokens.verify(token)
-        principal = _live(await self._store.get(claims.user_id), claims)
+        principal = _live_principal(await self._store.get(claims.user_id), claims)
         if rule.role is None:
             raise GrantRequired(rule.grant)
         if not principal.account.may_act_as(rule.role):
@@ -89,14 +89,14 @@ class Authenticator:
         return principal
 
     async def check(self, tokens: Sequence[str]) -> list[CheckedToken | ServiceError]:
-        """Return for each access token who could call with it, or the error that such a call would end in."""
+        """Return for each access token who could call with it, or the error that the call would get."""
         verified: list[AccessClaims | ServiceError] = []
         for token in tokens:
             try:
                 verified.append(self._tokens.verify(token))
             except ServiceError as error:
                 verified.append(error)
-            await asyncio.sleep(0)  # a signature takes longer to check than most calls
+            await asyncio.sleep(0)  # let other calls run: checking a signature takes longer than most
         accounts = await self._store.get_many({each.user_id for each in verified if isinstance(each, AccessClaims)})
         return [
             each if isinstance(each, ServiceError) else _checked(accounts.get(each.user_id), each) for each in verified
@@ -105,13 +105,12 @@ class Authenticator:
 
 def _checked(account: Account | None, claims: AccessClaims) -> CheckedToken | ServiceError:
     try:
-        return CheckedToken(_live(account, claims), claims.expires_at)
+        return CheckedToken(_live_principal(account, claims), claims.expires_at)
     except ServiceError as error:
         return error
 
 
-def _live(account: Account | None, claims: AccessClaims) -> Principal:
-    """Return the caller if its account and session are in use."""
+def _live_principal(account: Account | None, claims: AccessClaims) -> Principal:
     if account is None:
         raise UserNotFound
     if account.status is not AccountStatus.ACTIVE:

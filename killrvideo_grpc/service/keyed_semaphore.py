@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanag
 
 from killrvideo_grpc.domain.errors import Overloaded
 
-# Per key, because a flood from one source could use up a common limit.
+# Per key: a flood from one source could use up a common limit.
 MAX_WAITING = 128
 
 Wait = Callable[[], AbstractContextManager[None]]

@@ -23,10 +23,10 @@ from killrvideo_grpc.service.keyed_semaphore import KeyedSemaphore, Wait
 
 WINDOW_SECONDS = 15 * 60
 LONG_WINDOW_SECONDS = 60 * 60
-# Kinds with the longer window. The remaining slots are theirs.
+# Kinds with the longer window. They share the slots from ATTEMPT_SLOTS on.
 LONG_KINDS = ("registrations", "resets")
-MAX_RESETS = 5  # of one address
 ATTEMPT_SLOTS = SLOTS * 15 // 16
+MAX_RESETS = 5  # of one address
 UNSPECIFIED = ""  # the source of callers without one
 MAX_REMEMBERED = 10_000
 # Between attempts that are let through to find out whether a blocked account has been unblocked.
@@ -40,7 +40,7 @@ Check = Callable[[Callable[[], None]], Awaitable[bool]]
 class Limits:
     """How many attempts may fail in 15 minutes, and how many accounts a source may register in an hour. 0: no limit.
 
-    Callers without a source count as one, with the limit per account also as its limit per account and source.
+    Callers without a source share one. Its limit per account and source is the limit per account.
     """
 
     account_and_source: int
@@ -69,7 +69,7 @@ class _Reached:
 class Throttle:
     """Counts attempts in the store. `digest` is a keyed hash, so that callers can't choose their slot.
 
-    With `former_digests`, of keys that were in force before, it recognises sources that accounts know.
+    `former_digests`, of earlier keys, still recognise the sources that accounts have stored.
 
     At most `max_concurrent` attempts per account or source proceed; others queue inside the context manager `wait()`.
     A burst overshoots a limit by at most `max_concurrent` per process.
@@ -91,8 +91,7 @@ class Throttle:
         self._limits = limits
         self._permits = KeyedSemaphore(max_concurrent, wait)
         self._clock = clock
-        # Counts that have reached a limit, by slot, to refuse further attempts without asking the store.
-        self._reached: dict[int, _Reached] = {}
+        self._reached: dict[int, _Reached] = {}  # by slot, to refuse further attempts without asking the store
         self._unblocked: dict[str, datetime] = {}  # by account, as last read
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -109,7 +108,7 @@ class Throttle:
     def password_limits(
         self, account: str, source: str | None, unblocked: datetime | None
     ) -> tuple[list[_Limit], list[_Limit]]:
-        """Return the limits on attempts at this account from this source, and those that count others, too."""
+        """Return the own and the wide limits of an `Attempt`."""
         maximum = self._limits.account if source is None else self._limits.account_and_source
         own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}", unblocked)
         total = [] if source is None else self._limit("source", self._limits.source, source)
@@ -183,14 +182,14 @@ class Throttle:
     async def read(self, limits: Sequence[_Limit]) -> None:
         """Read from the store which limits are reached."""
         if limits:
-            self._note(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
+            self._remember(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
 
     async def count(self, limits: Sequence[_Limit]) -> Sequence[int]:
         """Count an attempt towards each limit, and return the new counts."""
         if not limits:
             return []
         counts = await self._counters.count_attempt([limit.counter for limit in limits])
-        self._note(limits, counts)
+        self._remember(limits, counts)
         return counts
 
     async def _count_up_to(self, limits: Sequence[_Limit]) -> None:
@@ -225,7 +224,7 @@ class Throttle:
         slot = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS) if kind in LONG_KINDS else number % ATTEMPT_SLOTS
         return [_Limit(kind, AttemptCounter(slot, window), maximum, seconds)]
 
-    def _note(self, limits: Sequence[_Limit], counts: Sequence[int]) -> None:
+    def _remember(self, limits: Sequence[_Limit], counts: Sequence[int]) -> None:
         for limit, count in zip(limits, counts, strict=True):
             if count >= limit.maximum:
                 if len(self._reached) >= MAX_REMEMBERED:
@@ -248,7 +247,7 @@ def _source_digest(digest: Callable[[str], bytes], account: Account, source: str
 class Attempt:
     """One password attempt: `load`, then `verify`.
 
-    `own` limits count only attempts at this account from this source; `wide` ones count others, too.
+    Own limits count only attempts at this account from this source; wide ones count others too.
     """
 
     def __init__(self, throttle: Throttle, account: str, source: str | None, unblocked: datetime | None) -> None:
@@ -273,7 +272,7 @@ class Attempt:
             nonlocal has_begun
             has_begun = True
 
-        await self._use(unblocked)
+        await self._switch_counters(unblocked)
         task = self._throttle.start(self._verify(lambda: check(begin), is_known))
         try:
             return await asyncio.shield(task)
@@ -282,8 +281,8 @@ class Attempt:
                 task.cancel()
             raise
 
-    async def _use(self, unblocked: datetime | None) -> None:
-        """Go on with the counters since the account was unblocked. Raise TooManyAttempts."""
+    async def _switch_counters(self, unblocked: datetime | None) -> None:
+        """Take the counters that began when the account was unblocked. Raise TooManyAttempts."""
         self._throttle.note_unblocked(self._account, unblocked)
         limits = self._throttle.password_limits(self._account, self._source, unblocked)
         if limits != (self.own, self._wide):

@@ -93,7 +93,7 @@ class Operators:
         return await self._store.apply(account.user_id, Delete(None), Cause(self.actor, reason.strip()), force=force)
 
     async def unblock(self, email: str) -> Account:
-        """Lift what throttling holds against the account with this address."""
+        """Lift the limits that attempts on the account with this address have reached."""
         account = await self.find(email)
         return await self._store.apply(account.user_id, Unblock(), Cause(self.actor))
 

@@ -24,7 +24,7 @@ NIL_UUID = UUID(int=0)  # no account has this id
 
 @dataclass(frozen=True, slots=True)
 class IssuedCode:
-    """A new reset code, and the address as stored: the only one to mail it to."""
+    """A new reset code, and the stored address. Mail the code to no other."""
 
     code: str = field(repr=False)
     expires_at: datetime
@@ -68,7 +68,7 @@ class Recovery:
         self._throttle = throttle
 
     async def reset_password(self, code: str, new_password: str, client: ClientInfo) -> Login:
-        """Spend a code: replace the password, end all sessions and open a new one.
+        """Redeem a code: replace the password, end all sessions and open a new one.
 
         Raise InvalidResetCode, whatever is wrong with the code, or TooManyAttempts after many wrong ones. Raise
         AccountSuspended after replacing the password of a suspended account.

@@ -11,7 +11,7 @@ from killrvideo_grpc.domain.ports import ServiceStore
 from killrvideo_grpc.domain.services import Service
 
 MAX_AGE = 5.0  # seconds; a removed service must be refused within 10, and a read of the store may take 5
-LOOKUP_INTERVAL = 1.0  # seconds between reads because of unknown tokens
+LOOKUP_INTERVAL = 1.0  # seconds between reads for unknown tokens
 MAX_WAITING = 64  # calls with unknown tokens that wait for the next read
 
 
