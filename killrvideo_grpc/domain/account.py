@@ -37,7 +37,7 @@ class AccountStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login. `generation` numbers its current refresh token, from 1, which was issued at `refreshed_date`."""
+    """A login. Its refresh tokens are numbered from 1; the current one, `generation`, dates from `refreshed_date`."""
 
     session_id: str
     generation: int
@@ -65,7 +65,7 @@ class Lifetimes:
 
 @dataclass(frozen=True, slots=True)
 class ResetCode:
-    """A code that sets a new password once, known by its SHA-256. Only an operator's works for a moderator."""
+    """A code that sets a new password once, stored as its SHA-256. Moderators need one from an operator."""
 
     digest: str = field(repr=False)
     expires_at: datetime
@@ -99,7 +99,7 @@ class Account:
 
     @property
     def is_active_moderator(self) -> bool:
-        """Whether the account counts as a moderator: a suspended one, and one that is profile only, does not."""
+        """Whether the account is a moderator that can log in and isn't suspended."""
         return bool(self.email) and self.status is AccountStatus.ACTIVE and Role.MODERATOR in self.roles
 
     def accepts_reset_code(self, digest: str, at: datetime) -> bool:
@@ -116,7 +116,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An account with the bcrypt hash (`$2b$…`) of its current password; empty if no password is right."""
+    """An account with the bcrypt hash (`$2b$…`) of its current password; empty if none matches."""
 
     account: Account
     password_hash: str = field(repr=False)
@@ -134,7 +134,7 @@ def read_status(name: str | None) -> AccountStatus:
 
 
 def normal_email(email: str) -> str:
-    """Return the form in which addresses are compared and claimed. Normalizing it again changes nothing.
+    """Return the form in which addresses are compared and claimed. Idempotent.
 
     Trimmed and in NFKC, with the local part case folded and the domain in ASCII (IDNA, UTS 46 non-transitional).
     """
@@ -146,7 +146,7 @@ def _ascii_domain(domain: str) -> str:
     if not domain.isascii() or "xn--" in domain.lower():
         import idna  # loads 3 MB of tables
 
-        with suppress(UnicodeError):  # not the name of a domain
+        with suppress(UnicodeError):  # not a domain name
             return idna.encode(domain, uts46=True).decode()
     return _fold(domain)
 

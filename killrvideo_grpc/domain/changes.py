@@ -1,4 +1,4 @@
-"""Changes of an account, as pure functions. Stores call `decide` between reading and writing, again for each try."""
+"""Changes of an account, as pure functions. Stores call `decide` between reading and writing, once per attempt."""
 
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
@@ -52,7 +52,7 @@ class Change(Protocol):
     """A change of an account."""
 
     def decide(self, account: Account, cause: Cause) -> Transition:
-        """Return the account after the change, equal if it has no effect, and its event if it has one."""
+        """Return the outcome. Without an effect, the account stays equal and there is no event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class OpenSession:
         live = self.lifetimes.unexpired(account.sessions.values(), at)
         kept, replaced = live[: MAX_SESSIONS - 1], live[MAX_SESSIONS - 1 :]
         after = _logged_in(account, [*kept, self.session], self.source)
-        ids = _listed({session.session_id for session in replaced})
+        ids = _joined({session.session_id for session in replaced})
         return Transition(after, cause.event(account, Action.SESSION_REPLACED, ids) if ids else None)
 
 
@@ -180,9 +180,9 @@ class RequestReset:
 
 @dataclass(frozen=True, slots=True)
 class ResetPassword:
-    """Spend a reset code: replace the password, and all sessions with one, which a suspended account doesn't get.
+    """Redeem a reset code: replace the password and end all sessions. Raise InvalidResetCode.
 
-    Raise InvalidResetCode.
+    Open a new session unless the account is suspended.
     """
 
     code_digest: str = field(repr=False)
@@ -218,7 +218,7 @@ class ChangeEmail:
 
 @dataclass(frozen=True, slots=True)
 class Unblock:
-    """Discount all failed attempts so far."""
+    """Disregard all failed attempts so far."""
 
     def decide(self, account: Account, cause: Cause) -> Transition:
         if account.unblocked_date == cause.at:
@@ -264,7 +264,7 @@ class SetStatus:
 class Delete:
     """Delete the account. Raise InvalidCredentials if the password `credential_id` is no longer current.
 
-    Operators give None, as they need no password.
+    Operators pass None: they need no password.
     """
 
     credential_id: str | None
@@ -300,8 +300,8 @@ def _without_sessions(account: Account, ids: AbstractSet[str], action: Action, c
     ended = account.sessions.keys() & ids
     if not ended:
         return Transition(account)
-    left = {key: session for key, session in account.sessions.items() if key not in ended}
-    return Transition(replace(account, sessions=left), cause.event(account, action, _listed(ended)))
+    remaining = {key: session for key, session in account.sessions.items() if key not in ended}
+    return Transition(replace(account, sessions=remaining), cause.event(account, action, _joined(ended)))
 
 
 def _with_roles(account: Account, roles: frozenset[Role], action: Action, cause: Cause) -> Transition:
@@ -311,5 +311,5 @@ def _with_roles(account: Account, roles: frozenset[Role], action: Action, cause:
     return Transition(replace(account, roles=roles), event)
 
 
-def _listed(ids: AbstractSet[str]) -> str:
+def _joined(ids: AbstractSet[str]) -> str:
     return ",".join(sorted(ids))

@@ -73,7 +73,7 @@ class RefreshTokenExpired(ServiceError):
 
 
 class RefreshTokenReused(ServiceError):
-    """The refresh token was replaced some time ago and may be stolen, so its session has been ended."""
+    """The refresh token was replaced earlier and may be stolen. Its session has been ended."""
 
 
 class UserNotFound(ServiceError):

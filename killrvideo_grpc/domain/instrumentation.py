@@ -14,10 +14,7 @@ class CallMeter(Protocol):
     def call_started(self) -> None: ...
 
     def call_ended(self, code: str, reason: str | None, seconds: float, service: str | None) -> None:
-        """Record a call with its status code and the reason of its error, if the error table has it.
-
-        `service` is the actor if it is a service, authenticated by its token.
-        """
+        """Record a call. `reason` is its error's in the error table; `service` is the actor if it is a service."""
 
 
 class CallSpan(Protocol):
@@ -30,13 +27,13 @@ class CallSpan(Protocol):
 
 
 CallTracer: TypeAlias = Callable[[str | None], AbstractContextManager[CallSpan]]
-"""Open the span of a call, below the caller's `traceparent` if there is one."""
+"""Opens the span of a call, as a child of the caller's `traceparent` if there is one."""
 
 
 class Instrumentation:
     """Hooks for metrics and traces, called on the event loop. The base class does nothing.
 
-    Kinds, methods and reasons are from fixed sets, services from operators, and none from a caller.
+    No client can choose a kind, method, reason or service.
     """
 
     def start_export(self) -> None:

@@ -41,8 +41,8 @@ SLOTS = 2**20
 class AttemptCounters(Protocol):
     """Counts of attempts per slot and window, shared by all processes.
 
-    A slot holds one window. It also accepts attempts of the previous window, as clocks differ; if it is further ahead,
-    it starts again. Both methods can raise StoreUnavailable.
+    A slot holds the count of one window. Clocks differ: it also counts attempts of the window before. Any other window
+    replaces it. Both methods can raise StoreUnavailable.
     """
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:
@@ -96,8 +96,7 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
         read. Raise UserNotFound, the errors of the change, EmailAlreadyRegistered if another account owns the new
         address, and LastModerator unless `force` is set.
 
-        After a change of the address, the old one is free, or after a failure the one that doesn't log in, once a sweep
-        has run.
+        A change of the address frees the one that doesn't log in afterwards, at the latest in the next sweep.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
@@ -117,8 +116,8 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
     ) -> Sequence[ImportOutcome]:
         """Create up to IMPORT_BATCH accounts under their ids, claim their addresses, and return an outcome for each.
 
-        What exists stays as it is, except that it finishes what an interrupted import left. Searches then find the
-        accounts. A dry run writes nothing, and takes each account for the only one.
+        An account that exists stays as it is; what an interrupted import left of it is finished. When this returns,
+        searches find the accounts. A dry run writes nothing, and checks each account by itself.
         """
 
     def all_credentials(self) -> AsyncIterator[Sequence[Credentials]]:

@@ -1,4 +1,4 @@
-"""Services: callers without a person, each with a token of its own and grants."""
+"""Services: callers without an account, each with tokens and grants of its own."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import TypeAlias
 
-TOKEN_PREFIX = "kvs_"  # noqa: S105 # access tokens begin with "ey", as their header is JSON
+TOKEN_PREFIX = "kvs_"  # noqa: S105 # access tokens begin with "ey": their header is JSON
 MAX_TOKENS = 2
 
 
@@ -15,7 +15,7 @@ class Grant(StrEnum):
 
     READ_PROFILES = "read_profiles"
     CHECK_TOKENS = "check_tokens"
-    RESET_PASSWORDS = "reset_passwords"  # not a password
+    RESET_PASSWORDS = "reset_passwords"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def remove_service(name: str) -> ServicesChange:
 
     def change(services: Services) -> Services:
         nonlocal found
-        if not found:
+        if not found:  # after a lost answer, a second try may find the service removed
             _find(services, name)
             found = True
         return {each: service for each, service in services.items() if each != name}

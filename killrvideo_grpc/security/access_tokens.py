@@ -1,4 +1,4 @@
-"""Access tokens: JSON Web Tokens (RFC 7519), which anyone can verify if they are signed with ES256."""
+"""Access tokens: JSON Web Tokens (RFC 7519). With ES256, anyone can verify them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -44,11 +44,10 @@ class JwtAccessTokens:
         self._issuer = issuer
         self._audience = audience
         self._jwt = jwt.PyJWT()
-        # Failures aren't cached, so forged tokens can't fill the cache.
+        # Failures aren't cached: forged tokens can't fill it.
         self._decode_once = lru_cache(maxsize=CACHED_TOKENS)(self._decode)
 
     def issue(self, account: Account, session_id: str, latest: datetime) -> tuple[str, datetime]:
-        """Return a token for a session and its expiry (UTC), which is at most `latest`."""
         issued = datetime.now(UTC).replace(microsecond=0)
         expires = min(issued + self._lifetime, latest.replace(microsecond=0))
         claims = {
@@ -68,7 +67,6 @@ class JwtAccessTokens:
         return self._jwt.encode(claims, key.signing, self._algorithm, headers), expires
 
     def verify(self, token: str) -> AccessClaims:
-        """Return what a token says. Raise TokenExpired, TokenSubjectInvalid or TokenInvalid."""
         if len(token) > MAX_TOKEN_LENGTH:
             raise TokenInvalid
         claims = self._decode_once(token)

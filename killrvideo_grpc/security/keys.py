@@ -52,10 +52,10 @@ def check_secret_key(key: str) -> None:
 
 
 def load_or_create_key(path: Path) -> str:
-    """Return the key in the file, which is created with a random key if it is missing.
+    """Return the key in the file. Create the file, with a random key, if it is missing.
 
-    Raise SetupError if the file can't be used, or others can read it. As with PostgreSQL, the group may read a file of
-    root's.
+    Raise SetupError if the file can't be used, or others can read it. Its group may read it if root owns it, as with
+    PostgreSQL's keys.
     """
     try:
         if not path.exists():
@@ -69,7 +69,7 @@ def load_or_create_key(path: Path) -> str:
         cause = f"is shorter than {MIN_KEY_BYTES} bytes, or contains a comma"
         raise SetupError(f"The key in {path} {cause}. Delete it to get a new one.")
     for_others = stat.S_IRWXG | stat.S_IRWXO
-    if status.st_uid == 0 != os.geteuid():
+    if status.st_uid == 0 and os.geteuid() != 0:
         for_others &= ~stat.S_IRGRP
     if status.st_mode & for_others:
         raise SetupError(
@@ -97,7 +97,7 @@ def _create_key(path: Path) -> None:
 
 
 def derived_key(secret_key: str, purpose: str) -> bytes:
-    """Return the 32-byte key for a purpose, such as `page token`, so that no kind of token passes for another."""
+    """Return the 32-byte key for a purpose, such as `page token`. No kind of token passes for another."""
     return hmac.digest(secret_key.encode(), f"killrvideo.user.v1 {purpose}".encode(), hashlib.sha256)
 
 

@@ -20,13 +20,11 @@ class JwtPageTokens:
         self._jwt = jwt.PyJWT()
 
     def issue(self, position: str, scope: str) -> str:
-        """Return the token for a position; empty for an empty position."""
         if not position:
             return ""
         return self._signed(position, scope, self._keys[0])
 
     def verify(self, token: str, scope: str) -> str:
-        """Return the position. Raise InvalidRequest unless the token was issued for this scope."""
         for key in self._keys:
             try:
                 body = self._jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE)

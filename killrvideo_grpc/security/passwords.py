@@ -46,14 +46,13 @@ class BcryptHasher:
         return await self._run(lambda: self._hash(password.encode(), self._rounds))
 
     async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
-        """Check a password against a `$2a$`, `$2b$` or `$2y$` hash, at the same cost whatever the result.
+        """Check a password against a `$2a$`, `$2b$` or `$2y$` hash.
 
-        Call `begins` when a thread is free. Reject passwords that bcrypt would cut: over 72 bytes, or with a NUL.
+        Reject passwords that bcrypt would cut: over 72 bytes, or with a NUL.
         """
         return await self._run(lambda: self._verify(password.encode(), password_hash), begins)
 
     def needs_rehash(self, password_hash: str) -> bool:
-        """Return whether the hash has a cost other than the configured one."""
         return _cost(password_hash) != self._rounds
 
     def close(self) -> None:

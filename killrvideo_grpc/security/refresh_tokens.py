@@ -24,7 +24,6 @@ class JwtRefreshTokens:
         self._jwt = jwt.PyJWT()
 
     def issue(self, claims: RefreshClaims) -> str:
-        """Return the token for these claims. Equal claims give equal tokens."""
         return self._signed(claims, self._keys[0])
 
     def verify(self, token: str) -> RefreshClaims:
