@@ -6,7 +6,7 @@ from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 
 
 def open_instrumentation(settings: Settings) -> Instrumentation:
-    """Return what the settings enable. Raises SetupError if traces are enabled but not installed."""
+    """Return what the settings enable. Raise SetupError if traces are enabled but not installed."""
     instrumentation = NOOP
     if settings.metrics_port:
         from killrvideo_grpc.observability.metrics import Metrics

@@ -40,8 +40,8 @@ class ClientInfoReader:
     def source(self, call: Call) -> str | None:
         """Return the network address of the peer or, if that is a trusted proxy, of the client that it forwards for.
 
-        That is the last address in `x-forwarded-for` that isn't a trusted proxy's: each proxy appends its caller's, and
-        callers can write any before it. None if a trusted peer sent no address, or one that can't be parsed.
+        The client's is the last address in `x-forwarded-for` that isn't a trusted proxy's. Callers can forge those
+        before it. None if a trusted peer sent no address, or one that can't be parsed.
         """
         address = _peer_address(call.context.peer())
         if address is None:

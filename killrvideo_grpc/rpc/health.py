@@ -38,7 +38,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
         self._is_stopping = True
 
     def end_watches(self) -> None:
-        """End the streams of all watchers. The server would wait for them when it stops."""
+        """End the streams of all watchers. A stopping server would wait for them."""
         self._has_ended = True
         self._notify()
 
@@ -68,7 +68,7 @@ class HealthServicer(health_pb2_grpc.HealthServicer):
 
 
 class StoreHealth:
-    """Regular checks whether the store answers. Changes go to the health servicer."""
+    """Checks regularly whether the store answers, and reports changes to the health servicer."""
 
     def __init__(self, servicer: HealthServicer, service: str, store: AccountStore) -> None:
         self._servicer = servicer
@@ -85,7 +85,7 @@ class StoreHealth:
 
     def check_soon(self) -> None:
         """Bring the next check forward, after a call that failed because of the store."""
-        if self._is_serving:  # otherwise the next check is soon anyway
+        if self._is_serving:  # while it isn't, checks are frequent
             self._wake.set()
 
     async def stop_checks(self) -> None:

@@ -42,7 +42,7 @@ class _Symbols:
         return getattr(self._pool, name)
 
     def FindFileContainingSymbol(self, symbol: str) -> Any:  # noqa: N802 # the pool's name
-        """Return the file that defines the symbol. Raises KeyError."""
+        """Return the file that defines the symbol. Raise KeyError."""
         try:
             return self._pool.FindFileContainingSymbol(symbol)
         except KeyError:

@@ -47,7 +47,7 @@ class UseCases:
 async def open_store(settings: Settings, instrumentation: Instrumentation = NOOP) -> AccountStore:
     """Open the store that the settings name, and check its schema.
 
-    Raises UnusableStore, or StoreUnavailable if trying again later may help.
+    Raise UnusableStore, or StoreUnavailable if trying again later may help.
     """
     if settings.store == "sqlite":
         return SqliteStore(settings.sqlite_path, instrumentation)
@@ -67,7 +67,7 @@ async def open_store(settings: Settings, instrumentation: Instrumentation = NOOP
 
 
 def open_data_api(settings: Settings, instrumentation: Instrumentation = NOOP) -> "DataApi":
-    """Return a client for the Data API that the settings name. Sends nothing yet. Raises SetupError."""
+    """Return a client for the Data API that the settings name. Send nothing yet. Raise SetupError."""
     from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 
     token, password = settings.astra_db_application_token, settings.astra_db_password
@@ -95,7 +95,7 @@ async def start_server(
 ) -> UserServer:
     """Start a server and return it. The store is closed when the server stops, or if it can't be started.
 
-    Raises SetupError.
+    Raise SetupError.
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
@@ -120,7 +120,7 @@ def build_use_cases(
     passwords: BcryptHasher | None = None,
     instrumentation: Instrumentation = NOOP,
 ) -> UseCases:
-    """Build the use cases and the servicer that calls them. Raises SetupError."""
+    """Build the use cases and the servicer that calls them. Raise SetupError."""
     keys = settings.signing_key(), *settings.fallback_keys()
     signing_keys = access_keys(keys, settings.algorithm)
     access_tokens = JwtAccessTokens(
@@ -151,7 +151,7 @@ def build_use_cases(
 
 
 def build_reset_codes(settings: Settings, store: AccountStore) -> ResetCodes:
-    """Build the use case that makes reset codes. Raises SetupError."""
+    """Build the use case that makes reset codes. Raise SetupError."""
     return _reset_codes(settings, store, _throttle(settings, store))
 
 

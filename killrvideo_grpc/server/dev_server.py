@@ -36,7 +36,7 @@ class CannotRun(SetupError):
 def run() -> None:
     """Start both, print how to call them, and stop both on Ctrl-C or SIGTERM, or when either of them exits.
 
-    Raises SetupError if they can't run.
+    Raise SetupError if they can't run.
     """
     settings = load_settings(WebSettings)
     configure_logs(settings.log_level, settings.log_format)
@@ -55,7 +55,7 @@ async def _run(settings: WebSettings) -> None:
     try:
         await _serve(settings, stopped)
     except CannotRun:
-        if not stopped.done():  # after a request to stop, it is fine if either has not started or has exited
+        if not stopped.done():  # after a request to stop, either may have exited
             raise
     finally:
         stopped.cancel()
@@ -80,7 +80,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
                     click.echo(_welcome(edge, settings.metrics_urls()))
                     await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
                 if service.returncode is None:
-                    await _stop(edge, service, _drain_seconds(settings))
+                    await _drain_and_stop(edge, service, _drain_seconds(settings))
     raise CannotRun("The service or Envoy exited; its own message is above.")
 
 
@@ -123,13 +123,13 @@ def _drain_seconds(settings: WebSettings) -> float:
     return settings.drain_seconds if "drain_seconds" in settings.model_fields_set else DRAIN_SECONDS
 
 
-async def _stop(edge: Edge, service: Process, drain_seconds: float) -> None:
+async def _drain_and_stop(edge: Edge, service: Process, drain_seconds: float) -> None:
     """Let Envoy close its callers' connections while the workers still answer, then stop the service."""
     async with envoy.admin_client(edge) as admin:
         await envoy.drain_connections(edge, admin, drain_seconds)
         ending = asyncio.create_task(_end(service))
-        # Envoy must exit before the service does, or it would answer requests on idle connections with 503, but only
-        # after it has delivered the service's last responses.
+        # Envoy must deliver the last responses, but exit before the service does: it would answer requests on idle
+        # connections with 503.
         await _first(envoy.wait_until_zero(admin, "downstream_rq_active"), ending)
 
 

@@ -104,7 +104,7 @@ async def _wait_until_refused(edge: Edge) -> None:
 
 
 def free_address(host: str, port: int) -> tuple[str, int]:
-    """Return the address and port to listen on, with a free port in place of 0. Raises SetupError if they are taken."""
+    """Return the address and port to listen on, with a free port in place of 0. Raise SetupError if they are taken."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as bound:

@@ -47,21 +47,24 @@ def build_interceptors(
     on_store_unavailable: Callable[[], None] = lambda: None,
     instrumentation: Instrumentation = NOOP,
 ) -> InterceptorChain:
-    """Return the interceptors that every call passes through, outermost first. Raises SetupError."""
+    """Return the chain that every call passes through. Raise SetupError.
+
+    Each interceptor's `runs_after` explains its place.
+    """
     table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
     requests = [message_factory.GetMessageClass(method.input_type)() for method in CONTRACT.methods]
     return InterceptorChain(
         for_all_methods=[
-            TracingInterceptor(instrumentation),  # a span covers its whole call, and the log line has its trace id
-            MetricsInterceptor(instrumentation),  # counts every call
-            LoggingInterceptor(),  # logs every call, and gives it an id
+            TracingInterceptor(instrumentation),
+            MetricsInterceptor(instrumentation),
+            LoggingInterceptor(),
         ],
         for_known_methods=[
-            ErrorsInterceptor(on_store_unavailable),  # around everything that can fail
-            receive,  # a call without its message only costs memory, so it doesn't count as concurrent
+            ErrorsInterceptor(on_store_unavailable),
+            receive,
             ConcurrencyLimitInterceptor(max_concurrent_rpcs, frozenset({HEALTH.full_name})),  # before any work is done
-            AuthorizationInterceptor(table, authenticator.authenticate),  # before validation, which reveals its rules
-            ValidationInterceptor(warm_up=requests),  # the servicer only sees valid requests
+            AuthorizationInterceptor(table, authenticator.authenticate),
+            ValidationInterceptor(warm_up=requests),
         ],
     )
 
@@ -96,7 +99,7 @@ class UserServer:
             servicer,
             GenericHandlers(self._server),  # type: ignore[arg-type] # has the two methods of a server that are called
         )
-        # Registered methods have queues of their own, so health checks never wait behind other calls.
+        # Registered methods have queues of their own: health checks never wait behind other calls.
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])
         self.port = listener.bind(self._server, settings, instrumentation)

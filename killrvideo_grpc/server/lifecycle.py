@@ -29,10 +29,10 @@ _log = structlog.get_logger("killrvideo_grpc.lifecycle")
 def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:
     """Serve until SIGTERM or SIGINT or, if `supervised`, until standard input closes. Then stop gracefully.
 
-    Calls `announce` with the ports once the service answers calls.
+    Call `announce` with the ports once the service answers calls.
     """
     _open_missing_streams()
-    if not supervised:  # a supervisor has passed its limit on
+    if not supervised:  # the limit is inherited from the supervisor
         raise_open_files_limit(settings.max_concurrent_rpcs)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         runner.run(_serve(settings, announce, supervised))
@@ -57,7 +57,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     if store is None:
         return
     if settings.workers > 1:
-        # The store is opened and the key read only to report problems once, not from every worker.
+        # Opening the store and reading the key here reports problems once, not from every worker.
         await store.close()
         settings.signing_key()
         await supervise(settings, worker_ports(settings), announce, stopping)

@@ -45,7 +45,7 @@ def connection_options(settings: Settings) -> list[tuple[str, int]]:
 
 
 def bind(server: aio.Server, settings: Settings, instrumentation: Instrumentation) -> int:
-    """Bind the server to its address, with TLS if the settings ask for it, and return the port. Raises SetupError."""
+    """Bind the server to its address, with TLS if the settings ask for it, and return the port. Raise SetupError."""
     address, credentials = settings.address(settings.grpc_port), _credentials(settings, instrumentation)
     try:
         # Try with plain sockets first: if grpcio can't bind, it doesn't report why and prints lines of its own.
@@ -57,7 +57,7 @@ def bind(server: aio.Server, settings: Settings, instrumentation: Instrumentatio
 
 
 def worker_ports(settings: Settings) -> list[int]:
-    """Return a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raises SetupError."""
+    """Return a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raise SetupError."""
     if settings.grpc_port:
         return [settings.grpc_port + worker for worker in range(settings.workers)]
     with ExitStack() as stack:  # all bound at the same time, so that they differ
@@ -115,7 +115,7 @@ class _TlsFiles:
         return grpc.ssl_server_certificate_configuration([pair], client_ca)
 
     def read_if_changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return the certificates for new connections if the files have changed and fit together, otherwise None.
+        """Return the certificates for new connections, or None if they are unchanged or don't fit together.
 
         grpcio calls this before each handshake, on its own threads.
         """

@@ -27,7 +27,7 @@ async def supervise(
 ) -> None:
     """Run a worker on each port until `stopping` is set, then shut them down gracefully.
 
-    Calls `announce` with the ports once all workers serve. Raises SetupError if one can't start.
+    Call `announce` with the ports once all workers serve. Raise SetupError if one can't start.
     """
     workers = [Worker(port, _starter(settings, port, number)) for number, port in enumerate(ports)]
     stopped: asyncio.Future[Any] = asyncio.create_task(stopping.wait())
@@ -66,7 +66,7 @@ class Worker:
         self.is_serving = asyncio.Event()
 
     async def keep_running(self) -> None:
-        """Start the process, and restart it when it dies. Raises SetupError if it dies before it ever served.
+        """Start the process, and restart it when it dies. Raise SetupError if it dies before it ever served.
 
         The delay doubles with each restart, until a process has run for longer than MAX_RESTART_DELAY.
         """

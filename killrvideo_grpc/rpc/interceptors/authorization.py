@@ -61,9 +61,9 @@ class AuthorizationInterceptor:
 
 
 def bearer_token(call: Call) -> str:
-    """Return the token of `authorization: Bearer TOKEN` (RFC 6750). Raises NotAuthenticated if there is none.
+    """Return the token of `authorization: Bearer TOKEN` (RFC 6750). Raise NotAuthenticated if there is none.
 
-    Raises TokenInvalid if there are several such headers, because servers differ in which of them they use.
+    Raise TokenInvalid if there are several such headers: servers differ in which one they use.
     """
     headers = [value for key, value in call.metadata if key == "authorization"]
     if len(headers) > 1:
@@ -74,12 +74,12 @@ def bearer_token(call: Call) -> str:
     return token.strip()
 
 
-# Descriptors are typed as Any, because protobuf's two implementations share no type.
+# Any: the descriptors of protobuf's two implementations share no type.
 def access_table(services: Iterable[Any], public: Iterable[Any]) -> dict[str, AccessRule | None]:
     """Map each method's path (`/package.Service/Method`) to the rule of its access, or None if anyone may call it.
 
     Methods of `services` must declare their access. Methods of `public` (health and reflection, which are defined
-    elsewhere) are open to anyone. Raises SetupError.
+    elsewhere) are open to anyone. Raise SetupError.
     """
     table: dict[str, AccessRule | None] = {_path(method): None for service in public for method in service.methods}
     gaps = []

@@ -28,7 +28,7 @@ class InterceptorChain(aio.ServerInterceptor):
     """Interceptors, outermost first. Those in `for_all_methods` also see calls of unknown methods.
 
     All methods are declared to grpcio as taking a stream of bytes, which ReceiveInterceptor reads: see decisions.md.
-    Raises ValueError if the order breaks a rule in `runs_after`.
+    Raise ValueError if the order breaks a rule in `runs_after`.
     """
 
     def __init__(self, for_all_methods: Sequence[Interceptor], for_known_methods: Sequence[Interceptor] = ()) -> None:

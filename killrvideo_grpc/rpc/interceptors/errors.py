@@ -57,7 +57,7 @@ class ErrorsInterceptor:
 async def abort(call: Call, error: BaseException) -> NoReturn:
     """End a call with the status for `error`, keeping the trailing metadata set so far.
 
-    Raises AbortError or, if the call has ended already, InternalError.
+    Raise AbortError or, if the call has ended already, InternalError.
     """
     response, context = error_response(error), call.context
     call.reason = response.spec.reason

@@ -28,7 +28,7 @@ class ReceiveInterceptor:
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._deadlines: dict[Call, float] = {}  # in ascending order, because all timeouts are equal
+        self._deadlines: dict[Call, float] = {}  # in ascending order: all timeouts are equal
         self._checking: asyncio.Task[None] | None = None
 
     def wrap(self, method: str, handler: Handler, call_next: CallNext) -> CallNext:
@@ -49,7 +49,7 @@ class ReceiveInterceptor:
         return streamed if handler.request_streaming else received
 
     async def end_waits(self) -> None:
-        """End all calls that wait for a message. The server would wait for them when it stops."""
+        """End all calls that wait for a message. A stopping server would wait for them."""
         await self._end(list(self._deadlines))
         if self._checking is not None:
             self._checking.cancel()
