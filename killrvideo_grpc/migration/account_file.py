@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 from uuid import UUID, uuid4
@@ -158,13 +159,12 @@ def _status(fields: dict[str, Any]) -> AccountStatus:
 
 
 def _date(fields: dict[str, Any], name: str) -> datetime:
-    try:
+    date: datetime | None = None
+    with suppress(ValueError):
         date = datetime.fromisoformat(_text(fields, name))
-        date = date.astimezone(UTC) if date.tzinfo else EARLIEST.replace(year=1)
-    except (ValueError, OverflowError):
-        date = EARLIEST.replace(year=1)
-    if not EARLIEST <= date < LATEST:
+    if date is None or date.tzinfo is None or not EARLIEST <= date < LATEST:
         raise _BadLine(f"{name} must be a date with a time zone, like 2026-11-29T13:15:00.000Z, from 1970 on")
+    date = date.astimezone(UTC)
     return date.replace(microsecond=date.microsecond // 1000 * 1000)
 
 

@@ -31,7 +31,7 @@ async def export_accounts(store: AccountStore, path: Path, advance: Callable[[in
 
 @contextmanager
 def _new_file(path: Path) -> Iterator[BinaryIO]:
-    """Open a private neighbour of the file, which gets its name in the end. Remove it if the body fails."""
+    """Open a private file in the same directory. Rename it to `path` in the end, or remove it if the body fails."""
     if not path.name or os.path.lexists(path):
         raise UnusableTarget(f"{path} can't be written: it exists.")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
@@ -42,7 +42,7 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
                 yield file
                 file.flush()
                 os.fsync(descriptor)
-            _give_name(partial, path)
+            _rename_exclusively(partial, path)
         finally:
             with suppress(OSError):
                 partial.unlink()
@@ -50,8 +50,8 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
         raise UnusableTarget(f"{path} can't be written: {error.strerror}.") from None
 
 
-def _give_name(partial: Path, path: Path) -> None:
-    """Name the file. Raise OSError if there is one of that name by now."""
+def _rename_exclusively(partial: Path, path: Path) -> None:
+    """Rename the file. Raise OSError if `path` exists by now."""
     try:
         os.link(partial, path)
     except OSError as error:

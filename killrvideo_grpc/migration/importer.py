@@ -34,7 +34,7 @@ class Counts:
 
 
 class Importer:
-    """Imports rows into a store. `say` gets a line for each that doesn't come through whole.
+    """Imports rows into a store. `say` gets a line for each refusal, loss and moderator.
 
     `actor` goes into the events. A dry run writes nothing.
     """
@@ -48,7 +48,7 @@ class Importer:
         say: Callable[[str], object],
     ) -> None:
         self.counts = Counts()
-        self.present = list[Candidate]()  # those whose id is known here by now
+        self.present = list[Candidate]()  # with credentials in the source, and imported, existing or deleted here
         self._store = store
         self._actor = actor
         self._dry_run = dry_run
@@ -111,7 +111,7 @@ class Importer:
 
 
 async def credentials_to_purge(store: AccountStore, present: list[Candidate]) -> list[str]:
-    """Return the keys of the source's credentials of accounts that were imported with their login, or deleted since."""
+    """Return the keys of the source's credentials of accounts that can log in here, or were deleted."""
     keys = []
     for batch in _batches(present, IMPORT_BATCH):
         here = await store.get_many([candidate.credentials.account.user_id for candidate in batch])

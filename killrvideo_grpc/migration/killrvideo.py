@@ -13,7 +13,7 @@ from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
 
-NOBODY, UNKNOWN = "Someone", "Unknown"  # for missing first and last names
+DEFAULT_FIRST_NAME, DEFAULT_LAST_NAME = "Someone", "Unknown"
 
 
 class MaskedAddresses(SetupError):
@@ -59,7 +59,7 @@ def plan(source: Source, rules: ContractRules, at: datetime, *, trust_roles: boo
     made.refused += _assign_credentials(people, source.credentials, rules)
     for person in people.values():
         _read_address(person, rules)
-    _settle_addresses(people.values())
+    _resolve_duplicate_addresses(people.values())
     for person in people.values():
         roles = _roles(person, trusted=trust_roles or not source.has_roles, from_documents=source.has_roles)
         made.accounts.append(_candidate(person, roles, rules, at))
@@ -95,9 +95,9 @@ def _people(users: Sequence[SourceUser], refused: list[RefusedRow]) -> dict[UUID
 def _assign_credentials(
     people: dict[UUID, _Person], credentials: Sequence[SourceCredential], rules: ContractRules
 ) -> list[RefusedRow]:
-    """Give each person the credentials that log in to them, and make people for credentials that nobody has.
+    """Give each person one row of credentials, and add people who have only credentials.
 
-    Return the credentials of nobody.
+    Return the rows that are left.
     """
     refused = list[RefusedRow]()
     by_address = defaultdict(list)
@@ -112,7 +112,7 @@ def _assign_credentials(
             user_id = found[0]
         if user_id is None:
             reason = "it names no user, and not exactly one has its address" if is_missing else "its user id is no UUID"
-            refused.append(RefusedRow(_named(credential, rules), reason))
+            refused.append(RefusedRow(_where_with_address(credential, rules), reason))
             continue
         owned[user_id].append(credential)
     for user_id, found_credentials in owned.items():
@@ -120,12 +120,13 @@ def _assign_credentials(
         found_credentials.sort(key=lambda credential: _preference(credential, person))
         person.credential = found_credentials[0]
         refused.extend(
-            RefusedRow(_named(each, rules), f"{user_id} logs in with another address") for each in found_credentials[1:]
+            RefusedRow(_where_with_address(each, rules), f"{user_id} logs in with another address")
+            for each in found_credentials[1:]
         )
     return refused
 
 
-def _named(credential: SourceCredential, rules: ContractRules) -> str:
+def _where_with_address(credential: SourceCredential, rules: ContractRules) -> str:
     """Return where the credentials stand, with their address unless the text could be something else."""
     address = values.read_text(credential.email)
     return f"{credential.where} ({address})" if rules.allows_email(address) else credential.where
@@ -156,20 +157,20 @@ def _read_address(person: _Person, rules: ContractRules) -> None:
         person.remarks.append("users and user_credentials have different addresses: the one that logs in is kept")
 
 
-def _settle_addresses(people: Iterable[_Person]) -> None:
+def _resolve_duplicate_addresses(people: Iterable[_Person]) -> None:
     """Leave each address to one person: whoever logged in last."""
-    rivals = defaultdict(list)
+    by_address = defaultdict(list)
     for person in people:
         if person.address:
-            rivals[normal_email(person.address)].append(person)
-    for same in rivals.values():
-        owner, *others = sorted(same, key=_claim, reverse=True)
+            by_address[normal_email(person.address)].append(person)
+    for sharers in by_address.values():
+        owner, *others = sorted(sharers, key=_recency, reverse=True)
         for other in others:
             other.address = ""
             other.remarks.append(f"profile only: its address belongs to {owner.user_id}")
 
 
-def _claim(person: _Person) -> tuple[float, int]:
+def _recency(person: _Person) -> tuple[float, int]:
     login = person.last_login
     return login.timestamp() if login else 0.0, person.user_id.int
 
@@ -189,16 +190,16 @@ def _candidate(person: _Person, roles: frozenset[Role], rules: ContractRules, at
     account = Account(
         user_id=person.user_id,
         email=person.address,
-        first_name=_name(user.first_name, NOBODY, rules),
-        last_name=_name(user.last_name, UNKNOWN, rules),
+        first_name=_name(user.first_name, DEFAULT_FIRST_NAME, rules),
+        last_name=_name(user.last_name, DEFAULT_LAST_NAME, rules),
         roles=roles,
-        status=AccountStatus.SUSPENDED if is_locked else values.read_state(user.status),
+        status=AccountStatus.SUSPENDED if is_locked else values.read_status(user.status),
         created_date=values.read_date(user.created) or at,
         credential_id=uuid4().hex,
         last_login_date=person.last_login,
     )
     password_hash, kind = values.read_hash(credential.password) if credential and person.address else ("", "")
-    before = [values.shown_state(user.status), values.shown_state(user.roles), "locked" if is_locked else ""]
+    before = [values.shortened(user.status), values.shortened(user.roles), "locked" if is_locked else ""]
     return Candidate(
         user.where,
         Credentials(account, password_hash),

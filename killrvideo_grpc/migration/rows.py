@@ -7,21 +7,16 @@ from killrvideo_grpc.domain.account import Credentials
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """An account that can be imported, and where it stands.
-
-    `before` is what the source says about it; `remarks` are what is lost. If another account owns its address, it is
-    imported as profile only if `may_lose_address` is set. `rewrites` is whether the source's row differs from ours,
-    `unusable_password` the kind of a password that is left out, `source_email` the key of the source's credentials.
-    """
+    """An account that can be imported, and where it stands in the source."""
 
     where: str
     credentials: Credentials
-    before: str = ""
-    remarks: tuple[str, ...] = ()
-    may_lose_address: bool = False
-    rewrites: bool = False
-    unusable_password: str = ""
-    source_email: str = ""
+    before: str = ""  # its state in the source, for the event
+    remarks: tuple[str, ...] = ()  # what is lost
+    may_lose_address: bool = False  # become profile only if another account owns the address
+    rewrites: bool = False  # the source's row differs from the account's
+    unusable_password: str = ""  # the kind of a password that is left out
+    source_email: str = ""  # the key of its credentials in the source
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ MAX_STATUS = 40  # characters of a status that are kept in the event
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2242, 1, 1, tzinfo=UTC)
 
 _MASKED = re.compile(r"\*\*")
-# Control characters, line separators, changes of text direction, and halves of surrogate pairs.
+# Line separators and changes of text direction.
 _UNWANTED = re.compile("[\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
 _ACTIVE = ("", "active", *Role)
@@ -77,7 +77,7 @@ def read_flag(value: object) -> bool:
     return value is True or read_text(value).lower() in ("true", "t", "yes", "1")
 
 
-def read_state(value: object) -> AccountStatus:
+def read_status(value: object) -> AccountStatus:
     """Return the status. KillrVideo writes roles there too."""
     return AccountStatus.ACTIVE if read_text(value).lower() in _ACTIVE else AccountStatus.SUSPENDED
 
@@ -88,7 +88,7 @@ def read_roles(value: object) -> frozenset[Role]:
     return frozenset({Role.VIEWER, *(role for role in Role if role == name)})
 
 
-def shown_state(value: object) -> str:
+def shortened(value: object) -> str:
     """Return a status or role as the source has it, shortened."""
     return "".join(character for character in read_text(value) if character.isprintable())[:MAX_STATUS]
 
