@@ -35,7 +35,7 @@ async def import_file(settings: Settings, path: Path, *, dry_run: bool) -> None:
     try:
         with path.open("rb") as file:
             rows = read_accounts(file, ContractRules())
-            first = next(rows, None)  # so that an unusable file ends the command before a store is opened
+            first = next(rows, None)  # reject an unusable file before opening the store
             async with _target(settings, dry_run=dry_run) as store:
                 await _import(store, chain([first] if first else [], rows), None, dry_run=dry_run)
     except OSError as error:
@@ -58,7 +58,7 @@ async def import_keyspace(
 
     if not settings.astra_db_api_endpoint:
         raise click.ClickException("Set ASTRA_DB_API_ENDPOINT and its credentials: the source is read from there.")
-    is_own = settings.store == "astra" and keyspace in (None, settings.astra_db_keyspace)
+    in_place = settings.store == "astra" and keyspace in (None, settings.astra_db_keyspace)
     changes = {"astra_db_keyspace": keyspace} if keyspace else {}
     api = open_data_api(settings.model_copy(update=changes))
     try:
@@ -68,7 +68,7 @@ async def import_keyspace(
         rows = _planned(source, trust_roles=trust_roles)
         async with _target(settings, dry_run=dry_run) as store:
             importer = await _import(store, rows, len(rows), dry_run=dry_run)
-            if is_own:
+            if in_place:
                 _print_rewritten(importer.counts, dry_run=dry_run)
             if kind == "tables":
                 await _purge(reader, store, importer, purge=purge and not dry_run)

@@ -51,7 +51,7 @@ def _reachable_host(host: str) -> str:
 def _status(url: str, settings: Settings) -> str:
     """Return the worker's health, or why it isn't known.
 
-    grpcio would verify the certificate, which is not made for a loopback address.
+    Uses httpx: grpcio would verify the certificate, which is not made for a loopback address.
     """
     import httpx
     from google.protobuf.message import DecodeError
@@ -62,7 +62,7 @@ def _status(url: str, settings: Settings) -> str:
     message = b"\0" + len(request).to_bytes(4, "big") + request
     try:
         with httpx.Client(
-            http1=False, http2=True, verify=_unverified(settings), trust_env=False, timeout=TIMEOUT
+            http1=False, http2=True, verify=_unverified_tls(settings), trust_env=False, timeout=TIMEOUT
         ) as client:
             response = client.post(f"{url}/{CHECK}", headers=headers, content=message)
             answer = health_pb2.HealthCheckResponse.FromString(response.content[5:])
@@ -71,7 +71,7 @@ def _status(url: str, settings: Settings) -> str:
     return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
 
 
-def _unverified(settings: Settings) -> ssl.SSLContext:
+def _unverified_tls(settings: Settings) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -28,7 +28,7 @@ class Email(click.ParamType[str]):
 
 @asynccontextmanager
 async def open_store_of_operators(named_by: str = "e-mail address") -> AsyncIterator[tuple[Settings, AccountStore]]:
-    """Open the store of the settings, and explain errors about the account, which is `named_by` an argument."""
+    """Open the store of the settings, and explain errors about the account. They call the argument `named_by`."""
     settings = read_settings()
     try:
         async with existing_store(settings) as store:

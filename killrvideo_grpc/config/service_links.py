@@ -1,11 +1,11 @@
-"""Variables that Kubernetes sets for its Services, under names of ours."""
+"""Variables that Kubernetes sets for its Services, under the names of our settings."""
 
 import os
 import re
 
 
 def service_links() -> list[str]:
-    """Return the ports' variables that are addresses, such as GRPC_PORT for a Service named `grpc`."""
+    """Return the port settings that hold addresses, such as GRPC_PORT for a Service named `grpc`."""
     return sorted(
         name
         for name, value in os.environ.items()

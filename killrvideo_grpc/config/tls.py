@@ -25,7 +25,7 @@ def check_client_ca(client_ca: Path) -> None:
 
 
 def certificate_expiry(chain: Path) -> datetime:
-    """Return when the first certificate of a chain expires. Raise ValueError if it can't be parsed."""
+    """Return the earliest expiry in a certificate chain. Raise ValueError if it can't be parsed."""
     from cryptography import x509
 
     return min(certificate.not_valid_after_utc for certificate in x509.load_pem_x509_certificates(chain.read_bytes()))

@@ -48,7 +48,7 @@ def takes_query(method: MethodDescriptor) -> bool:
 
 
 def never_strings(method: MethodDescriptor) -> list[str]:
-    """Return both names of the fields in the body of a call that JSON strings don't fit. The transcoder takes some."""
+    """Return the proto and JSON names of the body's fields that aren't strings. The transcoder accepts some strings."""
     if not method.GetOptions().Extensions[annotations_pb2.http].body:
         return []
     fields = [field for field in method.input_type.fields if not _is_string(field)]

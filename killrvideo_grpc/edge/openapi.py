@@ -16,7 +16,7 @@ from killrvideo_grpc.errors.table import EDGE_ERRORS, TABLE
 ANY_CALL = (400, 408, 413, 429, 431, 500, 503, 504)
 WITH_BODY = (415, 422)
 WITH_TOKEN = (401, 403, 404)
-# By the reasons that an RPC's comment lists.
+# HTTP statuses by reason, as RPCs' comments list reasons.
 STATUSES = {entry.reason: entry.status for entry in TABLE.values() if entry.reason}
 REASON = re.compile(r"\(([A-Z_]+)\)")
 NEXT_PAGE = {

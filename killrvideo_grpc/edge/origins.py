@@ -1,4 +1,4 @@
-"""The check of CORS origins, which Envoy would refuse or never match without a word."""
+"""The check of CORS origins. Envoy would refuse bad ones, or silently never match them."""
 
 import math
 import re

@@ -72,7 +72,7 @@ def render(edge: Edge) -> str:
 
 
 def _not_beginning_with(word: str) -> str:
-    """Return the regular expression, in any case of letters. RE2 has no negative lookahead."""
+    """Return a case-insensitive regular expression. RE2 has no negative lookahead."""
     return "(?i)" + "|".join(f"{word[:end]}([^{letter}].*)?" for end, letter in enumerate(word))
 
 

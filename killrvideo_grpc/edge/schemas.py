@@ -89,7 +89,9 @@ def reference(contract: Contract, name: str, schemas: dict[str, Json]) -> Json:
             "properties": properties(contract, name, message.field, schemas),
         }
         is_request = name in {method.input_type for method in contract.methods.values()}
-        required = [field.json_name for field in message.field if (is_required if is_request else _is_printed)(field)]
+        required = [
+            field.json_name for field in message.field if (is_required if is_request else _is_always_present)(field)
+        ]
         schemas[short] |= {"required": required} if required else {}
         for field in message.field if is_request else ():
             if field.type == field.TYPE_BOOL:  # null means that the field is absent
@@ -133,6 +135,6 @@ def is_required(field: descriptor_pb2.FieldDescriptorProto) -> bool:
     return field_behavior_pb2.REQUIRED in behaviors
 
 
-def _is_printed(field: descriptor_pb2.FieldDescriptorProto) -> bool:
-    """Return whether every response contains the field, as with scalars and lists."""
+def _is_always_present(field: descriptor_pb2.FieldDescriptorProto) -> bool:
+    """Return whether every response contains the field: a scalar or a list."""
     return field.label == field.LABEL_REPEATED or not (field.type_name or field.proto3_optional)

@@ -1,6 +1,6 @@
-"""Problem documents (RFC 9457), which the service sends to the edge in headers, and those of the edge itself.
+"""Problem documents (RFC 9457), in ASCII: the service's, which it sends to the edge in headers, and the edge's own.
 
-They are in ASCII and lack `instance`, which the edge adds.
+The edge adds `instance`.
 """
 
 import json

@@ -18,8 +18,6 @@ VERSION = 1
 MAX_LINE = 65_536  # bytes: no account takes as many
 EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2242, 1, 1, tzinfo=UTC)  # what all stores keep exactly
 
-_NAMES = {"email": "email", "first_name": "first name", "last_name": "last name", "text": "text"}
-
 
 class UnusableFile(SetupError):
     """The file can't be read as a whole. The message says why."""
@@ -101,8 +99,10 @@ def _read_credentials(line: bytes, rules: ContractRules) -> Credentials:
         raise _BadLine("it is no JSON object")
     email, first_name, last_name = (_text(fields, name).strip() for name in ("email", "first_name", "last_name"))
     violations = rules.violations(email, first_name, last_name)
-    for field in violations.keys() - ({"email"} if not email else set()):
-        raise _BadLine(f"the {_NAMES[field]} {violations[field]}")
+    if not email:  # profile only
+        violations.pop("email", None)
+    for field, description in violations.items():
+        raise _BadLine(f"the {field.replace('_', ' ')} {description}")
     account = Account(
         user_id=_user_id(fields),
         email=email,

@@ -5,7 +5,7 @@ from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 
 
 class ContractRules:
-    """Checks what an account shows."""
+    """Validates addresses and names."""
 
     def __init__(self) -> None:
         self._validator = protovalidate.Validator()

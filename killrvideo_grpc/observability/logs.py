@@ -47,7 +47,7 @@ class _BufferedStandardError(io.TextIOBase):
             while True:
                 lines.append(self._lines.popleft())
         with contextlib.suppress(OSError, ValueError):
-            sys.stderr.write("".join(lines))  # standard error is line-buffered, so this flushes
+            sys.stderr.write("".join(lines))  # flushes: standard error is line-buffered
 
 
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:

@@ -1,4 +1,4 @@
-"""Metrics and traces, if the settings enable them. Otherwise neither is imported."""
+"""Metrics and traces, each imported only if the settings enable it."""
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.errors import SetupError

@@ -34,7 +34,7 @@ def otlp_processor(endpoint: str) -> SpanProcessor:
 
 
 class Tracing(Instrumentation):
-    """Spans, besides what `metrics` records. The SDK reads further OTEL_ variables itself."""
+    """Spans, in addition to what `metrics` records. The SDK reads further OTEL_ variables itself."""
 
     def __init__(self, processor: SpanProcessor, metrics: Instrumentation = NOOP) -> None:
         self._metrics = metrics

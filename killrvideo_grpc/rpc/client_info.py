@@ -27,7 +27,7 @@ _log = structlog.get_logger("killrvideo_grpc.client_info")
 
 
 class ClientInfoReader:
-    """Reader of who a call comes from. `trusted_proxies` are the networks whose `x-forwarded-for` counts."""
+    """Reads who a call comes from. `trusted_proxies` are the networks whose `x-forwarded-for` counts."""
 
     def __init__(self, trusted_proxies: Sequence[Network], clock: Callable[[], float] = time.monotonic) -> None:
         self._trusted_proxies = trusted_proxies
