@@ -286,7 +286,7 @@ def _unmap_ipv4(network: IPvAnyNetwork) -> IPvAnyNetwork:
 
 
 def _is_loopback(host: str) -> bool:
-    """Return whether the host is a loopback address, or can't be resolved, which the listener reports."""
+    """Return whether the host is a loopback address. True if it can't be resolved: the listener reports that."""
     try:
         addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
     except (OSError, ValueError):

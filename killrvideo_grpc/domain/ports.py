@@ -93,10 +93,10 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
         """Decide a change on the stored account, and write account and event atomically.
 
         Return the account after the change, or before a deletion. `seen`, the account as the caller read it, can save a
-        read. Raise UserNotFound, the errors of the change, EmailAlreadyRegistered if another account owns the new
-        address, and LastModerator unless `force` is set.
+        read. Raise UserNotFound, EmailAlreadyRegistered, what the change raises, and LastModerator unless `force` is
+        set.
 
-        A change of the address frees the one that doesn't log in afterwards, at the latest in the next sweep.
+        An address that stops logging in is free after the next sweep at the latest.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:

@@ -41,7 +41,7 @@ def _grpc_status(status: int) -> Json:
     }
     return {
         "filter": _all({"or_filter": {"filters": [is_grpc, is_web]}}, was_grpc, _status_is(status)),
-        # For gRPC-Web, which would get the HTTP status and a text.
+        # gRPC-Web would get the HTTP status and a text.
         "status_code": 200,
         "headers_to_add": [
             {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}

@@ -1,4 +1,4 @@
-"""Writes every account of a store to a new file, which appears when it is complete."""
+"""Writes every account of a store to a new file. It appears when it is complete."""
 
 import errno
 import os

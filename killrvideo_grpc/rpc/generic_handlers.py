@@ -1,4 +1,4 @@
-"""Methods of a service as generic handlers of a server, which grpc.aio serves faster than registered ones."""
+"""Methods of a service as generic handlers of a server. grpc.aio serves these faster than registered ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,8 +9,8 @@ from grpc import aio
 class GenericHandlers:
     """Stand-in for `server` in calls of the generated `add_…_to_server` functions.
 
-    grpc.aio waits for calls of each registered method separately, and sets up all these waits again for every call: a
-    sixth of the instructions of a GetMe. Calls of generic handlers share one wait.
+    grpc.aio waits for each registered method separately, and renews all these waits for every call: a sixth of the
+    instructions of a GetMe. Generic handlers share one wait.
     """
 
     def __init__(self, server: aio.Server) -> None:

@@ -60,7 +60,7 @@ def worker_ports(settings: Settings) -> list[int]:
     """Return a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raise SetupError."""
     if settings.grpc_port:
         return [settings.grpc_port + worker for worker in range(settings.workers)]
-    with ExitStack() as stack:  # all bound at the same time, so that they differ
+    with ExitStack() as stack:  # bound at the same time, they differ
         try:
             bound = [stack.enter_context(next(_bound_sockets(settings))) for _ in range(settings.workers)]
             return [each.getsockname()[1] for each in bound]

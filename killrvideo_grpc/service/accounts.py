@@ -72,7 +72,7 @@ class Accounts:
             created_date=now(),
             credential_id=uuid4().hex,
         )
-        # A known source from the start, so that others can't lock the owner out.
+        # A known source from the start: others can't lock the owner out.
         source = self._throttle.source_digest(account, client.source)
         account = replace(account, sources={source: account.created_date})
         # Counting during the hash saves time, at the price of a few hashes beyond the limit.

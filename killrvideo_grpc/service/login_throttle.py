@@ -1,9 +1,7 @@
 """Limits on failed logins, forged tokens, wrong reset codes, registrations and password resets, in fixed windows.
 
 Failed logins are counted per account and source, per source, and per account, whether the account exists or not. Only
-the first limit applies to known sources, so that an attacker can't lock the owner out. Refused attempts don't count.
-
-Unblocking an account changes the keys of its counters until their windows end.
+the first limit applies to known sources: an attacker can't lock the owner out. Refused attempts don't count.
 """
 
 import asyncio
@@ -67,7 +65,7 @@ class _Reached:
 
 
 class Throttle:
-    """Counts attempts in the store. `digest` is a keyed hash, so that callers can't choose their slot.
+    """Counts attempts in the store. `digest` is a keyed hash: callers can't choose their slot.
 
     `former_digests`, of earlier keys, still recognise the sources that accounts have stored.
 
@@ -218,6 +216,7 @@ class Throttle:
             return []
         seconds = LONG_WINDOW_SECONDS if kind in LONG_KINDS else WINDOW_SECONDS
         window = int(self._clock() // seconds)
+        # Unblocking an account begins new counters, under other keys until the window ends.
         if unblocked and unblocked.timestamp() >= window * seconds:
             key = f"{key}\0{unblocked.isoformat()}"
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])

@@ -81,7 +81,7 @@ class Recovery:
 
     async def _reset_password(self, code: str, new_password: str, client: ClientInfo) -> Login:
         match = CODE.fullmatch(code)
-        # Any code costs one read and one digest, so that timing reveals nothing.
+        # Any code costs one read and one digest: timing reveals nothing.
         digest = _digest(code if match else "")
         seen = await self._store.get(UUID(match[1]) if match else NIL_UUID)
         if seen is None or not seen.accepts_reset_code(digest, now()):

@@ -30,7 +30,7 @@ class ServicePrincipal:
 class ServiceAuthenticator:
     """Finds services by their tokens, in a copy of the store's services that is at most MAX_AGE old.
 
-    A token that isn't in the copy waits for the next read, so that a new service works at once. `digest` returns the
+    A token that isn't in the copy waits for the next read: a new service works at once. `digest` returns the
     digest under which a token is stored, or None for text that can't be one.
     """
 

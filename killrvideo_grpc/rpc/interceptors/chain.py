@@ -9,7 +9,7 @@ from grpc import aio
 
 from killrvideo_grpc.rpc.call import Call, CallNext, Context, current_call
 
-Handler = Any  # grpc.RpcMethodHandler, which is generic in grpcio's type stubs but not at run time
+Handler = Any  # grpc.RpcMethodHandler is generic only in grpcio's type stubs
 
 
 class Interceptor(Protocol):
@@ -43,8 +43,7 @@ class InterceptorChain(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Return the wrapped handler or, for a method that doesn't exist, a handler that answers UNIMPLEMENTED."""
-        # The handler runs in the same task and reads this variable. Reading the metadata from its context would convert
-        # it from C a second time.
+        # The handler runs in the same task and reads this. Its context would convert the metadata from C again.
         current_call.set(Call(tuple(handler_call_details.invocation_metadata)))
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)

@@ -22,7 +22,7 @@ _log = structlog.get_logger("killrvideo_grpc.errors")
 
 
 class ErrorsInterceptor:
-    """Answer domain errors as the table says, and all other exceptions, which are bugs, with INTERNAL.
+    """Answer domain errors as the table says. All other exceptions are bugs: answer INTERNAL.
 
     Call `on_store_unavailable` if the store was unavailable.
     """
@@ -77,7 +77,7 @@ def _is_cancelled() -> bool:
 
 
 def _log_bug(error: BaseException) -> None:
-    # Without the message of the exception, which may quote what the caller sent.
+    # Without the exception's message: it may quote what the caller sent.
     frames = traceback.extract_tb(error.__traceback__)
     where = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames]
     _log.error("bug", error=type(error).__qualname__, traceback=where)
