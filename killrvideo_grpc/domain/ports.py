@@ -145,10 +145,12 @@ class PasswordHasher(Protocol):
     async def hash(self, password: str) -> str:
         """Return a salted hash of a valid password."""
 
-    async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
+    async def verify(
+        self, password: str, password_hash: str | None, on_start: Callable[[], None] = lambda: None
+    ) -> bool:
         """Check any text against a hash. None, for no account, takes as long and gives False.
 
-        Call `begins` when hashing starts.
+        Call `on_start` when hashing starts.
         """
 
     def needs_rehash(self, password_hash: str) -> bool:

@@ -45,12 +45,14 @@ class BcryptHasher:
         """Return a `$2b$` hash."""
         return await self._run(lambda: self._hash(password.encode(), self._rounds))
 
-    async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
+    async def verify(
+        self, password: str, password_hash: str | None, on_start: Callable[[], None] = lambda: None
+    ) -> bool:
         """Check a password against a `$2a$`, `$2b$` or `$2y$` hash.
 
         Reject passwords that bcrypt would cut: over 72 bytes, or with a NUL.
         """
-        return await self._run(lambda: self._verify(password.encode(), password_hash), begins)
+        return await self._run(lambda: self._verify(password.encode(), password_hash), on_start)
 
     def needs_rehash(self, password_hash: str) -> bool:
         return _cost(password_hash) != self._rounds
@@ -59,7 +61,7 @@ class BcryptHasher:
         """Wait for the hashes in progress and end the threads."""
         self._threads.shutdown()
 
-    async def _run(self, work: Callable[[], T], begins: Callable[[], None] = lambda: None) -> T:
+    async def _run(self, work: Callable[[], T], on_start: Callable[[], None] = lambda: None) -> T:
         if self._pending >= self._max_pending:
             raise Overloaded
         self._pending += 1
@@ -67,7 +69,7 @@ class BcryptHasher:
             # Calls wait here: discarding cancelled work in the executor's queue would hold the GIL at low priority.
             with self._instrumentation.hash_wait():
                 await self._free_threads.acquire()
-            begins()
+            on_start()
             with self._instrumentation.password_hash():
                 hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
                 hashing.add_done_callback(lambda _: self._free_threads.release())

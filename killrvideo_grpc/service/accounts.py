@@ -89,7 +89,7 @@ class Accounts:
         attempt = self._throttle.password_attempt(throttle_key(email), client.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
         is_right = await attempt.verify(
-            lambda begins: self._password_matches(credentials, password, begins),
+            lambda on_start: self._password_matches(credentials, password, on_start),
             is_known=credentials is not None and self._throttle.is_known_source(credentials.account, client.source),
             unblocked=credentials.account.unblocked_date if credentials else None,
         )
@@ -107,11 +107,11 @@ class Accounts:
         return self._sessions.grant(account, session)
 
     async def _password_matches(
-        self, credentials: Credentials | None, password: str, begins: Callable[[], None]
+        self, credentials: Credentials | None, password: str, on_start: Callable[[], None]
     ) -> bool:
         """Return whether the account exists and is active, and the password is right."""
         password_hash = credentials.password_hash if credentials else None
-        matches = await self._passwords.verify(password, password_hash, begins)
+        matches = await self._passwords.verify(password, password_hash, on_start)
         return matches and credentials is not None and credentials.account.status is AccountStatus.ACTIVE
 
     async def _rehash(self, credentials: Credentials, account: Account, password: str, client: ClientInfo) -> None:
@@ -175,7 +175,7 @@ class Accounts:
         if credentials is None:
             raise UserNotFound
         is_right = await attempt.verify(
-            lambda begins: self._passwords.verify(password, credentials.password_hash, begins),
+            lambda on_start: self._passwords.verify(password, credentials.password_hash, on_start),
             is_known=self._throttle.is_known_source(account, client.source),
             unblocked=credentials.account.unblocked_date,
         )

@@ -55,8 +55,10 @@ class FakeHasher:
     async def hash(self, password: str) -> str:
         return f"{self.cost}${password}"
 
-    async def verify(self, password: str, password_hash: str | None, begins: Callable[[], None] = lambda: None) -> bool:
-        begins()
+    async def verify(
+        self, password: str, password_hash: str | None, on_start: Callable[[], None] = lambda: None
+    ) -> bool:
+        on_start()
         self.checks.append(password_hash)
         return password_hash is not None and password_hash.partition("$")[2] == password
 

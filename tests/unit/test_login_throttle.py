@@ -68,11 +68,11 @@ class Process:
         attempt = self.throttle.password_attempt(account, source)
         await attempt.load()
         return await attempt.verify(
-            lambda begins: self._check(begins, is_right), is_known=is_known, unblocked=self.unblocked
+            lambda on_start: self._check(on_start, is_right), is_known=is_known, unblocked=self.unblocked
         )
 
-    async def _check(self, begins: Callable[[], None], is_right: bool) -> bool:
-        begins()
+    async def _check(self, on_start: Callable[[], None], is_right: bool) -> bool:
+        on_start()
         self.checks += 1
         self.begins.set()
         await asyncio.sleep(0)
@@ -294,7 +294,7 @@ async def test_a_wrong_token_counts_even_if_its_caller_hangs_up(process: Process
 async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Process, counters: Counters) -> None:
     release = asyncio.Event()
 
-    async def wait(begins: Callable[[], None]) -> bool:
+    async def wait(on_start: Callable[[], None]) -> bool:
         await release.wait()
         return False
 
