@@ -76,7 +76,7 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
             )
             async with envoy.running_envoy(edge, settings.log_format) as process:
                 ended = [asyncio.create_task(child.wait()) for child in (service, process)]
-                if await _first(envoy.wait_until_ready(edge), stopped, *ended):
+                if await _race(envoy.wait_until_ready(edge), stopped, *ended):
                     click.echo(_welcome(edge, settings.metrics_urls()))
                     await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
                 if service.returncode is None:
@@ -102,7 +102,7 @@ async def _running_service(
         )
         try:
             assert process.stdout is not None  # noqa: S101 # it is a pipe
-            line: bytes = await _first(process.stdout.readline(), stopped) or b""
+            line: bytes = await _race(process.stdout.readline(), stopped) or b""
             if not line:
                 raise CannotRun("The service did not start.")
             yield process, json.loads(line)["ports"]
@@ -130,7 +130,7 @@ async def _drain_and_stop(edge: Edge, service: Process, drain_seconds: float) ->
         ending = asyncio.create_task(_end(service))
         # Envoy must deliver the last responses, but exit before the service does: it would answer requests on idle
         # connections with 503.
-        await _first(envoy.wait_until_zero(admin, "downstream_rq_active"), ending)
+        await _race(envoy.wait_until_zero(admin, "downstream_rq_active"), ending)
 
 
 async def _end(service: Process) -> None:
@@ -139,7 +139,7 @@ async def _end(service: Process) -> None:
     await service.wait()
 
 
-async def _first(work: Any, *others: "asyncio.Future[Any]") -> Any:
+async def _race(work: Any, *others: "asyncio.Future[Any]") -> Any:
     """Return the result of `work`, or None if one of the others is done first."""
     task = asyncio.ensure_future(work)
     await asyncio.wait([task, *others], return_when=asyncio.FIRST_COMPLETED)
