@@ -96,7 +96,7 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
         read. Raise UserNotFound, EmailAlreadyRegistered, what the change raises, and LastModerator unless `force` is
         set.
 
-        An address that stops logging in is free after the next sweep at the latest.
+        A change of the address, even a failed one, leaves the address that doesn't log in free by the next sweep.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:
