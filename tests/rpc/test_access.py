@@ -38,14 +38,18 @@ HEADER = {"alg": "ES256", "typ": "JWT", "kid": signing_key().kid}
 ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 
 
+def changed(account: Account, changes: dict[str, Any]) -> dict[str, Any]:
+    """Returns a good token's claims with changes. Functions are called, for dates that are relative to the call."""
+    now = {name: value() if callable(value) else value for name, value in changes.items()}
+    return claims(account.user_id, account.session_id, **now)
+
+
 def token(**changes: Any) -> Callable[[Account], Metadata]:
-    return lambda account: bearer(signed(claims(account.user_id, account.session_id, **changes)))
+    return lambda account: bearer(signed(changed(account, changes)))
 
 
 def by_hand(*, padding: bool = False, **changes: Any) -> Callable[[Account], Metadata]:
-    return lambda account: bearer(
-        handmade(HEADER, claims(account.user_id, account.session_id, **changes), padding=padding)
-    )
+    return lambda account: bearer(handmade(HEADER, changed(account, changes), padding=padding))
 
 
 def by_hand_with(**changes: Any) -> Callable[[Account], Metadata]:
@@ -120,15 +124,15 @@ TOKENS: dict[str, tuple[Callable[[Account], Metadata], tuple[grpc.StatusCode, st
     "null": (sent("Bearer null"), INVALID),
     "deep": (sent("Bearer " + base64.b64encode(b"[" * 3000).decode() + ".e30.e30"), INVALID),
     "cut": (lambda account: bearer(account.login.token[:-2]), INVALID),
-    "expired": (token(exp=present() - 1), EXPIRED),
-    "good, from a clock that is ahead": (token(nbf=present() + 20, iat=present() + 20), GOOD),
-    "not yet valid": (token(nbf=present() + 600), INVALID),
-    "issued in the future": (token(iat=present() + 600), INVALID),
+    "expired": (token(exp=lambda: present() - 1), EXPIRED),
+    "good, from a clock that is ahead": (token(nbf=lambda: present() + 20, iat=lambda: present() + 20), GOOD),
+    "not yet valid": (token(nbf=lambda: present() + 600), INVALID),
+    "issued in the future": (token(iat=lambda: present() + 600), INVALID),
     "no exp": (token(exp=None), INVALID),
     "exp no number": (token(exp="tomorrow"), INVALID),
-    "exp as text": (by_hand(exp=str(present() + 600)), INVALID),
-    "iat as text": (by_hand(iat=str(present())), INVALID),
-    "nbf as text": (by_hand(nbf=str(present())), INVALID),
+    "exp as text": (by_hand(exp=lambda: str(present() + 600)), INVALID),
+    "iat as text": (by_hand(iat=lambda: str(present())), INVALID),
+    "nbf as text": (by_hand(nbf=lambda: str(present())), INVALID),
     "padded": (lambda account: bearer(account.login.token + "="), INVALID),
     "padded inside": (by_hand(padding=True), INVALID),
     "odd characters": (lambda account: bearer(account.login.token + "!"), INVALID),

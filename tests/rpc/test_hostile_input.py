@@ -90,10 +90,9 @@ def code_of(call: Any, request: object, **options: Any) -> grpc.StatusCode:
 
 
 def known(rpc: str) -> set[grpc.StatusCode]:
-    codes = {Code.OK, Code.INVALID_ARGUMENT}
-    return codes | (
-        {Code.ALREADY_EXISTS} if rpc == "Register" else {Code.UNAUTHENTICATED} if rpc in CREDENTIALS else set()
-    )
+    others = {"Register": Code.ALREADY_EXISTS, "CreatePasswordReset": Code.NOT_FOUND}
+    others |= dict.fromkeys(CREDENTIALS, Code.UNAUTHENTICATED)
+    return {Code.OK, Code.INVALID_ARGUMENT, others.get(rpc, Code.OK)}
 
 
 def messages(rpc: str) -> st.SearchStrategy[Message]:

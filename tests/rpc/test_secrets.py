@@ -80,8 +80,12 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
                 attempt(lambda _, metadata, future=future: future.result(), odd)
             attempt(call, harmless_request(rpc, account), own)
             answer = attempt(call, good, own)
-            tokens += [value for field, value in good.ListFields() if field.GetOptions().debug_redact]
+            for field, value in good.ListFields():
+                if field.GetOptions().debug_redact:
+                    tokens += value if field.is_repeated else [value]
+            services = account.service_tokens
             account = Account(stub, folder / "killrvideo.db", PASSWORD)  # many calls end the session
+            account.service_tokens = services
             tokens += [account.login.token, account.login.refresh_token, *account.service_tokens.values()]
             if isinstance(answer, LoginResponse):
                 tokens += [answer.token, answer.refresh_token]

@@ -175,6 +175,8 @@ class MemoryStore:
         return any(each.is_active_moderator for each in others)
 
     def _move_claim(self, before: Account, after: Account) -> None:
+        if after.email == before.email:
+            return
         address = normal_email(after.email)
         if self.database.owners.get(address, before.user_id) != before.user_id:
             raise EmailAlreadyRegistered

@@ -66,6 +66,7 @@ class _Import:
         self._user_id = account.credentials.account.user_id
         self._new = new_document(account.credentials.account, account.credentials.password_hash, account.event)
         self._existing: Document = self._new
+        self._is_inserted = False
 
     async def run(self, found: Found) -> ImportOutcome:
         known: Found | None = found
@@ -93,11 +94,12 @@ class _Import:
                 await self._api.insert_document(self._new)
             except AlreadyExists:
                 return None
+            self._is_inserted = True
             existing = self._new
         self._existing = existing
         if is_deleted(existing):
             return ImportOutcome.DELETED
-        is_ours = self._new["revision"] in (existing["revision"], *existing["recent"])
+        is_ours = self._is_inserted or self._new["revision"] in (existing["revision"], *existing["recent"])
         outcome = ImportOutcome.IMPORTED if is_ours else ImportOutcome.EXISTS
         key = existing.get("claim")
         if key is None or (key not in self._keys and existing["recent"]):
