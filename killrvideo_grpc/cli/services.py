@@ -50,7 +50,7 @@ def add(name: str, grants: tuple[str, ...]) -> None:
     \b
     read_profiles    BatchGetUsers
     check_tokens     CheckTokens
-    reset_passwords  power over every account except moderators'
+    reset_passwords  CreatePasswordReset: power over every account except moderators'
 
     The token works at once, also while the service runs.
     """  # noqa: D301 # \\b tells click not to rewrap the lines that follow

@@ -136,19 +136,34 @@ def read_status(name: str | None) -> AccountStatus:
 def normal_email(email: str) -> str:
     """Return the form in which addresses are compared and claimed. Idempotent.
 
-    Trimmed and in NFKC, with the local part case folded and the domain in ASCII (IDNA, UTS 46 non-transitional).
+    Trimmed and in NFKC, with the local part case folded and the domain in ASCII (UTS 46, non-transitional).
     """
     local, at, domain = unicodedata.normalize("NFKC", email).strip().rpartition("@")
-    return f"{_fold(local)}{at}{_ascii_domain(domain)}".strip()
+    labels = domain.replace("\u3002", ".").split(".")  # the ideographic full stop
+    return f"{_fold(local)}{at}{'.'.join(map(_ascii_label, labels))}".strip()
 
 
-def _ascii_domain(domain: str) -> str:
-    if not domain.isascii() or "xn--" in domain.lower():
-        import idna  # loads 3 MB of tables
+def _ascii_label(label: str) -> str:
+    """Return a label of a domain in ASCII, without the checks of IDNA, which would leave two forms of some labels."""
+    unicode = _decoded(label) if label.isascii() else label
+    if unicode.isascii():
+        return label.lower()
+    import idna  # loads 3 MB of tables
 
-        with suppress(UnicodeError):  # not a domain name
-            return idna.encode(domain, uts46=True).decode()
-    return _fold(domain)
+    try:
+        unicode = idna.uts46_remap(unicode, std3_rules=False, transitional=False)
+    except UnicodeError:  # it has a character that no domain may have
+        unicode = unicode.lower()
+    return unicode if unicode.isascii() else f"xn--{unicode.encode('punycode').decode()}"
+
+
+def _decoded(label: str) -> str:
+    """Return the text that an A-label (`xn--…`) stands for; any other label as it is."""
+    if label[:4].lower() == "xn--":
+        with suppress(UnicodeError):
+            text = label[4:].encode().decode("punycode")
+            return label if set(text) & set(".@") else text
+    return label
 
 
 def _fold(text: str) -> str:

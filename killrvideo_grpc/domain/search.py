@@ -8,8 +8,13 @@ from itertools import takewhile
 from killrvideo_grpc.domain.account import Account
 
 # Left out of words: O'Brien is found by `obrien`, by `o'brien` and by `brien`.
-APOSTROPHES = "'\u2019\u2018\u02bc\u02bb`\u00b4"
-_TRANSLATION = str.maketrans({**dict.fromkeys(APOSTROPHES, "'"), "\u0131": "i"})  # dotless i: its capital is I
+APOSTROPHES = "'\u2019\u2018\u02bc\u02bb\u02b9\u02be\u02bf\u2032\ua78c`\uff40\u00b4"
+INVISIBLE_MARKS = (0x034F, *range(0x180B, 0x180E), *range(0xFE00, 0xFE10))
+_TRANSLATION: dict[int, str | None] = {
+    **dict.fromkeys(map(ord, APOSTROPHES), "'"),
+    **dict.fromkeys(INVISIBLE_MARKS),
+    0x131: "i",  # dotless i: its capital is I
+}
 TERM_LENGTH = 16  # characters of a word that stores index; `Query.matches` compares whole words
 
 

@@ -34,7 +34,7 @@ end
 -- Keep the caller's request id if it is short and plain; otherwise set a new one.
 local function set_request_id(handle, headers)
   local id = headers:get("x-request-id") or ""
-  if #id > 128 or not id:find("^[%w%._:/+=-]+$") then id = headers:get("x-fresh-id") end
+  if #id > 64 or not id:find("^[%w%._:/+=-]+$") then id = headers:get("x-fresh-id") end
   headers:replace("x-request-id", id)
   headers:remove("x-fresh-id")
   set_metadata(handle, "request_id", id)

@@ -37,7 +37,7 @@ RESPONSE_SECONDS = 1.0  # after the grace period and the closing of the store, t
 # more would outwait a deadline of a second.
 MAX_PENDING = 2500
 RECEIVE_TIMEOUT = 10.0  # seconds for a call's message to arrive; most clients send it right away
-MAX_MESSAGE_BYTES = 4 << 20
+MAX_MESSAGE_BYTES = 512 << 10  # 100 of the longest tokens, for CheckTokens
 
 
 def build_interceptors(

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from killrvideo_grpc.domain.errors import TokenInvalid
+from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable, TokenInvalid
 from killrvideo_grpc.domain.ports import ServiceStore
 from killrvideo_grpc.domain.services import Service
 
@@ -42,13 +42,13 @@ class ServiceAuthenticator:
         self._clock = clock
         self._by_digest: dict[str, Service] = {}
         self._read_at = -math.inf  # when the last successful read began
-        self._next_lookup = -math.inf
+        self._next_lookup = self._retry_at = -math.inf
         self._reading: asyncio.Task[None] | None = None
         self._lookup: asyncio.Task[None] | None = None
         self._waiting = 0
 
     async def authenticate(self, token: str) -> ServicePrincipal:
-        """Return the service of a token. Raise TokenInvalid, or StoreUnavailable."""
+        """Return the service of a token. Raise TokenInvalid, Overloaded or StoreUnavailable."""
         digest, arrived = self._digest(token), self._clock()
         if digest is None:
             raise TokenInvalid
@@ -62,15 +62,17 @@ class ServiceAuthenticator:
         return ServicePrincipal(service)
 
     async def _read_shared(self) -> None:
-        """Read the services, or wait for the read in progress."""
+        """Read the services, or wait for the read in progress. Raise StoreUnavailable for a while after one failed."""
         if self._reading is None:
+            if self._clock() < self._retry_at:
+                raise StoreUnavailable
             self._reading = asyncio.create_task(self._read())
         await asyncio.shield(self._reading)
 
     async def _look_up(self) -> None:
-        """Wait for a read that has yet to begin, unless too many calls do."""
+        """Wait for a read that has yet to begin. Raise Overloaded if too many calls do."""
         if self._waiting >= MAX_WAITING:
-            return
+            raise Overloaded
         self._waiting += 1
         try:
             if self._lookup is None:
@@ -90,6 +92,9 @@ class ServiceAuthenticator:
         self._next_lookup = began + LOOKUP_INTERVAL
         try:
             services = await self._store.read_services()
+        except StoreUnavailable:
+            self._retry_at = self._next_lookup
+            raise
         finally:
             self._reading = None
         if began > self._read_at:

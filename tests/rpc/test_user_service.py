@@ -77,7 +77,13 @@ def test_every_violation_is_reported(grpc_stub: Stub) -> None:
         (
             "last_name",
             ["x", "x" * 50],
-            ["", "\u3000\t", "x" * 51, "a\x1b[2J", *"\u200b\u00ad\u3164\u2800\ufeff\u115f\ufe0f\u034f\u0301\uffa0"],
+            [
+                "",
+                "\u3000\t",
+                "x" * 51,
+                "a\x1b[2J",
+                *"\u200b\u00ad\u3164\u2800\ufeff\u115f\ufe0f\u034f\u0301\uffa0\ue000\ufffe\U0001d159",
+            ],
         ),
         (
             "password",
@@ -99,6 +105,12 @@ def test_every_violation_is_reported(grpc_stub: Stub) -> None:
                 "{}@x..org",
                 ".{}@x.org",
                 "<{}@x.org>",
+                "{}\ufe0f@x.org",
+                "{}\u3164@x.org",
+                "{}@\u3164.org",
+                "{}@\u0301.org",
+                "{}@x.\u0301",
+                "\u0301{}@x.org",
             ],
         ),
     ],

@@ -1,6 +1,7 @@
 """Services and their tokens: what finds them, how long it is remembered, and how often the store is read."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -112,7 +113,7 @@ async def test_a_new_service_waits_for_the_next_read_while_others_guess(bench: B
 
 async def test_unknown_tokens_cost_at_most_one_read_a_second(bench: Bench) -> None:
     guesses = [bench.outcome(new_service_token("guess")) for _ in range(3 * MAX_WAITING)]
-    assert set(await asyncio.gather(*guesses)) == {"TokenInvalid"}
+    assert Counter(await asyncio.gather(*guesses))["TokenInvalid"] >= MAX_WAITING
     assert bench.store.reads == 1
     bench.time += 0.5
     waiting = [asyncio.ensure_future(bench.outcome(new_service_token("guess"))) for _ in range(3 * MAX_WAITING)]
@@ -122,7 +123,8 @@ async def test_unknown_tokens_cost_at_most_one_read_a_second(bench: Bench) -> No
     assert not all(guess.done() for guess in waiting)
     assert bench.store.reads == 1
     bench.time += LOOKUP_INTERVAL
-    assert {await guess for guess in waiting} == {"TokenInvalid"}
+    outcomes = Counter([await guess for guess in waiting])
+    assert outcomes == {"TokenInvalid": MAX_WAITING, "Overloaded": 2 * MAX_WAITING}
     assert bench.store.reads == 2
 
 
@@ -136,12 +138,14 @@ async def test_guesses_do_not_delay_a_known_service(bench: Bench) -> None:
     assert await guess == "TokenInvalid"
 
 
-async def test_a_failed_read_is_the_stores_failure_and_the_next_call_reads_again(bench: Bench) -> None:
+async def test_a_failed_read_is_the_stores_failure_and_tried_again_after_a_second(bench: Bench) -> None:
     token = await added(bench.store)
     bench.store.error = StoreUnavailable()
     outcomes = await asyncio.gather(*(bench.outcome(token) for _ in range(5)))
     assert (set(outcomes), bench.store.reads) == ({"StoreUnavailable"}, 1)
+    assert (await bench.outcome(token), bench.store.reads) == ("StoreUnavailable", 1)
     bench.store.error = None
+    bench.time += LOOKUP_INTERVAL
     assert await bench.outcome(token) == name_of(token)
 
 

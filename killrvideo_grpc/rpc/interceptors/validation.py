@@ -1,10 +1,12 @@
 """Decoding of requests, and the contract's validation rules."""
 
 import unicodedata
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, ClassVar
 
 import protovalidate
+from buf.validate import validate_pb2
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
@@ -15,6 +17,7 @@ from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationIntercep
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 
+MAX_EXAMINED = 16 << 10  # bytes of a message in which fields in another encoding are looked for
 # Longer texts are too long for a password in NFC too, and slow to normalize.
 MAX_NORMALIZED = 1000
 
@@ -54,31 +57,43 @@ class ValidationInterceptor:
         try:
             message: Message = deserialize(data)
         except DecodeError:
-            fields = deserialize(b"").DESCRIPTOR.fields_by_number
-            wrong = [Violation(fields[number].json_name, "must be in UTF-8") for number in _not_utf8(data, fields)]
+            wrong = _not_utf8(data, deserialize(b"").DESCRIPTOR) if len(data) <= MAX_EXAMINED else []
             raise InvalidRequest(wrong or [Violation("", "can't be decoded as the message of this method")]) from None
         if not message.DESCRIPTOR.fields:
             return message
         _normalize_passwords(message)
+        _shorten_lists(message)
         violations = self._validator.collect_violations(message)
         if violations:
             raise InvalidRequest([_to_violation(violation.proto, message.DESCRIPTOR) for violation in violations])
         return message
 
 
-def _not_utf8(data: bytes, fields: Any) -> Iterator[int]:
-    """Yield the numbers of the string fields in an encoded message that aren't in UTF-8."""
+def _not_utf8(data: bytes, descriptor: Any) -> list[Violation]:
+    """Return a violation for each string field of an encoded message that has text in another encoding."""
     try:
         values: Any = UnknownFieldSet(Empty.FromString(data))
     except DecodeError:
-        return
+        return []
+    found: dict[str, Violation] = {}
+    counts: Counter[int] = Counter()
     for value in values:
-        field = fields.get(value.field_number)
+        field = descriptor.fields_by_number.get(value.field_number)
         if field and field.type == field.TYPE_STRING and isinstance(value.data, bytes):
+            path = f"{field.json_name}[{counts[field.number]}]" if field.is_repeated else field.json_name
+            counts[field.number] += 1
             try:
                 value.data.decode()
             except UnicodeDecodeError:
-                yield field.number
+                found.setdefault(field.json_name, Violation(path, "must be in UTF-8"))
+    return list(found.values())
+
+
+def _shorten_lists(message: Message) -> None:
+    """Cut lists to one element more than the contract allows. The rules are checked for each element that is left."""
+    for field in message.DESCRIPTOR.fields:
+        if field.is_repeated and (most := field.GetOptions().Extensions[validate_pb2.field].repeated.max_items):
+            del getattr(message, field.name)[most + 1 :]
 
 
 def _normalize_passwords(message: Message) -> None:

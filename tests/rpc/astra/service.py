@@ -66,7 +66,6 @@ REQUESTS_OF = {
 # The requests that each successful RPC makes to the counters of attempts, concurrent with its first request or a hash.
 COUNTERS = "find"
 COUNTED = {rpc: [COUNTERS] for rpc in ("Login", "ChangePassword", "ChangeEmail", "DeleteMe")}
-COUNTED["CreatePasswordReset"] = [READ, CHANGE, "findOneAndUpdate"]  # this hour's codes
 # The requests until the change has taken effect. A sweep makes up for the rest.
 UNTIL_DONE = {"ChangeEmail": 6, "DeleteMe": 3}
 

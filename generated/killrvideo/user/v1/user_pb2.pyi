@@ -76,7 +76,7 @@ class User(_message.Message):
     last_name: _builtins.str
     """The last name, 1 to 50 characters."""
     email: _builtins.str
-    """The e-mail address as its owner wrote it."""
+    """The e-mail address as its owner wrote it. Empty if the account was imported without one: nobody can log in to it."""
     account_status: _builtins.str
     """`active` or `suspended`."""
     @_builtins.property

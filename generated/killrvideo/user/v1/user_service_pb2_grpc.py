@@ -455,12 +455,13 @@ class UserServiceServicer:
 
     def CreatePasswordReset(self, request, context):
         """Makes a code with which the owner of an account sets a new password; see ResetPassword. Services need the grant
-        `reset_passwords`, and must only send it to the address in the response. Not available over REST.
+        `reset_passwords`, and must send it only to the address in the response. Not available over REST.
 
         Errors include:
         INVALID_ARGUMENT (VALIDATION_FAILED): the address is empty.
         NOT_FOUND (USER_NOT_FOUND): no account has this address.
-        PERMISSION_DENIED: it is a moderator's; only `killrvideo-grpc accounts reset-password` makes codes for those.
+        PERMISSION_DENIED, without a reason: it is a moderator's; only `killrvideo-grpc accounts reset-password` makes codes
+        for those.
         RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): there were 5 codes for this address within an hour.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
