@@ -180,7 +180,8 @@ def violations_of(channel: grpc.Channel, rpc: str, body: bytes, metadata: Any = 
 
 def test_of_a_list_that_is_too_long_few_elements_are_checked(grpc_channel: grpc.Channel, account: Account) -> None:
     found = violations_of(grpc_channel, "BatchGetUsers", b"\x0a\x00" * 100_000, account.metadata)
-    assert found == ["userIds", *(f"userIds[{number}]" for number in range(101))]
+    assert found[:3] == ["userIds", "userIds[0]", "userIds[1]"]
+    assert len(found) <= 102
 
 
 def test_text_in_another_encoding_is_one_violation(grpc_channel: grpc.Channel, account: Account) -> None:
