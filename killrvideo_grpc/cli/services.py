@@ -68,6 +68,9 @@ def rotate(name: str, drop_old: bool) -> None:
     Once the service uses it, end the older one with --drop-old.
     """
     if drop_old:
+        service = _read().get(name)
+        if service and len(service.tokens) == 1:
+            click.echo(f"{name} has one token, which goes on working. To replace it: services rotate {name}", err=True)
         _change(drop_old_token(name))
         return
     token, stored = _new_token(name)
@@ -85,12 +88,7 @@ def remove(name: str) -> None:
 @services.command("list")
 def list_services() -> None:
     """Print each service on a line: its name, its grants, and when its tokens were made, separated by tabs."""
-
-    async def work() -> Services:
-        async with existing_store(read_settings()) as store:
-            return await store.read_services()
-
-    for name, service in sorted(asyncio.run(work()).items()):
+    for name, service in sorted(_read().items()):
         dates = (token.created_date.isoformat(timespec="seconds") for token in service.tokens)
         click.echo("\t".join([name, ",".join(sorted(service.grants)), ",".join(dates)]))
 
@@ -98,6 +96,14 @@ def list_services() -> None:
 def _new_token(name: str) -> tuple[str, ServiceToken]:
     token = new_service_token(name)
     return token, ServiceToken(service_digest(token) or "", now())
+
+
+def _read() -> Services:
+    async def work() -> Services:
+        async with existing_store(read_settings()) as store:
+            return await store.read_services()
+
+    return asyncio.run(work())
 
 
 def _change(change: ServicesChange) -> None:

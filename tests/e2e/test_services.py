@@ -62,6 +62,9 @@ def test_the_life_of_a_service(site: tuple[list[UserServiceStub], Run, Path]) ->
         stubs[0].CheckTokens(CheckTokensRequest(tokens=[log_in(stubs[1], email).token]), metadata=bearer(first)).results
     )
     assert (result.active, result.user_id) == (True, user_id)
+    kept = command("rotate", name, "--drop-old")
+    assert (kept.returncode, kept.stdout) == (0, "")
+    assert f"{name} has one token" in kept.stderr
     second = made(command("rotate", name))
     assert [check(stub, token) for stub in stubs for token in (first, second)] == ["OK"] * 4
     listed = next(line for line in command("list").stdout.splitlines() if line.startswith(f"{name}\t"))
