@@ -1,14 +1,14 @@
 """The work of `accounts import`: open source and store, and print the report."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
+from contextlib import AbstractAsyncContextManager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from killrvideo_grpc.cli.existing_store import opened_store, unchanged_store
 from killrvideo_grpc.cli.operators import login_name
 from killrvideo_grpc.cli.progress import progress
 from killrvideo_grpc.config.settings import Settings
@@ -22,7 +22,7 @@ from killrvideo_grpc.migration.killrvideo import plan
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.source import Source
-from killrvideo_grpc.server.bootstrap import open_data_api, open_store
+from killrvideo_grpc.server.bootstrap import open_data_api
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
@@ -128,14 +128,6 @@ async def _purge(reader: "KillrVideoSource", store: AccountStore, importer: Impo
         )
 
 
-@asynccontextmanager
-async def _target(settings: Settings, *, dry_run: bool) -> AsyncIterator[AccountStore]:
-    """Open the store that the settings name. For a dry run, an empty one takes the place of a missing file."""
-    with tempfile.TemporaryDirectory() as folder:
-        if dry_run and settings.store == "sqlite" and not settings.sqlite_path.exists():
-            settings = settings.model_copy(update={"sqlite_path": Path(folder) / "empty.db"})
-        store = await open_store(settings)
-        try:
-            yield store
-        finally:
-            await store.close()
+def _target(settings: Settings, *, dry_run: bool) -> AbstractAsyncContextManager[AccountStore]:
+    """Return the store that the settings name, to be opened. A dry run leaves it as it is."""
+    return unchanged_store(settings) if dry_run else opened_store(settings)
