@@ -53,7 +53,8 @@ class _Person:
 
 def plan(source: Source, rules: ContractRules, at: datetime, *, trust_roles: bool = False) -> Plan:
     """Decide about all rows. Missing creation dates become `at`. Raise MaskedAddresses."""
-    _require_unmasked([*source.users, *source.credentials])
+    _require_unmasked(source.users)
+    _require_unmasked(source.credentials)
     made = Plan()
     people = _people(source.users, made.refused)
     made.refused += _assign_credentials(people, source.credentials, rules)
@@ -73,10 +74,11 @@ def profile_only(candidate: Candidate, remark: str) -> Candidate:
     return replace(candidate, credentials=Credentials(account, ""), remarks=remarks, unusable_password="")
 
 
-def _require_unmasked(rows: Iterable[SourceUser | SourceCredential]) -> None:
-    for row in rows:
-        if values.is_masked(row.email):
-            raise MaskedAddresses(row.where)
+def _require_unmasked(rows: Sequence[SourceUser | SourceCredential]) -> None:
+    """Raise MaskedAddresses if most addresses have a mask's shape. Single ones could be real."""
+    masked = [row for row in rows if values.is_masked(row.email)]
+    if 2 * len(masked) > sum(1 for row in rows if values.read_text(row.email)):
+        raise MaskedAddresses(masked[0].where)
 
 
 def _people(users: Sequence[SourceUser], refused: list[RefusedRow]) -> dict[UUID, _Person]:

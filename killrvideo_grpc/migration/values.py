@@ -94,7 +94,7 @@ def shortened(value: object) -> str:
 
 
 def is_masked(value: object) -> bool:
-    """Return whether an address was masked by the database."""
+    """Return whether an address looks as if the database had masked it. Real ones can, too."""
     return bool(_MASKED.search(read_text(value)))
 
 
