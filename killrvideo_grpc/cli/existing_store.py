@@ -1,15 +1,13 @@
 """Opening a store that must exist already, and one for a dry run."""
 
-import sqlite3
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import click
 
 from killrvideo_grpc.config.settings import Settings
-from killrvideo_grpc.domain.errors import UnusableStore
 from killrvideo_grpc.domain.ports import AccountStore
 
 
@@ -26,11 +24,13 @@ async def existing_store(settings: Settings) -> AsyncIterator[AccountStore]:
 @asynccontextmanager
 async def unchanged_store(settings: Settings) -> AsyncIterator[AccountStore]:
     """Open a copy of SQLite's database, an empty one if it is missing, or Astra DB, where opening writes nothing."""
+    from killrvideo_grpc.stores.sqlite.copy import copy_database
+
     with tempfile.TemporaryDirectory() as folder:
         if settings.store == "sqlite":
             copy = Path(folder) / "copy.db"
             if _is_there(settings.sqlite_path):
-                _copy_database(settings.sqlite_path, copy)
+                copy_database(settings.sqlite_path, copy)
             settings = settings.model_copy(update={"sqlite_path": copy})
         async with opened_store(settings) as store:
             yield store
@@ -58,15 +58,3 @@ def _is_there(path: Path) -> bool:
         text = f"The database at {path} can't be reached: {error.strerror}."
         raise click.ClickException(f"{text} Run this as the user who runs the service.") from None
     return True
-
-
-def _copy_database(path: Path, copy: Path) -> None:
-    """Copy a database that others may be writing to. Raise UnusableStore."""
-    try:
-        with (
-            closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as source,
-            closing(sqlite3.connect(copy)) as target,
-        ):
-            source.backup(target)
-    except sqlite3.Error as error:
-        raise UnusableStore(f"{path}: {error}") from None
