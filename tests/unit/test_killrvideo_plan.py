@@ -280,10 +280,16 @@ def test_names(given: object, kept: str) -> None:
         "2024-05-06 07:08:09.123",
         "2024-05-06T09:08:09.123+02:00",
         1714979289123,
+        "1714979289123",
     ],
 )
 def test_dates_are_kept_to_the_millisecond(created: object) -> None:
     assert account(one({"created": created})).created_date == CREATED
+
+
+@pytest.mark.parametrize(("created", "seconds"), [("1714979289", 1714979289), ("99999999999", 99999999.999)])
+def test_dates_can_be_numbers_since_1970(created: str, seconds: float) -> None:
+    assert account(one({"created": created})).created_date == datetime.fromtimestamp(seconds, UTC)
 
 
 @pytest.mark.parametrize("created", [None, "", "never", 0, 10**18, -(10**18), float("nan"), True, ["x"]])
