@@ -41,6 +41,7 @@ class _Person:
     user: SourceUser
     user_id: UUID
     credential: SourceCredential | None = None
+    source_emails: list[str] = field(default_factory=list)  # in all its credentials
     address: str = ""
     remarks: list[str] = field(default_factory=list)
 
@@ -121,6 +122,7 @@ def _assign_credentials(
         person = people.setdefault(user_id, _without_user(user_id, found_credentials[0]))
         found_credentials.sort(key=lambda credential: _preference(credential, person))
         person.credential = found_credentials[0]
+        person.source_emails = [each.email for each in found_credentials if isinstance(each.email, str)]
         refused.extend(
             RefusedRow(_where_with_address(each, rules), f"{user_id} logs in with another address")
             for each in found_credentials[1:]
@@ -207,9 +209,9 @@ def _candidate(person: _Person, roles: frozenset[Role], rules: ContractRules, at
         Credentials(account, password_hash),
         ",".join(filter(None, before)),
         (*person.remarks, *_losses(user, account)),
-        may_lose_address=True,
+        from_killrvideo=True,
         unusable_password=kind,
-        source_email=credential.email if credential and isinstance(credential.email, str) else "",
+        source_emails=tuple(person.source_emails),
         rewrites=_differs(user, account),
     )
 
