@@ -48,9 +48,7 @@ class Importer:
         say: Callable[[str], object],
     ) -> None:
         self.counts = Counts()
-        self.credentials = list[
-            str
-        ]()  # addresses of the source's credentials of accounts that log in or were deleted here
+        self.credentials = list[str]()  # keys in the source, of accounts that can log in here or were deleted
         self._store = store
         self._actor = actor
         self._dry_run = dry_run
@@ -108,19 +106,16 @@ class Importer:
         self._remark(candidate, account)
 
     async def _count_existing(self, candidates: list[Candidate]) -> None:
-        """Count accounts that exist, and repeat their remarks: the report of an interrupted run may be lost."""
+        """Count accounts that exist. Name moderators and profiles again: an earlier report may be lost."""
         here = await self._store.get_many([candidate.credentials.account.user_id for candidate in candidates])
         for candidate in candidates:
             imported = candidate.credentials.account
             account = here.get(imported.user_id, imported)
             self.counts.existing += 1
             self.credentials += candidate.source_emails if account.email else ()
-            if account.email and not imported.email:
-                self._remark(replace(candidate, remarks=()), account)  # its credentials were purged
-            elif imported.email and not account.email:
-                self._remark(profile_only(candidate, _REASONS[ImportOutcome.EMAIL_TAKEN]), account)
-            else:
-                self._remark(candidate, account)
+            known = profile_only(candidate, _REASONS[ImportOutcome.EMAIL_TAKEN]) if imported.email else candidate
+            remarks = tuple(each for each in known.remarks if each.startswith("profile only: ") and not account.email)
+            self._remark(replace(candidate, remarks=remarks), account)
 
     def _remark(self, candidate: Candidate, account: Account) -> None:
         user_id = str(account.user_id)

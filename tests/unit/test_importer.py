@@ -147,7 +147,7 @@ async def test_a_second_run_repeats_what_an_interrupted_one_may_have_said() -> N
         a_row(moderator, where=f"users {moderator.user_id}", from_killrvideo=True),
         a_row(replace(lonely, email="", roles=VIEWER), remarks=("profile only: x",), from_killrvideo=True),
         a_row(an_account(owner.email), where="taken", from_killrvideo=True),
-        a_row(demoted, where="demoted", from_killrvideo=True),
+        a_row(demoted, where="demoted", remarks=("its name is short",), from_killrvideo=True),
     ]
     first, second = Run(store), Run(store)
     await first.of(*rows)
