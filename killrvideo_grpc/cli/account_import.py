@@ -1,28 +1,30 @@
 """The work of `accounts import`: open source and store, and print the report."""
 
-import tempfile
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import click
 
+from killrvideo_grpc.cli.existing_store import opened_store, unchanged_store
 from killrvideo_grpc.cli.operators import login_name
-from killrvideo_grpc.cli.progress import progress
+from killrvideo_grpc.cli.progress import print_line, progress
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.migration.account_file import read_accounts
 from killrvideo_grpc.migration.csv_source import read_folder
-from killrvideo_grpc.migration.importer import Counts, Importer, credentials_to_purge
+from killrvideo_grpc.migration.importer import Counts, Importer
 from killrvideo_grpc.migration.killrvideo import plan
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.source import Source
-from killrvideo_grpc.server.bootstrap import open_data_api, open_store
+from killrvideo_grpc.server.bootstrap import open_data_api
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
@@ -32,12 +34,25 @@ Rows = Iterable[Candidate | RefusedRow]
 
 async def import_file(settings: Settings, path: Path, *, dry_run: bool) -> None:
     """Import a file of `accounts export`."""
+    with _read_errors(path):
+        file = path.open("rb")
+    with file:
+        rows = _file_rows(path, file)
+        first = next(rows, None)  # reject an unusable file before opening the store
+        size, position = (os.fstat(file.fileno()).st_size, file.tell) if file.seekable() else (None, None)
+        async with _target(settings, dry_run=dry_run) as store:
+            await _import(store, chain([first] if first else [], rows), size, dry_run=dry_run, position=position)
+
+
+def _file_rows(path: Path, file: BinaryIO) -> Iterator[Candidate | RefusedRow]:
+    with _read_errors(path):
+        yield from read_accounts(file, ContractRules())
+
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            rows = read_accounts(file, ContractRules())
-            first = next(rows, None)  # reject an unusable file before opening the store
-            async with _target(settings, dry_run=dry_run) as store:
-                await _import(store, chain([first] if first else [], rows), None, dry_run=dry_run)
+        yield
     except OSError as error:
         raise click.ClickException(f"{path} can't be read: {error.strerror}.") from None
 
@@ -71,7 +86,7 @@ async def import_keyspace(
             if in_place:
                 _print_rewritten(importer.counts, dry_run=dry_run)
             if kind == "tables":
-                await _purge(reader, store, importer, purge=purge and not dry_run)
+                await _purge(reader, importer.credentials, purge=purge, dry_run=dry_run)
     finally:
         await api.close()
 
@@ -83,20 +98,55 @@ def _planned(
     return [*broken, *made.refused, *made.accounts]
 
 
-async def _import(store: AccountStore, rows: Rows, length: int | None, *, dry_run: bool) -> Importer:
-    """Import the rows and print the report, also if that is interrupted."""
-    lines: list[str] = []
-    importer = Importer(store, f"cli:{login_name()}", dry_run=dry_run, say=lines.append)
+async def _import(
+    store: AccountStore,
+    rows: Rows,
+    length: int | None,
+    *,
+    dry_run: bool,
+    position: Callable[[], int] | None = None,
+) -> Importer:
+    """Import the rows and print the report, also if that is interrupted.
+
+    Progress is the number of rows, or the `position` in a file, of `length`.
+    """
+    importer = Importer(store, f"cli:{login_name()}", dry_run=dry_run, say=print_line)
     try:
-        with progress("Checking" if dry_run else "Importing", length) as advance:
-            await importer.run(rows, advance)
+        with (
+            _interrupted_by_sigterm(),
+            progress("Checking" if dry_run else "Importing", length, percent=position is not None) as advance,
+        ):
+            await importer.run(rows, _moving(position, advance) if position else advance)
     except StoreUnavailable as error:
         raise click.ClickException(
             f"The store does not answer: {error}. Run the same command again to finish the import."
         ) from None
     finally:
-        click.echo("".join(f"{line}\n" for line in [*lines, *_report(importer.counts, dry_run=dry_run)]), nl=False)
+        for line in _report(importer.counts, dry_run=dry_run):
+            print_line(line)
     return importer
+
+
+def _moving(position: Callable[[], int], advance: Callable[[int], object]) -> Callable[[int], None]:
+    """Return a function that advances the bar to the position."""
+    shown = 0
+
+    def move(_: int) -> None:
+        nonlocal shown
+        step, shown = position() - shown, position()
+        advance(step)
+
+    return move
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the body as Ctrl-C does."""
+    former = signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
 
 
 def _report(counts: Counts, *, dry_run: bool) -> Iterable[str]:
@@ -114,10 +164,11 @@ def _print_rewritten(counts: Counts, *, dry_run: bool) -> None:
     click.echo(f"Rows of the table users that {verb}, because accounts are shown there: {counts.rewritten}.")
 
 
-async def _purge(reader: "KillrVideoSource", store: AccountStore, importer: Importer, *, purge: bool) -> None:
-    """Delete the credentials of imported accounts, or say that they are left."""
-    keys = await credentials_to_purge(store, importer.present)
-    if purge:
+async def _purge(reader: "KillrVideoSource", keys: Sequence[str], *, purge: bool, dry_run: bool) -> None:
+    """Delete the credentials with these keys, or say that they are left."""
+    if purge and dry_run:
+        click.echo(f"Would delete from the table user_credentials: {len(keys)}.")
+    elif purge:
         with progress("Purging", len(keys)) as advance:
             await reader.purge(keys, advance)
         click.echo(f"Deleted from the table user_credentials: {len(keys)}.")
@@ -128,14 +179,6 @@ async def _purge(reader: "KillrVideoSource", store: AccountStore, importer: Impo
         )
 
 
-@asynccontextmanager
-async def _target(settings: Settings, *, dry_run: bool) -> AsyncIterator[AccountStore]:
-    """Open the store that the settings name. For a dry run, an empty one takes the place of a missing file."""
-    with tempfile.TemporaryDirectory() as folder:
-        if dry_run and settings.store == "sqlite" and not settings.sqlite_path.exists():
-            settings = settings.model_copy(update={"sqlite_path": Path(folder) / "empty.db"})
-        store = await open_store(settings)
-        try:
-            yield store
-        finally:
-            await store.close()
+def _target(settings: Settings, *, dry_run: bool) -> AbstractAsyncContextManager[AccountStore]:
+    """Return the store that the settings name, to be opened. A dry run leaves it as it is."""
+    return unchanged_store(settings) if dry_run else opened_store(settings)

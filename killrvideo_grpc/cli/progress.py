@@ -8,13 +8,20 @@ import click
 
 
 @contextmanager
-def progress(label: str, length: int | None = None) -> Iterator[Callable[[int], None]]:
+def progress(label: str, length: int | None = None, *, percent: bool = False) -> Iterator[Callable[[int], None]]:
     """Show a bar, and yield a function that advances it. Without a length, it counts."""
     hidden = not sys.stderr.isatty()
     # Click needs a length, or an iterable that doesn't know its own.
     iterable = _nothing() if length is None else None
-    with click.progressbar(iterable, length, label, hidden=hidden, show_pos=True, file=sys.stderr) as bar:
+    with click.progressbar(iterable, length, label, hidden=hidden, show_pos=not percent, file=sys.stderr) as bar:
         yield bar.update
+
+
+def print_line(line: str) -> None:
+    """Print a line on standard output at once. On a terminal, it takes the place of the bar until that moves on."""
+    if sys.stderr.isatty():
+        click.echo("\r\x1b[K", err=True, nl=False)
+    click.echo(line)
 
 
 def _nothing() -> Iterator[int]:

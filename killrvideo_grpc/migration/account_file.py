@@ -9,8 +9,10 @@ from uuid import UUID, uuid4
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, normal_email
 from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.migration.killrvideo import profile_only
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.migration.values import read_hash
 from killrvideo_grpc.security.passwords import HASH
 
 FORMAT = "killrvideo-accounts"
@@ -59,12 +61,12 @@ def read_accounts(file: BinaryIO, rules: ContractRules) -> Iterator[Candidate | 
         number += 1
         try:
             _skip_rest(file, line)
-            credentials = _read_credentials(line, rules)
-            _check_unique(credentials.account, number, ids, addresses)
+            candidate = _read_candidate(f"line {number}", line, rules)
+            _check_unique(candidate.credentials.account, number, ids, addresses)
         except _BadLine as error:
             yield RefusedRow(f"line {number}", str(error))
         else:
-            yield Candidate(f"line {number}", credentials)
+            yield candidate
 
 
 def _skip_rest(file: BinaryIO, line: bytes) -> None:
@@ -88,7 +90,17 @@ def _check_header(line: bytes) -> None:
         raise UnusableFile(f"The file has another version than {VERSION}, the only one that this program reads.")
 
 
-def _read_credentials(line: bytes, rules: ContractRules) -> Credentials:
+def _read_candidate(where: str, line: bytes, rules: ContractRules) -> Candidate:
+    fields = _object(line)
+    account = _account(fields, rules)
+    password_hash, unusable = _hash(fields)
+    candidate = Candidate(where, Credentials(account, password_hash), unusable_password=unusable)
+    if account.email or (account.roles == {Role.VIEWER} and not fields["password_hash"]):
+        return candidate
+    return profile_only(candidate, "it has no address, so its roles and password are left out")
+
+
+def _object(line: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(line.decode())
     except UnicodeDecodeError:
@@ -97,13 +109,17 @@ def _read_credentials(line: bytes, rules: ContractRules) -> Credentials:
         raise _BadLine("it is not JSON") from None
     if not isinstance(fields, dict):
         raise _BadLine("it is no JSON object")
+    return fields
+
+
+def _account(fields: dict[str, Any], rules: ContractRules) -> Account:
     email, first_name, last_name = (_text(fields, name).strip() for name in ("email", "first_name", "last_name"))
     violations = rules.violations(email, first_name, last_name)
     if not email:  # profile only
         violations.pop("email", None)
     for field, description in violations.items():
         raise _BadLine(f"the {field.replace('_', ' ')} {description}")
-    account = Account(
+    return Account(
         user_id=_user_id(fields),
         email=email,
         first_name=first_name,
@@ -114,15 +130,15 @@ def _read_credentials(line: bytes, rules: ContractRules) -> Credentials:
         last_login_date=None if fields.get("last_login_date") is None else _date(fields, "last_login_date"),
         credential_id=uuid4().hex,
     )
-    return Credentials(account, _hash(fields))
 
 
 def _check_unique(account: Account, number: int, ids: dict[UUID, int], addresses: dict[str, int]) -> None:
     address = normal_email(account.email)
-    if (line := ids.setdefault(account.user_id, number)) != number:
+    if line := ids.get(account.user_id):
         raise _BadLine(f"line {line} has the same user_id")
-    if address and (line := addresses.setdefault(address, number)) != number:
+    if address and (line := addresses.get(address)):
         raise _BadLine(f"line {line} has the same email")
+    ids[account.user_id] = addresses[address] = number
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
@@ -168,11 +184,12 @@ def _date(fields: dict[str, Any], name: str) -> datetime:
     return date.replace(microsecond=date.microsecond // 1000 * 1000)
 
 
-def _hash(fields: dict[str, Any]) -> str:
+def _hash(fields: dict[str, Any]) -> tuple[str, str]:
+    """Return the hash, and of what kind it is if it can't be used."""
     text = _text(fields, "password_hash")
     if text and not HASH.fullmatch(text):
         raise _BadLine("password_hash must be a bcrypt hash, or empty")
-    return text
+    return read_hash(text) if text else ("", "")
 
 
 def _line(fields: dict[str, Any]) -> bytes:

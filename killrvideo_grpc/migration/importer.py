@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TypeVar
 
-from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.domain.imports import IMPORT_BATCH, ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.ports import AccountStore
@@ -48,7 +48,7 @@ class Importer:
         say: Callable[[str], object],
     ) -> None:
         self.counts = Counts()
-        self.present = list[Candidate]()  # with credentials in the source, and imported, existing or deleted here
+        self.credentials = list[str]()  # keys in the source, of accounts that can log in here or were deleted
         self._store = store
         self._actor = actor
         self._dry_run = dry_run
@@ -70,15 +70,18 @@ class Importer:
 
     async def _import(self, candidates: list[Candidate]) -> None:
         outcomes = await self._try(candidates)
-        again = []
+        again, existing = [], []
         for candidate, outcome in zip(candidates, outcomes, strict=True):
-            if outcome is ImportOutcome.EMAIL_TAKEN and candidate.may_lose_address:
+            if outcome is ImportOutcome.EMAIL_TAKEN and candidate.from_killrvideo:
                 again.append(profile_only(candidate, _REASONS[outcome]))
+            elif outcome is ImportOutcome.EXISTS and candidate.from_killrvideo:
+                existing.append(candidate)
             else:
                 self._count(candidate, outcome)
         if again:
             for candidate, outcome in zip(again, await self._try(again), strict=True):
                 self._count(candidate, outcome)
+        await self._count_existing(existing)
 
     async def _try(self, candidates: list[Candidate]) -> list[ImportOutcome]:
         accounts = [
@@ -88,8 +91,8 @@ class Importer:
 
     def _count(self, candidate: Candidate, outcome: ImportOutcome) -> None:
         account = candidate.credentials.account
-        if outcome is not ImportOutcome.EMAIL_TAKEN and candidate.source_email:
-            self.present.append(candidate)
+        if outcome is ImportOutcome.DELETED or (outcome is ImportOutcome.IMPORTED and account.email):
+            self.credentials += candidate.source_emails
         if outcome in _REASONS:
             self._refuse(candidate.where, _REASONS[outcome])
             return
@@ -100,26 +103,31 @@ class Importer:
         self.counts.profile_only += not account.email
         self.counts.rewritten += candidate.rewrites
         self.counts.unusable_passwords.update([candidate.unusable_password] if candidate.unusable_password else [])
+        self._remark(candidate, account)
+
+    async def _count_existing(self, candidates: list[Candidate]) -> None:
+        """Count accounts that exist. Name moderators and profiles again: an earlier report may be lost."""
+        here = await self._store.get_many([candidate.credentials.account.user_id for candidate in candidates])
+        for candidate in candidates:
+            imported = candidate.credentials.account
+            account = here.get(imported.user_id, imported)
+            self.counts.existing += 1
+            self.credentials += candidate.source_emails if account.email else ()
+            known = profile_only(candidate, _REASONS[ImportOutcome.EMAIL_TAKEN]) if imported.email else candidate
+            remarks = tuple(each for each in known.remarks if each.startswith("profile only: ") and not account.email)
+            self._remark(replace(candidate, remarks=remarks), account)
+
+    def _remark(self, candidate: Candidate, account: Account) -> None:
+        user_id = str(account.user_id)
+        where = candidate.where if user_id in candidate.where else f"{candidate.where}, {user_id}"
         if Role.MODERATOR in account.roles:
-            self._say(f"{candidate.where}, {account.user_id}: moderator: {account.first_name} {account.last_name}")
+            self._say(f"{where}: moderator: {account.first_name} {account.last_name}")
         for remark in candidate.remarks:
-            self._say(f"{candidate.where}, {account.user_id}: {remark}")
+            self._say(f"{where}: {remark}")
 
     def _refuse(self, where: str, reason: str) -> None:
         self.counts.refused += 1
         self._say(f"{where}: refused: {reason}")
-
-
-async def credentials_to_purge(store: AccountStore, present: list[Candidate]) -> list[str]:
-    """Return the keys of the source's credentials of accounts that can log in here, or were deleted."""
-    keys = []
-    for batch in _batches(present, IMPORT_BATCH):
-        here = await store.get_many([candidate.credentials.account.user_id for candidate in batch])
-        for candidate in batch:
-            account = here.get(candidate.credentials.account.user_id)
-            if account is None or account.email:
-                keys.append(candidate.source_email)
-    return keys
 
 
 def _batches(rows: Iterable[T], size: int) -> Iterator[list[T]]:

@@ -41,6 +41,7 @@ class _Person:
     user: SourceUser
     user_id: UUID
     credential: SourceCredential | None = None
+    source_emails: list[str] = field(default_factory=list)  # in all its credentials
     address: str = ""
     remarks: list[str] = field(default_factory=list)
 
@@ -53,7 +54,8 @@ class _Person:
 
 def plan(source: Source, rules: ContractRules, at: datetime, *, trust_roles: bool = False) -> Plan:
     """Decide about all rows. Missing creation dates become `at`. Raise MaskedAddresses."""
-    _require_unmasked([*source.users, *source.credentials])
+    _require_unmasked(source.users)
+    _require_unmasked(source.credentials)
     made = Plan()
     people = _people(source.users, made.refused)
     made.refused += _assign_credentials(people, source.credentials, rules)
@@ -73,10 +75,11 @@ def profile_only(candidate: Candidate, remark: str) -> Candidate:
     return replace(candidate, credentials=Credentials(account, ""), remarks=remarks, unusable_password="")
 
 
-def _require_unmasked(rows: Iterable[SourceUser | SourceCredential]) -> None:
-    for row in rows:
-        if values.is_masked(row.email):
-            raise MaskedAddresses(row.where)
+def _require_unmasked(rows: Sequence[SourceUser | SourceCredential]) -> None:
+    """Raise MaskedAddresses if most addresses have a mask's shape. Single ones could be real."""
+    masked = [row for row in rows if values.is_masked(row.email)]
+    if 2 * len(masked) > sum(1 for row in rows if values.read_text(row.email)):
+        raise MaskedAddresses(masked[0].where)
 
 
 def _people(users: Sequence[SourceUser], refused: list[RefusedRow]) -> dict[UUID, _Person]:
@@ -119,6 +122,7 @@ def _assign_credentials(
         person = people.setdefault(user_id, _without_user(user_id, found_credentials[0]))
         found_credentials.sort(key=lambda credential: _preference(credential, person))
         person.credential = found_credentials[0]
+        person.source_emails = [each.email for each in found_credentials if isinstance(each.email, str)]
         refused.extend(
             RefusedRow(_where_with_address(each, rules), f"{user_id} logs in with another address")
             for each in found_credentials[1:]
@@ -205,9 +209,9 @@ def _candidate(person: _Person, roles: frozenset[Role], rules: ContractRules, at
         Credentials(account, password_hash),
         ",".join(filter(None, before)),
         (*person.remarks, *_losses(user, account)),
-        may_lose_address=True,
+        from_killrvideo=True,
         unusable_password=kind,
-        source_email=credential.email if credential and isinstance(credential.email, str) else "",
+        source_emails=tuple(person.source_emails),
         rewrites=_differs(user, account),
     )
 

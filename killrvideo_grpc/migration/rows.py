@@ -13,10 +13,10 @@ class Candidate:
     credentials: Credentials
     before: str = ""  # its state in the source, for the event
     remarks: tuple[str, ...] = ()  # what is lost
-    may_lose_address: bool = False  # become profile only if another account owns the address
+    from_killrvideo: bool = False  # becomes profile only if another account owns the address
     rewrites: bool = False  # the source's row differs from the account's
     unusable_password: str = ""  # the kind of a password that is left out
-    source_email: str = ""  # the key of its credentials in the source
+    source_emails: tuple[str, ...] = ()  # the keys of its credentials in the source
 
 
 @dataclass(frozen=True, slots=True)

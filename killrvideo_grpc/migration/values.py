@@ -10,6 +10,7 @@ from killrvideo_grpc.security.passwords import HASH
 
 MAX_NAME = 50
 MAX_COST = 14  # two logins at a higher one would hold all hashing for minutes
+SECONDS_DIGITS = 10  # of the seconds since 1970, from 2001 to 2286
 MAX_STATUS = 40  # characters of a status that are kept in the event
 EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2242, 1, 1, tzinfo=UTC)
 
@@ -17,6 +18,7 @@ _MASKED = re.compile(r"\*\*")
 # Line separators and changes of text direction.
 _UNWANTED = re.compile("[\u202a-\u202e\u2066-\u2069\u2028\u2029]")
 _FRACTION = re.compile(r"(\.\d{6})\d+")
+_NUMBER = re.compile(r"[0-9]{10,13}")
 _ACTIVE = ("", "active", *Role)
 _OTHER_HASHES = {
     "MD5": re.compile(r"[0-9a-fA-F]{32}"),
@@ -46,7 +48,8 @@ def read_id(value: object) -> UUID | None:
 def read_date(value: object) -> datetime | None:
     """Return a date, cut to the millisecond; None for a missing, zero or impossible one.
 
-    Takes dates, milliseconds since 1970, and ISO texts with up to nine decimals, in UTC unless they name a zone.
+    Takes dates, milliseconds since 1970, texts of 10 digits (seconds since 1970) or 11 to 13 (milliseconds), and ISO
+    texts with up to nine decimals, in UTC unless they name a zone.
     """
     date = _to_date(value)
     if date is None or not EARLIEST.timestamp() <= date.timestamp() < LATEST.timestamp():
@@ -94,7 +97,7 @@ def shortened(value: object) -> str:
 
 
 def is_masked(value: object) -> bool:
-    """Return whether an address was masked by the database."""
+    """Return whether an address looks as if the database had masked it. Real ones can, too."""
     return bool(_MASKED.search(read_text(value)))
 
 
@@ -128,6 +131,8 @@ def _from_millis(value: float) -> datetime | None:
 
 
 def _from_text(text: str) -> datetime | None:
+    if _NUMBER.fullmatch(text):
+        return _from_millis(int(text) * (1000 if len(text) == SECONDS_DIGITS else 1))
     try:
         return datetime.fromisoformat(_FRACTION.sub(r"\1", text))
     except ValueError:

@@ -3,6 +3,7 @@
 import csv
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -37,7 +38,14 @@ def stored_credentials(
         credential_id=st.uuids().map(lambda made: made.hex),
         last_login_date=st.one_of(st.none(), _DATES),
     )
-    return st.builds(Credentials, accounts, st.sampled_from([HASH, OTHER_HASH, ""]))
+    return st.builds(Credentials, accounts, st.sampled_from([HASH, OTHER_HASH, ""])).map(_without_login)
+
+
+def _without_login(credentials: Credentials) -> Credentials:
+    """Take the roles and the hash from an account that has no address."""
+    if credentials.account.email:
+        return credentials
+    return Credentials(replace(credentials.account, roles=frozenset({Role.VIEWER})), "")
 
 
 def killrvideo_rows(seed: int = 7) -> tuple[list[Row], list[Row]]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from killrvideo_grpc.domain.account import Account, Credentials, normal_email
+from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_email
 from killrvideo_grpc.migration.account_file import MAX_LINE, UnusableFile, account_line, header, read_accounts
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
@@ -147,6 +147,32 @@ def test_the_same_id_or_address_twice() -> None:
         RefusedRow("line 3", "line 2 has the same user_id"),
         RefusedRow("line 4", "line 2 has the same email"),
     ]
+
+
+def test_a_refused_line_takes_no_id() -> None:
+    one, other = an_account(), an_account()
+    lines = [one, replace(other, email=one.email), other]
+    found = read(*(account_line(Credentials(account, HASH)) for account in lines))
+    assert [type(row) for row in found] == [Candidate, RefusedRow, Candidate]
+
+
+def test_a_hash_of_a_high_cost_is_left_out() -> None:
+    for cost, kept, kind in ((14, True, ""), (15, False, "bcrypt with a cost above 14")):
+        text = HASH.replace("$04$", f"${cost}$")
+        (row,) = read(changed(password_hash=text))
+        assert isinstance(row, Candidate)
+        assert (row.credentials.password_hash, row.unusable_password) == (text if kept else "", kind)
+
+
+@pytest.mark.parametrize(
+    ("roles", "password_hash", "is_reported"),
+    [(["viewer"], "", False), (["viewer", "moderator"], "", True), (["viewer"], HASH, True)],
+)
+def test_without_an_address_it_is_profile_only(roles: list[str], password_hash: str, is_reported: bool) -> None:
+    (row,) = read(changed(email="", roles=roles, password_hash=password_hash))
+    assert isinstance(row, Candidate)
+    assert (row.credentials.account.roles, row.credentials.password_hash) == (frozenset({Role.VIEWER}), "")
+    assert bool(row.remarks) == is_reported
 
 
 def test_dates_of_other_zones_and_precisions() -> None:

@@ -6,16 +6,18 @@ from typing import Any
 import pytest
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role
-from killrvideo_grpc.domain.changes import Delete
+from killrvideo_grpc.domain.changes import Delete, RevokeRole
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.events import Action
 from killrvideo_grpc.domain.imports import IMPORT_BATCH
-from killrvideo_grpc.migration.importer import Importer, credentials_to_purge
+from killrvideo_grpc.migration.importer import Importer
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from tests.support.accounts import HASH, a_cause, an_account
 from tests.support.memory_store import MemoryStore
 
 pytestmark = pytest.mark.anyio
+
+VIEWER = frozenset({Role.VIEWER})
 
 
 def a_row(account: Account, **fields: Any) -> Candidate:
@@ -79,7 +81,7 @@ async def test_an_address_that_is_owned_here_can_be_given_up() -> None:
     store, owner = MemoryStore(), an_account()
     await store.register(owner, HASH, a_cause(owner))
     row = a_row(
-        an_account(owner.email, roles=frozenset({Role.MODERATOR})), may_lose_address=True, unusable_password="MD5"
+        an_account(owner.email, roles=frozenset({Role.MODERATOR})), from_killrvideo=True, unusable_password="MD5"
     )
     for dry_run in (True, False):
         run = Run(store, dry_run=dry_run)
@@ -125,13 +127,39 @@ async def test_credentials_are_purged_of_accounts_that_log_in_here_or_were_delet
         await store.register(account, HASH, a_cause(account))
     await store.apply(deleted.user_id, Delete(deleted.credential_id), a_cause(deleted))
     rows = [
-        a_row(an_account(), source_email=" New@example.org"),
-        a_row(deleted, source_email="deleted"),
-        a_row(an_account(owner.email), source_email="profile only", may_lose_address=True),
-        a_row(an_account(owner.email), source_email="refused"),
-        a_row(an_account(), source_email=""),
+        a_row(an_account(), source_emails=(" New@example.org", "old@example.org"), from_killrvideo=True),
+        a_row(deleted, source_emails=("deleted",), from_killrvideo=True),
+        a_row(an_account(owner.email), source_emails=("profile only",), from_killrvideo=True),
+        a_row(an_account(owner.email), source_emails=("refused",)),
+        a_row(an_account(), from_killrvideo=True),
     ]
-    for _ in range(2):
-        run = Run(store)
+    for dry_run in (True, False, False):
+        run = Run(store, dry_run=dry_run)
         await run.of(*rows)
-        assert await credentials_to_purge(store, run.importer.present) == [" New@example.org", "deleted"]
+        assert sorted(run.importer.credentials) == [" New@example.org", "deleted", "old@example.org"]
+
+
+async def test_a_second_run_repeats_what_an_interrupted_one_may_have_said() -> None:
+    store, owner = MemoryStore(), an_account()
+    await store.register(owner, HASH, a_cause(owner))
+    moderator, demoted, lonely = (an_account(roles=frozenset({Role.VIEWER, Role.MODERATOR})) for _ in range(3))
+    rows = [
+        a_row(moderator, where=f"users {moderator.user_id}", from_killrvideo=True),
+        a_row(replace(lonely, email="", roles=VIEWER), remarks=("profile only: x",), from_killrvideo=True),
+        a_row(an_account(owner.email), where="taken", from_killrvideo=True),
+        a_row(demoted, where="demoted", remarks=("its name is short",), from_killrvideo=True),
+    ]
+    first, second = Run(store), Run(store)
+    await first.of(*rows)
+    await store.apply(demoted.user_id, RevokeRole(Role.MODERATOR), a_cause(demoted))
+    await second.of(*rows)
+    assert f"users {moderator.user_id}: moderator: Ann Lee" in first.lines
+    assert sorted(second.lines) == sorted(line for line in first.lines if not line.startswith("demoted"))
+
+
+async def test_accounts_whose_credentials_were_purged_are_not_reported_as_profiles() -> None:
+    store, account = MemoryStore(), an_account()
+    await Run(store).of(a_row(account, from_killrvideo=True))
+    run = Run(store)
+    await run.of(a_row(replace(account, email=""), remarks=("profile only: x",), from_killrvideo=True))
+    assert run.lines == []

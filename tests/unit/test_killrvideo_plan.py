@@ -128,6 +128,12 @@ def test_a_masked_address_stops_the_import(masked: str) -> None:
             planned(users, credentials)
 
 
+def test_a_single_address_that_looks_masked_is_kept() -> None:
+    ids, starred = [uuid4(), uuid4()], "a**b@example.org"
+    made = planned([a_user(ids[0]), a_user(ids[1], starred)], [a_credential(ids[0]), a_credential(ids[1], starred)])
+    assert [account(each).email for each in made.accounts] == ["ann@example.org", starred]
+
+
 def test_of_two_rows_with_one_address_the_one_that_logs_in_owns_it() -> None:
     one_id, other_id = uuid4(), uuid4()
     users = [a_user(one_id, last_login=LOGIN + timedelta(days=9)), a_user(other_id, "ANN@example.org")]
@@ -274,10 +280,16 @@ def test_names(given: object, kept: str) -> None:
         "2024-05-06 07:08:09.123",
         "2024-05-06T09:08:09.123+02:00",
         1714979289123,
+        "1714979289123",
     ],
 )
 def test_dates_are_kept_to_the_millisecond(created: object) -> None:
     assert account(one({"created": created})).created_date == CREATED
+
+
+@pytest.mark.parametrize(("created", "seconds"), [("1714979289", 1714979289), ("99999999999", 99999999.999)])
+def test_dates_can_be_numbers_since_1970(created: str, seconds: float) -> None:
+    assert account(one({"created": created})).created_date == datetime.fromtimestamp(seconds, UTC)
 
 
 @pytest.mark.parametrize("created", [None, "", "never", 0, 10**18, -(10**18), float("nan"), True, ["x"]])

@@ -10,12 +10,13 @@ from uuid import UUID
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
+from killrvideo_grpc.stores.astra.address_change import settle_claim
 from killrvideo_grpc.stores.astra.claims import Claims, claim_id, owner_of
-from killrvideo_grpc.stores.astra.document import PROJECT, PROJECT_TWICE, document_id, is_deleted, new_document
+from killrvideo_grpc.stores.astra.document import PROJECT, PROJECT_TWICE, document_id, is_deleted, names, new_document
 from killrvideo_grpc.stores.astra.projections import Projections
 from killrvideo_grpc.stores.astra.revisions import new_revision, until_written, write
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
-from killrvideo_grpc.stores.data_api.errors import AlreadyExists
+from killrvideo_grpc.stores.data_api.errors import AlreadyExists, Conflict
 
 MAX_CONCURRENT = 8  # accounts, so that each gets its requests through in time
 
@@ -125,11 +126,17 @@ class _Import:
         return outcome if await self._claims.set_owner(existing["claim"], claim, self._user_id) else None
 
     async def _is_taken(self, claim: Document | None) -> bool:
+        """Return whether another account has the address. Raise Conflict after settling a claim that a crash left."""
         owner = owner_of(claim)
-        if owner is None or owner == self._user_id:
+        if claim is None or owner is None or owner == self._user_id:
             return False
-        account = await self._api.find_document(document_id(owner), fields=["status"])
-        return account is not None and not is_deleted(account)
+        document = await self._api.find_document(document_id(owner), fields=["status", "claim"])
+        if names(document, claim["_id"]):
+            return True
+        if document and not is_deleted(document):
+            await settle_claim(self._api, claim["_id"])
+            raise Conflict
+        return False
 
 
 def owner_of_claim(document: Document) -> UUID | None:
@@ -148,8 +155,7 @@ def _foreseen(account: ImportedAccount, found: Found, live: Found) -> ImportOutc
         return ImportOutcome.DELETED if is_deleted(found[key]) else ImportOutcome.EXISTS
     for claim in claims:
         owner = owner_of(found.get(claim))
-        document = live.get(document_id(owner)) if owner else None
-        if document and document["_id"] != key and not is_deleted(document):
+        if owner and names(live.get(document_id(owner)), claim):
             return ImportOutcome.EMAIL_TAKEN
     return ImportOutcome.IMPORTED
 

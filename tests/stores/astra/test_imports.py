@@ -19,7 +19,7 @@ from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
-from tests.support.accounts import HASH, a_cause, an_account
+from tests.support.accounts import HASH, a_cause, a_new_address, an_account
 from tests.support.fake_data_api import Close, FakeDataApi, Hang, Request
 from tests.support.keyspaces import KEYSPACE
 
@@ -133,6 +133,24 @@ async def test_an_address_that_was_registered_after_a_crash(
     nameless = replace(account, email="")
     assert await survivor.import_accounts([an_import(nameless, "")]) == [ImportOutcome.IMPORTED]
     assert await survivor.find_credentials(account.email) == Credentials(other, HASH)
+
+
+@crashing_within(8)
+async def test_an_address_that_a_crashed_change_has_marked(
+    server: FakeDataApi, open_store: OpenStore, store: AstraStore, account: Account, steps: int
+) -> None:
+    """The claim counts only if the account names the address."""
+    new = an_account(created_date=OLD)
+    change = a_new_address(account, new.email)
+    await crash(server, store, lambda: store.apply(account.user_id, change, a_cause(account)), steps, is_lost=False)
+    survivor = open_store()
+    has_it = (await survivor.get_many([account.user_id]))[account.user_id].email == new.email
+    expected = [ImportOutcome.EMAIL_TAKEN if has_it else ImportOutcome.IMPORTED]
+    assert await survivor.import_accounts([an_import(new)], dry_run=True) == expected
+    assert await survivor.import_accounts([an_import(new)]) == expected
+    found = await survivor.find_credentials(new.email)
+    assert found
+    assert found.account.user_id == (account if has_it else new).user_id
 
 
 async def test_an_account_that_was_changed_before_it_got_its_address(

@@ -129,7 +129,8 @@ async def test_damaged_tables(api: DataApi) -> None:
     (refused,) = [line for line in lines if "refused" in line]
     assert refused.startswith("a row of user_credentials without a user id (nobody@example.org): refused: it names no")
     assert HASH not in "".join(lines)
-    assert [line for line in await imported(api) if "refused" not in line] == []
+    repeated = [line for line in lines if ": moderator: " in line or ": profile only: " in line]
+    assert sorted(await imported(api)) == sorted([refused, *repeated])
 
 
 @pytest.mark.parametrize("steps", range(3, 64, 2))
