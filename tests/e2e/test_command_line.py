@@ -114,6 +114,7 @@ def test_wrong_arguments_are_explained(folder: Path, arguments: list[str], code:
         (["unblock", "nobody@example.org"], 1, "No account has this e-mail address in"),
         (["delete", "nobody@example.org", "--reason", "r"], 1, "No account has this e-mail address or id in"),
         (["delete", "ann@example.org"], 2, "Missing option '--reason'"),
+        (["delete", "ann@example.org", "--reason", " "], 2, "must have 1 to 500 characters"),
         (["delete", "ann@example.org", "--reason", "x" * 501], 2, "must have 1 to 500 characters"),
         (["delete", "ann@example.org", "--reason", "a\x1b[2Jb"], 2, "must not contain control characters"),
         (["delete", "ann@example.org", "--reason", "\udcff"], 2, "must not contain control characters"),
