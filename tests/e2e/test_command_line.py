@@ -114,6 +114,7 @@ def test_wrong_arguments_are_explained(folder: Path, arguments: list[str], code:
         (["unblock", "nobody@example.org"], 1, "No account has this e-mail address in"),
         (["delete", "nobody@example.org", "--reason", "r"], 1, "No account has this e-mail address or id in"),
         (["delete", "ann@example.org"], 2, "Missing option '--reason'"),
+        (["delete", "ann@example.org", "--reason", " "], 2, "must have 1 to 500 characters"),
         (["delete", "ann@example.org", "--reason", "x" * 501], 2, "must have 1 to 500 characters"),
         (["delete", "ann@example.org", "--reason", "a\x1b[2Jb"], 2, "must not contain control characters"),
         (["delete", "ann@example.org", "--reason", "\udcff"], 2, "must not contain control characters"),
@@ -257,8 +258,15 @@ def test_a_file_of_a_newer_version_stops_the_start(tmp_path: Path) -> None:
     assert "schema version 7" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", ["config check", "--help", "--version", "serve --help"])
-@pytest.mark.parametrize(("output", "cause"), [(">/dev/full", "No space left"), ("1</dev/null", "Bad file descriptor")])
+@pytest.mark.parametrize(
+    ("arguments", "output", "cause"),
+    [
+        ("config check", ">/dev/full", "No space left"),
+        ("config check", "1</dev/null", "Bad file descriptor"),
+        ("--version", ">/dev/full", "No space left"),
+        ("serve --help", ">/dev/full", "No space left"),
+    ],
+)
 def test_unwritable_output_is_one_error_line(tmp_path: Path, arguments: str, output: str, cause: str) -> None:
     done = shell(tmp_path, f"{COMMAND} {arguments} {output}")
     assert done.returncode == 1
@@ -272,7 +280,7 @@ def test_closed_output_changes_no_exit_code(tmp_path: Path) -> None:
     assert shell(tmp_path, f"{COMMAND} config check 2>&- >/dev/full").returncode == 1
 
 
-@pytest.mark.parametrize("output", [">&-", ">/dev/full", "1</dev/null"])
+@pytest.mark.parametrize("output", [">&-", ">/dev/full"])
 def test_it_serves_even_if_it_cannot_print_its_welcome(tmp_path: Path, output: str) -> None:
     port = free_port()
     arguments = ["sh", "-c", f"exec {COMMAND} serve {output}"]
@@ -322,8 +330,15 @@ def test_what_keeps_a_request_from_being_sent_ends_the_command(
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("command", "needed"), [("serve", 1280), ("edge web", 10256)])
-@pytest.mark.parametrize("limits", ["ulimit -Sn 200", "ulimit -n 200", "ulimit -n 20000"])
+@pytest.mark.parametrize(
+    ("command", "needed", "limits"),
+    [
+        ("serve", 1280, "ulimit -Sn 200"),
+        ("serve", 1280, "ulimit -n 200"),
+        ("edge web", 10256, "ulimit -n 200"),
+        ("edge web", 10256, "ulimit -n 20000"),
+    ],
+)
 def test_a_low_limit_of_open_files_is_raised_or_explained(
     tmp_path: Path, command: str, needed: int, limits: str
 ) -> None:

@@ -89,6 +89,7 @@ def refused_within_ten_seconds(stubs: list[UserServiceStub], token: str) -> None
     assert time.monotonic() - started < 10
 
 
+@pytest.mark.parametrize("site", ["sqlite"], indirect=True)
 def test_what_is_refused(site: tuple[list[UserServiceStub], Run, Path]) -> None:
     _, command, _ = site
     name = a_name()

@@ -102,9 +102,9 @@ def test_racing_registrations_over_two_processes_make_one_account(tmp_path: Path
 
 
 def test_answered_registrations_survive_kills(tmp_path: Path) -> None:
-    """6 rounds of registrations until kill -9 at a random time."""
+    """3 rounds of registrations until kill -9 at a random time."""
     random, answered = Random(20), []
-    for _ in range(6):
+    for _ in range(3):
         with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
             stub = UserServiceStub(channel)
             kill_after = random.randrange(1, 40)
@@ -132,11 +132,12 @@ def test_answered_registrations_survive_kills(tmp_path: Path) -> None:
         for email in answered:
             token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
             assert stub.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
-    assert len(answered) >= 6
+    assert len(answered) >= 3
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize(
+    ("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "1"), (signal.SIGHUP, "2"), (signal.SIGTERM, "2")]
+)
 def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     with running(tmp_path, WORKERS=workers) as service:
         with grpc.insecure_channel(service.target) as channel:
@@ -148,10 +149,7 @@ def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, worke
     assert "Traceback" not in log
 
 
-def test_a_hangup_drains_unless_nohup_started_it(tmp_path: Path) -> None:
-    with running(tmp_path, DRAIN_SECONDS="60") as service:
-        service.process.send_signal(signal.SIGHUP)
-        eventually(lambda: "stopping" in service.log.read_text())
+def test_a_hangup_is_ignored_if_nohup_started_it(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with running(tmp_path) as service:
@@ -176,7 +174,7 @@ def test_open_files_are_limited_by_the_hard_limit_alone(tmp_path: Path, workers:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGINT])
 def test_the_next_interrupt_ends_it_at_once(tmp_path: Path, first: signal.Signals) -> None:
     with running(tmp_path, DRAIN_SECONDS="60") as service:
         service.process.send_signal(first)
@@ -205,20 +203,8 @@ def test_calls_are_answered_while_it_drains(tmp_path: Path) -> None:
         assert service.process.wait(30) == 0
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"GRPC_HOST": "0.0.0.0", "ALLOW_INSECURE": "true"},
-        {"GRPC_HOST": "::", "ALLOW_INSECURE": "true"},
-        {"GRPC_HOST": "localhost"},
-        {"WORKERS": "2"},
-        CERTIFICATE,
-        CERTIFICATE | {"GRPC_HOST": "0.0.0.0"},
-        CERTIFICATE | {"TLS_CLIENT_CA_FILE": str(TLS / "certificate.pem")},
-    ],
-)
-def test_health_asks_where_and_how_the_service_listens(tmp_path: Path, changes: dict[str, str]) -> None:
+@pytest.mark.parametrize("changes", [{}, CERTIFICATE | {"TLS_CLIENT_CA_FILE": str(TLS / "certificate.pem")}])
+def test_health_asks_how_the_service_listens(tmp_path: Path, changes: dict[str, str]) -> None:
     proxy = dict.fromkeys(["http_proxy", "https_proxy", "grpc_proxy", "all_proxy"], "http://127.0.0.1:9")
     changes = changes | {"GRPC_PORT": str(free_port())}
     with running(tmp_path, **changes):

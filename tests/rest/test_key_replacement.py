@@ -38,6 +38,7 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.ports = [free_port(), free_port()]
         self.admin = folder / "admin.sock"
+        self._edge = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.admin)))
         self._folder = folder
         self._running = [ExitStack(), ExitStack()]
         self._stops = [lambda: 0, lambda: 0]
@@ -55,11 +56,11 @@ class Processes:
                 eventually(lambda: self._is_healthy(port))  # noqa: B023 # called at once
 
     def _is_healthy(self, port: int) -> bool:
-        with httpx.Client(transport=httpx.HTTPTransport(uds=str(self.admin))) as client:
-            clusters = client.get("http://edge/clusters").text
+        clusters = self._edge.get("http://edge/clusters").text
         return f"user-service::127.0.0.1:{port}::health_flags::healthy\n" in clusters
 
     def kill(self) -> None:
+        self._edge.close()
         for stack in self._running:
             stack.close()
 
@@ -125,13 +126,13 @@ def check_known_source(person: Person) -> None:
 
 @contextmanager
 def calling(person: Person) -> Iterator[list[BaseException]]:
-    """Call, refresh and turn pages all the time. Yield the errors."""
+    """Call, refresh and turn pages all the time, at most 100 times a second. Yield the errors."""
     stopping, errors, calls = threading.Event(), list[BaseException](), count()
 
     def work() -> None:
         page = ""
         try:
-            while not stopping.is_set():
+            while not stopping.wait(0.01):
                 person.call()
                 page = person.next_page(page)
                 if next(calls) % 20 == 0:

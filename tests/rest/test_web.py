@@ -10,7 +10,6 @@ from itertools import islice
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.rest.conftest import ROOT, USERS, Edge, command_of, registration, web
 from tests.support.accounts import an_address
@@ -50,9 +49,8 @@ def test_a_taken_port_is_an_error(edge: Edge, tmp_path: Path) -> None:
     assert "Address already in use" in refused(tmp_path, HTTP_PORT=str(port))
 
 
-@pytest.mark.parametrize("port", ["http", "-1", "65536", "8080.5"])
-def test_wrong_settings_are_named_together(tmp_path: Path, port: str) -> None:
-    said = refused(tmp_path, HTTP_PORT=port, GRPC_PORT="x")
+def test_wrong_settings_are_named_together(tmp_path: Path) -> None:
+    said = refused(tmp_path, HTTP_PORT="65536", GRPC_PORT="x")
     assert "HTTP_PORT" in said
     assert "GRPC_PORT" in said
 

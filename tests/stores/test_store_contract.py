@@ -29,6 +29,7 @@ from killrvideo_grpc.domain.errors import (
     RefreshTokenInvalid,
     UserNotFound,
 )
+from killrvideo_grpc.domain.imports import IMPORT_BATCH, ImportedAccount
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import Harness
 from tests.support.accounts import (
@@ -135,8 +136,9 @@ async def test_one_of_many_registrations_of_an_address_wins(stores: list[Account
 
 async def test_reads_a_hundred_accounts_and_leaves_out_the_missing(store: AccountStore) -> None:
     accounts = [an_account() for _ in range(98)]
-    for start in range(0, len(accounts), 10):  # a Data API on a busy machine can't take a hundred at once
-        await asyncio.gather(*(store.register(each, HASH, a_cause(each)) for each in accounts[start : start + 10]))
+    for start in range(0, len(accounts), IMPORT_BATCH):
+        batch = accounts[start : start + IMPORT_BATCH]
+        await store.import_accounts([ImportedAccount.of(Credentials(each, HASH), a_cause(each)) for each in batch])
     accounts[0] = await store.apply(accounts[0].user_id, opening(accounts[0]), a_cause(accounts[0]))
     deleted = accounts.pop()
     await store.apply(deleted.user_id, Delete(deleted.credential_id), a_cause(deleted))

@@ -1,7 +1,6 @@
 """What every AccountStore promises of the audit trail."""
 
 import asyncio
-import itertools
 from collections.abc import Callable
 from datetime import timedelta
 from uuid import UUID
@@ -117,16 +116,16 @@ async def test_pages_are_newest_first_and_complete(harness: Harness) -> None:
     writer, account, at = harness.open(), an_account(), now()
     await writer.register(account, HASH, a_cause(account, at=at - timedelta(days=40)))
     # Four events per timestamp, so that some pages end between events with the same one.
-    made = [a_cause(account, at=at - timedelta(hours=number // 4)) for number in range(60)]
+    made = [a_cause(account, at=at - timedelta(hours=2 * (number // 4))) for number in range(30)]
     for number, event in enumerate(made):
         await writer.apply(account.user_id, (AssignRole if number % 2 == 0 else RevokeRole)(Role.CREATOR), event)
     await writer.close()
     store = harness.open()
     await store.sweep()
-    for user_id, size in itertools.product((account.user_id, None), (1, 3, 50, 100)):
+    for user_id, size in ((account.user_id, 1), (account.user_id, 3), (account.user_id, 50), (None, 7), (None, 100)):
         found = [event for event in await events(store, user_id, size) if event.account == account.user_id]
         assert [event.at for event in found] == sorted((event.at for event in found), reverse=True)
-        assert len(found) == 61
+        assert len(found) == 31
         assert {event.event_id for event in found} >= {event.event_id for event in made}
     await store.close()
 

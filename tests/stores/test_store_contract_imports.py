@@ -168,7 +168,7 @@ async def test_a_registration_and_an_import_of_one_address_at_once(stores: list[
 
 
 async def test_an_export_has_every_account_once(store: AccountStore) -> None:
-    accounts = [an_account(created_date=now() - timedelta(days=number)) for number in range(3 * IMPORT_BATCH)]
+    accounts = [an_account(created_date=now() - timedelta(days=number)) for number in range(2 * IMPORT_BATCH)]
     for start in range(0, len(accounts), IMPORT_BATCH):
         await store.import_accounts([imported(each) for each in accounts[start : start + IMPORT_BATCH]])
     accounts[0] = await store.apply(accounts[0].user_id, opening(accounts[0]), a_cause(accounts[0]))

@@ -15,12 +15,13 @@ LOST = [
     *(HttpStatus(500), HttpStatus(503), ErrorAnswer("UNEXPECTED_DRIVER_ERROR")),
 ]
 
-losing_the_last_answer = pytest.mark.parametrize("is_lost", [False, True], ids=["answered", "lost"])
-
 
 def crashing_within(requests: int) -> pytest.MarkDecorator:
-    """Run a test for each number of `steps` from 0 to `requests`, the requests of a call and its background work."""
-    return pytest.mark.parametrize("steps", range(requests + 1))
+    """Run a test for each number of requests, of a call and its background work, that are carried out before the crash.
+
+    The answer to every second one is lost: a request does the same whether its answer arrives or not.
+    """
+    return pytest.mark.parametrize(("steps", "is_lost"), [(n - n % 2, n % 2 == 1) for n in range(requests + 1)])
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS
 from tests.stores.astra.conftest import OpenStore, sent
 from tests.stores.astra.contents import Contents
-from tests.stores.astra.crashes import LOST, crash, crashing_within, losing_the_last_answer
+from tests.stores.astra.crashes import crash, crashing_within
 from tests.support.accounts import HASH, a_cause, a_new_address, a_new_password, a_reset_request, an_account, an_address
-from tests.support.fake_data_api import Close, FakeDataApi, Late, Request
+from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, Late, Request
 from tests.support.keyspaces import KEYSPACE
 
 pytestmark = pytest.mark.anyio
@@ -90,7 +90,6 @@ async def test_a_new_address_is_claimed_before_the_old_one_is_freed(
 
 
 @crashing_within(14)
-@losing_the_last_answer
 async def test_a_crash_leaves_the_account_one_address(
     server: FakeDataApi,
     open_store: OpenStore,
@@ -114,7 +113,6 @@ async def test_a_crash_leaves_the_account_one_address(
 
 
 @crashing_within(7)
-@losing_the_last_answer
 async def test_after_a_crash_the_account_can_change_again(
     server: FakeDataApi, open_store: OpenStore, store: AstraStore, account: Account, steps: int, is_lost: bool
 ) -> None:
@@ -132,7 +130,7 @@ async def test_after_a_crash_the_account_can_change_again(
     await assert_settled(survivor, server, account, third)
 
 
-@pytest.mark.parametrize("fault", LOST, ids=repr)
+@pytest.mark.parametrize("fault", [Close(), ErrorAnswer("UNEXPECTED_DRIVER_ERROR")], ids=repr)
 @pytest.mark.parametrize("after_write", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("step", range(5))
 async def test_no_lost_answer_loses_an_address(
@@ -245,7 +243,7 @@ async def test_documents_without_the_newer_fields_are_read(
 
 
 @pytest.mark.parametrize("losing", [0.0, 0.15], ids=["calm", "answers lost"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_races_for_few_addresses_leave_each_one_owner(
     server: FakeDataApi, open_store: OpenStore, seed: int, losing: float
 ) -> None:

@@ -18,7 +18,7 @@ from killrvideo_grpc.stores.astra.sweep import UNCLAIMED_AGE
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, USERS
 from tests.stores.astra.conftest import OpenStore
 from tests.stores.astra.contents import Contents
-from tests.stores.astra.crashes import crash, crashing_within, losing_the_last_answer
+from tests.stores.astra.crashes import crash, crashing_within
 from tests.support.accounts import HASH, a_cause, a_new_address, an_account
 from tests.support.fake_data_api import Close, FakeDataApi, Hang, Request
 from tests.support.keyspaces import KEYSPACE
@@ -37,7 +37,6 @@ async def search(store: AstraStore, word: str) -> list[Account]:
     return list((await store.search(Query.parse(word), 20)).items)
 
 
-@losing_the_last_answer
 @crashing_within(REQUESTS)
 @pytest.mark.parametrize("has_address", [True, False], ids=["address", "profile only"])
 @pytest.mark.parametrize("pause", [timedelta(0), 2 * UNCLAIMED_AGE], ids=["at once", "later"])
@@ -71,7 +70,7 @@ async def test_an_interrupted_import_is_finished_by_the_next(
     assert await survivor.import_accounts([an_import(account)]) == [ImportOutcome.EXISTS]
 
 
-@crashing_within(REQUESTS)
+@pytest.mark.parametrize("steps", range(REQUESTS + 1))
 async def test_sweeps_during_an_import_take_nothing(
     server: FakeDataApi, open_store: OpenStore, store: AstraStore, contents: Contents, steps: int
 ) -> None:

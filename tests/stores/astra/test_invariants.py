@@ -109,11 +109,11 @@ CHANGES: list[Callable[[Account], Change]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 async def test_all_agrees_in_the_end(open_store: OpenStore, server: FakeDataApi, seed: int) -> None:
     dice = random.Random(seed)
     world = World([open_store(), open_store()], dice)
-    share = (0.0, 0.05, 0.15)[seed % 3]
+    share = (0.0, 0.05, 0.15)[seed]
     late = server.fail(Sometimes(Late(), share, dice), where=lambda request: not request.command.startswith("find"))
     server.fail(Sometimes(Close(), share, dice))
     server.fail(Sometimes(Close(), share, dice), after_write=True)
