@@ -129,27 +129,15 @@ def test_repair_by_command(tmp_path: Path) -> None:
         assert "document=account:odd" in done.stderr
 
 
-def test_roles_by_command(tmp_path: Path) -> None:
-    with prepared_fake() as (server, _):
-        with (
-            running(tmp_path, **astra(keyspace_at(server.url))) as service,
-            grpc.insecure_channel(service.target) as channel,
-        ):
-            UserServiceStub(channel).Register(registration("ann@example.org"))
-        done = run(tmp_path, "roles", "assign", "ann@example.org", "moderator", **astra(keyspace_at(server.url)))
-        assert (done.returncode, done.stdout) == (0, "viewer\nmoderator\n")
-
-
 def test_a_start_waits_for_a_data_api_that_is_down(tmp_path: Path) -> None:
     log = tmp_path / "service.log"
+    log.touch()
 
     def let_it_answer_once_missed(server: fake_data_api.FakeDataApi) -> None:
         eventually(lambda: "waiting for the store to answer" in log.read_text())
         server.clear_faults()
 
     with prepared_fake() as (server, keyspace):
-        with running(tmp_path, **astra(keyspace)) as service:
-            assert service.stop() == 0  # a Data API that is up needs no waiting
         server.fail(Close())
         Thread(target=let_it_answer_once_missed, args=[server], daemon=True).start()
         with running(tmp_path, **astra(keyspace)) as service, grpc.insecure_channel(service.target) as channel:

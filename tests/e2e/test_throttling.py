@@ -41,6 +41,9 @@ HOME = "198.51.100.7"
 EARLY = 3
 BLOCKED, WRONG = "TOO_MANY_ATTEMPTS", "INVALID_CREDENTIALS"
 
+# For what the limits do alike on every store: test_store_contract_attempts.py checks that each one counts.
+on_sqlite = pytest.mark.parametrize("stubs", ["sqlite"], indirect=True)
+
 _numbers = iter(range(1, 1 << 24))
 
 
@@ -113,6 +116,7 @@ def test_guesses_at_a_password_from_one_source_are_limited(stubs: list[UserServi
     assert guess(stubs[0], an_address(), source) == WRONG  # another account is not affected
 
 
+@on_sqlite
 def test_guesses_at_a_password_from_many_sources_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     assert is_reached(stubs, PER_ACCOUNT, lambda stub: guess(stub, victim.email, a_source()))
     for each in stubs:
@@ -120,6 +124,7 @@ def test_guesses_at_a_password_from_many_sources_are_limited(stubs: list[UserSer
         assert guess(each, victim.email, a_source(), PASSWORD) == BLOCKED
 
 
+@on_sqlite
 def test_nobody_locks_a_victim_out(stubs: list[UserServiceStub], victim: Victim) -> None:
     """An attacker with many addresses tries everything, and the victim can still log in at home."""
     stub = cycle(stubs)
@@ -145,12 +150,14 @@ def test_a_burst_over_both_processes_exceeds_the_limit_only_slightly(
     assert PER_ACCOUNT_AND_SOURCE - EARLY <= outcomes[WRONG] <= PER_ACCOUNT_AND_SOURCE + 2 * AT_ONCE
 
 
+@on_sqlite
 def test_many_good_logins_at_once_from_one_source_all_succeed(stubs: list[UserServiceStub], victim: Victim) -> None:
     with ThreadPoolExecutor(64) as pool:
         outcomes = Counter(pool.map(lambda n: guess(stubs[n % 2], victim.email, HOME, PASSWORD), range(64)))
     assert outcomes == {"OK": 64}
 
 
+@on_sqlite
 def test_an_unknown_address_has_the_same_limits(stubs: list[UserServiceStub], victim: Victim) -> None:
     for email in (victim.email, an_address()):
         from_one, from_many = partial(guess, email=email, source=a_source()), partial(guess_from_anywhere, email=email)
@@ -158,6 +165,7 @@ def test_an_unknown_address_has_the_same_limits(stubs: list[UserServiceStub], vi
         assert is_reached(stubs, PER_ACCOUNT - PER_ACCOUNT_AND_SOURCE + EARLY, from_many)
 
 
+@on_sqlite
 def test_failures_from_one_source_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     """Over all addresses together. The victim can still log in from a source where they have logged in before."""
     elsewhere, home = a_source(), a_source()
@@ -169,6 +177,7 @@ def test_failures_from_one_source_are_limited(stubs: list[UserServiceStub], vict
             assert guess(each, victim.email, source, PASSWORD) == expected
 
 
+@on_sqlite
 def test_garbage_refresh_tokens_block_nothing_else(stubs: list[UserServiceStub], victim: Victim) -> None:
     source, garbage = a_source(), RefreshTokenRequest(refresh_token="garbage")
 
@@ -184,6 +193,7 @@ def test_garbage_refresh_tokens_block_nothing_else(stubs: list[UserServiceStub],
         assert outcome(lambda: each.RefreshToken(good, metadata=from_(source))) == "OK"  # noqa: B023 # called at once
 
 
+@on_sqlite
 def test_guesses_at_a_password_with_a_stolen_token_are_limited(stubs: list[UserServiceStub], victim: Victim) -> None:
     source = a_source()
     metadata = (*bearer(victim.login), *from_(source))
@@ -203,6 +213,7 @@ def test_guesses_at_a_password_with_a_stolen_token_are_limited(stubs: list[UserS
         assert guess(each, victim.email, source, PASSWORD) == BLOCKED
 
 
+@on_sqlite
 def test_a_client_stuck_with_a_dead_refresh_token_blocks_no_good_one(
     stubs: list[UserServiceStub], victim: Victim
 ) -> None:
@@ -233,6 +244,7 @@ def test_registrations_from_one_source_are_limited(stubs: list[UserServiceStub])
     assert outcome(lambda: stubs[0].Register(registration(an_address()), metadata=from_(a_source()))) == "OK"
 
 
+@on_sqlite
 def test_a_trusted_peer_that_sends_no_address_has_no_limit_per_source(stubs: list[UserServiceStub]) -> None:
     """However many logins fail. Each of them is for another address."""
     stub = cycle(stubs)
@@ -241,6 +253,7 @@ def test_a_trusted_peer_that_sends_no_address_has_no_limit_per_source(stubs: lis
         assert outcome(lambda: next(stub).Login(request)) == WRONG  # noqa: B023 # called at once
 
 
+@on_sqlite
 def test_callers_of_one_ipv6_network_are_one_source(stubs: list[UserServiceStub], victim: Victim) -> None:
     network, numbers = f"2001:db8:{next(_numbers):x}:7", count()
 
