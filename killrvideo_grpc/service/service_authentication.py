@@ -12,7 +12,7 @@ from killrvideo_grpc.domain.services import Service
 
 MAX_AGE = 5.0  # seconds; a removed service must be refused within 10, and a read of the store may take 5
 LOOKUP_INTERVAL = 1.0  # seconds between reads for unknown tokens
-MAX_WAITING = 64  # calls with unknown tokens that wait for the next read
+MAX_WAITING = 256  # calls with unknown tokens that wait for the next read
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,4 +125,4 @@ def test_wrong_arguments_are_explained(arguments: list[str], message: str) -> No
 
 def test_the_help_warns_of_the_power_over_passwords() -> None:
     done = CliRunner().invoke(services, ["add", "--help"])
-    assert re.search(r"reset_passwords +power over every account except moderators'", done.stdout)
+    assert re.search(r"reset_passwords +CreatePasswordReset: power over every account except moderators'", done.stdout)

@@ -13,7 +13,7 @@ import httpx
 from tests.rest.conftest import ROOT, USERS
 from tests.support.process import COMMAND, environment
 
-CALLS, REQUEST_ID = 2000, "x" * 120
+CALLS, REQUEST_ID = 2000, "x" * 64
 
 
 def test_each_line_is_whole(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from tests.rpc.requests import RPCS
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import bearer, registration
+from tests.support.eventually import eventually
 from tests.support.fake_data_api import Close, Delay, ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE
 
@@ -42,7 +43,8 @@ def test_trouble_with_any_request_is_unavailable(
         assert failure, f"goes well without request {step}"
         assert (failure.code, failure.reason, failure.retry_seconds) == (UNAVAILABLE, "STORE_UNAVAILABLE", 1)
         assert failure.message == "The user store is unavailable. Try again in a moment."
-    call(rpc, account, request)
+    # A failed read of the services is remembered for a second.
+    eventually(lambda: attempt(lambda: call(rpc, account, request)) is None)
 
 
 def test_a_login_that_cannot_write_its_session_opens_none(server: fake_data_api.FakeDataApi, account: Account) -> None:

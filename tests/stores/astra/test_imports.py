@@ -134,7 +134,7 @@ async def test_an_address_that_was_registered_after_a_crash(
     assert await survivor.find_credentials(account.email) == Credentials(other, HASH)
 
 
-@crashing_within(8)
+@pytest.mark.parametrize("steps", range(9))
 async def test_an_address_that_a_crashed_change_has_marked(
     server: FakeDataApi, open_store: OpenStore, store: AstraStore, account: Account, steps: int
 ) -> None:
