@@ -133,8 +133,8 @@ def _moving(position: Callable[[], int], advance: Callable[[int], object]) -> Ca
 
     def move(_: int) -> None:
         nonlocal shown
-        step, shown = position() - shown, position()
-        advance(step)
+        before, shown = shown, position()
+        advance(shown - before)
 
     return move
 

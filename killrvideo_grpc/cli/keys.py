@@ -23,5 +23,4 @@ def list_keys() -> None:
     if settings.secret_key is None and not settings.secret_key_path.exists():
         text = f"SECRET_KEY is not set, and there is no key at {settings.secret_key_path}."
         raise click.ClickException(f"{text} Run this in the directory where the service runs, or set SQLITE_PATH.")
-    secret_keys = [settings.signing_key(), *settings.fallback_keys()]
-    click.echo(key_set_document(json_web_keys(access_keys(secret_keys, settings.algorithm))))
+    click.echo(key_set_document(json_web_keys(access_keys(settings.accepted_keys(), settings.algorithm))))

@@ -262,6 +262,10 @@ class Settings(BaseSettings):
         """Return the keys that are accepted and sign nothing."""
         return [key.get_secret_value() for key in self.secret_key_fallbacks]
 
+    def accepted_keys(self) -> list[str]:
+        """Return the signing key and, after it, the fallbacks. Raise SetupError as `signing_key` does."""
+        return [self.signing_key(), *self.fallback_keys()]
+
     def signing_key(self) -> str:
         """Return SECRET_KEY or, if it is not set, the generated key. Raise SetupError if its file can't be used."""
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)

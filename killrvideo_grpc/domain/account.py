@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
 
+NIL_UUID = UUID(int=0)  # no account has this id
 MAX_EMAIL_LENGTH = 254  # characters after trimming, as the contract states
 
 

@@ -1,6 +1,7 @@
 """The composition root: the only code that builds a store, the use cases and a server from the settings."""
 
 import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import timedelta
@@ -121,7 +122,7 @@ def build_use_cases(
     instrumentation: Instrumentation = NOOP,
 ) -> UseCases:
     """Build the use cases and the servicer that calls them. Raise SetupError."""
-    keys = settings.signing_key(), *settings.fallback_keys()
+    keys = settings.accepted_keys()
     signing_keys = access_keys(keys, settings.algorithm)
     access_tokens = JwtAccessTokens(
         signing_keys,
@@ -132,7 +133,7 @@ def build_use_cases(
         audience=settings.audience,
     )
     passwords = passwords or BcryptHasher(settings.bcrypt_rounds, _cores(), instrumentation)
-    throttle = _throttle(settings, store, instrumentation)
+    throttle = _throttle(settings, keys, store, instrumentation)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys[0], keys[1:]), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(keys[0], keys[1:])
     authenticator = Authenticator(store, access_tokens, ServiceAuthenticator(store, service_digest))
@@ -152,15 +153,16 @@ def build_use_cases(
 
 def build_reset_codes(settings: Settings, store: AccountStore) -> ResetCodes:
     """Build the use case that makes reset codes. Raise SetupError."""
-    return _reset_codes(settings, store, _throttle(settings, store))
+    return _reset_codes(settings, store, _throttle(settings, settings.accepted_keys(), store))
 
 
 def _reset_codes(settings: Settings, store: AccountStore, throttle: Throttle) -> ResetCodes:
     return ResetCodes(store, throttle, timedelta(minutes=settings.password_reset_minutes))
 
 
-def _throttle(settings: Settings, store: AccountStore, instrumentation: Instrumentation = NOOP) -> Throttle:
-    keys = settings.signing_key(), *settings.fallback_keys()
+def _throttle(
+    settings: Settings, keys: Sequence[str], store: AccountStore, instrumentation: Instrumentation = NOOP
+) -> Throttle:
     digest, *former = (keyed_digest(key, "throttle") for key in keys)
     return Throttle(store, digest, _limits(settings), _cores(), instrumentation.hash_wait, former_digests=former)
 

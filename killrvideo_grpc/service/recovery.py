@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
-from killrvideo_grpc.domain.account import AccountStatus, ResetCode, Role, now
+from killrvideo_grpc.domain.account import NIL_UUID, AccountStatus, ResetCode, Role, now
 from killrvideo_grpc.domain.changes import RequestReset, ResetPassword
 from killrvideo_grpc.domain.errors import AccountSuspended, InvalidResetCode, OperatorsOnly, UserNotFound
 from killrvideo_grpc.domain.events import Cause
@@ -19,7 +19,6 @@ from killrvideo_grpc.service.sessions import Login, Sessions
 
 SECRET_BYTES = 32
 CODE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[A-Za-z0-9_-]{43}")
-NIL_UUID = UUID(int=0)  # no account has this id
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import Account, Credentials
+from killrvideo_grpc.domain.account import NIL_UUID, Account, Credentials
 from killrvideo_grpc.domain.changes import Change
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, UnusableStore
 from killrvideo_grpc.domain.events import Cause, Event
@@ -43,8 +43,6 @@ from killrvideo_grpc.stores.astra.sweep import UNREADABLE, Repaired, Sweep
 from killrvideo_grpc.stores.data_api.batch_loader import BatchLoader
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 from killrvideo_grpc.stores.data_api.errors import AlreadyExists
-
-NIL_UUID = UUID(int=0)  # no account has this id
 
 
 class AstraStore:
