@@ -30,15 +30,10 @@ from tests.support.accounts import (
     an_account,
     an_address,
     opening,
+    registered,
 )
 
 pytestmark = pytest.mark.anyio
-
-
-async def registered(store: AccountStore, email: str | None = None) -> Account:
-    account = an_account(email)
-    await store.register(account, HASH, a_cause(account))
-    return account
 
 
 async def apply(store: AccountStore, account: Account, change: Change) -> Account:

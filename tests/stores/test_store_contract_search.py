@@ -14,15 +14,9 @@ from killrvideo_grpc.domain.errors import UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.domain.search import Query
 from tests.stores.harness import Harness
-from tests.support.accounts import HASH, a_cause, an_account
+from tests.support.accounts import a_cause, registered
 
 pytestmark = pytest.mark.anyio
-
-
-async def registered(store: AccountStore, email: str, first_name: str = "Ann", last_name: str = "Lee") -> Account:
-    account = an_account(email, first_name=first_name, last_name=last_name)
-    await store.register(account, HASH, a_cause(account))
-    return account
 
 
 async def settled(harness: Harness, *stores: AccountStore) -> AccountStore:
@@ -59,7 +53,7 @@ async def test_words_are_found_as_people_see_and_type_them(harness: Harness, mar
     writer = harness.open()
     # A soft hyphen, a typographic apostrophe, and vowel signs, which Unicode doesn't count as letters.
     hindi = "\u0939\u093f\u0928\u094d\u0926\u0940"
-    account = await registered(writer, f"{mark}@x.org", f"A\u00adnn {hindi}", "O\u2019Brien")
+    account = await registered(writer, f"{mark}@x.org", first_name=f"A\u00adnn {hindi}", last_name="O\u2019Brien")
     store = await settled(harness, writer)
     for word in (
         "ann",
@@ -81,7 +75,7 @@ async def test_words_are_found_as_people_see_and_type_them(harness: Harness, mar
 
 async def test_a_dotless_i_is_an_i_in_either_case(harness: Harness, mark: str) -> None:
     writer = harness.open()
-    account = await registered(writer, f"{mark}@x.org", "I\u015eIK", "\u0130pek")
+    account = await registered(writer, f"{mark}@x.org", first_name="I\u015eIK", last_name="\u0130pek")
     store = await settled(harness, writer)
     for word in ("\u0131\u015f\u0131k", "i\u015fik", "ISIK", "ipek", "\u0131pek"):
         assert await found(store, f"{mark} {word}") == [account.user_id]
@@ -90,8 +84,10 @@ async def test_a_dotless_i_is_an_i_in_either_case(harness: Harness, mark: str) -
 
 async def test_every_word_of_the_query_begins_a_word_of_the_account(harness: Harness, mark: str) -> None:
     writer = harness.open()
-    bob = await registered(writer, f"Bob.Smith-{mark}@Mail.Example.org", "Robért", "Van den Bérg")
-    zoe = await registered(writer, f"{mark}+zoe@other.org", "Zoë", "\uff33\uff2d\uff29\uff34\uff28")
+    bob = await registered(writer, f"Bob.Smith-{mark}@Mail.Example.org", first_name="Robért", last_name="Van den Bérg")
+    zoe = await registered(
+        writer, f"{mark}+zoe@other.org", first_name="Zoë", last_name="\uff33\uff2d\uff29\uff34\uff28"
+    )
     store = await settled(harness, writer)
     both = [bob, zoe]
     expected: dict[str, list[Account]] = {
@@ -165,7 +161,7 @@ async def test_an_empty_query_returns_everybody(harness: Harness, account: Accou
 
 async def test_results_are_what_the_accounts_are_now(harness: Harness, mark: str) -> None:
     writer = harness.open()
-    renamed = await registered(writer, f"{mark}.a@example.org", "Before")
+    renamed = await registered(writer, f"{mark}.a@example.org", first_name="Before")
     deleted = await registered(writer, f"{mark}.b@example.org")
     store = await settled(harness, writer)
     await store.apply(renamed.user_id, Rename("After", None), a_cause(renamed))

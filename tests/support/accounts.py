@@ -15,6 +15,7 @@ from killrvideo_grpc.domain.changes import (
     ResetPassword,
 )
 from killrvideo_grpc.domain.events import Cause
+from killrvideo_grpc.domain.ports import AccountStore
 
 PASSWORD = "correct horse"
 LIFETIMES = Lifetimes(idle=timedelta(days=30), total=timedelta(days=90))
@@ -40,6 +41,13 @@ def an_account(email: str | None = None, **fields: Any) -> Account:
         credential_id=uuid4().hex,
     )
     return replace(account, **fields)
+
+
+async def registered(store: AccountStore, email: str | None = None, **fields: Any) -> Account:
+    """Register such an account, with the hash HASH, and return it."""
+    account = an_account(email, **fields)
+    await store.register(account, HASH, a_cause(account))
+    return account
 
 
 def a_session(**fields: Any) -> Session:
