@@ -1,5 +1,6 @@
 """The installed command as a process."""
 
+import atexit
 import itertools
 import multiprocessing
 import os
@@ -121,7 +122,10 @@ def _run(folder: Path, arguments: list[str], values: dict[str, str], output: Pat
     os.environ.update(values)
     for path, descriptor in ((output, 1), (errors, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    main(arguments, prog_name="killrvideo-grpc")
+    try:
+        main(arguments, prog_name="killrvideo-grpc")
+    finally:
+        atexit._run_exitfuncs()  # multiprocessing skips them, and the last log lines are written there
 
 
 def children(pid: int) -> list[int]:
