@@ -24,11 +24,11 @@ from killrvideo_grpc.security.service_tokens import service_digest
 from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, UserServer
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import Authenticator
-from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation
 from killrvideo_grpc.service.recovery import Recovery, ResetCodes
 from killrvideo_grpc.service.service_authentication import ServiceAuthenticator
 from killrvideo_grpc.service.sessions import Sessions
+from killrvideo_grpc.service.throttle import Limits, Throttle
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 
 if TYPE_CHECKING:

@@ -27,8 +27,9 @@ from killrvideo_grpc.domain.errors import (
 from killrvideo_grpc.domain.ports import AccountStore, PageTokens, PasswordHasher
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.service.authentication import ClientInfo, Principal, own_cause
-from killrvideo_grpc.service.login_throttle import Throttle
+from killrvideo_grpc.service.password_attempt import PasswordAttempt
 from killrvideo_grpc.service.sessions import Login, Sessions
+from killrvideo_grpc.service.throttle import Throttle
 
 DEFAULT_PAGE_SIZE = 20
 REHASH_SECONDS = 1.0  # that a login waits for its new hash to be stored
@@ -61,7 +62,7 @@ class Accounts:
 
     async def register(self, email: str, password: str, first_name: str, last_name: str, client: ClientInfo) -> Account:
         """Create an account with the role viewer. Raise EmailAlreadyRegistered and TooManyAttempts."""
-        self._throttle.refuse_registration(client.source)
+        self._throttle.check_registration(client.source)
         account = Account(
             user_id=uuid4(),
             email=email.strip(),
@@ -86,7 +87,7 @@ class Accounts:
 
         Raise TooManyAttempts, or InvalidCredentials after the same time whatever is wrong.
         """
-        attempt = self._throttle.password_attempt(throttle_key(email), client.source)
+        attempt = PasswordAttempt(self._throttle, throttle_key(email), client.source)
         credentials, _ = await asyncio.gather(find_credentials(self._store, email), attempt.load())
         is_right = await attempt.verify(
             lambda on_start: self._password_matches(credentials, password, on_start),
@@ -153,7 +154,7 @@ class Accounts:
         Raise InvalidCredentials, EmailAlreadyRegistered and TooManyAttempts.
         """
         # Count taken addresses as registrations: both reveal which addresses have accounts.
-        self._throttle.refuse_registration(client.source)
+        self._throttle.check_registration(client.source)
         seen = await self._reauthenticate(principal, password, client)
         change = ChangeEmail(seen.credential_id, email.strip())
         try:
@@ -170,7 +171,7 @@ class Accounts:
     async def _reauthenticate(self, principal: Principal, password: str, client: ClientInfo) -> Account:
         """Check the caller's password, and return the account as it was then."""
         account = principal.account
-        attempt = self._throttle.password_attempt(throttle_key(account.email), client.source, account.unblocked_date)
+        attempt = PasswordAttempt(self._throttle, throttle_key(account.email), client.source, account.unblocked_date)
         credentials, _ = await asyncio.gather(self._store.get_credentials(account.user_id), attempt.load())
         if credentials is None:
             raise UserNotFound

@@ -14,8 +14,8 @@ from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.domain.ports import AccountStore, PasswordHasher
 from killrvideo_grpc.service.accounts import find_credentials, throttle_key
 from killrvideo_grpc.service.authentication import ClientInfo, own_cause
-from killrvideo_grpc.service.login_throttle import Throttle
 from killrvideo_grpc.service.sessions import Login, Sessions
+from killrvideo_grpc.service.throttle import Throttle
 
 SECRET_BYTES = 32
 CODE = re.compile(r"([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\.[A-Za-z0-9_-]{43}")

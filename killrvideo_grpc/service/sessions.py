@@ -9,7 +9,7 @@ from killrvideo_grpc.domain.changes import EndSessions, RefreshSession
 from killrvideo_grpc.domain.errors import RefreshTokenInvalid, RefreshTokenReused, UserNotFound
 from killrvideo_grpc.domain.ports import AccessTokens, AccountStore, RefreshClaims, RefreshTokens
 from killrvideo_grpc.service.authentication import ClientInfo, Principal, own_cause
-from killrvideo_grpc.service.login_throttle import Throttle
+from killrvideo_grpc.service.throttle import Throttle
 
 
 @dataclass(frozen=True, slots=True)

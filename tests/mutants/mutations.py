@@ -30,7 +30,7 @@ SESSIONS = ["tests/unit/test_sessions.py"]
 SQLITE_IMPORTS = ["tests/stores/test_store_contract_imports.py"]
 SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
 TOKENS = ["tests/unit/test_access_tokens.py"]
-THROTTLE = ["tests/unit/test_login_throttle.py"]
+THROTTLE = ["tests/unit/test_throttle.py"]
 HEALTH = ["tests/unit/test_health.py"]
 
 PRODUCT = "killrvideo_grpc"
@@ -40,7 +40,8 @@ AUTHENTICATOR = f"{PRODUCT}/service/authentication.py"
 ACCESS_TOKENS = f"{PRODUCT}/security/access_tokens.py"
 HASHER = f"{PRODUCT}/security/passwords.py"
 TRANSITIONS = f"{PRODUCT}/domain/changes.py"
-LOGIN_THROTTLE = f"{PRODUCT}/service/login_throttle.py"
+THROTTLE_FILE = f"{PRODUCT}/service/throttle.py"
+ATTEMPT = f"{PRODUCT}/service/password_attempt.py"
 ASTRA = f"{PRODUCT}/stores/astra"
 
 MUTANTS = [
@@ -157,16 +158,16 @@ MUTANTS = [
     Mutant(f"{PRODUCT}/migration/exporter.py", "os.link(partial, path)", "partial.replace(path)", EXPORTS),
     # Throttling
     Mutant(
-        LOGIN_THROTTLE,
+        THROTTLE_FILE,
         "await asyncio.shield(self.start(self.count(limits)))",
         "await self.count(limits)",
         THROTTLE,
     ),
-    Mutant(LOGIN_THROTTLE, "            if not has_begun:\n", "            if True:\n", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "            self._throttle.refuse(limits)  #", "            #", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "limits = self.own if is_known else everything\n", "limits = everything\n", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "(self._digest, *self._former_digests)", "(self._digest,)", THROTTLE),
-    Mutant(LOGIN_THROTTLE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
+    Mutant(ATTEMPT, "            if not has_begun:\n", "            if True:\n", THROTTLE),
+    Mutant(ATTEMPT, "            self._throttle.check(limits)  #", "            #", THROTTLE),
+    Mutant(ATTEMPT, "limits = self._own if is_known else everything\n", "limits = everything\n", THROTTLE),
+    Mutant(THROTTLE_FILE, "(self._digest, *self._former_digests)", "(self._digest,)", THROTTLE),
+    Mutant(THROTTLE_FILE, "            if count > limit.maximum:", "            if count >= limit.maximum:", THROTTLE),
     # Health
     Mutant(f"{PRODUCT}/rpc/health.py", "        if not self._is_stopping:\n", "        if True:\n", HEALTH),
     Mutant(f"{PRODUCT}/rpc/health.py", "            is_serving = False\n", "            is_serving = True\n", HEALTH),

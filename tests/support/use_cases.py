@@ -15,11 +15,11 @@ from killrvideo_grpc.security.refresh_tokens import JwtRefreshTokens
 from killrvideo_grpc.security.service_tokens import service_digest
 from killrvideo_grpc.service.accounts import Accounts
 from killrvideo_grpc.service.authentication import AccessRule, Authenticator, ClientInfo, Principal
-from killrvideo_grpc.service.login_throttle import Limits, Throttle
 from killrvideo_grpc.service.moderation import Moderation, Operators
 from killrvideo_grpc.service.recovery import Recovery, ResetCodes
 from killrvideo_grpc.service.service_authentication import ServiceAuthenticator
 from killrvideo_grpc.service.sessions import Login, Sessions
+from killrvideo_grpc.service.throttle import Limits, Throttle
 from tests.support.accounts import PASSWORD, a_cause, an_address
 from tests.support.memory_store import MemoryStore
 from tests.support.settings import KEY

@@ -21,8 +21,8 @@ from killrvideo_grpc.domain.errors import (
 )
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.service.accounts import BatchResult
-from killrvideo_grpc.service.login_throttle import Limits
 from killrvideo_grpc.service.sessions import Login
+from killrvideo_grpc.service.throttle import Limits
 from tests.support.accounts import PASSWORD, a_cause, an_address
 from tests.support.concurrent_changes import SPOILS_LOGIN, Step, new_password
 from tests.support.settings import KEY

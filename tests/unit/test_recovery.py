@@ -20,9 +20,9 @@ from killrvideo_grpc.domain.errors import (
     UserNotFound,
 )
 from killrvideo_grpc.domain.events import Cause
-from killrvideo_grpc.service.login_throttle import MAX_RESETS, Limits
 from killrvideo_grpc.service.recovery import IssuedCode
 from killrvideo_grpc.service.sessions import Login
+from killrvideo_grpc.service.throttle import MAX_RESETS, Limits
 from tests.support.accounts import a_cause, an_address
 from tests.support.use_cases import ORIGIN, UseCases
 

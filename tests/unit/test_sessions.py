@@ -16,8 +16,8 @@ from killrvideo_grpc.domain.errors import (
     SessionEnded,
     TooManyAttempts,
 )
-from killrvideo_grpc.service.login_throttle import Limits
 from killrvideo_grpc.service.sessions import Login
+from killrvideo_grpc.service.throttle import Limits
 from tests.support import concurrent_changes
 from tests.support.concurrent_changes import SPOILS_REFRESH, Step
 from tests.support.use_cases import NO_LIMITS, ORIGIN, UseCases

@@ -13,7 +13,8 @@ from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable, TooManyA
 from killrvideo_grpc.domain.ports import SLOTS, AttemptCounter
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.service.keyed_semaphore import MAX_WAITING
-from killrvideo_grpc.service.login_throttle import Limits, Throttle
+from killrvideo_grpc.service.password_attempt import PasswordAttempt
+from killrvideo_grpc.service.throttle import Limits, Throttle
 from tests.support.accounts import an_account
 from tests.support.settings import KEY
 
@@ -65,7 +66,7 @@ class Process:
         assert not await self.guess(account, source, is_known=is_known)
 
     async def guess(self, account: str, source: str | None, *, is_known: bool = False, is_right: bool = False) -> bool:
-        attempt = self.throttle.password_attempt(account, source)
+        attempt = PasswordAttempt(self.throttle, account, source)
         await attempt.load()
         return await attempt.verify(
             lambda on_start: self._check(on_start, is_right), is_known=is_known, unblocked=self.unblocked
@@ -298,7 +299,7 @@ async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Proce
         await release.wait()
         return False
 
-    attempts = [process.throttle.password_attempt("ann", "s1") for _ in range(5)]
+    attempts = [PasswordAttempt(process.throttle, "ann", "s1") for _ in range(5)]
     guesses = [asyncio.create_task(attempt.verify(wait, is_known=False)) for attempt in attempts]
     await asyncio.sleep(0)
     for guess in guesses:
@@ -330,12 +331,12 @@ async def test_registrations_have_a_window_of_an_hour(process: Process) -> None:
     for _ in range(5):
         await process.throttle.count_registration("s1")
     with pytest.raises(TooManyAttempts) as caught:
-        process.throttle.refuse_registration("s1")
+        process.throttle.check_registration("s1")
     assert caught.value.retry_after == 1800
     with pytest.raises(TooManyAttempts):
         await process.throttle.count_registration("s1")
-    process.throttle.refuse_registration("s2")
-    process.throttle.refuse_registration(None)
+    process.throttle.check_registration("s2")
+    process.throttle.check_registration(None)
     await process.fail("ann", "s1")
     process.time = BEGINNING + 3600
     await process.throttle.count_registration("s1")

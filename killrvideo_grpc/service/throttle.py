@@ -7,7 +7,7 @@ the first limit applies to known sources: an attacker can't lock the owner out. 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,7 +31,6 @@ MAX_REMEMBERED = 10_000
 RECHECK_SECONDS = 5.0
 
 T = TypeVar("T")
-Check = Callable[[Callable[[], None]], Awaitable[bool]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,9 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class _Limit:
+class Limit:
+    """A limit, and where attempts that count towards it are counted."""
+
     kind: str
     counter: AttemptCounter
     maximum: int
@@ -93,24 +94,18 @@ class Throttle:
         self._unblocked: dict[str, datetime] = {}  # by account, as last read
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def password_attempt(self, account: str, source: str | None, unblocked: datetime | None = None) -> "Attempt":
-        """Return an attempt at a password. `account` is any text that identifies the account.
-
-        `unblocked` is when the account was last unblocked, if it has been read already. Raise TooManyAttempts if this
-        process has lately learned that the limit per account and source is reached.
-        """
-        attempt = Attempt(self, account, source, unblocked or self._unblocked.get(account))
-        self._refuse_at_once(attempt.own)
-        return attempt
-
     def password_limits(
         self, account: str, source: str | None, unblocked: datetime | None
-    ) -> tuple[list[_Limit], list[_Limit]]:
-        """Return the own and the wide limits of an `Attempt`."""
+    ) -> tuple[list[Limit], list[Limit]]:
+        """Return the own and the wide limits of a `PasswordAttempt`."""
         maximum = self._limits.account if source is None else self._limits.account_and_source
         own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}", unblocked)
         total = [] if source is None else self._limit("source", self._limits.source, source)
         return own, [*self._limit("account", self._limits.account, account, unblocked), *total]
+
+    def last_unblocked(self, account: str) -> datetime | None:
+        """Return when the account was last unblocked, as this process knows it."""
+        return self._unblocked.get(account)
 
     def note_unblocked(self, account: str, unblocked: datetime | None) -> None:
         """Remember when the account was last unblocked, if ever."""
@@ -133,23 +128,23 @@ class Throttle:
         """Count a reset code made for an account. Raise TooManyAttempts beyond MAX_RESETS."""
         limits = self._limit("resets", MAX_RESETS, account, unblocked)
         await self.read(limits)
-        self.refuse(limits)
+        self.check(limits)
         await self._count_up_to(limits)
 
     async def _count_forgery(self, kind: str, source: str | None) -> None:
         limits = [] if source is None else self._limit(kind, self._limits.source, source)
-        self.refuse(limits)
+        self.check(limits)
         await self.read(limits)
-        self.refuse(limits)
+        self.check(limits)
         await asyncio.shield(self.start(self.count(limits)))  # counts even if the caller hangs up
 
     async def count_registration(self, source: str | None) -> None:
         """Count a registration. Raise TooManyAttempts if it exceeds the limit."""
         await self._count_up_to(self._registration_limits(source))
 
-    def refuse_registration(self, source: str | None) -> None:
+    def check_registration(self, source: str | None) -> None:
         """Raise TooManyAttempts if this process already knows that the limit is reached."""
-        self.refuse(self._registration_limits(source))
+        self.check(self._registration_limits(source))
 
     def is_known_source(self, account: Account, source: str | None) -> bool:
         """Return whether somebody registered or recently logged in to the account from this source."""
@@ -162,27 +157,27 @@ class Throttle:
         """Return the digest of a source that an account stores. It can't be linked to those of other accounts."""
         return _source_digest(self._digest, account, source)
 
-    def refuse(self, limits: Sequence[_Limit]) -> None:
+    def check(self, limits: Sequence[Limit]) -> None:
         """Raise TooManyAttempts if this process knows that one of the limits is reached."""
         reached = [limit for limit in limits if self._is_reached(limit)]
         if reached:
             raise TooManyAttempts(max(map(self._seconds_left, reached)))
 
-    def _refuse_at_once(self, limits: Sequence[_Limit]) -> None:
-        """Raise TooManyAttempts as `refuse` does, but let one attempt through every RECHECK_SECONDS."""
+    def check_lately(self, limits: Sequence[Limit]) -> None:
+        """Raise TooManyAttempts as `check` does, but let one attempt through every RECHECK_SECONDS."""
         reached = [self._reached[limit.counter.slot] for limit in limits if self._is_reached(limit)]
         is_due = all(self._clock() - each.checked_at >= RECHECK_SECONDS for each in reached)
         if not is_due:
-            self.refuse(limits)
+            self.check(limits)
         for each in reached:
             each.checked_at = self._clock()
 
-    async def read(self, limits: Sequence[_Limit]) -> None:
+    async def read(self, limits: Sequence[Limit]) -> None:
         """Read from the store which limits are reached."""
         if limits:
             self._remember(limits, await self._counters.read_attempts([limit.counter for limit in limits]))
 
-    async def count(self, limits: Sequence[_Limit]) -> Sequence[int]:
+    async def count(self, limits: Sequence[Limit]) -> Sequence[int]:
         """Count an attempt towards each limit, and return the new counts."""
         if not limits:
             return []
@@ -190,13 +185,13 @@ class Throttle:
         self._remember(limits, counts)
         return counts
 
-    async def _count_up_to(self, limits: Sequence[_Limit]) -> None:
+    async def _count_up_to(self, limits: Sequence[Limit]) -> None:
         """Count an attempt. Raise TooManyAttempts if it exceeds one of the limits."""
         for limit, count in zip(limits, await self.count(limits), strict=True):
             if count > limit.maximum:
                 raise TooManyAttempts(self._seconds_left(limit))
 
-    def permits(self, limits: Sequence[_Limit]) -> AbstractAsyncContextManager[None]:
+    def permits(self, limits: Sequence[Limit]) -> AbstractAsyncContextManager[None]:
         """Return a context manager that waits for a permit for each limit, and holds them."""
         return self._permits.acquire([(limit.kind, limit.counter.slot) for limit in limits])
 
@@ -207,10 +202,10 @@ class Throttle:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _registration_limits(self, source: str | None) -> list[_Limit]:
+    def _registration_limits(self, source: str | None) -> list[Limit]:
         return [] if source is None else self._limit("registrations", self._limits.registrations, source)
 
-    def _limit(self, kind: str, maximum: int, key: str, unblocked: datetime | None = None) -> list[_Limit]:
+    def _limit(self, kind: str, maximum: int, key: str, unblocked: datetime | None = None) -> list[Limit]:
         """Return the limit of a kind for a key, in a list that is empty if there is none."""
         if not maximum:
             return []
@@ -221,80 +216,23 @@ class Throttle:
             key = f"{key}\0{unblocked.isoformat()}"
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
         slot = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS) if kind in LONG_KINDS else number % ATTEMPT_SLOTS
-        return [_Limit(kind, AttemptCounter(slot, window), maximum, seconds)]
+        return [Limit(kind, AttemptCounter(slot, window), maximum, seconds)]
 
-    def _remember(self, limits: Sequence[_Limit], counts: Sequence[int]) -> None:
+    def _remember(self, limits: Sequence[Limit], counts: Sequence[int]) -> None:
         for limit, count in zip(limits, counts, strict=True):
             if count >= limit.maximum:
                 if len(self._reached) >= MAX_REMEMBERED:
                     self._reached.clear()  # the store remembers
                 self._reached[limit.counter.slot] = _Reached(limit.counter, count, self._clock())
 
-    def _is_reached(self, limit: _Limit) -> bool:
+    def _is_reached(self, limit: Limit) -> bool:
         reached = self._reached.get(limit.counter.slot)
         return reached is not None and reached.counter == limit.counter and reached.count >= limit.maximum
 
-    def _seconds_left(self, limit: _Limit) -> int:
+    def _seconds_left(self, limit: Limit) -> int:
         end = (limit.counter.window + 1) * limit.window_seconds
         return max(1, math.ceil(end - self._clock()))
 
 
 def _source_digest(digest: Callable[[str], bytes], account: Account, source: str | None) -> str:
     return digest(f"known source\0{account.user_id}\0{source or UNSPECIFIED}")[:16].hex()
-
-
-class Attempt:
-    """One password attempt: `load`, then `verify`.
-
-    Own limits count only attempts at this account from this source; wide ones count others too.
-    """
-
-    def __init__(self, throttle: Throttle, account: str, source: str | None, unblocked: datetime | None) -> None:
-        self._throttle = throttle
-        self._account = account
-        self._source = source
-        self.own, self._wide = throttle.password_limits(account, source, unblocked)
-
-    async def load(self) -> None:
-        """Read the counts from the store."""
-        await self._throttle.read([*self.own, *self._wide])
-
-    async def verify(self, check: Check, *, is_known: bool, unblocked: datetime | None = None) -> bool:
-        """Wait for a permit, run `check`, count a failure, and return the result. Raise TooManyAttempts.
-
-        `unblocked` is when the account was last unblocked. `check` gets a function to call just before it checks the
-        password. From then on, a wrong one is counted even if the caller hangs up.
-        """
-        has_begun = False
-
-        def begin() -> None:
-            nonlocal has_begun
-            has_begun = True
-
-        await self._switch_counters(unblocked)
-        task = self._throttle.start(self._verify(lambda: check(begin), is_known))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            if not has_begun:
-                task.cancel()
-            raise
-
-    async def _switch_counters(self, unblocked: datetime | None) -> None:
-        """Take the counters that began when the account was unblocked. Raise TooManyAttempts."""
-        self._throttle.note_unblocked(self._account, unblocked)
-        limits = self._throttle.password_limits(self._account, self._source, unblocked)
-        if limits != (self.own, self._wide):
-            self.own, self._wide = limits
-            await self.load()
-        self._throttle.refuse(self.own)
-
-    async def _verify(self, check: Callable[[], Awaitable[bool]], is_known: bool) -> bool:
-        everything = [*self.own, *self._wide]
-        limits = self.own if is_known else everything
-        async with self._throttle.permits(limits):
-            self._throttle.refuse(limits)  # other attempts may have failed while this one waited
-            if await check():
-                return True
-            await self._throttle.count(everything)
-            return False
