@@ -27,7 +27,7 @@ class Email(click.ParamType[str]):
 
 
 @asynccontextmanager
-async def open_store_of_operators(named_by: str = "e-mail address") -> AsyncIterator[tuple[Settings, AccountStore]]:
+async def opened_account_store(named_by: str = "e-mail address") -> AsyncIterator[tuple[Settings, AccountStore]]:
     """Open the store of the settings, and explain errors about the account. They call the argument `named_by`."""
     settings = read_settings()
     try:
@@ -41,9 +41,9 @@ async def open_store_of_operators(named_by: str = "e-mail address") -> AsyncIter
 
 
 @asynccontextmanager
-async def open_operators(named_by: str = "e-mail address") -> AsyncIterator[Operators]:
-    """Open the use cases of the command line, with errors explained as by `open_store_of_operators`."""
-    async with open_store_of_operators(named_by) as (_, store):
+async def opened_operators(named_by: str = "e-mail address") -> AsyncIterator[Operators]:
+    """Open the use cases of the command line, with errors explained as by `opened_account_store`."""
+    async with opened_account_store(named_by) as (_, store):
         yield Operators(store, login_name())
 
 

@@ -7,7 +7,7 @@ import unicodedata
 import click
 
 from killrvideo_grpc.cli.accounts import accounts
-from killrvideo_grpc.cli.operators import Email, login_name, open_operators, open_store_of_operators
+from killrvideo_grpc.cli.operators import Email, login_name, opened_account_store, opened_operators
 from killrvideo_grpc.domain.errors import TooManyAttempts
 from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.service.moderation import Operators
@@ -50,7 +50,7 @@ def reset_password(email: str) -> None:
     async def work() -> None:
         from killrvideo_grpc.server.bootstrap import build_reset_codes
 
-        async with open_store_of_operators() as (settings, store):
+        async with opened_account_store() as (settings, store):
             cause = Cause(Operators(store, login_name()).actor)
             try:
                 issued = await build_reset_codes(settings, store).issue(email, cause, by_operator=True)
@@ -93,7 +93,7 @@ def delete(email_or_id: str, reason: str, force: bool) -> None:
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
     async def work() -> None:
-        async with open_operators("e-mail address or id") as operators:
+        async with opened_operators("e-mail address or id") as operators:
             account = await operators.delete(email_or_id, reason, force=force)
             click.echo(f"Deleted the account {account.user_id}.")
 
@@ -111,7 +111,7 @@ def unblock(email: str) -> None:
     """
 
     async def work() -> None:
-        async with open_operators() as operators:
+        async with opened_operators() as operators:
             account = await operators.unblock(email)
             click.echo(f"Unblocked the account {account.user_id}.")
 

@@ -4,7 +4,7 @@ import asyncio
 
 import click
 
-from killrvideo_grpc.cli.operators import Email, open_operators
+from killrvideo_grpc.cli.operators import Email, opened_operators
 from killrvideo_grpc.domain.account import Account, Role
 
 ROLE = click.Choice([role.value for role in Role])
@@ -29,7 +29,7 @@ def assign(email: str, role: str) -> None:
     """
 
     async def work() -> None:
-        async with open_operators() as operators:
+        async with opened_operators() as operators:
             _print_roles(await operators.assign_role(email, Role(role)))
 
     asyncio.run(work())
@@ -47,7 +47,7 @@ def revoke(email: str, role: str, force: bool) -> None:
     """
 
     async def work() -> None:
-        async with open_operators() as operators:
+        async with opened_operators() as operators:
             _print_roles(await operators.revoke_role(email, Role(role), force=force))
 
     asyncio.run(work())
@@ -59,7 +59,7 @@ def list_roles(email: str) -> None:
     """Print the roles of the account with the e-mail address EMAIL, one per line."""
 
     async def work() -> None:
-        async with open_operators() as operators:
+        async with opened_operators() as operators:
             _print_roles(await operators.find(email))
 
     asyncio.run(work())

@@ -102,32 +102,41 @@ def _assign_credentials(
 
     Return the rows that are left.
     """
-    refused = list[RefusedRow]()
+    owned, refused = _by_owner(credentials, people.values(), rules)
+    for user_id, found in owned.items():
+        person = people.setdefault(user_id, _without_user(user_id, found[0]))
+        person.credential, *others = sorted(found, key=lambda credential: _preference(credential, person))
+        person.source_emails = [each.email for each in (person.credential, *others) if isinstance(each.email, str)]
+        reason = f"{user_id} logs in with another address"
+        refused += [RefusedRow(_where_with_address(each, rules), reason) for each in others]
+    return refused
+
+
+def _by_owner(
+    credentials: Sequence[SourceCredential], people: Iterable[_Person], rules: ContractRules
+) -> tuple[dict[UUID, list[SourceCredential]], list[RefusedRow]]:
+    """Return the credentials by user id, and those without an owner.
+
+    Credentials without a user id belong to the only person with their address.
+    """
     by_address = defaultdict(list)
-    for person in people.values():
+    for person in people:
         if address := _normal(person.user.email):
             by_address[address].append(person.user_id)
     owned: dict[UUID, list[SourceCredential]] = defaultdict(list)
+    refused = list[RefusedRow]()
     for credential in credentials:
-        user_id = values.read_id(credential.user_id)
-        is_missing = credential.user_id is None or credential.user_id == ""
-        if user_id is None and is_missing and len(found := by_address[_normal(credential.email)]) == 1:
-            user_id = found[0]
+        if credential.user_id is None or credential.user_id == "":
+            found = by_address[_normal(credential.email)]
+            user_id = found[0] if len(found) == 1 else None
+            reason = "it names no user, and not exactly one has its address"
+        else:
+            user_id, reason = values.read_id(credential.user_id), "its user id is no UUID"
         if user_id is None:
-            reason = "it names no user, and not exactly one has its address" if is_missing else "its user id is no UUID"
             refused.append(RefusedRow(_where_with_address(credential, rules), reason))
-            continue
-        owned[user_id].append(credential)
-    for user_id, found_credentials in owned.items():
-        person = people.setdefault(user_id, _without_user(user_id, found_credentials[0]))
-        found_credentials.sort(key=lambda credential: _preference(credential, person))
-        person.credential = found_credentials[0]
-        person.source_emails = [each.email for each in found_credentials if isinstance(each.email, str)]
-        refused.extend(
-            RefusedRow(_where_with_address(each, rules), f"{user_id} logs in with another address")
-            for each in found_credentials[1:]
-        )
-    return refused
+        else:
+            owned[user_id].append(credential)
+    return owned, refused
 
 
 def _where_with_address(credential: SourceCredential, rules: ContractRules) -> str:
