@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import unicodedata
 
 import click
 
@@ -13,8 +12,6 @@ from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.service.recovery import IssuedCode
 
-MAX_REASON = 500  # characters, as in the contract
-
 
 class Reason(click.ParamType[str]):
     """The reason of an event, by the contract's rule for moderators."""
@@ -22,10 +19,10 @@ class Reason(click.ParamType[str]):
     name = "reason"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not 1 <= len(value.strip()) <= MAX_REASON:
-            self.fail(f"must have 1 to {MAX_REASON} characters", param, ctx)
-        if any(unicodedata.category(each) in ("Cc", "Cs") and each not in "\t\n\r" for each in value):
-            self.fail("must not contain control characters", param, ctx)
+        from killrvideo_grpc.migration.rules import ContractRules
+
+        if violation := ContractRules().reason_violation(value):
+            self.fail(violation, param, ctx)
         return value
 
 

@@ -29,7 +29,7 @@ class JwtPageTokens:
             try:
                 body = self._jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE)
                 position = str(body["pos"])
-                is_ours = self._signed(position, scope, key) == token
+                is_ours = self._signed(position, scope, key) == token  # base64 can write the same bytes in several ways
             except (jwt.PyJWTError, KeyError, RecursionError, TypeError, ValueError):
                 continue
             if is_ours:

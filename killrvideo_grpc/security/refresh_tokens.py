@@ -32,7 +32,7 @@ class JwtRefreshTokens:
             try:
                 body = self._jwt.decode(token, key, algorithms=[ALGORITHM], audience=AUDIENCE)
                 claims = RefreshClaims(UUID(body["sub"]), str(body["sid"]), int(body["gen"]))
-                is_ours = self._signed(claims, key) == token
+                is_ours = self._signed(claims, key) == token  # base64 can write the same bytes in several ways
             except (jwt.PyJWTError, ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError):
                 continue
             if is_ours:
