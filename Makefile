@@ -16,7 +16,7 @@ PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 OPENAPI := generated/killrvideo/user/v1/openapi.json
 GENERATED := generated deploy/envoy.yaml
 
-.PHONY: help setup run web test coverage test-astra test-images mutants lint check bench format generate lock clean
+.PHONY: help setup run web stubs test coverage test-astra test-images mutants lint check bench format generate lock clean
 
 help: ## list the targets
 	@grep -hE '^(##@|[a-z-]+:.*## )' $(MAKEFILE_LIST) | sed -E 's/^##@ (.*)/\n\1/; s/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -28,6 +28,9 @@ run: $(RUN) ## start the service on 127.0.0.1:50051, with accounts in ./data
 
 web: $(WEB) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
 	@exec $(BIN)/killrvideo-grpc edge web
+
+stubs: $(RUN) ## build the wheel killrvideo-user-stubs, for callers, in dist/
+	cd protos && "$(CURDIR)/$(BIN)/hatchling" build --target wheel --directory ../dist
 
 setup: $(ALL) ## install everything into .venv, and do nothing else
 
