@@ -10,6 +10,7 @@ import click
 from killrvideo_grpc.config.fields import MAX_PORT
 
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+INSTALLED = Path("(installed)")  # --docs without a directory
 MAX_SOCKET_PATH = 107  # bytes, on Linux
 
 
@@ -63,6 +64,15 @@ def _check_origins(_context: click.Context, _option: click.Parameter, origins: t
     show_default=True,
     help="Number of trusted proxies in front of Envoy that append to x-forwarded-for.",
 )
+@click.option(
+    "--docs",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=INSTALLED,
+    metavar="[DIRECTORY]",
+    help="Serve the page /docs, with the files of Swagger UI in this directory of Envoy's machine. Without a"
+    " directory: those of the package drf-spectacular-sidecar here.",
+)
 def config(
     host: str,
     port: int,
@@ -73,6 +83,7 @@ def config(
     origins: tuple[str, ...],
     admin: Path | None,
     trusted_hops: int,
+    docs: Path | None,
 ) -> None:
     """Print a self-contained Envoy configuration. Save it to FILE and start Envoy with: envoy -c FILE."""
     from killrvideo_grpc.edge.render import Edge, render
@@ -81,7 +92,19 @@ def config(
         raise click.UsageError(f"The last worker's port would be above {MAX_PORT}.")
     _check_addresses(host, service_host, admin)
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
-    click.echo(render(Edge(port, addresses, host, project_name, origins, admin, trusted_hops)), nl=False)
+    settings = Edge(port, addresses, host, project_name, origins, admin, trusted_hops, docs=_swagger_ui(docs))
+    click.echo(render(settings), nl=False)
+
+
+def _swagger_ui(docs: Path | None) -> Path | None:
+    from killrvideo_grpc.edge.api_page import swagger_ui
+
+    if docs != INSTALLED:
+        return docs
+    installed = swagger_ui()
+    if installed is None:
+        raise click.UsageError("--docs without a directory needs the package drf-spectacular-sidecar.")
+    return installed
 
 
 def _check_addresses(host: str, service_host: str, admin: Path | None) -> None:

@@ -272,10 +272,11 @@ class Settings(BaseSettings):
 
 
 class WebSettings(Settings):
-    """The service's settings, plus the address on which the edge listens."""
+    """The service's settings, plus the address on which the edge listens, and whether it serves the page /docs."""
 
     http_host: Text = "127.0.0.1"
     http_port: Port = 8080
+    http_docs: bool = True
 
 
 def _is_given(info: ValidationInfo, field: str) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from google.rpc import code_pb2
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
+from killrvideo_grpc.edge.api_page import MAX_FILE_BYTES
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
 from killrvideo_grpc.edge.routes import HEALTHZ, routes
@@ -39,6 +40,7 @@ class Edge:
 
     `workers` are hosts and ports, `origins` regular expressions (RE2) for CORS origins, and `admin` is the Unix socket
     of the admin interface. `trusted_hops` counts the proxies in front of Envoy that append to `x-forwarded-for`.
+    `docs` is the folder of Swagger UI's files, for /docs.
     """
 
     port: int
@@ -48,6 +50,7 @@ class Edge:
     origins: Sequence[str] = ()
     admin: Path | None = None
     trusted_hops: int = 0
+    docs: Path | None = None
 
 
 def render(edge: Edge) -> str:
@@ -66,7 +69,8 @@ def render(edge: Edge) -> str:
         healthz=json.dumps(HEALTHZ),
         origins=_lines({"safe_regex": {"regex": origin}} for origin in edge.origins),
         workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
-        routes=_lines(routes(edge.project_name)),
+        max_file_bytes=MAX_FILE_BYTES,
+        routes=_lines(routes(edge.project_name, edge.docs)),
         local_replies=_lines(local_replies()["mappers"]),
     )
 

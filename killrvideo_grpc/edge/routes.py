@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from killrvideo_grpc.edge.api_page import page_routes
 from killrvideo_grpc.edge.contract import (
     CACHE_CONTROL,
     LISTS,
@@ -18,6 +20,7 @@ from killrvideo_grpc.edge.contract import (
     rest_paths,
     takes_query,
 )
+from killrvideo_grpc.edge.rate_limit import rate_limit
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 Json = dict[str, Any]
@@ -37,19 +40,6 @@ WRITE = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
 READ = {"retry_on": f"{WRITE['retry_on']},reset", "per_try_timeout": "3s"}
 HEDGE = {"hedge_on_per_try_timeout": True}
 
-# For the largest response that anyone can request: Envoy holds a copy until the caller has read it.
-RATE_LIMIT = {
-    "typed_per_filter_config": {
-        "envoy.filters.http.local_ratelimit": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-            "stat_prefix": "edge",
-            "token_bucket": {"max_tokens": 100, "tokens_per_fill": 100, "fill_interval": "1s"},
-            "filter_enabled": {"default_value": {"numerator": 100}},
-            "filter_enforced": {"default_value": {"numerator": 100}},
-        }
-    }
-}
-
 # The content types that Envoy's filters treat as gRPC and gRPC-Web.
 GRPC = r"application/grpc(\+.*)?"
 GRPC_WEB = r"application/grpc-web(-text)?(\+proto)?"
@@ -64,9 +54,10 @@ IS_POST = header_matches(":method", "POST")
 IS_GRPC = [IS_POST, header_matches("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 
-def routes(project_name: str) -> list[Json]:
-    """Return all routes, in the order in which Envoy tries them."""
-    return [*_grpc_routes(), *_rest_routes(), *_fixed_routes(project_name)]
+def routes(project_name: str, docs: Path | None) -> list[Json]:
+    """Return all routes, in the order in which Envoy tries them. `docs` is the folder of Swagger UI, for /docs."""
+    page = page_routes(docs) if docs else ()
+    return [*_grpc_routes(), *_rest_routes(), *page, *_fixed_routes(project_name)]
 
 
 def _grpc_routes() -> Iterator[Json]:
@@ -106,7 +97,9 @@ def _fixed_routes(project_name: str) -> Iterator[Json]:
     welcome = json.dumps({"message": f"Welcome to {project_name}!"})
     yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
     yield _route({"path": HEALTHZ}, {"allow": "GET, HEAD"})
-    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RATE_LIMIT
+    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | {
+        "typed_per_filter_config": rate_limit(100)
+    }
     yield _route({"prefix": "/"}, {})
 
 

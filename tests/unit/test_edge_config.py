@@ -3,6 +3,7 @@
 import base64
 import re
 import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
 
 from killrvideo_grpc.cli.edge import edge
+from killrvideo_grpc.edge.api_page import MAX_FILE_BYTES
 from killrvideo_grpc.edge.contract import SERVICE
 from killrvideo_grpc.edge.origins import is_origin_pattern
 from killrvideo_grpc.edge.render import Edge, render
@@ -77,6 +79,34 @@ def test_cors_and_admin_are_off_unless_configured() -> None:
     assert parsed["admin"]["address"]["pipe"] == {"path": "/run/admin.sock", "mode": 0o600}
     cors = manager(parsed)["route_config"]["virtual_hosts"][0]["typed_per_filter_config"]["envoy.filters.http.cors"]
     assert cors["allow_origin_string_match"] == [{"safe_regex": {"regex": r"https://a\.example"}}]
+
+
+def page(*options: str) -> dict[str, str | None]:
+    """Return the paths of the page, and the files that Envoy reads for them."""
+    (host,) = manager(config(*options))["route_config"]["virtual_hosts"]
+    bodies = {route["match"].get("path"): route.get("direct_response", {}).get("body") for route in host["routes"]}
+    return {path: body.get("filename") for path, body in bodies.items() if body}
+
+
+def test_the_page_is_off_unless_configured() -> None:
+    assert page() == {}
+    assert page("--docs", "/swagger", "--port", "81") == {
+        "/docs": None,
+        "/docs/api_page.js": None,
+        "/docs/swagger-ui.css": "/swagger/swagger-ui.css",
+        "/docs/swagger-ui-bundle.js": "/swagger/swagger-ui-bundle.js",
+    }
+
+
+def test_the_page_has_the_files_of_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = CliRunner().invoke(edge, ["config", "--docs"])
+    files = re.findall(r'"filename": "(.*?)"', printed.output)
+    assert len(files) == 2
+    assert all(Path(file).stat().st_size <= MAX_FILE_BYTES for file in files)
+    monkeypatch.setitem(sys.modules, "drf_spectacular_sidecar", None)  # as if it were not installed
+    refused = CliRunner().invoke(edge, ["config", "--docs"])
+    assert refused.exit_code == 2
+    assert "drf-spectacular-sidecar" in refused.output
 
 
 ORIGINS = {

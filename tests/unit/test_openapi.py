@@ -70,6 +70,8 @@ def test_nothing_else_is_described() -> None:
     served = {place for method in CONTRACT.methods for place in places(method)}
     assert operations().keys() == served | {("/", "get")}
     assert not any(places(CONTRACT.methods_by_name[rpc]) for rpc in GRPC_ONLY)
+    tags = {tag["name"] for tag in json.loads(OPENAPI.read_text())["tags"]}
+    assert all(set(operation["tags"]) < tags for operation in operations().values())
     names = [operation["operationId"] for operation in operations().values()]
     assert len(names) == len(set(names))
 
