@@ -70,7 +70,7 @@ def test_a_call(installed: tuple[Path, Distribution], account: Account, grpc_add
 def test_it_has_the_generated_modules_with_their_types(installed: tuple[Path, Distribution]) -> None:
     _, package = installed
     files = {str(file) for file in package.files or () if "dist-info" not in str(file)}
-    tracked = subprocess.check_output(["git", "ls-files", "killrvideo", "buf"], cwd=ROOT / "generated", text=True)
+    tracked = subprocess.check_output(["git", "ls-files", "killrvideo/user", "buf"], cwd=ROOT / "generated", text=True)
     assert files == set(tracked.split())
     modules = [PurePosixPath(file) for file in files if file.endswith(".py")]
     assert len(modules) > 5
