@@ -5,7 +5,9 @@ local on_own_request, on_own_response = envoy_on_request, envoy_on_response
 
 -- Siblings could read such paths in another way than the routes did: with an escaped letter, a login's, for one.
 local function is_odd(path)
-  if not path:find("^[!#-%[%]-~]+$") or path:find("//", 1, true) or path:find("/.", 1, true) then return true end
+  if path:find('[^!-~]') or path:find('["\\]') or path:find("//", 1, true) or path:find("/.", 1, true) then
+    return true
+  end
   for code in path:gmatch("%%(%x?%x?)") do
     if #code < 2 or string.char(tonumber(code, 16)):find("[%w%c/\\.]") then return true end
   end
@@ -29,10 +31,12 @@ function envoy_on_request(handle)
   headers:remove("grpc-timeout")
   remove_with_prefix(headers, "x-envoy-")
   if headers:get(":method") == "HEAD" then set_metadata(handle, "head", "true") end
-  local is_grpc = (headers:get("content-type") or ""):find("^application/grpc")
-  if is_grpc then headers:remove("content-type") end  -- the error is none of gRPC
-  if is_grpc or is_odd(path) then return reject(handle, "404") end
+  if is_odd(path) then return reject(handle, "404") end
   set_metadata(handle, "path", path)
+  if (headers:get("content-type") or ""):find("^application/grpc") then
+    headers:remove("content-type")  -- only a POST gets gRPC's errors
+    reject(handle, "404")
+  end
 end
 
 -- Replace the edge's problem document by the one that says more: the check's, or that of the siblings' limit.
@@ -51,7 +55,6 @@ function envoy_on_response(handle)
   local headers = handle:headers()
   if headers:get(FROM_SIBLING) then return headers:remove(FROM_SIBLING) end
   for name, value in pairs(POLICIES) do headers:replace(name, value) end
-  local status = headers:get(":status")
-  if status == "429" or status == "503" then headers:replace("retry-after", RETRY_SECONDS) end
+  on_own_response(handle)
   write_own_problem(handle, handle:streamInfo():dynamicMetadata():get("edge") or {})
 end
