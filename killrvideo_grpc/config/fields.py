@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 MAX_PORT = 65535
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
-HTTP_ADDRESS = re.compile(r"http://(?:\[([0-9A-Fa-f:.]+)\]|([^\[\]:/]+)):([0-9]{1,5})/?")
+HTTP_ADDRESS = re.compile(r"http://(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\]:/]+)):([0-9]{1,5})/?")
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
@@ -46,7 +46,8 @@ def sibling_address(url: str, edge_host: str, edge_port: int) -> tuple[str, int]
     """Return the host and the port of the siblings' URL. Raise ValueError if it is malformed, or the edge's own."""
     found = HTTP_ADDRESS.fullmatch(url)
     host, port = (found[1] or found[2], int(found[3])) if found else ("", 0)
-    if not ((is_ip_address(host) or HOST_NAME.fullmatch(host)) and 0 < port <= MAX_PORT):
+    is_host = is_ip_address(host) if ":" in host else HOST_NAME.fullmatch(host)
+    if not (is_host and 0 < port <= MAX_PORT):
         raise ValueError("must be http://HOST:PORT, without a path")
     if port == edge_port and host.lower() in {"localhost", "127.0.0.1", "::1", edge_host.lower()}:
         raise ValueError("is the edge's own address: requests would go in circles")

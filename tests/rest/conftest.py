@@ -201,4 +201,3 @@ def raw(
             fields = iter(lambda: stream.readline().decode("latin-1").strip(), "")
             answered = {name.lower(): value.strip() for name, _, value in (field.partition(":") for field in fields)}
             return status, answered, stream.read(int(answered.get("content-length", 0))).decode()
-

@@ -123,7 +123,12 @@ def test_what_the_edge_strips_and_sets(site: Site, method: str) -> None:
     headers = site.client.request(method, VIDEOS, headers={"x-request-id": "mine"}).headers
     assert not headers.keys() & (STRIPPED.keys() - {"x-request-id"})
     assert headers.get_list("x-request-id") == ["mine"]
-    assert not headers.keys() & {"cache-control", "content-security-policy", "referrer-policy", "x-content-type-options"}
+    assert not headers.keys() & {
+        "cache-control",
+        "content-security-policy",
+        "referrer-policy",
+        "x-content-type-options",
+    }
     assert not [name for name in headers if name.startswith("x-envoy")]
 
 
@@ -182,7 +187,15 @@ def test_what_is_only_for_the_edge_or_from_it_does_not_reach_siblings(site: Site
     site.client.get(VIDEOS)
     for got in site.sibling.received:
         names = {name.lower() for name, _ in got.headers}
-        known = {"host", "accept", "accept-encoding", "user-agent", "x-request-id", "x-forwarded-for", "x-forwarded-proto"}
+        known = {
+            "host",
+            "accept",
+            "accept-encoding",
+            "user-agent",
+            "x-request-id",
+            "x-forwarded-for",
+            "x-forwarded-proto",
+        }
         assert names == known
         assert got.values("x-forwarded-for") == ["127.0.0.1"]
 

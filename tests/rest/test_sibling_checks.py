@@ -13,25 +13,53 @@ import httpx
 import pytest
 
 from killrvideo_grpc.server.dev_server import DRAIN_SECONDS
-from tests.rest.conftest import Edge, problem, registered, web
+from tests.rest.conftest import USERS, Edge, problem, registered, web
 from tests.rest.test_failures import wait_for, workers_of
 from tests.rest.test_siblings import VIDEOS
 from tests.support.eventually import eventually
+from tests.support.metrics import Scraped
+from tests.support.ports import free_port
 from tests.support.sibling import running_sibling
 
 CALLERS = 8
 
 
 @pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
+def metrics_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def shared_pair(tmp_path_factory: pytest.TempPathFactory, metrics_port: int) -> Iterator[Edge]:
     """An edge of two workers, with a sibling."""
-    folder = tmp_path_factory.mktemp("pair")
+    settings = {"WORKERS": "2", "METRICS_PORT": str(metrics_port)}
     with (
         running_sibling() as sibling,
-        web(folder, drain_seconds=str(DRAIN_SECONDS), WORKERS="2", SIBLINGS_URL=sibling.url) as edge,
+        web(tmp_path_factory.mktemp("pair"), str(DRAIN_SECONDS), SIBLINGS_URL=sibling.url, **settings) as edge,
     ):
         assert f"siblings {sibling.url}" in edge.banner
         yield edge
+
+
+@pytest.fixture
+def pair(shared_pair: Edge, metrics_port: int) -> Edge:
+    """Return the module's edge, once it sends calls to both workers."""
+
+    def calls(worker: int) -> float:
+        try:
+            return Scraped(metrics_port + worker).value("calls_total", method="GetMe")
+        except httpx.TransportError:  # it has yet to start
+            return 0
+
+    before = [calls(worker) for worker in range(2)]
+    with httpx.Client(base_url=shared_pair.url, timeout=30) as client:
+
+        def both_are_called() -> bool:
+            client.get(f"{USERS}/me")
+            return all(before[worker] < calls(worker) for worker in range(2))
+
+        eventually(both_are_called)
+    return shared_pair
 
 
 @contextmanager

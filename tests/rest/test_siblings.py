@@ -40,10 +40,16 @@ def filled(template: str) -> str:
 
 OURS = {filled(template): rpcs for template, rpcs in rest_paths().items()}
 BELOW = [
-    f"{filled(template)}{end}" for template in rest_paths() if not template.endswith("}") for end in ("/", "/x/", "/x/y")
+    f"{filled(template)}{end}"
+    for template in rest_paths()
+    if not template.endswith("}")
+    for end in ("/", "/x/", "/x/y")
 ]
 IN_OTHER_LETTERS = [
-    changed for path in OURS for changed in (path.upper(), path.title(), path.replace("/api", "/Api")) if changed != path
+    changed
+    for path in OURS
+    for changed in (path.upper(), path.title(), path.replace("/api", "/Api"))
+    if changed != path
 ]
 
 
@@ -54,7 +60,7 @@ IN_OTHER_LETTERS = [
         *(f"{USERS}/11111111-1111-4111-8111-111111111111/comments", f"{USERS}/x/", f"{USERS}/x/me", f"{USERS}x/me"),
         *("/api/v1/users:other", "/api/v1/moderation", "/api/v1/moderation/flags", "/api/v1/moderation/eventsx"),
         *(VIDEOS, f"{VIDEOS}/x/rating", f"{VIDEOS}/users/login", "/api/v1/Videos", "/api/V1/Users/x/comments"),
-        *(f"{VIDEOS}/a%20b%C3%A9%3F%7E;x=1,(2)|[3]@:$&'*+!=^`{{}}<>", f"{VIDEOS}?q=%2F../%2e//&a=%00\"x\\&a={{}}|?"),
+        *(f"{VIDEOS}/a%20b%C3%A9%3F%7E;x=1,(2)|[3]@:$&'*+!=^`{{}}<>", f'{VIDEOS}?q=%2F../%2e//&a=%00"x\\&a={{}}|?'),
     ],
 )
 def test_paths_of_siblings(site: Site, path: str) -> None:
@@ -92,9 +98,20 @@ def test_paths_outside_of_api_stay_nothing(site: Site, path: str) -> None:
     "path",
     [
         *("/api//v1/videos", "//api/v1/videos", f"{VIDEOS}//", f"{VIDEOS}/../users/login", f"{VIDEOS}/.git"),
-        *(f"{VIDEOS}{code}x" for code in ("%2f", "%2F", "%5c", "%5C", "%2e", "%2E%2e", "%00", "%0a", "%7f", "%61", "%4C")),
+        *(
+            f"{VIDEOS}{code}x"
+            for code in ("%2f", "%2F", "%5c", "%5C", "%2e", "%2E%2e", "%00", "%0a", "%7f", "%61", "%4C")
+        ),
         *("/api/v1/users/%6cogin/x", "/api/v1/user%73/login", "/api/%761/users/login", "/%61pi/v1/videos"),
-        *(f"{VIDEOS}%", f"{VIDEOS}%2", f"{VIDEOS}%zz", f"{VIDEOS}%c3%", f"{VIDEOS}\\x", f'{VIDEOS}/"', f"{VIDEOS}/\xe9"),
+        *(
+            f"{VIDEOS}%",
+            f"{VIDEOS}%2",
+            f"{VIDEOS}%zz",
+            f"{VIDEOS}%c3%",
+            f"{VIDEOS}\\x",
+            f'{VIDEOS}/"',
+            f"{VIDEOS}/\xe9",
+        ),
     ],
 )
 def test_odd_paths_are_refused(site: Site, path: str) -> None:
