@@ -49,10 +49,8 @@ def measure_siblings(options: Options) -> Result:
             }
             for request in requests.values():
                 asyncio.run(_drive(edge, request, WARM_UP_SECONDS, CONNECTIONS))
-            sides = {
-                side: partial(_seen, edge, request, options.seconds, processes) for side, request in requests.items()
-            }
-            found = in_turns(options.rounds, sides)
+            seen = partial(_seen, edge, processes, options.seconds)
+            found = in_turns(options.rounds, {side: partial(seen, request) for side, request in requests.items()})
     return _result(found)
 
 
@@ -79,7 +77,7 @@ def _request(path: str, token: str = "") -> bytes:
     return f"GET {path} HTTP/1.1\r\nhost: edge\r\n{authorization}\r\n".encode()
 
 
-def _seen(edge: int, request: bytes, seconds: float, processes: _Processes) -> _Seen:
+def _seen(edge: int, processes: _Processes, seconds: float, request: bytes) -> _Seen:
     alone = asyncio.run(_drive(edge, request, seconds / 3, 1))
     before = cpu_seconds(*processes.service), cpu_seconds(*processes.envoys)
     took = asyncio.run(_drive(edge, request, seconds, CONNECTIONS))
