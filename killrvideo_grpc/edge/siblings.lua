@@ -35,8 +35,11 @@ function envoy_on_request(handle)
   set_metadata(handle, "path", path)
   if (headers:get("content-type") or ""):find("^application/grpc") then
     headers:remove("content-type")  -- only a POST gets gRPC's errors
-    reject(handle, "404")
+    return reject(handle, "404")
   end
+  local length = headers:get("content-length")
+  if not length then handle:body() end  -- buffered: Envoy answers 413 to more than 64 KiB
+  if length and tonumber(length) > MAX_BODY_BYTES then reject(handle, "413") end
 end
 
 -- Replace the edge's problem document by the one that says more: the check's, or that of the siblings' limit.

@@ -11,10 +11,10 @@ from killrvideo_grpc.service.identity_headers import IDENTITY_HEADERS
 
 LUA = Path(__file__).with_name("siblings.lua")
 SIBLINGS = "siblings"  # the name of the cluster
-EXT_AUTHZ, BUFFER = "envoy.filters.http.ext_authz", "envoy.filters.http.buffer"
+EXT_AUTHZ = "envoy.filters.http.ext_authz"
 TYPES = "type.googleapis.com/envoy.extensions"
 MAX_BODY_BYTES = 1 << 20
-TOO_LARGE = "The body is larger than 1 MiB."
+TOO_LARGE = "The body is larger than 1 MiB, or than 64 KiB and without a content-length."
 
 # The edge's own filters that would change a sibling's requests and responses.
 OTHERS = ("policies", "envoy.filters.http.grpc_web", "envoy.filters.http.grpc_json_transcoder")
@@ -36,7 +36,7 @@ def siblings(address: tuple[str, int], policies: Mapping[str, str], *, has_origi
     return Additions(
         routes=_routes(has_origins=has_origins),
         request_mutations=[{"remove": name} for name in IDENTITY_HEADERS],
-        filters=_filters(),
+        filters=[_check()],
         clusters=[_cluster(*address)],
         cors_methods=["PATCH"],
         lua=_lua(policies),
@@ -57,10 +57,6 @@ def _routes(*, has_origins: bool) -> list[Json]:
 
 def _route_to_siblings(match: Json, filters: Json, has_origins: bool) -> Json:
     disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
-    limit = {
-        "@type": f"{TYPES}.filters.http.buffer.v3.BufferPerRoute",
-        "buffer": {"max_request_bytes": MAX_BODY_BYTES},
-    }
     # The edge's CORS headers depend on the origin.
     vary = {"header": {"key": "vary", "value": "origin"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
     return {
@@ -72,13 +68,13 @@ def _route_to_siblings(match: Json, filters: Json, has_origins: bool) -> Json:
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
         "response_headers_to_add": [vary] if has_origins else [],
-        "typed_per_filter_config": dict.fromkeys(OTHERS, disabled) | {BUFFER: limit} | filters,
+        "typed_per_filter_config": dict.fromkeys(OTHERS, disabled) | filters,
     }
 
 
-def _filters() -> list[Json]:
-    """Return the filters that the siblings' routes enable."""
-    check = {
+def _check() -> Json:
+    """Return the filter that checks who makes a request, on the routes that enable it."""
+    config = {
         "@type": f"{TYPES}.filters.http.ext_authz.v3.ExtAuthz",
         "transport_api_version": "V3",
         "grpc_service": {
@@ -98,11 +94,7 @@ def _filters() -> list[Json]:
         "failure_mode_allow": False,
         "status_on_error": {"code": "ServiceUnavailable"},
     }
-    buffer = {"@type": f"{TYPES}.filters.http.buffer.v3.Buffer", "max_request_bytes": MAX_BODY_BYTES}
-    return [
-        {"name": EXT_AUTHZ, "disabled": True, "typed_config": check},
-        {"name": BUFFER, "disabled": True, "typed_config": buffer},
-    ]
+    return {"name": EXT_AUTHZ, "disabled": True, "typed_config": config}
 
 
 def _cluster(host: str, port: int) -> Json:
@@ -154,6 +146,7 @@ def _lua(policies: Mapping[str, str]) -> str:
         (
             f"local FROM_SIBLING = {json.dumps(FROM_SIBLING)}",
             f"local POLICIES = {{ {headers} }}",
+            f"local MAX_BODY_BYTES = {MAX_BODY_BYTES}",
             f"local TOO_LARGE = [=[{edge_problem(413, TOO_LARGE)}]=]",
             LUA.read_text(),
         )

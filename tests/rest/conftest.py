@@ -124,7 +124,7 @@ def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Site"]:
 def site(shared_site: "Site") -> "Site":
     """Return the module's site. Its sibling has received nothing, and answers as at first."""
     shared_site.sibling.received.clear()
-    shared_site.sibling.answer = plain
+    shared_site.sibling.answer, shared_site.sibling.reads_bodies = plain, True
     return shared_site
 
 
