@@ -97,6 +97,8 @@ check: lint ## lint, contract and edge; and that generated files are up to date
 	$(BIN)/envoy --mode validate --log-level error -c deploy/envoy.yaml
 	$(BIN)/killrvideo-grpc edge config --workers 3 --origin 'https://killrvideo\.example' --docs >$(VENV)/envoy.yaml
 	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
+	$(BIN)/killrvideo-grpc edge config --siblings http://siblings:8000 >$(VENV)/envoy.yaml
+	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
 
 format: $(ALL) ## format Python and proto files
 	$(BIN)/ruff check --fix-only --quiet .

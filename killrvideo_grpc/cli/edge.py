@@ -1,15 +1,12 @@
 """`killrvideo-grpc edge`."""
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 
 import click
 
-from killrvideo_grpc.config.fields import MAX_PORT
+from killrvideo_grpc.config.fields import HOST_NAME, MAX_PORT, is_ip_address, sibling_address
 
-HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
 INSTALLED = Path("(installed)")  # --docs without a directory
 MAX_SOCKET_PATH = 107  # bytes, on Linux
 
@@ -73,6 +70,12 @@ def _check_origins(_context: click.Context, _option: click.Parameter, origins: t
     help="Serve the page /docs, with the files of Swagger UI in this directory of Envoy's machine. Without a"
     " directory: those of the package drf-spectacular-sidecar here.",
 )
+@click.option(
+    "--siblings",
+    "siblings_url",
+    metavar="URL",
+    help="http://HOST:PORT of the services that get all requests under /api for which this service has no path.",
+)
 def config(
     host: str,
     port: int,
@@ -84,6 +87,7 @@ def config(
     admin: Path | None,
     trusted_hops: int,
     docs: Path | None,
+    siblings_url: str | None,
 ) -> None:
     """Print a self-contained Envoy configuration. Save it to FILE and start Envoy with: envoy -c FILE."""
     from killrvideo_grpc.edge.render import Edge, render
@@ -92,7 +96,11 @@ def config(
         raise click.UsageError(f"The last worker's port would be above {MAX_PORT}.")
     _check_addresses(host, service_host, admin)
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
-    settings = Edge(port, addresses, host, project_name, origins, admin, trusted_hops, docs=_swagger_ui(docs))
+    try:
+        siblings = sibling_address(siblings_url, host, port) if siblings_url is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"--siblings {error}.") from None
+    settings = Edge(port, addresses, host, project_name, origins, admin, trusted_hops, siblings, docs=_swagger_ui(docs))
     click.echo(render(settings), nl=False)
 
 
@@ -109,20 +117,12 @@ def _swagger_ui(docs: Path | None) -> Path | None:
 
 def _check_addresses(host: str, service_host: str, admin: Path | None) -> None:
     """Raise UsageError for what Envoy would refuse, or look up in vain."""
-    if not _is_ip_address(host):
+    if not is_ip_address(host):
         raise click.UsageError("--host must be an IP address, such as 127.0.0.1, or 0.0.0.0 for all.")
-    if not (_is_ip_address(service_host) or HOST_NAME.fullmatch(service_host)):
+    if not (is_ip_address(service_host) or HOST_NAME.fullmatch(service_host)):
         raise click.UsageError("--service-host must be an IP address or a host name, without a scheme or a port.")
     if admin and (len(os.fsencode(admin)) > MAX_SOCKET_PATH or str(admin).startswith("@")):
         raise click.UsageError(f"--admin must be a path of at most {MAX_SOCKET_PATH} bytes that doesn't begin with @.")
-
-
-def _is_ip_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 @edge.command("web")

@@ -51,7 +51,7 @@ def _file(path: str, media_type: str, body: Json) -> Json:
                 "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
                 "disabled": True,
             },
-            "envoy.filters.http.header_mutation": {
+            "policies": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
                 "mutations": {"response_mutations": [_set("content-security-policy", POLICY)]},
             },

@@ -2,11 +2,9 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from killrvideo_grpc.edge.api_page import page_routes
 from killrvideo_grpc.edge.contract import (
     CACHE_CONTROL,
     LISTS,
@@ -25,6 +23,7 @@ from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 Json = dict[str, Any]
 
+CLUSTER = "user-service"  # the workers
 HEALTHZ = "/healthz"  # answered by Envoy's health check filter
 
 # Retry on another worker. Retry writes only if they can't have been processed.
@@ -54,10 +53,9 @@ IS_POST = header_matches(":method", "POST")
 IS_GRPC = [IS_POST, header_matches("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 
-def routes(project_name: str, docs: Path | None) -> list[Json]:
-    """Return all routes, in the order in which Envoy tries them. `docs` is the folder of Swagger UI, for /docs."""
-    page = page_routes(docs) if docs else ()
-    return [*_grpc_routes(), *_rest_routes(), *page, *_fixed_routes(project_name)]
+def routes(project_name: str, added: Iterable[Json] = ()) -> list[Json]:
+    """Return all routes, in the order in which Envoy tries them: those in `added` before the edge's own paths."""
+    return [*_grpc_routes(), *_rest_routes(), *added, *_fixed_routes(project_name)]
 
 
 def _grpc_routes() -> Iterator[Json]:
@@ -65,6 +63,8 @@ def _grpc_routes() -> Iterator[Json]:
     for method in methods():
         yield _route({"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}, unary, _retries(is_read(method)))
     yield _route({"prefix": "/grpc.health.v1.Health/", "headers": IS_GRPC}, unary)
+    # Envoy's own calls to the service. It would tell anyone whose token this is.
+    yield _route({"prefix": "/envoy.", "headers": IS_GRPC}, {"grpc": True, "refuse": True})
     # Reflection, which streams, and unknown methods, which the service rejects.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
@@ -72,7 +72,7 @@ def _grpc_routes() -> Iterator[Json]:
 def _rest_routes() -> Iterator[Json]:
     # Literal paths first: /users/{user_id} also matches /users/me.
     for path, rpcs in sorted(rest_paths().items(), key=lambda item: ("{" in item[0], item[0])):
-        match = {"safe_regex": {"regex": "[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", path)))}}
+        match = {"safe_regex": {"regex": _template_pattern(path)}}
         allow = ", ".join(sorted(rpcs))
         full = next((full for end, full in SHORTHANDS.items() if path.endswith(end)), None)
         for verb, method in rpcs.items():
@@ -90,6 +90,21 @@ def _rest_routes() -> Iterator[Json]:
             yield _route(matched, metadata, _retries(is_read(method))) | {"request_headers_to_add": [wanted]}
         # Other HTTP methods: CORS answers preflight requests, and edge.lua the rest with 405.
         yield _route(match, {"allow": allow})
+
+
+def _template_pattern(template: str) -> str:
+    return "[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", template)))
+
+
+def claimed_route() -> Json:
+    """Return a route that refuses what must not get to siblings, because it could be a mistyped login.
+
+    Each path template claims its paths in other letter case and, if it ends in a literal, what lies below.
+    """
+    claims = (
+        _template_pattern(template) + ("" if template.endswith("}") else "(/.*)?") for template in sorted(rest_paths())
+    )
+    return _route({"safe_regex": {"regex": f"(?i:{'|'.join(claims)})"}}, {})
 
 
 def _fixed_routes(project_name: str) -> Iterator[Json]:
@@ -113,7 +128,7 @@ def _route(match: Json, metadata: Json, retries: Mapping[str, str] = WRITE) -> J
         "match": match,
         "metadata": {"filter_metadata": {"envoy.filters.http.lua": metadata}},
         "route": {
-            "cluster": "user-service",
+            "cluster": CLUSTER,
             # A call ends after its grpc-timeout, at most 30 s.
             "timeout": "0s",
             "max_stream_duration": {"grpc_timeout_header_max": "30s", "max_stream_duration": "30s"},

@@ -55,6 +55,39 @@ IMPOSSIBLE += [("--service-host", host) for host in ("", "http://users", "users:
 IMPOSSIBLE += [("--admin", path) for path in ("/run/" + "a" * 103, "@admin")]
 
 
+WRONG_URLS = [
+    "",
+    "siblings:8000",
+    "https://siblings:8000",
+    "http://siblings",
+    "http://siblings:0",
+    "http://siblings:65536",
+]
+WRONG_URLS += [
+    "http://siblings:8000/api",
+    "http://siblings:8000?x",
+    "http://ann@siblings:8000",
+    "http://:8000",
+    "http://a b:1",
+]
+WRONG_URLS += [
+    "http://[siblings]:8000",
+    "http://::1:8000",
+    "http://[::1]",
+    " http://siblings:8000",
+    "http://siblings:8000\n",
+]
+WRONG_URLS += [
+    "http://bücher.example:80",
+    "http://siblings:8000//",
+    "HTTP://siblings:8000",
+    "http://-a:80",
+    "http://[1.2]:80",
+]
+OWN_URLS = ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080", "http://LOCALHOST:8080"]
+IMPOSSIBLE += [("--siblings", url) for url in WRONG_URLS + OWN_URLS]
+
+
 @pytest.mark.parametrize("options", IMPOSSIBLE)
 def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
     refused = CliRunner().invoke(edge, ["config", *options])
@@ -67,6 +100,26 @@ def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
 )
 def test_possible_addresses_are_not_refused(options: tuple[str, ...]) -> None:
     assert options[1] in str(config(*options))
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://siblings:8000", "siblings", 8000),
+        ("http://127.0.0.1:1/", "127.0.0.1", 1),
+        ("http://[::1]:65535", "::1", 65535),
+    ],
+)
+def test_siblings_are_where_their_url_says(url: str, host: str, port: int) -> None:
+    clusters = config("--siblings", url)["static_resources"]["clusters"]
+    (cluster,) = [cluster for cluster in clusters if cluster["name"] == "siblings"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": host, "port_value": port}
+
+
+def test_siblings_are_off_unless_configured() -> None:
+    text = str(config())
+    assert not [name for name in ("siblings", "ext_authz", "x-user-id", "PATCH") if name in text]
 
 
 def test_cors_and_admin_are_off_unless_configured() -> None:
