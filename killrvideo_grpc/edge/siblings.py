@@ -122,7 +122,9 @@ def _cluster(host: str, port: int) -> Json:
     address = {"socket_address": {"address": host, "port_value": port}}
     return {
         "name": SIBLINGS,
-        "type": "STRICT_DNS",
+        # Tries all addresses of a name: localhost is two, of which servers often use one.
+        "type": "LOGICAL_DNS",
+        "dns_lookup_family": "ALL",
         "connect_timeout": "1s",
         # What Envoy holds of a response that its caller doesn't read.
         "per_connection_buffer_limit_bytes": 65536,

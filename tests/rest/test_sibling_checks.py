@@ -103,7 +103,7 @@ def test_a_frozen_worker_fails_no_request(pair: Edge) -> None:
         victim = workers_of(pair)[0]
         os.kill(victim, signal.SIGSTOP)
         try:
-            wait_for_more(500)
+            wait_for_more(200)
         finally:
             os.kill(victim, signal.SIGCONT)
         wait_for_more(100)
