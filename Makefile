@@ -8,7 +8,8 @@ VERSION := $(shell $(PYTHON) -c 'import platform; print(platform.python_version(
 RUN := $(VENV)/.run-$(VERSION)
 WEB := $(VENV)/.web-$(VERSION)
 ALL := $(VENV)/.all-$(VERSION)
-PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile
+# The lock files are complete. --no-deps: they leave out Django, which Swagger UI's files come with.
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps
 T ?= tests
 # Processes that run tests, a file at a time in the order of collection. Tests wait more than they compute.
 JOBS ?= 4
@@ -16,7 +17,7 @@ PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 OPENAPI := generated/killrvideo/user/v1/openapi.json
 GENERATED := generated deploy/envoy.yaml
 
-.PHONY: help setup run web test coverage test-astra test-images mutants lint check bench format generate lock clean
+.PHONY: help setup run web stubs test coverage test-astra test-images mutants lint check bench format generate lock clean
 
 help: ## list the targets
 	@grep -hE '^(##@|[a-z-]+:.*## )' $(MAKEFILE_LIST) | sed -E 's/^##@ (.*)/\n\1/; s/^([a-z-]+):.*## /  \1\t/' | expand -t 14
@@ -29,6 +30,9 @@ run: $(RUN) ## start the service on 127.0.0.1:50051, with accounts in ./data
 web: $(WEB) ## start the service and its REST edge (Envoy) on 127.0.0.1:8080; GRPC_PORT and HTTP_PORT change ports
 	@exec $(BIN)/killrvideo-grpc edge web
 
+stubs: $(RUN) ## build the wheel killrvideo-user-stubs, for callers, in dist/
+	cd protos && "$(CURDIR)/$(BIN)/hatchling" build --target wheel --directory ../dist
+
 setup: $(ALL) ## install everything into .venv, and do nothing else
 
 # --no-index: build the package with locked tools only.
@@ -36,7 +40,7 @@ $(RUN): requirements.lock requirements-run.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; try: make PYTHON=python3.12")'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP) --require-hashes -r requirements.lock -r requirements-run.lock
-	$(PIP) --no-index --no-deps --no-build-isolation -e .
+	$(PIP) --no-index --no-build-isolation -e .
 	@touch $@
 
 $(WEB): $(RUN) requirements-web.lock
@@ -91,7 +95,9 @@ check: lint ## lint, contract and edge; and that generated files are up to date
 	$(MAKE) generate
 	@test -z "$$(git status --porcelain $(GENERATED))" || { git status --short $(GENERATED); echo "These are not up to date: run make generate and commit them"; exit 1; }
 	$(BIN)/envoy --mode validate --log-level error -c deploy/envoy.yaml
-	$(BIN)/killrvideo-grpc edge config --workers 3 --origin 'https://killrvideo\.example' >$(VENV)/envoy.yaml
+	$(BIN)/killrvideo-grpc edge config --workers 3 --origin 'https://killrvideo\.example' --docs >$(VENV)/envoy.yaml
+	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
+	$(BIN)/killrvideo-grpc edge config --siblings http://siblings:8000 >$(VENV)/envoy.yaml
 	$(BIN)/envoy --mode validate --log-level error -c $(VENV)/envoy.yaml
 
 format: $(ALL) ## format Python and proto files

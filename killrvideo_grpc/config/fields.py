@@ -1,5 +1,7 @@
 """Types of settings, with the checks that don't depend on other settings."""
 
+import ipaddress
+import re
 import unicodedata
 from pathlib import Path
 from typing import Annotated
@@ -7,6 +9,8 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 MAX_PORT = 65535
+HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+HTTP_ADDRESS = re.compile(r"http://(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\]:/]+)):([0-9]{1,5})/?")
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
@@ -36,6 +40,27 @@ def _readable(path: Path) -> Path:
     except OSError as error:
         raise ValueError(f"can't be read: {error.strerror}") from None
     return path
+
+
+def sibling_address(url: str, edge_host: str, edge_port: int) -> tuple[str, int]:
+    """Return the host and the port of the siblings' URL. Raise ValueError if it is malformed, or the edge's own."""
+    found = HTTP_ADDRESS.fullmatch(url)
+    host, port = (found[1] or found[2], int(found[3])) if found else ("", 0)
+    is_host = is_ip_address(host) if ":" in host else HOST_NAME.fullmatch(host)
+    if not (is_host and 0 < port <= MAX_PORT):
+        raise ValueError("must be http://HOST:PORT, without a path")
+    if port == edge_port and host.lower() in {"localhost", "127.0.0.1", "::1", edge_host.lower()}:
+        raise ValueError("is the edge's own address: requests would go in circles")
+    return host, port
+
+
+def is_ip_address(text: str) -> bool:
+    """Return whether the text is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 Secret = Annotated[SecretStr, AfterValidator(_trimmed)]

@@ -23,7 +23,17 @@ from pydantic_settings import (
 )
 
 from killrvideo_grpc.config.dotenv_check import dotenv_error
-from killrvideo_grpc.config.fields import MAX_PORT, Attempts, ExpandedPath, Port, ReadableFile, Secret, Text, TokenClaim
+from killrvideo_grpc.config.fields import (
+    MAX_PORT,
+    Attempts,
+    ExpandedPath,
+    Port,
+    ReadableFile,
+    Secret,
+    Text,
+    TokenClaim,
+    sibling_address,
+)
 from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
 from killrvideo_grpc.domain.errors import SetupError
@@ -272,10 +282,24 @@ class Settings(BaseSettings):
 
 
 class WebSettings(Settings):
-    """The service's settings, plus the address on which the edge listens."""
+    """The service's settings, plus the edge's: where it listens, where the siblings do, and whether /docs is served."""
 
     http_host: Text = "127.0.0.1"
     http_port: Port = 8080
+    http_docs: bool = True
+    siblings_url: Text | None = None
+
+    @field_validator("siblings_url")  # declared after the edge's own address
+    @classmethod
+    def _siblings_url(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is not None:
+            sibling_address(url, info.data.get("http_host", ""), info.data.get("http_port", 0))
+        return url
+
+    @property
+    def siblings(self) -> tuple[str, int] | None:
+        """The host and the port of SIBLINGS_URL."""
+        return sibling_address(self.siblings_url, self.http_host, self.http_port) if self.siblings_url else None
 
 
 def _is_given(info: ValidationInfo, field: str) -> bool:

@@ -25,6 +25,16 @@ NEXT_PAGE = {
         "schema": {"type": "string"},
     }
 }
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "The token of a login. A login on the page /docs authorizes the calls after it.",
+}
+# With these, a registration and then a login succeed on the page /docs as they stand.
+LOGIN = {"email": "ann@example.org", "password": "correct horse"}
+EXAMPLES: dict[str, Json] = {"Register": {**LOGIN, "firstName": "Ann", "lastName": "Lee"}, "Login": LOGIN}
+TAGS = ("users", "moderation", "edge")  # as in paths; the last is for all others
 VARIABLE = re.compile(r"\{(\w+)\}")
 RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": {"type": "string"}}}
@@ -44,11 +54,12 @@ def document(descriptors: bytes) -> Json:
             "version": "v1",
             "description": contract.comments[f".{SERVICE}"],
         },
+        "tags": [{"name": tag} for tag in TAGS],
         "paths": paths,
         "components": {
             "schemas": dict(sorted(schemas.items())),
             "responses": {str(status): _problem_response(status) for status in EDGE_ERRORS},
-            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+            "securitySchemes": {"bearer": BEARER},
         },
     }
 
@@ -65,6 +76,7 @@ def _operation(contract: Contract, method: MethodDescriptor, path: str, schemas:
     statuses |= {422} if variables or has_query else set()
     operation: Json = {
         "operationId": _camel(shorthand) if shorthand else rpc,
+        "tags": [_tag(path)],
         "summary": summary.strip(),
         "description": f"Errors include: {errors.strip()}",
         "security": [] if is_public else [{"bearer": []}],
@@ -76,6 +88,8 @@ def _operation(contract: Contract, method: MethodDescriptor, path: str, schemas:
     if has_body:
         request = contract.methods[rpc].input_type
         operation["requestBody"] = _request_body(contract, request, variables, schemas, is_shorthand=bool(shorthand))
+        if rpc in EXAMPLES:
+            operation["requestBody"]["content"]["application/json"]["example"] = EXAMPLES[rpc]
     return operation
 
 
@@ -97,6 +111,10 @@ def _parameters(
         }
         for name, place, field in found
     ]
+
+
+def _tag(path: str) -> str:
+    return next((tag for tag in TAGS if path.startswith(f"/api/v1/{tag}")), TAGS[-1])
 
 
 def _camel(end: str) -> str:
@@ -166,7 +184,8 @@ def _welcome() -> Json:
     answers: Json = {"200": {"description": "Done.", "content": {"application/json": {"schema": schema}}}}
     answers |= {str(status): {"$ref": f"#/components/responses/{status}"} for status in (400, 431)}
     summary = "Returns a welcome message."
-    return {"get": {"operationId": "Welcome", "summary": summary, "security": [], "responses": answers}}
+    operation: Json = {"operationId": "Welcome", "tags": [_tag("/")], "summary": summary, "security": []}
+    return {"get": operation | {"responses": answers}}
 
 
 def main() -> None:

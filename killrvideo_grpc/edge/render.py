@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -12,9 +12,12 @@ from typing import Any
 from google.rpc import code_pb2
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
+from killrvideo_grpc.edge.additions import Additions
+from killrvideo_grpc.edge.api_page import MAX_FILE_BYTES, page_routes
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.local_replies import local_replies
-from killrvideo_grpc.edge.routes import HEALTHZ, routes
+from killrvideo_grpc.edge.routes import CLUSTER, HEALTHZ, routes
+from killrvideo_grpc.edge.siblings import siblings
 from killrvideo_grpc.errors.grpc_status import to_status
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED, edge_problem, problem
 from killrvideo_grpc.errors.responses import error_response
@@ -29,6 +32,14 @@ TYPE_ERRORS = {
     "WRONG_FORM": Violation("", "does not have the form that this call expects"),
 }
 
+# Headers of all responses but siblings'.
+POLICIES = {
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-store",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
 # Envoy's names for the address of its peer, and for the one that edge.lua takes from x-forwarded-for.
 PEER_ADDRESS, FORWARDED_ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "%DYNAMIC_METADATA(edge:client_address)%"
 
@@ -39,6 +50,8 @@ class Edge:
 
     `workers` are hosts and ports, `origins` regular expressions (RE2) for CORS origins, and `admin` is the Unix socket
     of the admin interface. `trusted_hops` counts the proxies in front of Envoy that append to `x-forwarded-for`.
+    `siblings` are the host and the port of the services that get what the contract's paths don't match.
+    `docs` is the folder of Swagger UI's files, for /docs.
     """
 
     port: int
@@ -48,27 +61,57 @@ class Edge:
     origins: Sequence[str] = ()
     admin: Path | None = None
     trusted_hops: int = 0
+    siblings: tuple[str, int] | None = None
+    docs: Path | None = None
 
 
 def render(edge: Edge) -> str:
     """Return a self-contained Envoy configuration, in YAML."""
+    added = list(_additions(edge))
     template = Template((HERE / "envoy.yaml").read_text())
     return template.substitute(
         admin=json.dumps({"address": {"pipe": {"path": str(edge.admin), "mode": 0o600}}} if edge.admin else None),
         host=json.dumps(edge.host),
         port=edge.port,
         client_address=json.dumps(FORWARDED_ADDRESS if edge.trusted_hops else PEER_ADDRESS),
-        lua=indent(lua(edge.trusted_hops), " " * 26).lstrip(),
+        lua=indent("\n".join([lua(edge.trusted_hops), *(part.lua for part in added)]), " " * 26).lstrip(),
         optional_upgrade=json.dumps(_not_beginning_with("websocket")),
         problem_wanted=PROBLEM_WANTED,
         descriptors=base64.b64encode(descriptor_set()).decode(),
         service=SERVICE,
+        cluster=CLUSTER,
         healthz=json.dumps(HEALTHZ),
+        policies=_lines(map(_policy_mutation, POLICIES.items())),
         origins=_lines({"safe_regex": {"regex": origin}} for origin in edge.origins),
+        methods=", ".join(["GET, POST, PUT, DELETE, OPTIONS", *(each for part in added for each in part.cors_methods)]),
         workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
-        routes=_lines(routes(edge.project_name)),
+        max_file_bytes=MAX_FILE_BYTES,
+        routes=_lines(routes(edge.project_name, [route for part in added for route in part.routes])),
         local_replies=_lines(local_replies()["mappers"]),
+        more_mutations=_items((each for part in added for each in part.request_mutations), depth=24),
+        more_filters=_items((each for part in added for each in part.filters), depth=18),
+        more_clusters=_items((each for part in added for each in part.clusters), depth=4),
     )
+
+
+def _additions(edge: Edge) -> Iterator[Additions]:
+    """Yield what each option in use adds."""
+    if edge.siblings:
+        yield siblings(edge.siblings, POLICIES, has_origins=bool(edge.origins))
+    if edge.docs:
+        yield Additions(routes=list(page_routes(edge.docs)))
+
+
+def _policy_mutation(policy: tuple[str, str]) -> dict[str, Any]:
+    name, value = policy
+    # edge.lua sets the cache-control of responses that may be stored.
+    action = "ADD_IF_ABSENT" if name == "cache-control" else "OVERWRITE_IF_EXISTS_OR_ADD"
+    return {"append": {"header": {"key": name, "value": value}, "append_action": action}}
+
+
+def _items(values: Iterable[Any], depth: int) -> str:
+    """Return further items of a YAML list that is indented by `depth`."""
+    return "".join(f"\n{' ' * depth}- {json.dumps(value)}" for value in values)
 
 
 def _not_beginning_with(word: str) -> str:

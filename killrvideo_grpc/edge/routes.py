@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from killrvideo_grpc.edge.contract import (
@@ -18,10 +18,12 @@ from killrvideo_grpc.edge.contract import (
     rest_paths,
     takes_query,
 )
+from killrvideo_grpc.edge.rate_limit import rate_limit
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 Json = dict[str, Any]
 
+CLUSTER = "user-service"  # the workers
 HEALTHZ = "/healthz"  # answered by Envoy's health check filter
 
 # Retry on another worker. Retry writes only if they can't have been processed.
@@ -37,19 +39,6 @@ WRITE = {"retry_on": "connect-failure,refused-stream,reset-before-request"}
 READ = {"retry_on": f"{WRITE['retry_on']},reset", "per_try_timeout": "3s"}
 HEDGE = {"hedge_on_per_try_timeout": True}
 
-# For the largest response that anyone can request: Envoy holds a copy until the caller has read it.
-RATE_LIMIT = {
-    "typed_per_filter_config": {
-        "envoy.filters.http.local_ratelimit": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
-            "stat_prefix": "edge",
-            "token_bucket": {"max_tokens": 100, "tokens_per_fill": 100, "fill_interval": "1s"},
-            "filter_enabled": {"default_value": {"numerator": 100}},
-            "filter_enforced": {"default_value": {"numerator": 100}},
-        }
-    }
-}
-
 # The content types that Envoy's filters treat as gRPC and gRPC-Web.
 GRPC = r"application/grpc(\+.*)?"
 GRPC_WEB = r"application/grpc-web(-text)?(\+proto)?"
@@ -64,9 +53,9 @@ IS_POST = header_matches(":method", "POST")
 IS_GRPC = [IS_POST, header_matches("content-type", f"{GRPC}|{GRPC_WEB}")]
 
 
-def routes(project_name: str) -> list[Json]:
-    """Return all routes, in the order in which Envoy tries them."""
-    return [*_grpc_routes(), *_rest_routes(), *_fixed_routes(project_name)]
+def routes(project_name: str, added: Iterable[Json] = ()) -> list[Json]:
+    """Return all routes, in the order in which Envoy tries them: those in `added` before the edge's own paths."""
+    return [*_grpc_routes(), *_rest_routes(), *added, *_fixed_routes(project_name)]
 
 
 def _grpc_routes() -> Iterator[Json]:
@@ -74,6 +63,8 @@ def _grpc_routes() -> Iterator[Json]:
     for method in methods():
         yield _route({"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}, unary, _retries(is_read(method)))
     yield _route({"prefix": "/grpc.health.v1.Health/", "headers": IS_GRPC}, unary)
+    # Envoy's own calls to the service. It would tell anyone whose token this is.
+    yield _route({"prefix": "/envoy.", "headers": IS_GRPC}, {"grpc": True, "refuse": True})
     # Reflection, which streams, and unknown methods, which the service rejects.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
 
@@ -81,7 +72,7 @@ def _grpc_routes() -> Iterator[Json]:
 def _rest_routes() -> Iterator[Json]:
     # Literal paths first: /users/{user_id} also matches /users/me.
     for path, rpcs in sorted(rest_paths().items(), key=lambda item: ("{" in item[0], item[0])):
-        match = {"safe_regex": {"regex": "[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", path)))}}
+        match = {"safe_regex": {"regex": _template_pattern(path)}}
         allow = ", ".join(sorted(rpcs))
         full = next((full for end, full in SHORTHANDS.items() if path.endswith(end)), None)
         for verb, method in rpcs.items():
@@ -101,12 +92,29 @@ def _rest_routes() -> Iterator[Json]:
         yield _route(match, {"allow": allow})
 
 
+def _template_pattern(template: str) -> str:
+    return "[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", template)))
+
+
+def claimed_route() -> Json:
+    """Return a route that refuses what must not get to siblings, because it could be a mistyped login.
+
+    Each path template claims its paths in other letter case and, if it ends in a literal, what lies below.
+    """
+    claims = (
+        _template_pattern(template) + ("" if template.endswith("}") else "(/.*)?") for template in sorted(rest_paths())
+    )
+    return _route({"safe_regex": {"regex": f"(?i:{'|'.join(claims)})"}}, {})
+
+
 def _fixed_routes(project_name: str) -> Iterator[Json]:
     openapi = json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":"))
     welcome = json.dumps({"message": f"Welcome to {project_name}!"})
     yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
     yield _route({"path": HEALTHZ}, {"allow": "GET, HEAD"})
-    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | RATE_LIMIT
+    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | {
+        "typed_per_filter_config": rate_limit(100)
+    }
     yield _route({"prefix": "/"}, {})
 
 
@@ -120,7 +128,7 @@ def _route(match: Json, metadata: Json, retries: Mapping[str, str] = WRITE) -> J
         "match": match,
         "metadata": {"filter_metadata": {"envoy.filters.http.lua": metadata}},
         "route": {
-            "cluster": "user-service",
+            "cluster": CLUSTER,
             # A call ends after its grpc-timeout, at most 30 s.
             "timeout": "0s",
             "max_stream_duration": {"grpc_timeout_header_max": "30s", "max_stream_duration": "30s"},

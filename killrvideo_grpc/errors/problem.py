@@ -36,9 +36,9 @@ def problem_headers(response: ErrorResponse) -> tuple[tuple[str, str], ...]:
     return tuple(headers)
 
 
-def edge_problem(status: int) -> str:
+def edge_problem(status: int, detail: str | None = None) -> str:
     """Return the problem document for Envoy's own responses with this HTTP status."""
-    return _to_json(edge_members(status))
+    return _to_json(edge_members(status) | ({"detail": detail} if detail else {}))
 
 
 def edge_members(status: int) -> dict[str, object]:

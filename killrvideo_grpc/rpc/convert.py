@@ -36,7 +36,7 @@ def to_user(account: Account) -> user_pb2.User:
         first_name=account.first_name,
         last_name=account.last_name,
         email=account.email,
-        roles=_role_names(account.roles),
+        roles=role_names(account.roles),
         account_status=account.status,
         created_date=to_timestamp(account.created_date),
         last_login_date=to_timestamp(account.last_login_date) if account.last_login_date else None,
@@ -104,14 +104,15 @@ def to_token_result(checked: CheckedToken | ServiceError) -> user_service_pb2.To
     return user_service_pb2.TokenResult(
         active=True,
         user_id=str(account.user_id),
-        roles=_role_names(account.roles),
+        roles=role_names(account.roles),
         session_id=session_id,
         expires_at=to_timestamp(checked.expires_at),
     )
 
 
 @lru_cache(64)  # more than there are combinations of roles
-def _role_names(roles: frozenset[Role]) -> tuple[str, ...]:
+def role_names(roles: frozenset[Role]) -> tuple[str, ...]:
+    """Return the names of the roles, the highest last."""
     return tuple(role.value for role in Role if role in roles)
 
 

@@ -16,6 +16,7 @@ import click
 
 from killrvideo_grpc.config.settings import WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.edge import api_page
 from killrvideo_grpc.edge.render import Edge
 from killrvideo_grpc.observability.logs import configure_logs
 from killrvideo_grpc.server import envoy
@@ -73,11 +74,13 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
                 project_name=settings.project_name,
                 origins=DEVELOPMENT_ORIGINS,
                 admin=Path(folder, "admin.sock"),
+                docs=api_page.swagger_ui() if settings.http_docs else None,
+                siblings=settings.siblings,
             )
             async with envoy.running_envoy(edge, settings.log_format) as process:
                 ended = [asyncio.create_task(child.wait()) for child in (service, process)]
                 if await _race(envoy.wait_until_ready(edge), stopped, *ended):
-                    click.echo(_welcome(edge, settings.metrics_urls()))
+                    click.echo(_welcome(edge, settings))
                     await asyncio.wait([stopped, *ended], return_when=asyncio.FIRST_COMPLETED)
                 if service.returncode is None:
                     await _drain_and_stop(edge, service, _drain_seconds(settings))
@@ -149,12 +152,17 @@ async def _race(work: Any, *others: "asyncio.Future[Any]") -> Any:
     return task.result()
 
 
-def _welcome(edge: Edge, metrics: list[str]) -> str:
+def _welcome(edge: Edge, settings: WebSettings) -> str:
     url = envoy.edge_url(edge)
     post = f"curl -sS {url}/api/v1/users"
     json_type = "-H 'content-type: application/json'"
     workers = ", ".join(str(port) for _, port in edge.workers)
-    listed = f"(workers on {workers})" + (f"\n  metrics {', '.join(metrics)}" if metrics else "")
+    listed = f"(workers on {workers})"
+    if metrics := settings.metrics_urls():
+        listed += f"\n  metrics {', '.join(metrics)}"
+    if settings.siblings_url:
+        listed += f"\n  siblings {settings.siblings_url}"
+    listed += f"\n  a page to try it on: {url}{api_page.PATH}" if edge.docs else ""
     return f"""{edge.project_name} user service: REST, gRPC and gRPC-Web on {url} {listed}
 
 Register an account, log in, and read your own account:

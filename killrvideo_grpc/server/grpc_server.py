@@ -2,15 +2,18 @@
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 from google.protobuf import message_factory
 from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from killrvideo.envoy import auth_service_pb2, auth_service_pb2_grpc
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
+from killrvideo_grpc.rpc.check_servicer import CheckServicer
 from killrvideo_grpc.rpc.generic_handlers import GenericHandlers
 from killrvideo_grpc.rpc.health import HealthServicer, StoreHealth
 from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationInterceptor, access_table
@@ -30,6 +33,7 @@ from killrvideo_grpc.service.authentication import Authenticator
 from killrvideo_grpc.service.sweeper import Sweeper
 
 CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
+EDGE_CHECKS = auth_service_pb2.DESCRIPTOR.services_by_name["Authorization"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 RESPONSE_SECONDS = 1.0  # after the grace period and the closing of the store, to send the remaining responses
@@ -51,8 +55,12 @@ def build_interceptors(
 
     Each interceptor's `runs_after` explains its place.
     """
-    table = access_table([CONTRACT], public=[HEALTH, *service_descriptors()])
-    requests = [message_factory.GetMessageClass(method.input_type)() for method in CONTRACT.methods]
+    table = access_table([CONTRACT, EDGE_CHECKS], public=[HEALTH, *service_descriptors()])
+    requests = [
+        message_factory.GetMessageClass(method.input_type)()
+        for service in (CONTRACT, EDGE_CHECKS)
+        for method in service.methods
+    ]
     return InterceptorChain(
         for_all_methods=[
             TracingInterceptor(instrumentation),
@@ -95,12 +103,12 @@ class UserServer:
         limit = settings.max_concurrent_rpcs
         chain = build_interceptors(authenticator, self._receive, limit, self._health.check_soon, instrumentation)
         self._server = aio.server(interceptors=[chain], options=[*_limits(), *listener.connection_options(settings)])
-        user_service_pb2_grpc.add_UserServiceServicer_to_server(
-            servicer,
-            GenericHandlers(self._server),  # type: ignore[arg-type] # has the two methods of a server that are called
-        )
+        handlers: Any = GenericHandlers(self._server)  # has the two methods of a server that are called
+        user_service_pb2_grpc.add_UserServiceServicer_to_server(servicer, handlers)
+        auth_service_pb2_grpc.add_AuthorizationServicer_to_server(CheckServicer(authenticator), handlers)
         # Registered methods have queues of their own: health checks never wait behind other calls.
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
+        # Only Envoy calls Check: reflection doesn't list it.
         add_reflection(self._server, [CONTRACT.full_name, HEALTH.full_name])
         self.port = listener.bind(self._server, settings, instrumentation)
 

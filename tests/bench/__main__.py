@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from tests.bench import astra, edge, footprint, getme, overload, passwords, scale, search
+from tests.bench import astra, edge, footprint, getme, overload, passwords, scale, search, siblings
 from tests.bench.load import GENERATOR, H2LOAD
 from tests.bench.report import Result, as_json, as_table
 from tests.bench.rounds import Options
@@ -24,6 +24,7 @@ PARTS: dict[str, Callable[[Options], Result]] = {
     "scale": scale.measure_scale,
     "search": search.measure_search,
     "rest": edge.measure_rest,
+    "siblings": siblings.measure_siblings,
     "overload": overload.measure_overload,
     "footprint": footprint.measure_footprint,
 }

@@ -5,13 +5,14 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -21,6 +22,10 @@ from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.edge.render import render
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.process import BIN, COMMAND, environment
+from tests.support.sibling import plain
+
+if TYPE_CHECKING:
+    from tests.rest.site import Site
 
 ROOT = Path(__file__).parents[2]
 USERS = "/api/v1/users"
@@ -28,20 +33,26 @@ JSON = {"content-type": "application/json"}
 
 
 @dataclass
-class Edge:
-    """A running `make web`."""
+class Address:
+    """Where an edge listens."""
 
-    process: "subprocess.Popen[str]"
     url: str
-    workers: list[int]
-    banner: str
-    log: Path
-    database: Path
 
     def connect(self) -> socket.socket:
         """Open a TCP connection."""
         place = urlsplit(self.url)
         return socket.create_connection((str(place.hostname), int(place.port or 0)), timeout=20)
+
+
+@dataclass
+class Edge(Address):
+    """A running `make web`."""
+
+    process: "subprocess.Popen[str]"
+    workers: list[int]
+    banner: str
+    log: Path
+    database: Path
 
 
 @contextmanager
@@ -63,7 +74,7 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
             found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
             assert found, log.read_text()
             yield Edge(
-                process, found[1], [int(port) for port in found[2].split(",")], banner, log, folder / "killrvideo.db"
+                found[1], process, [int(port) for port in found[2].split(",")], banner, log, folder / "killrvideo.db"
             )
         finally:
             process.send_signal(signal.SIGTERM)
@@ -75,15 +86,18 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
 @contextmanager
 def envoy(edge: EdgeSettings) -> Iterator[None]:
     """Start Envoy alone."""
-    with NamedTemporaryFile("w", suffix=".yaml") as file:
+    with NamedTemporaryFile("w", suffix=".yaml") as file, NamedTemporaryFile("w+") as log:
         file.write(render(edge))
         file.flush()
         command: list[Any] = [BIN / "envoy", "-c", file.name, "--disable-hot-restart", "--log-level", "error"]
-        with subprocess.Popen(command) as process:
+        with subprocess.Popen(command, stderr=log) as process:
             try:
                 yield
             finally:
                 process.kill()
+                process.wait()
+                sys.stderr.write(text := Path(log.name).read_text())
+        assert "[lua]" not in text
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +110,22 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 def client(edge: Edge) -> Iterator[httpx.Client]:
     with httpx.Client(base_url=edge.url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def shared_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Site"]:
+    from tests.rest.site import running_site  # which imports this module
+
+    with running_site(tmp_path_factory.mktemp("site")) as site:
+        yield site
+
+
+@pytest.fixture
+def site(shared_site: "Site") -> "Site":
+    """Return the module's site. Its sibling has received nothing, and answers as at first."""
+    shared_site.sibling.received.clear()
+    shared_site.sibling.answer, shared_site.sibling.reads_bodies = plain, True
+    return shared_site
 
 
 @dataclass
@@ -159,7 +189,7 @@ def command_of(pid: int) -> str:
 
 
 def raw(
-    edge: Edge, line: str, *headers: str, body: bytes = b"", has_host: bool = True
+    edge: Address, line: str, *headers: str, body: bytes = b"", has_host: bool = True
 ) -> tuple[int, dict[str, str], str]:
     """Send bytes that no HTTP client would send, and read the response."""
     host = [f"host: {urlsplit(edge.url).netloc}"] if has_host else []

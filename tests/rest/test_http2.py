@@ -10,7 +10,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, Event, ResponseReceived, StreamEnded, StreamReset, TrailersReceived
 
-from tests.rest.conftest import USERS, Account, Edge, registered, registration
+from tests.rest.conftest import USERS, Account, Address, Edge, registered, registration
 from tests.support.accounts import an_address
 from tests.support.eventually import eventually
 
@@ -23,7 +23,7 @@ GRPC: Fields = [("content-type", "application/grpc"), ("te", "trailers")]
 class Http2:
     """A connection for requests that no well-behaved client sends."""
 
-    def __init__(self, edge: Edge) -> None:
+    def __init__(self, edge: Address) -> None:
         self._socket = edge.connect()
         options = H2Configuration(
             header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False

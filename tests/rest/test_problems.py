@@ -25,6 +25,9 @@ def test_unknown_paths(client: httpx.Client) -> None:
         f"{USERS}/me/ME",
         "/api/v2/users/me",
         "/killrvideo.user.v1",
+        "/api",
+        "/api/v1/videos",
+        f"{USERS}/x/comments",
     ):
         problem(client.get(path), 404, detail=NOTHING)
 

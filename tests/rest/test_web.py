@@ -59,9 +59,13 @@ def test_an_unknown_host_is_an_error(tmp_path: Path) -> None:
     assert "HTTP_HOST" in refused(tmp_path, HTTP_HOST="no-such-host.invalid", HTTP_PORT="0")
 
 
-def test_hosts_may_be_names(tmp_path: Path) -> None:
-    with web(tmp_path, HTTP_HOST="localhost", GRPC_HOST="localhost", PROJECT_NAME="Acme on 1, Inc") as edge:
+def test_hosts_may_be_names_and_the_page_may_be_off(tmp_path: Path) -> None:
+    hosts = {"HTTP_HOST": "localhost", "GRPC_HOST": "localhost"}
+    with web(tmp_path, PROJECT_NAME="Acme on 1, Inc", HTTP_DOCS="false", **hosts) as edge:
         assert httpx.get(f"{edge.url}{USERS}/me").status_code == 401
+        assert "/docs" not in edge.banner
+        for path in ("/docs", "/docs/api_page.js", "/docs/swagger-ui.css"):
+            assert httpx.get(f"{edge.url}{path}").status_code == 404
 
 
 def test_it_shows_where_the_metrics_are(tmp_path: Path) -> None:

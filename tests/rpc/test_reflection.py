@@ -55,6 +55,19 @@ def test_unknown_symbols(channel: grpc.Channel, version: str, symbol: str) -> No
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_only_services_for_callers_are_listed(channel: grpc.Channel, version: str) -> None:
+    method: Any = channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        ServerReflectionRequest.SerializeToString,
+        ServerReflectionResponse.FromString,
+    )
+    (answer,) = method(iter([ServerReflectionRequest(list_services="")]), timeout=10)
+    reflection = [f"grpc.reflection.{name}.ServerReflection" for name in ("v1", "v1alpha")]
+    listed = {service.name for service in answer.list_services_response.service}
+    assert listed == {SERVICE, "grpc.health.v1.Health", *reflection}
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
 def test_reflection_describes_itself(channel: grpc.Channel, version: str) -> None:
     symbol = f"grpc.reflection.{version}.ServerReflection.ServerReflectionInfo"
     assert f"/{version}/" in files_with(channel, version, symbol)[0]

@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 import pytest
 from google.protobuf import message_factory
+from killrvideo.envoy.auth_service_pb2_grpc import AuthorizationStub
 from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 from killrvideo.user.v1.user_service_pb2 import LoginRequest, LoginResponse
 
@@ -16,7 +17,7 @@ from killrvideo_grpc.security.service_tokens import new_service_token
 from killrvideo_grpc.server.grpc_server import CONTRACT
 from tests.rpc.conftest import Account
 from tests.rpc.requests import PUBLIC, RPCS, empower, good_request, harmless_request, token_for
-from tests.support.calls import bearer, registration
+from tests.support.calls import bearer, check_request, registration
 from tests.support.errors import read_failure
 from tests.support.process import Service, running
 from tests.support.services import added_to_file
@@ -53,7 +54,7 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
     """Makes valid and invalid calls of each RPC. Returns all tokens, and the texts of all errors."""
     errors: list[str] = []
     with grpc.insecure_channel(service.target) as channel:
-        stub = user_service_pb2_grpc.UserServiceStub(channel)
+        stub, check = user_service_pb2_grpc.UserServiceStub(channel), AuthorizationStub(channel).Check
 
         def attempt(call: Callable[..., object], request: object, token: str = "") -> object:
             try:
@@ -75,6 +76,7 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
             own = token_for(rpc, account)
             for token in (own, forged, "planted", "kvs_planted", powerless, ""):
                 attempt(call, odd, token)
+                attempt(check, check_request(f"Bearer {token}"))
             waiting = [call.future(odd, metadata=bearer(token)) for token in unknown]  # for a read of the services
             for future in waiting:
                 attempt(lambda _, metadata, future=future: future.result(), odd)
@@ -92,6 +94,7 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
         attempt(stub.Register, registration(account.email, password=PASSWORD))
         attempt(stub.Login, LoginRequest(email=account.email, password=WRONG))
         break_store(folder)
+        attempt(check, check_request(f"Bearer {account.login.token}"))
         for rpc in RPCS:
             attempt(getattr(stub, rpc), good_request(rpc, account), token_for(rpc, account))
         attempt(stub.Login, LoginRequest(email=account.email, password=PASSWORD))

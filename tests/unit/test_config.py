@@ -100,6 +100,21 @@ def test_addresses_that_kubernetes_sets_are_no_ports(
     assert getattr(load_settings(WebSettings), name.lower()) == 4711
 
 
+@pytest.mark.parametrize(
+    ("url", "port"), [("localhost:9000", 8080), ("http://siblings:9000/api", 8080), ("http://localhost:9000", 9000)]
+)
+def test_siblings_url_must_be_an_address_of_others(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, port: int
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HTTP_PORT", str(port))
+    monkeypatch.setenv("SIBLINGS_URL", "http://siblings:9000")
+    assert load_settings(WebSettings).siblings == ("siblings", 9000)
+    monkeypatch.setenv("SIBLINGS_URL", url)
+    with pytest.raises(SetupError, match="SIBLINGS_URL: "):
+        load_settings(WebSettings)
+
+
 def test_a_port_in_the_file_is_no_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").write_text("GRPC_PORT=tcp://10.96.0.12:50051\n")

@@ -3,6 +3,7 @@
 import base64
 import re
 import subprocess
+import sys
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
 
 from killrvideo_grpc.cli.edge import edge
+from killrvideo_grpc.edge.api_page import MAX_FILE_BYTES
 from killrvideo_grpc.edge.contract import SERVICE
 from killrvideo_grpc.edge.origins import is_origin_pattern
 from killrvideo_grpc.edge.render import Edge, render
@@ -53,6 +55,39 @@ IMPOSSIBLE += [("--service-host", host) for host in ("", "http://users", "users:
 IMPOSSIBLE += [("--admin", path) for path in ("/run/" + "a" * 103, "@admin")]
 
 
+WRONG_URLS = [
+    "",
+    "siblings:8000",
+    "https://siblings:8000",
+    "http://siblings",
+    "http://siblings:0",
+    "http://siblings:65536",
+]
+WRONG_URLS += [
+    "http://siblings:8000/api",
+    "http://siblings:8000?x",
+    "http://ann@siblings:8000",
+    "http://:8000",
+    "http://a b:1",
+]
+WRONG_URLS += [
+    "http://[siblings]:8000",
+    "http://::1:8000",
+    "http://[::1]",
+    " http://siblings:8000",
+    "http://siblings:8000\n",
+]
+WRONG_URLS += [
+    "http://bücher.example:80",
+    "http://siblings:8000//",
+    "HTTP://siblings:8000",
+    "http://-a:80",
+    "http://[1.2]:80",
+]
+OWN_URLS = ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080", "http://LOCALHOST:8080"]
+IMPOSSIBLE += [("--siblings", url) for url in WRONG_URLS + OWN_URLS]
+
+
 @pytest.mark.parametrize("options", IMPOSSIBLE)
 def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
     refused = CliRunner().invoke(edge, ["config", *options])
@@ -67,6 +102,26 @@ def test_possible_addresses_are_not_refused(options: tuple[str, ...]) -> None:
     assert options[1] in str(config(*options))
 
 
+@pytest.mark.parametrize(
+    ("url", "host", "port"),
+    [
+        ("http://siblings:8000", "siblings", 8000),
+        ("http://127.0.0.1:1/", "127.0.0.1", 1),
+        ("http://[::1]:65535", "::1", 65535),
+    ],
+)
+def test_siblings_are_where_their_url_says(url: str, host: str, port: int) -> None:
+    clusters = config("--siblings", url)["static_resources"]["clusters"]
+    (cluster,) = [cluster for cluster in clusters if cluster["name"] == "siblings"]
+    (endpoint,) = cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    assert endpoint["endpoint"]["address"]["socket_address"] == {"address": host, "port_value": port}
+
+
+def test_siblings_are_off_unless_configured() -> None:
+    text = str(config())
+    assert not [name for name in ("siblings", "ext_authz", "x-user-id", "PATCH") if name in text]
+
+
 def test_cors_and_admin_are_off_unless_configured() -> None:
     parsed = config()
     assert parsed["admin"] is None
@@ -77,6 +132,34 @@ def test_cors_and_admin_are_off_unless_configured() -> None:
     assert parsed["admin"]["address"]["pipe"] == {"path": "/run/admin.sock", "mode": 0o600}
     cors = manager(parsed)["route_config"]["virtual_hosts"][0]["typed_per_filter_config"]["envoy.filters.http.cors"]
     assert cors["allow_origin_string_match"] == [{"safe_regex": {"regex": r"https://a\.example"}}]
+
+
+def page(*options: str) -> dict[str, str | None]:
+    """Return the paths of the page, and the files that Envoy reads for them."""
+    (host,) = manager(config(*options))["route_config"]["virtual_hosts"]
+    bodies = {route["match"].get("path"): route.get("direct_response", {}).get("body") for route in host["routes"]}
+    return {path: body.get("filename") for path, body in bodies.items() if body}
+
+
+def test_the_page_is_off_unless_configured() -> None:
+    assert page() == {}
+    assert page("--docs", "/swagger", "--port", "81") == {
+        "/docs": None,
+        "/docs/api_page.js": None,
+        "/docs/swagger-ui.css": "/swagger/swagger-ui.css",
+        "/docs/swagger-ui-bundle.js": "/swagger/swagger-ui-bundle.js",
+    }
+
+
+def test_the_page_has_the_files_of_the_installed_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = CliRunner().invoke(edge, ["config", "--docs"])
+    files = re.findall(r'"filename": "(.*?)"', printed.output)
+    assert len(files) == 2
+    assert all(Path(file).stat().st_size <= MAX_FILE_BYTES for file in files)
+    monkeypatch.setitem(sys.modules, "drf_spectacular_sidecar", None)  # as if it were not installed
+    refused = CliRunner().invoke(edge, ["config", "--docs"])
+    assert refused.exit_code == 2
+    assert "drf-spectacular-sidecar" in refused.output
 
 
 ORIGINS = {

@@ -70,8 +70,22 @@ def test_nothing_else_is_described() -> None:
     served = {place for method in CONTRACT.methods for place in places(method)}
     assert operations().keys() == served | {("/", "get")}
     assert not any(places(CONTRACT.methods_by_name[rpc]) for rpc in GRPC_ONLY)
+    tags = {tag["name"] for tag in json.loads(OPENAPI.read_text())["tags"]}
+    assert all(set(operation["tags"]) < tags for operation in operations().values())
     names = [operation["operationId"] for operation in operations().values()]
     assert len(names) == len(set(names))
+
+
+def test_examples_have_all_required_fields() -> None:
+    schemas = json.loads(OPENAPI.read_text())["components"]["schemas"]
+    bodies = [operation.get("requestBody", {"content": {}})["content"] for operation in operations().values()]
+    examples = {
+        body["application/json"]["schema"]["$ref"].rpartition("/")[2]: body["application/json"]["example"]
+        for body in bodies
+        if "example" in body.get("application/json", {})
+    }
+    assert examples.keys() == {"RegisterRequest", "LoginRequest"}
+    assert all(set(example) == set(schemas[name]["required"]) for name, example in examples.items())
 
 
 def test_a_search_is_described_as_the_array_that_it_answers_with() -> None:

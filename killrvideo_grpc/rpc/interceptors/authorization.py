@@ -61,14 +61,19 @@ class AuthorizationInterceptor:
 
 
 def bearer_token(call: Call) -> str:
-    """Return the token of `authorization: Bearer TOKEN` (RFC 6750). Raise NotAuthenticated if there is none.
+    """Return the token of the call's authorization header. Raise NotAuthenticated if there is none.
 
     Raise TokenInvalid if there are several such headers: servers differ in which one they use.
     """
     headers = [value for key, value in call.metadata if key == "authorization"]
     if len(headers) > 1:
         raise TokenInvalid
-    scheme, _, token = str(headers[0] if headers else "").partition(" ")
+    return parse_bearer(str(headers[0] if headers else ""))
+
+
+def parse_bearer(authorization: str) -> str:
+    """Return the token of `Bearer TOKEN` (RFC 6750). Raise NotAuthenticated if there is none."""
+    scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
         raise NotAuthenticated
     return token.strip()

@@ -1,0 +1,19 @@
+"""What an option of the edge adds to its configuration."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Additions:
+    """Further items of lists in envoy.yaml, and Lua that is appended to edge.lua."""
+
+    routes: Sequence[Json] = ()  # between the contract's and the edge's own
+    request_mutations: Sequence[Json] = ()  # before anything reads the headers
+    filters: Sequence[Json] = ()  # after edge.lua
+    clusters: Sequence[Json] = ()
+    cors_methods: Sequence[str] = ()
+    lua: str = ""

@@ -1,0 +1,109 @@
+"""The page /docs, in a real browser."""
+
+import json
+from collections.abc import Iterator
+from shutil import which
+from typing import Any
+
+import httpx
+import pytest
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.rest.conftest import Edge, problem, registration
+from tests.support.accounts import an_address
+from tests.support.eventually import eventually
+
+BROWSER, DRIVER = which("chromium") or which("google-chrome"), which("chromedriver")
+FILES = {
+    "/docs": "text/html",
+    "/docs/api_page.js": "text/javascript",
+    "/docs/swagger-ui-bundle.js": "text/javascript",
+    "/docs/swagger-ui.css": "text/css",
+}
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_everything_comes_from_the_edge(client: httpx.Client, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, f"{FILES[path]}; charset=utf-8")
+    policy = dict(part.strip().split(" ", 1) for part in answer.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == "'none'"
+    assert {value for name, value in policy.items() if name != "img-src"} == {"'self'", "'none'"}
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert client.head(path).headers["content-length"] == str(len(answer.content))
+    assert client.post(path).headers["allow"] == "GET, HEAD"
+    problem(client.get(path, params={"url": "https://a.example/openapi.json"}), 400)
+
+
+def test_make_web_says_where_it_is(edge: Edge) -> None:
+    assert f"{edge.url}/docs\n" in edge.banner
+
+
+def test_nothing_else_is_there(client: httpx.Client) -> None:
+    for path in ("/docs/", "/docs/swagger-ui-bundle.js.map", "/docs/oauth2-redirect.html", "/docsx", "/api/v1/docs"):
+        problem(client.get(path), 404)
+
+
+class Page:
+    """The page in a browser."""
+
+    def __init__(self, browser: Chrome, url: str) -> None:
+        self._browser = browser
+        browser.get(url)
+
+    def call(self, rpc: str, body: dict[str, str] | None = None) -> tuple[str, Any]:
+        """Make a call as a person would, and return its status and response body."""
+        operation = self._browser.find_element(By.ID, f"operations-users-{rpc}")
+        if "is-open" not in str(operation.get_attribute("class")):
+            operation.find_element(By.CLASS_NAME, "opblock-summary-control").click()
+        if body is not None:
+            editor = operation.find_element(By.CLASS_NAME, "body-param__text")
+            editor.send_keys(Keys.CONTROL, "a")
+            self._browser.execute_cdp_cmd("Input.insertText", {"text": json.dumps(body)})  # typing is slow
+        operation.find_element(By.CLASS_NAME, "execute").click()
+        answer = operation.find_element(By.CSS_SELECTOR, ".live-responses-table .response")
+        said = answer.find_element(By.CLASS_NAME, "response-col_status").text
+        shown = json.loads(answer.find_element(By.CSS_SELECTOR, ".highlight-code code").text)
+        operation.find_element(By.CLASS_NAME, "btn-clear").click()
+        return said, shown
+
+
+@pytest.fixture
+def browser() -> Iterator[Chrome]:
+    if not BROWSER or not DRIVER:
+        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
+    options = ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless", "--no-sandbox", "--window-size=800,600"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    with Chrome(options, ChromeService(DRIVER)) as browser:
+        browser.implicitly_wait(60)
+        yield browser
+
+
+def test_registering_logging_in_and_calling(browser: Chrome, edge: Edge) -> None:
+    page = Page(browser, f"{edge.url}/docs")
+    account = registration(an_address())
+    status, refusal = page.call("Register", account | {"password": "short", "firstName": ""})
+    assert (status, refusal["code"]) == ("422", "VALIDATION_FAILED")
+    assert [error["field"] for error in refusal["errors"]] == ["password", "firstName"]
+    status, registered = page.call("Register", account)
+    assert (status, registered["email"]) == ("201", account["email"])
+    status, login = page.call("Login", {name: account[name] for name in ("email", "password")})
+    assert (status, login["user"]["userId"]) == ("200", registered["userId"])
+    assert page.call("GetMe") == ("200", login["user"])
+    kept = "return [localStorage.length, sessionStorage.length, document.cookie]"
+    assert browser.execute_script(kept) == [0, 0, ""]
+    # What the content policy blocks would be here too.
+    (line,) = browser.get_log("browser")  # type: ignore[no-untyped-call]
+    assert "status of 422" in line["message"]
+
+
+def test_files_are_limited_per_second(edge: Edge) -> None:
+    """Envoy holds a copy of a file until its caller has read it."""
+    with httpx.Client() as client:
+        eventually(lambda: client.head(f"{edge.url}/docs/swagger-ui-bundle.js").status_code == 429)
+        assert client.get(f"{edge.url}/docs").status_code == 200
