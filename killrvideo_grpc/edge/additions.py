@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-Json = dict[str, Any]
+from killrvideo_grpc.edge.routes import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -63,7 +63,7 @@ def _grpc_routes() -> Iterator[Json]:
     for method in methods():
         yield _route({"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}, unary, _retries(is_read(method)))
     yield _route({"prefix": "/grpc.health.v1.Health/", "headers": IS_GRPC}, unary)
-    # Envoy's own calls to the service. It would tell anyone whose token this is.
+    # Only the edge itself makes these calls.
     yield _route({"prefix": "/envoy.", "headers": IS_GRPC}, {"grpc": True, "refuse": True})
     # Reflection, which streams, and unknown methods, which the service rejects.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})

@@ -3,9 +3,9 @@
 
 local on_own_request, on_own_response = envoy_on_request, envoy_on_response
 
--- Siblings could read such paths in another way than the routes did: with an escaped letter, a login's, for one.
+-- Return whether a sibling could read a path differently than the routes do, such as a login's with an escaped letter.
 local function is_odd(path)
-  if path:find('[^!-~]') or path:find('["\\]') or path:find("//", 1, true) or path:find("/.", 1, true) then
+  if path:find("[^!-~]") or path:find('["\\]') or path:find("//", 1, true) or path:find("/.", 1, true) then
     return true
   end
   for code in path:gmatch("%%(%x?%x?)") do
@@ -42,7 +42,7 @@ function envoy_on_request(handle)
   if length and tonumber(length) > MAX_BODY_BYTES then reject(handle, "413") end
 end
 
--- Replace the edge's problem document by the one that says more: the check's, or that of the siblings' limit.
+-- Replace the edge's problem document with a more precise one: the check's, or the one for the siblings' limit.
 local function write_own_problem(handle, edge)
   local headers = handle:headers()
   local problem = headers:get("x-problem") or headers:get(":status") == "413" and TOO_LARGE

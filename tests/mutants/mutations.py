@@ -32,6 +32,9 @@ SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
 TOKENS = ["tests/unit/test_access_tokens.py"]
 THROTTLE = ["tests/unit/test_throttle.py"]
 HEALTH = ["tests/unit/test_health.py"]
+EDGE_CHECKS = ["tests/rpc/test_edge_checks.py"]
+SIBLINGS = ["tests/rest/test_siblings.py"]
+SIBLING_ANSWERS = ["tests/rest/test_sibling_answers.py"]
 
 PRODUCT = "killrvideo_grpc"
 AUTHORIZATION = f"{PRODUCT}/rpc/interceptors/authorization.py"
@@ -43,6 +46,8 @@ TRANSITIONS = f"{PRODUCT}/domain/changes.py"
 THROTTLE_FILE = f"{PRODUCT}/service/throttle.py"
 ATTEMPT = f"{PRODUCT}/service/password_attempt.py"
 ASTRA = f"{PRODUCT}/stores/astra"
+CHECK = f"{PRODUCT}/rpc/check_servicer.py"
+EDGE = f"{PRODUCT}/edge"
 
 MUTANTS = [
     # Access
@@ -203,4 +208,13 @@ MUTANTS = [
         "return owner == self._user_id or await self._mark(new, found.get(new))",
         ADDRESSES,
     ),
+    # Siblings
+    Mutant(CHECK, "SessionEnded() if isinstance(error, UserNotFound) else error", "error", EDGE_CHECKS),
+    Mutant(CHECK, "if response.spec.status not in DENIED:", "if False:", EDGE_CHECKS),
+    Mutant(f"{EDGE}/siblings.py", '"failure_mode_allow": False', '"failure_mode_allow": True', SIBLING_ANSWERS),
+    Mutant(f"{EDGE}/siblings.py", '[{"remove": name} for name in IDENTITY_HEADERS]', "[]", SIBLINGS),
+    Mutant(f"{EDGE}/siblings.lua", 'find("[%w%c/\\\\.]")', 'find("[%c/\\\\.]")', SIBLINGS),
+    Mutant(f"{EDGE}/routes.py", "(?i:{", "(?:{", SIBLINGS),
+    Mutant(f"{EDGE}/routes.py", 'else "(/.*)?"', 'else ""', SIBLINGS),
+    Mutant(f"{EDGE}/routes.py", '"refuse": True', '"refuse": False', SIBLINGS),
 ]

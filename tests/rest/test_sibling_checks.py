@@ -109,6 +109,17 @@ def test_a_frozen_worker_fails_no_request(pair: Edge) -> None:
         wait_for_more(100)
 
 
+def test_the_check_has_the_id_of_the_request(pair: Edge) -> None:
+    headers = {"x-request-id": "id-of-a-request", "authorization": "Bearer x"}
+    assert httpx.get(f"{pair.url}{VIDEOS}", headers=headers).status_code == 401
+
+    def logged() -> bool:
+        lines = [line for line in pair.log.read_text().splitlines() if "request_id=id-of-a-request" in line]
+        return any("Authorization/Check" in line and "denied=TOKEN_INVALID" in line for line in lines)
+
+    eventually(logged)
+
+
 def test_without_workers_only_requests_without_a_token_pass(pair: Edge) -> None:
     with httpx.Client(base_url=pair.url, timeout=30) as client:
         account = registered(client)
