@@ -7,9 +7,6 @@ from killrvideo.user.v1.user_service_pb2 import RegisterRequest
 class ContractRules:
     """Validates addresses and names."""
 
-    def __init__(self) -> None:
-        self._validator = protovalidate.Validator()
-
     def violations(self, email: str, first_name: str, last_name: str) -> dict[str, str]:
         """Return what is wrong with each of the fields `email`, `first_name` and `last_name`."""
         try:
@@ -17,7 +14,7 @@ class ContractRules:
         except ValueError:  # a lone surrogate
             return {"text": "is not valid Unicode"}
         found: dict[str, str] = {}
-        for violation in self._validator.collect_violations(request):
+        for violation in protovalidate.collect_violations(request):
             field = violation.proto.field.elements[0].field_name if violation.proto.field else "text"
             if field != "password":
                 found.setdefault(field, violation.proto.message.removeprefix("value "))
