@@ -1,14 +1,12 @@
 """One real service and one real Envoy for all REST tests."""
 
 import re
-import signal
 import socket
 import sqlite3
 import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
@@ -20,7 +18,8 @@ import pytest
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.edge.render import render
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.process import BIN, COMMAND, environment
+from tests.support.forks import Fork
+from tests.support.process import BIN, environment, forked
 
 ROOT = Path(__file__).parents[2]
 USERS = "/api/v1/users"
@@ -31,7 +30,7 @@ JSON = {"content-type": "application/json"}
 class Edge:
     """A running `make web`."""
 
-    process: "subprocess.Popen[str]"
+    process: Fork
     url: str
     workers: list[int]
     banner: str
@@ -48,25 +47,16 @@ class Edge:
 def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
     """Run `make web` with its store in `folder` and on free ports."""
     log = folder / "web.log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [COMMAND, "edge", "web"],
-            cwd=ROOT,
-            env=environment(folder, HTTP_PORT="0", DRAIN_SECONDS=drain_seconds, **changes),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    with process:
+    variables = environment(folder, HTTP_PORT="0", DRAIN_SECONDS=drain_seconds, **changes)
+    with forked(ROOT, ["edge", "web"], variables, log) as (process, banner):
+        found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
+        assert found, log.read_text()
         try:
-            banner = "".join(takewhile(lambda line: line != "Ctrl-C stops it.\n", process.stdout or ()))
-            found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
-            assert found, log.read_text()
             yield Edge(
                 process, found[1], [int(port) for port in found[2].split(",")], banner, log, folder / "killrvideo.db"
             )
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             process.wait(30)
     # Envoy lets requests pass after an error in Lua.
     assert "[lua]" not in log.read_text()
