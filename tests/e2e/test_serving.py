@@ -233,7 +233,7 @@ def test_health_says_which_client_certificate_it_needs(tmp_path: Path) -> None:
 
 
 def test_health_needs_one_worker_that_serves(tmp_path: Path) -> None:
-    changes = {"GRPC_PORT": str(free_port()), "WORKERS": "2"}
+    changes = {"GRPC_PORT": str(free_port(2)), "WORKERS": "2"}
     with running(tmp_path, **changes) as service:
         os.kill(children(service.process.pid)[0], signal.SIGSTOP)
         assert run(tmp_path, "health", **changes).returncode == 0

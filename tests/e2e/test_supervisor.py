@@ -13,14 +13,12 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.eventually import eventually
-from tests.support.ports import free_port
 from tests.support.process import COMMAND, children, environment, running, wait_for_end
 
 
 def test_workers_have_ports_in_a_row_and_one_set_of_accounts(tmp_path: Path) -> None:
-    port = free_port()
-    with running(tmp_path, WORKERS="2", GRPC_PORT=str(port)) as service:
-        assert service.ports == [port, port + 1]
+    with running(tmp_path, WORKERS="2") as service:
+        assert service.ports[1] == service.ports[0] + 1
         with ExitStack() as stack:
             channels = [stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")) for port in service.ports]
             first, second = map(UserServiceStub, channels)

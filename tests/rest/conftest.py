@@ -19,6 +19,7 @@ from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.edge.render import render
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.forks import Fork
+from tests.support.ports import free_port
 from tests.support.process import BIN, environment, forked
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ class Edge:
 def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
     """Run `make web` with its store in `folder` and on free ports."""
     log = folder / "web.log"
-    variables = environment(folder, HTTP_PORT="0", DRAIN_SECONDS=drain_seconds, **changes)
+    variables = environment(folder, HTTP_PORT=str(free_port()), DRAIN_SECONDS=drain_seconds, **changes)
     with forked(ROOT, ["edge", "web"], variables, log) as (process, banner):
         found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
         assert found, log.read_text()

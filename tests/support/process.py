@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from tests.support.eventually import eventually
 from tests.support.forks import Fork
+from tests.support.ports import free_port
 from tests.support.settings import KEY, ROUNDS
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "MAX_FAILURES_PER_SOURCE": "0",
         "MAX_REGISTRATIONS_PER_SOURCE": "0",
     }
+    if (workers := int(changes.get("WORKERS", "1"))) > 1:
+        values["GRPC_PORT"] = str(free_port(workers))  # workers start and start again after their ports are chosen
     return values | changes
 
 

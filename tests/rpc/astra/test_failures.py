@@ -31,8 +31,15 @@ from tests.support.keyspaces import KEYSPACE
 ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST")]
 
 
-@pytest.mark.parametrize("fault", [Close(), HttpStatus(401), HttpStatus(429), HttpStatus(503)], ids=repr)
-@pytest.mark.parametrize("rpc", RPCS)
+# tests/stores/astra/test_failures.py has all faults, and each method of the store.
+@pytest.mark.parametrize(
+    ("rpc", "fault"),
+    [
+        *((rpc, HttpStatus(503)) for rpc in RPCS),
+        *(("ChangeEmail", fault) for fault in (Close(), HttpStatus(401), HttpStatus(429))),
+    ],
+    ids=repr,
+)
 def test_trouble_with_any_request_is_unavailable(
     service: Service, server: fake_data_api.FakeDataApi, account: Account, rpc: str, fault: fake_data_api.faults.Kind
 ) -> None:
