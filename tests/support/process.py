@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -147,7 +147,7 @@ def children(pid: int) -> list[int]:
 
 def wait_for_end(pid: int) -> None:
     """Wait until no such process runs."""
-    if Path(f"/proc/{pid}").exists():
+    with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
-        assert select.select([descriptor], [], [], 30)[0]
+        assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)
