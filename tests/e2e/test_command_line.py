@@ -336,7 +336,6 @@ def test_what_keeps_a_request_from_being_sent_ends_the_command(
         ("serve", 1280, "ulimit -Sn 200"),
         ("serve", 1280, "ulimit -n 200"),
         ("edge web", 10256, "ulimit -n 200"),
-        ("edge web", 10256, "ulimit -n 20000"),
     ],
 )
 def test_a_low_limit_of_open_files_is_raised_or_explained(

@@ -25,6 +25,7 @@ from tests.rest.conftest import USERS, Edge, command_of, envoy, problem, registe
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
+from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import children, wait_for_end
 from tests.support.servers import running_server
@@ -34,11 +35,37 @@ from tests.support.stores import FlakyStore, undisturbed
 Code = grpc.StatusCode
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Edge]:
+METRICS_PORT = free_port(2)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """An edge with two workers, both healthy: Envoy only listens after it has checked them."""
-    with web(tmp_path, drain_seconds=str(DRAIN_SECONDS), WORKERS="2") as edge:
+    settings = {"WORKERS": "2", "METRICS_PORT": str(METRICS_PORT)}
+    with web(tmp_path_factory.mktemp("pair"), drain_seconds=str(DRAIN_SECONDS), **settings) as edge:
         yield edge
+
+
+def calls_of_workers() -> list[float]:
+    """Return how many calls each worker has answered, or 0 for one that does not run."""
+    counts = []
+    for port in (METRICS_PORT, METRICS_PORT + 1):
+        try:
+            counts.append(Scraped(port).value("calls_total", method="GetMe"))
+        except httpx.TransportError:
+            counts.append(0)
+    return counts
+
+
+def wait_until_both_are_called(answered: Semaphore) -> None:
+    """Wait until Envoy sends calls to both workers."""
+    before = calls_of_workers()
+
+    def both_are_called() -> bool:
+        wait_for(answered, 100)
+        return all(now > then for now, then in zip(calls_of_workers(), before, strict=True))
+
+    eventually(both_are_called)
 
 
 def workers_of(edge: Edge) -> list[int]:
@@ -72,7 +99,7 @@ def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.
                 victim = workers_of(pair)[0]
                 os.kill(victim, number)
                 eventually(lambda: victim not in (workers := workers_of(pair)) and len(workers) == 2)
-                wait_for(answered, 200)
+                wait_until_both_are_called(answered)
             finally:
                 replaced.set()
             assert {code for ended in calling for code in ended.result(60)} == {200}

@@ -16,7 +16,7 @@ from tests.support.accounts import an_address
 from tests.support.eventually import eventually
 from tests.support.metrics import Scraped
 from tests.support.ports import free_port
-from tests.support.process import COMMAND, children, environment, wait_for_end
+from tests.support.process import COMMAND, children, environment, run, wait_for_end
 
 
 @contextmanager
@@ -37,11 +37,10 @@ def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]
 
 def refused(folder: Path, **changes: str) -> str:
     """Return the error that it prints if it does not start."""
-    with web_process(folder, **changes) as process:
-        output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output) == (1, "")
-    assert "Traceback" not in errors
-    return errors
+    done = run(folder, "edge", "web", **changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 def test_a_taken_port_is_an_error(edge: Edge, tmp_path: Path) -> None:

@@ -185,7 +185,7 @@ def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, fake_data_api.Fa
     settings = settings_in(folder, metrics_port=port)
     metrics = Metrics("astra", "127.0.0.1", port)
     with prepared_fake() as (fake, connection):
-        store = AstraStore(DataApi(replace(connection, max_wait=1), metrics))
+        store = AstraStore(DataApi(replace(connection, max_wait=3), metrics))
         with (
             running_server(settings, store, instrumentation=metrics) as server,
             grpc.insecure_channel(server.target) as channel,
