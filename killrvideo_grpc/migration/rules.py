@@ -8,9 +8,6 @@ from killrvideo.user.v1.user_service_pb2 import RegisterRequest, SuspendUserRequ
 class ContractRules:
     """Validates addresses and names, as Register does, and reasons, as SuspendUser does."""
 
-    def __init__(self) -> None:
-        self._validator = protovalidate.Validator()
-
     def violations(self, email: str, first_name: str, last_name: str) -> dict[str, str]:
         """Return what is wrong with each of the fields `email`, `first_name` and `last_name`."""
         try:
@@ -38,7 +35,7 @@ class ContractRules:
 
     def _violations(self, request: Message) -> dict[str, str]:
         found: dict[str, str] = {}
-        for violation in self._validator.collect_violations(request):
+        for violation in protovalidate.collect_violations(request):
             field = violation.proto.field.elements[0].field_name if violation.proto.field else "text"
             found.setdefault(field, violation.proto.message.removeprefix("value "))
         return found

@@ -336,7 +336,6 @@ def test_what_keeps_a_request_from_being_sent_ends_the_command(
         ("serve", 1280, "ulimit -Sn 200"),
         ("serve", 1280, "ulimit -n 200"),
         ("edge web", 10256, "ulimit -n 200"),
-        ("edge web", 10256, "ulimit -n 20000"),
     ],
 )
 def test_a_low_limit_of_open_files_is_raised_or_explained(
@@ -370,19 +369,18 @@ def test_settings_come_from_the_working_directory(tmp_path: Path) -> None:
 
 def test_the_wheel_is_whole_and_typed(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-index", "--no-deps"]
-    subprocess.run(
-        [*pip, "--no-build-isolation", "--target", str(tmp_path / "site"), str(ROOT)], check=True, timeout=60
-    )
+    options = ["--no-build-isolation", "--no-compile", "--target", str(tmp_path / "site")]
+    subprocess.run([*pip, *options, str(ROOT)], check=True, timeout=60)
     site = tmp_path / "site"
     assert all((site / file).exists() for file in ("killrvideo_grpc/py.typed", "killrvideo/user/py.typed"))
     (tmp_path / "caller.py").write_text(
         "from killrvideo.user.v1.user_service_pb2 import LoginRequest\n"
         "from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub\n"
-        "from killrvideo_grpc.config.settings import Settings\n"
+        "from killrvideo_grpc.domain.account import normal_email\n"
         "import grpc\n"
         "stub = UserServiceStub(grpc.insecure_channel('localhost:1'))\n"
         "reveal_type(stub.Login(LoginRequest()).user.email)\n"
-        "reveal_type(Settings().grpc_port)\n"
+        "reveal_type(normal_email(''))\n"
     )
     checked = subprocess.run(
         [str(BIN / "mypy"), "--strict", "caller.py"],
@@ -393,8 +391,7 @@ def test_the_wheel_is_whole_and_typed(tmp_path: Path) -> None:
         timeout=120,
         check=False,
     )
-    assert 'Revealed type is "str"' in checked.stdout
-    assert 'Revealed type is "int"' in checked.stdout
+    assert checked.stdout.count('Revealed type is "str"') == 2
     script = "import killrvideo_grpc.__main__ as m, killrvideo.user.v1.user_pb2 as p; print(m.__file__, p.__file__)"
     imported = subprocess.run(
         [sys.executable, "-P", "-c", script],

@@ -81,7 +81,7 @@ def test_the_whole_life_of_an_account(tmp_path: Path, keyspace: Keyspace) -> Non
 
 def test_racing_registrations_over_two_processes_make_one_account(tmp_path: Path, keyspace: Keyspace) -> None:
     """Of a new address, then of the same one after a deletion."""
-    email, start = an_address(), Barrier(64)
+    email, start = an_address(), Barrier(32)
     with processes(tmp_path, keyspace, 2) as stubs:
 
         def claim(number: int) -> str:
@@ -89,9 +89,9 @@ def test_racing_registrations_over_two_processes_make_one_account(tmp_path: Path
             return outcome(lambda: stubs[number % 2].Register(registration(email), timeout=60))
 
         for _ in range(2):
-            with ThreadPoolExecutor(64) as pool:
-                outcomes = Counter(pool.map(claim, range(64)))
-            assert outcomes == {"OK": 1, "EMAIL_ALREADY_REGISTERED": 63}
+            with ThreadPoolExecutor(32) as pool:
+                outcomes = Counter(pool.map(claim, range(32)))
+            assert outcomes == {"OK": 1, "EMAIL_ALREADY_REGISTERED": 31}
             login = log_in(stubs[1], email)
             # The accounts of the calls that lost the race are removed after they are answered.
             eventually(lambda: len(accounts_with(keyspace, email)) == 1)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.support.accounts import HASH, PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.killrvideo_database import beside, credential_emails, put_collection, put_tables, user_rows
 from tests.support.migration import Row, killrvideo_rows, write_csv
-from tests.support.process import BIN, Service, astra, environment, run, running
+from tests.support.process import Service, astra, run, running
 
 DOCS = Path(__file__).parents[2] / "docs" / "moving-in.md"
 USERS, CREDENTIALS = killrvideo_rows()
@@ -212,8 +213,8 @@ def test_the_recipe_moves_everybody_from_sqlite_to_a_data_api(tmp_path: Path, so
     email = an_address()
     with running(tmp_path) as service, grpc.insecure_channel(service.target) as channel:
         before = log_in(registered(channel, email), email)
-    shell(tmp_path, leave)
-    shell(tmp_path, arrive, **astra(source))
+    follow(tmp_path, leave)
+    follow(tmp_path, arrive, **astra(source))
     with running(tmp_path, **astra(source)) as service, grpc.insecure_channel(service.target) as channel:
         after = log_in(UserServiceStub(channel), email)
     before.user.last_login_date.CopyFrom(after.user.last_login_date)
@@ -227,10 +228,12 @@ def registered(channel: grpc.Channel, email: str) -> UserServiceStub:
     return stub
 
 
-def shell(folder: Path, script: str, **settings: str) -> None:
-    variables = environment(folder, **settings)
-    variables["PATH"] = f"{BIN}:{variables['PATH']}"
-    subprocess.run(["sh", "-e", "-c", script], cwd=folder, env=variables, check=True, timeout=120)
+def follow(folder: Path, script: str, **settings: str) -> None:
+    for program, *arguments in map(shlex.split, script.splitlines()):
+        if program == "killrvideo-grpc":
+            assert run(folder, *arguments, **settings).returncode == 0
+        else:
+            subprocess.run([program, *arguments], cwd=folder, check=True, timeout=60)
 
 
 @pytest.mark.parametrize(

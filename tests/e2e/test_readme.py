@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from itertools import takewhile
 from pathlib import Path
 
+from tests.support.ports import free_port
 from tests.support.process import environment
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ def typed(commands: list[str], settings: dict[str, str], addresses: dict[str, st
 
 def test_from_clone_to_logged_in(tmp_path: Path) -> None:
     first, second, third, fourth = sessions()
-    settings = environment(tmp_path, SECRET_KEY="", HTTP_PORT="0")
+    settings = environment(tmp_path, SECRET_KEY="", HTTP_PORT=str(free_port()))
     settings["PATH"] = f"{Path(sys.executable).parent}:{settings['PATH']}"
     assert split(first) == ([CLONE, "make run"], [])
     with started("run", settings) as address:

@@ -3,44 +3,49 @@
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
+import pytest
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.eventually import eventually
-from tests.support.ports import free_port
-from tests.support.process import COMMAND, children, environment, running, wait_for_end
+from tests.support.process import COMMAND, Service, children, environment, running, wait_for_end
 
 
-def test_workers_have_ports_in_a_row_and_one_set_of_accounts(tmp_path: Path) -> None:
-    port = free_port()
-    with running(tmp_path, WORKERS="2", GRPC_PORT=str(port)) as service:
-        assert service.ports == [port, port + 1]
-        with ExitStack() as stack:
-            channels = [stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")) for port in service.ports]
-            first, second = map(UserServiceStub, channels)
-            email = an_address()
-            first.Register(registration(email))
-            token = second.Login(LoginRequest(email=email, password=PASSWORD)).token
-            assert first.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
-
-
-def test_a_worker_that_dies_is_replaced(tmp_path: Path) -> None:
-    with running(tmp_path, WORKERS="2") as service:
-        workers = children(service.process.pid)
-        assert len(workers) == 2
-        os.kill(workers[0], signal.SIGKILL)
-        for port in service.ports:
-            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-                call = UserServiceStub(channel).Register
-                call(registration(an_address()), wait_for_ready=True, timeout=30)
-        assert workers[0] not in children(service.process.pid)
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("workers"), WORKERS="2") as service:
+        yield service
         assert service.stop() == 0
+
+
+def test_workers_have_ports_in_a_row_and_one_set_of_accounts(service: Service) -> None:
+    assert service.ports[1] == service.ports[0] + 1
+    with ExitStack() as stack:
+        channels = [stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}")) for port in service.ports]
+        first, second = map(UserServiceStub, channels)
+        email = an_address()
+        first.Register(registration(email))
+        token = second.Login(LoginRequest(email=email, password=PASSWORD)).token
+        assert first.GetMe(GetMeRequest(), metadata=(("authorization", f"Bearer {token}"),)).email == email
+
+
+def test_a_worker_that_dies_is_replaced(service: Service) -> None:
+    workers = children(service.process.pid)
+    assert len(workers) == 2
+    os.kill(workers[0], signal.SIGKILL)
+    wait_for_end(workers[0])
+    for port in service.ports:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            call = UserServiceStub(channel).Register
+            call(registration(an_address()), wait_for_ready=True, timeout=60)
+    assert workers[0] not in children(service.process.pid)
 
 
 def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:

@@ -144,8 +144,8 @@ def test_a_burst_over_both_processes_exceeds_the_limit_only_slightly(
     stubs: list[UserServiceStub], victim: Victim
 ) -> None:
     source = a_source()
-    with ThreadPoolExecutor(64) as pool:
-        outcomes = Counter(pool.map(lambda n: guess(stubs[n % 2], victim.email, source), range(160)))
+    with ThreadPoolExecutor(32) as pool:
+        outcomes = Counter(pool.map(lambda n: guess(stubs[n % 2], victim.email, source), range(64)))
     assert outcomes.keys() == {WRONG, BLOCKED}
     assert PER_ACCOUNT_AND_SOURCE - EARLY <= outcomes[WRONG] <= PER_ACCOUNT_AND_SOURCE + 2 * AT_ONCE
 

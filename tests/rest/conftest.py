@@ -1,7 +1,6 @@
 """One real service and one real Envoy for all REST tests."""
 
 import re
-import signal
 import socket
 import sqlite3
 import subprocess
@@ -9,7 +8,6 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import TYPE_CHECKING, Any
@@ -21,7 +19,9 @@ import pytest
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.edge.render import render
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.process import BIN, COMMAND, environment
+from tests.support.forks import Fork
+from tests.support.ports import free_port
+from tests.support.process import BIN, environment, forked
 from tests.support.sibling import plain
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Address:
 class Edge(Address):
     """A running `make web`."""
 
-    process: "subprocess.Popen[str]"
+    process: Fork
     workers: list[int]
     banner: str
     log: Path
@@ -59,25 +59,16 @@ class Edge(Address):
 def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge]:
     """Run `make web` with its store in `folder` and on free ports."""
     log = folder / "web.log"
-    with log.open("w") as stderr:
-        process = subprocess.Popen(
-            [COMMAND, "edge", "web"],
-            cwd=ROOT,
-            env=environment(folder, HTTP_PORT="0", DRAIN_SECONDS=drain_seconds, **changes),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-    with process:
+    variables = environment(folder, HTTP_PORT=str(free_port()), DRAIN_SECONDS=drain_seconds, **changes)
+    with forked(ROOT, ["edge", "web"], variables, log) as (process, banner):
+        found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
+        assert found, log.read_text()
         try:
-            banner = "".join(takewhile(lambda line: line != "Ctrl-C stops it.\n", process.stdout or ()))
-            found = re.search(r"on (http://\S+) \(workers on ([\d, ]+)\)", banner)
-            assert found, log.read_text()
             yield Edge(
                 found[1], process, [int(port) for port in found[2].split(",")], banner, log, folder / "killrvideo.db"
             )
         finally:
-            process.send_signal(signal.SIGTERM)
+            process.terminate()
             process.wait(30)
     # Envoy lets requests pass after an error in Lua.
     assert "[lua]" not in log.read_text()

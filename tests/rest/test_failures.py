@@ -25,6 +25,7 @@ from tests.rest.conftest import USERS, Edge, command_of, envoy, problem, registe
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
+from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import children, wait_for_end
 from tests.support.servers import running_server
@@ -34,11 +35,37 @@ from tests.support.stores import FlakyStore, undisturbed
 Code = grpc.StatusCode
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Iterator[Edge]:
+METRICS_PORT = free_port(2)
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     """An edge with two workers, both healthy: Envoy only listens after it has checked them."""
-    with web(tmp_path, drain_seconds=str(DRAIN_SECONDS), WORKERS="2") as edge:
+    settings = {"WORKERS": "2", "METRICS_PORT": str(METRICS_PORT)}
+    with web(tmp_path_factory.mktemp("pair"), drain_seconds=str(DRAIN_SECONDS), **settings) as edge:
         yield edge
+
+
+def calls_of_workers() -> list[float]:
+    """Return how many calls each worker has answered, or 0 for one that does not run."""
+    counts = []
+    for port in (METRICS_PORT, METRICS_PORT + 1):
+        try:
+            counts.append(Scraped(port).value("calls_total", method="GetMe"))
+        except httpx.TransportError:
+            counts.append(0)
+    return counts
+
+
+def wait_until_both_are_called(answered: Semaphore) -> None:
+    """Wait until Envoy sends calls to both workers."""
+    before = calls_of_workers()
+
+    def both_are_called() -> bool:
+        wait_for(answered, 100)
+        return all(now > then for now, then in zip(calls_of_workers(), before, strict=True))
+
+    eventually(both_are_called)
 
 
 def workers_of(edge: Edge) -> list[int]:
@@ -55,7 +82,7 @@ def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.
 
         def calls(writes: bool) -> Counter[int]:
             codes: Counter[int] = Counter()
-            while not replaced.is_set():
+            while not replaced.wait(0.005):  # a full load would delay the new worker
                 if writes:
                     answer = client.put(f"{USERS}/me", json={"firstName": "Bea"}, headers=account.bearer)
                 else:
@@ -68,11 +95,11 @@ def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.
             writing = [number is signal.SIGTERM and caller % 2 == 1 for caller in range(8)]
             calling = [callers.submit(calls, writes) for writes in writing]
             try:
-                wait_for(answered, 200)
+                wait_for(answered, 100)
                 victim = workers_of(pair)[0]
                 os.kill(victim, number)
                 eventually(lambda: victim not in (workers := workers_of(pair)) and len(workers) == 2)
-                wait_for(answered, 400)
+                wait_until_both_are_called(answered)
             finally:
                 replaced.set()
             assert {code for ended in calling for code in ended.result(60)} == {200}
@@ -102,9 +129,9 @@ def test_a_frozen_worker_fails_no_read_and_delays_no_write_beyond_its_deadline(p
 
 
 def test_nothing_outlives_make_web(tmp_path: Path) -> None:
-    with web(tmp_path, WORKERS="2") as edge:
-        left = [*children(edge.process.pid), *workers_of(edge)]
-        assert len(left) == 4  # Envoy, the supervisor, its workers
+    with web(tmp_path) as edge:
+        left = children(edge.process.pid)
+        assert len(left) == 2  # Envoy and the service
         edge.process.kill()
         edge.process.wait(10)
     for process in left:

@@ -11,16 +11,17 @@ from pathlib import Path
 import httpx
 
 from tests.rest.conftest import ROOT, USERS
+from tests.support.ports import free_port
 from tests.support.process import COMMAND, environment
 
-CALLS, REQUEST_ID = 2000, "x" * 64
+CALLS, REQUEST_ID = 600, "x" * 64
 
 
 def test_each_line_is_whole(tmp_path: Path) -> None:
     """Also when standard error is a pipe that is always full: writes to it end in the middle of lines."""
     reader, writer = os.pipe()
     fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
-    settings = environment(tmp_path, HTTP_PORT="0", DRAIN_SECONDS="0", LOG_FORMAT="json")
+    settings = environment(tmp_path, HTTP_PORT=str(free_port()), DRAIN_SECONDS="0", LOG_FORMAT="json")
     with (
         subprocess.Popen(
             [COMMAND, "edge", "web"], cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=writer, text=True

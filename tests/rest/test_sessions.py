@@ -1,6 +1,5 @@
 """Sessions, passwords and the deletion of accounts, over REST and through a real Envoy."""
 
-import subprocess
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +8,7 @@ import pytest
 
 from tests.rest.conftest import JSON, USERS, Account, Edge, problem, registration
 from tests.support.accounts import PASSWORD, an_address
-from tests.support.process import COMMAND, environment
+from tests.support.process import run
 
 ORIGIN = {"origin": "http://localhost:5173"}
 NEW = "another password"
@@ -147,14 +146,7 @@ def test_password_reset(client: httpx.Client, edge: Edge, account: Account) -> N
         body = {"code": code, "newPassword": password}
         return client.post(f"{USERS}/password-reset", json=body, headers={"authorization": "Bearer old"})
 
-    printed = subprocess.run(
-        [COMMAND, "accounts", "reset-password", account.email],
-        env=environment(edge.database.parent),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    code = printed.stdout.strip()
+    code = run(edge.database.parent, "accounts", "reset-password", account.email).stdout.strip()
     for password, field in (("short", "newPassword"), ("", "newPassword")):
         refused = reset(code, password)
         problem(refused, 422, "VALIDATION_FAILED")

@@ -16,7 +16,7 @@ from tests.support.accounts import an_address
 from tests.support.eventually import eventually
 from tests.support.metrics import Scraped
 from tests.support.ports import free_port
-from tests.support.process import COMMAND, children, environment, wait_for_end
+from tests.support.process import COMMAND, children, environment, run, wait_for_end
 
 
 @contextmanager
@@ -37,11 +37,10 @@ def web_process(folder: Path, **changes: str) -> Iterator["subprocess.Popen[str]
 
 def refused(folder: Path, **changes: str) -> str:
     """Return the error that it prints if it does not start."""
-    with web_process(folder, **changes) as process:
-        output, errors = process.communicate(timeout=60)
-    assert (process.returncode, output) == (1, "")
-    assert "Traceback" not in errors
-    return errors
+    done = run(folder, "edge", "web", **changes)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+    return done.stderr
 
 
 def test_a_taken_port_is_an_error(edge: Edge, tmp_path: Path) -> None:
@@ -70,7 +69,7 @@ def test_hosts_may_be_names_and_the_page_may_be_off(tmp_path: Path) -> None:
 
 def test_it_shows_where_the_metrics_are(tmp_path: Path) -> None:
     port = free_port()
-    with web_process(tmp_path, HTTP_PORT="0", METRICS_PORT=str(port)) as process:
+    with web_process(tmp_path, HTTP_PORT=str(free_port()), METRICS_PORT=str(port)) as process:
         assert process.stdout
         assert "REST" in process.stdout.readline()
         assert process.stdout.readline() == f"  metrics http://127.0.0.1:{port}/metrics\n"
@@ -82,7 +81,7 @@ def test_it_shows_where_the_metrics_are(tmp_path: Path) -> None:
 def test_it_can_be_stopped_while_the_store_is_down(tmp_path: Path) -> None:
     nowhere = f"http://127.0.0.1:{free_port()}"
     store = {"STORE": "astra", "ASTRA_DB_API_ENDPOINT": nowhere, "ASTRA_DB_APPLICATION_TOKEN": "x"}
-    with web_process(tmp_path, HTTP_PORT="0", WORKERS="2", **store) as process:
+    with web_process(tmp_path, HTTP_PORT=str(free_port()), WORKERS="2", **store) as process:
         assert process.stderr
         assert "waiting for the store" in "".join(islice(process.stderr, 2))
         process.send_signal(signal.SIGTERM)
@@ -112,7 +111,7 @@ def test_calls_that_envoy_refuses_are_in_the_log(tmp_path: Path) -> None:
 
 
 def test_the_service_stops_when_envoy_dies(tmp_path: Path) -> None:
-    with web_process(tmp_path, HTTP_PORT="0") as process:
+    with web_process(tmp_path, HTTP_PORT=str(free_port())) as process:
         assert process.stdout
         assert "REST" in process.stdout.readline()
         (envoy,) = [child for child in children(process.pid) if "envoy" in command_of(child)]

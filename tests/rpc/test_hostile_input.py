@@ -64,6 +64,7 @@ BYTES = (
 )
 
 hostile = settings(max_examples=60)
+hostile_to_each_rpc = settings(max_examples=20)
 
 # The statuses that the contract allows for each RPC in these tests, besides OK and INVALID_ARGUMENT.
 CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "ChangeEmail", "ResetPassword", "DeleteMe"}
@@ -105,7 +106,7 @@ def messages(rpc: str) -> st.SearchStrategy[Message]:
     return st.fixed_dictionaries({}, optional=fields).map(lambda values: kind(**values))
 
 
-@hostile
+@hostile_to_each_rpc
 @given(data=st.data())
 @pytest.mark.parametrize("rpc", RPCS)
 def test_messages(grpc_stub: Stub, account: Account, rpc: str, data: st.DataObject) -> None:
@@ -141,7 +142,7 @@ def test_service_tokens(grpc_stub: Stub, token: str) -> None:
     assert code_of(grpc_stub.CheckTokens, CheckTokensRequest(tokens=["x"]), metadata=metadata) is Code.UNAUTHENTICATED
 
 
-@hostile
+@hostile_to_each_rpc
 @given(data=st.data())
 @pytest.mark.parametrize("rpc", FOR_SERVICES)
 def test_messages_of_services(grpc_stub: Stub, service_tokens: dict[Grant, str], rpc: str, data: st.DataObject) -> None:
@@ -152,7 +153,7 @@ def test_messages_of_services(grpc_stub: Stub, service_tokens: dict[Grant, str],
     assert code in known(rpc), f"{code} for {request!r:.500}"
 
 
-@hostile
+@hostile_to_each_rpc
 @given(body=BYTES)
 @pytest.mark.parametrize("rpc", RPCS)
 def test_bytes(grpc_channel: grpc.Channel, account: Account, rpc: str, body: bytes) -> None:

@@ -185,7 +185,7 @@ def on_data_api(folder: Path) -> Iterator[tuple[Settings, Stub, fake_data_api.Fa
     settings = settings_in(folder, metrics_port=port)
     metrics = Metrics("astra", "127.0.0.1", port)
     with prepared_fake() as (fake, connection):
-        store = AstraStore(DataApi(replace(connection, max_wait=1), metrics))
+        store = AstraStore(DataApi(replace(connection, max_wait=3), metrics))
         with (
             running_server(settings, store, instrumentation=metrics) as server,
             grpc.insecure_channel(server.target) as channel,
@@ -217,7 +217,7 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
 
 
 def test_each_worker_has_its_own_metrics(tmp_path: Path) -> None:
-    first = free_port()
+    first = free_port(2)
     with running(tmp_path, WORKERS="2", METRICS_PORT=str(first)) as service:
         for port in service.ports:
             with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:

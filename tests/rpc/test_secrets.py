@@ -19,7 +19,7 @@ from tests.rpc.conftest import Account
 from tests.rpc.requests import PUBLIC, RPCS, empower, good_request, harmless_request, token_for
 from tests.support.calls import bearer, check_request, registration
 from tests.support.errors import read_failure
-from tests.support.process import Service, running
+from tests.support.process import Service, running_command
 from tests.support.services import added_to_file
 from tests.support.settings import KEY
 from tests.support.tokens import claims, signed
@@ -30,7 +30,7 @@ WRONG = "planted-wrong"
 
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_no_secret_is_logged(tmp_path: Path, style: str) -> None:
-    with running(tmp_path, LOG_LEVEL="DEBUG", LOG_FORMAT=style, GRPC_VERBOSITY="debug") as service:
+    with running_command(tmp_path, LOG_LEVEL="DEBUG", LOG_FORMAT=style, GRPC_VERBOSITY="debug") as service:
         tokens, answers = call_everything(service, tmp_path)
         assert service.stop() == 0
     log = service.log.read_text()

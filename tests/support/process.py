@@ -1,21 +1,21 @@
 """The installed command as a process."""
 
-import atexit
 import itertools
-import multiprocessing
 import os
 import re
 import select
-import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.support.eventually import eventually
+from tests.support.forks import Fork
+from tests.support.ports import free_port
 from tests.support.settings import KEY, ROUNDS
 
 if TYPE_CHECKING:
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "killrvideo-grpc")
 GRPCURL = str(BIN / "grpcurl")
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["killrvideo_grpc.__main__", "killrvideo_grpc.stores.astra.store"])
+WELCOME_END = "Ctrl-C stops it.\n"
 
 
 def environment(folder: Path, **changes: str) -> dict[str, str]:
@@ -40,6 +39,8 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
         "MAX_FAILURES_PER_SOURCE": "0",
         "MAX_REGISTRATIONS_PER_SOURCE": "0",
     }
+    if (workers := int(changes.get("WORKERS", "1"))) > 1:
+        values["GRPC_PORT"] = str(free_port(workers))  # workers start and start again after their ports are chosen
     return values | changes
 
 
@@ -47,7 +48,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
 class Service:
     """A running `killrvideo-grpc serve`."""
 
-    process: "subprocess.Popen[str]"
+    process: "Fork | subprocess.Popen[str]"
     ports: list[int]
     banner: str
     log: Path
@@ -59,13 +60,21 @@ class Service:
 
     def stop(self) -> int:
         """End the service as an operator does, and return its exit code."""
-        self.process.send_signal(signal.SIGTERM)
+        self.process.terminate()
         return self.process.wait(60)
 
 
 @contextmanager
 def running(folder: Path, **changes: str) -> Iterator[Service]:
     """Start the service with its working directory in `folder`, wait until it answers, and kill it in the end."""
+    log = folder / "service.log"
+    with forked(folder, ["serve"], environment(folder, **changes), log) as (process, banner):
+        yield _service(process, banner, log)
+
+
+@contextmanager
+def running_command(folder: Path, **changes: str) -> Iterator[Service]:
+    """Do the same with the installed command, which inherits limits and ignored signals."""
     log = folder / "service.log"
     with log.open("a") as stderr:
         process = subprocess.Popen(
@@ -79,12 +88,31 @@ def running(folder: Path, **changes: str) -> Iterator[Service]:
     with process:
         try:
             assert process.stdout
-            banner = "".join(itertools.takewhile(lambda line: line != "Ctrl-C stops it.\n", process.stdout))
-            ports = [int(port) for port in re.findall(r":(\d+)", banner.splitlines()[0])] if banner else []
-            assert ports, log.read_text()
-            yield Service(process, ports, banner, log)
+            banner = "".join(itertools.takewhile(lambda line: line != WELCOME_END, process.stdout))
+            yield _service(process, banner, log)
         finally:
             process.kill()
+
+
+@contextmanager
+def forked(folder: Path, arguments: list[str], variables: dict[str, str], errors: Path) -> Iterator[tuple[Fork, str]]:
+    """Run a command that prints a welcome and stays. Provide its process and the welcome; kill it in the end."""
+    with tempfile.TemporaryDirectory() as outputs:
+        output = Path(outputs, "stdout")
+        output.touch()
+        process = Fork(folder, arguments, variables, output, errors)
+        try:
+            eventually(lambda: output.read_text().endswith(WELCOME_END) or process.poll() is not None)
+            yield process, output.read_text().removesuffix(WELCOME_END)
+        finally:
+            process.kill()
+            process.wait(60)
+
+
+def _service(process: "Fork | subprocess.Popen[str]", banner: str, log: Path) -> Service:
+    ports = [int(port) for port in re.findall(r":(\d+)", banner.partition("\n")[0])]
+    assert ports, log.read_text()
+    return Service(process, ports, banner, log)
 
 
 def astra(keyspace: "Keyspace") -> dict[str, str]:
@@ -100,32 +128,15 @@ def astra(keyspace: "Keyspace") -> dict[str, str]:
 
 
 def run(folder: Path, *arguments: str, **changes: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command to its end, in a process that is forked from one that has imported it already."""
+    """Run the command to its end."""
     with tempfile.TemporaryDirectory() as outputs:
         output, errors = Path(outputs, "stdout"), Path(outputs, "stderr")
-        process = FORKS.Process(target=_run, args=(folder, arguments, environment(folder, **changes), output, errors))
-        process.start()
-        process.join(60)
-        if process.exitcode is None:
+        process = Fork(folder, arguments, environment(folder, **changes), output, errors)
+        try:
+            code = process.wait(60)
+        finally:
             process.kill()
-            raise subprocess.TimeoutExpired([COMMAND, *arguments], 60, output.read_text(), errors.read_text())
-        return subprocess.CompletedProcess(
-            [COMMAND, *arguments], process.exitcode, output.read_text(), errors.read_text()
-        )
-
-
-def _run(folder: Path, arguments: list[str], values: dict[str, str], output: Path, errors: Path) -> None:
-    from killrvideo_grpc.__main__ import main
-
-    os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(values)
-    for path, descriptor in ((output, 1), (errors, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
-    try:
-        main(arguments, prog_name="killrvideo-grpc")
-    finally:
-        atexit._run_exitfuncs()  # multiprocessing skips them, and the last log lines are written there
+        return subprocess.CompletedProcess(process.args, code, output.read_text(), errors.read_text())
 
 
 def children(pid: int) -> list[int]:
@@ -136,7 +147,7 @@ def children(pid: int) -> list[int]:
 
 def wait_for_end(pid: int) -> None:
     """Wait until no such process runs."""
-    if Path(f"/proc/{pid}").exists():
+    with suppress(ProcessLookupError):
         descriptor = os.pidfd_open(pid)
-        assert select.select([descriptor], [], [], 30)[0]
+        assert select.select([descriptor], [], [], 60)[0]
         os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The workers' ports, on an address that the machine may not have."""
+"""The workers' ports."""
 
 import gc
 import warnings
@@ -9,6 +9,12 @@ import pytest
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.server.listener import worker_ports
 from tests.support.settings import settings_in
+
+
+def test_workers_get_free_ports_if_none_is_set(tmp_path: Path) -> None:
+    ports = worker_ports(settings_in(tmp_path, workers=3))
+    assert len(set(ports)) == 3
+    assert 0 not in ports
 
 
 def test_an_address_of_another_machine_leaves_no_socket_open(tmp_path: Path) -> None:

@@ -25,16 +25,15 @@ MAX_NORMALIZED = 1000
 class ValidationInterceptor:
     """Deserialize the request, normalize passwords, and collect all violations of the protovalidate rules.
 
-    The rules of the messages in `warm_up` are compiled at the start, which takes 9 ms each.
+    The rules of the messages in `warm_up` are compiled at the start instead of in the first calls.
     """
 
     # Violations reveal the rules. Only callers who may call the method see them.
     runs_after: ClassVar[tuple[type, ...]] = (ReceiveInterceptor, AuthorizationInterceptor)
 
     def __init__(self, warm_up: Iterable[Message] = ()) -> None:
-        self._validator = protovalidate.Validator()
         for message in warm_up:
-            self._validator.collect_violations(message)
+            protovalidate.collect_violations(message)
 
     def wrap(self, method: str, handler: Handler, call_next: CallNext) -> CallNext:
         deserialize = handler.request_deserializer
@@ -63,7 +62,7 @@ class ValidationInterceptor:
             return message
         _normalize_passwords(message)
         _shorten_lists(message)
-        violations = self._validator.collect_violations(message)
+        violations = protovalidate.collect_violations(message)
         if violations:
             raise InvalidRequest([_to_violation(violation.proto, message.DESCRIPTOR) for violation in violations])
         return message

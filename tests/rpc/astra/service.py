@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import grpc
 from killrvideo.user.v1 import user_service_pb2 as pb
@@ -14,6 +15,7 @@ from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.server.bootstrap import build_reset_codes
+from killrvideo_grpc.service import sweeper
 from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
@@ -129,8 +131,8 @@ class Service:
 
 @contextmanager
 def service_on_fake(folder: Path) -> Iterator[Service]:
-    """Starts a fake and the service on it, whose requests may take 2 seconds."""
-    with prepared_fake() as (server, connection):
+    """Starts a fake and the service on it, whose requests may take 2 seconds. Only tests sweep the store."""
+    with prepared_fake() as (server, connection), patch.multiple(sweeper, MIN_SECONDS=3600.0, MAX_SECONDS=3600.0):
         store = AstraStore(DataApi(replace(connection, max_wait=2)))
         settings = settings_in(folder)
         with running_server(settings, store) as running, grpc.insecure_channel(running.target) as channel:

@@ -3,7 +3,8 @@
 import pytest
 from killrvideo.user.v1 import user_service_pb2 as pb
 
-from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, USERS
+from killrvideo_grpc.stores.astra.services import SERVICES_ID
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS
 from tests.rpc.astra.service import (
     CHANGE,
     REQUESTS_OF,
@@ -20,7 +21,7 @@ from tests.rpc.astra.service import (
     valid_requests,
 )
 from tests.rpc.conftest import Account
-from tests.rpc.requests import RPCS
+from tests.rpc.requests import RPCS, only_grant_for
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import bearer, registration
@@ -28,22 +29,49 @@ from tests.support.eventually import eventually
 from tests.support.fake_data_api import Close, Delay, ErrorAnswer, Hang, HttpStatus
 from tests.support.keyspaces import KEYSPACE
 
+FOR_SERVICES_ONLY = [rpc for rpc in RPCS if only_grant_for(rpc)]
 ROW_FAULTS = [HttpStatus(500), ErrorAnswer("UNKNOWN_TABLE_COLUMNS", family="REQUEST")]
 
 
-@pytest.mark.parametrize("fault", [Close(), HttpStatus(401), HttpStatus(429), HttpStatus(503)], ids=repr)
-@pytest.mark.parametrize("rpc", RPCS)
+def is_read_of_services(request: fake_data_api.Request) -> bool:
+    return request.name == ACCOUNTS and request.arguments.get("filter") == {"_id": SERVICES_ID}
+
+
+# tests/stores/astra/test_failures.py has all faults, and each method of the store.
+@pytest.mark.parametrize(
+    ("rpc", "fault"),
+    [
+        *((rpc, HttpStatus(503)) for rpc in RPCS),
+        *(("ChangeEmail", fault) for fault in (Close(), HttpStatus(401), HttpStatus(429))),
+    ],
+    ids=repr,
+)
 def test_trouble_with_any_request_is_unavailable(
     service: Service, server: fake_data_api.FakeDataApi, account: Account, rpc: str, fault: fake_data_api.faults.Kind
 ) -> None:
     request = effective_request(service, rpc, account)
-    for step in range(UNTIL_DONE.get(rpc, len(REQUESTS_OF[rpc]))):
-        with server.fail(fault, skip=step, where=is_call):
+    if rpc in FOR_SERVICES_ONLY:
+        call(rpc, account, request)  # the services are remembered for some seconds; the next test makes their read fail
+    requests = UNTIL_DONE.get(rpc, len(REQUESTS_OF[rpc])) - (rpc in FOR_SERVICES_ONLY)
+    for step in range(requests):
+        with server.fail(fault, skip=step, where=lambda each: is_call(each) and not is_read_of_services(each)):
             failure = attempt(lambda: call(rpc, account, request))
         assert failure, f"goes well without request {step}"
         assert (failure.code, failure.reason, failure.retry_seconds) == (UNAVAILABLE, "STORE_UNAVAILABLE", 1)
         assert failure.message == "The user store is unavailable. Try again in a moment."
-    # A failed read of the services is remembered for a second.
+    assert attempt(lambda: call(rpc, account, request)) is None
+
+
+@pytest.mark.parametrize("rpc", FOR_SERVICES_ONLY)
+def test_trouble_with_the_read_of_services_is_unavailable(
+    service: Service, server: fake_data_api.FakeDataApi, account: Account, rpc: str
+) -> None:
+    request = effective_request(service, rpc, account)
+    with server.fail(HttpStatus(503), where=is_read_of_services):
+        failure = attempt(lambda: call(rpc, account, request))
+    assert failure
+    assert (failure.code, failure.reason) == (UNAVAILABLE, "STORE_UNAVAILABLE")
+    # A failed read is remembered for a second.
     eventually(lambda: attempt(lambda: call(rpc, account, request)) is None)
 
 
