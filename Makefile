@@ -74,7 +74,7 @@ test-astra: $(ALL) ## run the store and end-to-end suites against the real Data 
 test-images: $(ALL) ## build the container images without an engine and use them; needs root, buildah and debootstrap
 	$(BIN)/python -m tests.images
 
-mutants: $(ALL) ## break the code in 70 places and see a test fail for each; takes minutes
+mutants: $(ALL) ## break the code in many places and see a test fail for each; takes minutes
 	$(BIN)/python -m tests.mutants $(PART)
 
 bench: $(ALL) ## run the benchmarks; PART=storm runs one part, PART=--help lists them

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import click
 
-from killrvideo_grpc.cli import recovery  # noqa: F401 # adds commands to `accounts`
+from killrvideo_grpc.cli.account_management import delete, reset_password, unblock
 from killrvideo_grpc.cli.accounts import accounts
 from killrvideo_grpc.cli.config import config
 from killrvideo_grpc.cli.edge import edge
@@ -34,6 +34,8 @@ def main() -> None:
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
 
 
+for command in (reset_password, delete, unblock):
+    accounts.add_command(command)
 for command in (serve, roles, accounts, services, keys, schema, edge, config, health):
     main.add_command(command)
 

@@ -1,4 +1,4 @@
-"""Generate everything under `generated/` from the contract.
+"""Generate the stubs under `generated/`, and `api.binpb`, from the contract.
 
 The contract's imports come from installed packages. protovalidate ships `validate.proto` only as a descriptor.
 """

@@ -1,4 +1,4 @@
-"""`killrvideo-grpc accounts export` and `import`. Other commands join the group `accounts`."""
+"""`killrvideo-grpc accounts export` and `import`."""
 
 import asyncio
 import re

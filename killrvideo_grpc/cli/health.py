@@ -1,11 +1,11 @@
 """`killrvideo-grpc health`."""
 
-import socket
 import ssl
 
 import click
 
 from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.server.addresses import http_url, reachable_host
 
 TIMEOUT = 2.0  # seconds
 CHECK = "grpc.health.v1.Health/Check"
@@ -22,12 +22,12 @@ def health() -> None:
     settings = load_settings(Settings)
     if settings.grpc_port == 0:
         raise click.ClickException("GRPC_PORT is 0, so the port of the service isn't known.")
-    host = _reachable_host(settings.grpc_host)
+    host = reachable_host(settings.grpc_host)
     scheme = "https" if settings.tls_cert_file else "http"
     answers = []
     for worker in range(settings.workers):
-        address = f"{host}:{settings.grpc_port + worker}"
-        answers.append(f"{address}: {_status(f'{scheme}://{address}', settings)}")
+        url = http_url(host, settings.grpc_port + worker, scheme)
+        answers.append(f"{url.removeprefix(f'{scheme}://')}: {_status(url, settings)}")
         if answers[-1].endswith(": SERVING"):
             click.echo(answers[-1])
             return
@@ -36,16 +36,6 @@ def health() -> None:
             "The CA in TLS_CLIENT_CA_FILE must have signed the certificate in TLS_CERT_FILE, for clients too."
         )
     raise click.ClickException("\n".join(answers))
-
-
-def _reachable_host(host: str) -> str:
-    """Return an address at which this machine reaches a service that listens on `host`."""
-    try:
-        address = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0]
-    except (OSError, UnicodeError):
-        address = host
-    address = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(str(address), str(address))  # noqa: S104
-    return f"[{address}]" if ":" in address else address
 
 
 def _status(url: str, settings: Settings) -> str:

@@ -11,8 +11,8 @@ from killrvideo_grpc.errors.table import EDGE_ERRORS
 Json = dict[str, Any]
 
 
-def local_replies() -> Json:
-    """Return Envoy's `local_reply_config`. The first mapper that matches counts."""
+def local_reply_mappers() -> list[Json]:
+    """Return the mappers of Envoy's `local_reply_config`. The first one that matches counts."""
     is_rest = header_matches("content-type", GRPC) | {"invert_match": True, "treat_missing_header_as_empty": True}
     # A request that fails in its first bytes has no path: `instance` is empty.
     has_path = _header({"name": ":path", "present_match": True})
@@ -24,7 +24,7 @@ def local_replies() -> Json:
         for status in EDGE_ERRORS
         for more, instance in (([has_path], "%PATH(NQ)%"), ([], ""))
     ]
-    return {"mappers": [*map(_grpc_status, EDGE_ERRORS), *problems]}
+    return [*map(_grpc_status, EDGE_ERRORS), *problems]
 
 
 def _grpc_status(status: int) -> Json:

@@ -29,12 +29,12 @@ BEARER = {
     "type": "http",
     "scheme": "bearer",
     "bearerFormat": "JWT",
-    "description": "The token of a login. A login on the page /docs authorizes the calls after it.",
+    "description": "The token of a login. On /docs, a login authorizes the calls after it.",
 }
 # With these, a registration and then a login succeed on the page /docs as they stand.
 LOGIN = {"email": "ann@example.org", "password": "correct horse"}
 EXAMPLES: dict[str, Json] = {"Register": {**LOGIN, "firstName": "Ann", "lastName": "Lee"}, "Login": LOGIN}
-TAGS = ("users", "moderation", "edge")  # as in paths; the last is for all others
+TAGS = ("users", "moderation", "other")  # as in paths; the last is for all others
 VARIABLE = re.compile(r"\{(\w+)\}")
 RETRY = {"Retry-After": {"description": "Seconds to wait before trying again.", "schema": {"type": "integer"}}}
 CHALLENGE = {"WWW-Authenticate": {"description": "How to authenticate: Bearer.", "schema": {"type": "string"}}}

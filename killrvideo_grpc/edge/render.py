@@ -13,9 +13,9 @@ from google.rpc import code_pb2
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.additions import Additions
-from killrvideo_grpc.edge.api_page import MAX_FILE_BYTES, page_routes
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
-from killrvideo_grpc.edge.local_replies import local_replies
+from killrvideo_grpc.edge.docs_page import MAX_FILE_BYTES, page_routes
+from killrvideo_grpc.edge.local_replies import local_reply_mappers
 from killrvideo_grpc.edge.routes import CLUSTER, HEALTHZ, routes
 from killrvideo_grpc.edge.siblings import siblings
 from killrvideo_grpc.errors.grpc_status import to_status
@@ -44,7 +44,7 @@ POLICIES = {
 PEER_ADDRESS, FORWARDED_ADDRESS = "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "%DYNAMIC_METADATA(edge:client_address)%"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
     """What one Envoy's configuration depends on.
 
@@ -87,7 +87,7 @@ def render(edge: Edge) -> str:
         workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
         max_file_bytes=MAX_FILE_BYTES,
         routes=_lines(routes(edge.project_name, [route for part in added for route in part.routes])),
-        local_replies=_lines(local_replies()["mappers"]),
+        local_replies=_lines(local_reply_mappers()),
         more_mutations=_items((each for part in added for each in part.request_mutations), depth=24),
         more_filters=_items((each for part in added for each in part.filters), depth=18),
         more_clusters=_items((each for part in added for each in part.clusters), depth=4),

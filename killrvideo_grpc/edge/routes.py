@@ -63,7 +63,7 @@ def _grpc_routes() -> Iterator[Json]:
     for method in methods():
         yield _route({"path": f"/{SERVICE}/{method.name}", "headers": IS_GRPC}, unary, _retries(is_read(method)))
     yield _route({"prefix": "/grpc.health.v1.Health/", "headers": IS_GRPC}, unary)
-    # Only the edge itself makes these calls.
+    # Callers must not reach the edge's check: it tells whose token they hold.
     yield _route({"prefix": "/envoy.", "headers": IS_GRPC}, {"grpc": True, "refuse": True})
     # Reflection, which streams, and unknown methods, which the service rejects.
     yield _route({"prefix": "/", "headers": IS_GRPC}, {"grpc": True})
@@ -96,15 +96,15 @@ def _template_pattern(template: str) -> str:
     return "[^/]+".join(map(re.escape, re.split(r"\{[^}]*\}", template)))
 
 
-def claimed_route() -> Json:
-    """Return a route that refuses what must not get to siblings, because it could be a mistyped login.
+def reserved_route() -> Json:
+    """Return a route that answers 404 to near misses of paths, so that no mistyped login reaches a sibling.
 
-    Each path template claims its paths in other letter case and, if it ends in a literal, what lies below.
+    These are paths in other letter case, and below templates that end in a literal.
     """
-    claims = (
+    reserved = (
         _template_pattern(template) + ("" if template.endswith("}") else "(/.*)?") for template in sorted(rest_paths())
     )
-    return _route({"safe_regex": {"regex": f"(?i:{'|'.join(claims)})"}}, {})
+    return _route({"safe_regex": {"regex": f"(?i:{'|'.join(reserved)})"}}, {})
 
 
 def _fixed_routes(project_name: str) -> Iterator[Json]:

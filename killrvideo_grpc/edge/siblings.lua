@@ -3,8 +3,8 @@
 
 local on_own_request, on_own_response = envoy_on_request, envoy_on_response
 
--- Return whether a sibling could read a path differently than the routes do, such as a login's with an escaped letter.
-local function is_odd(path)
+-- Return whether a sibling may normalize a path differently from Envoy, such as /api/v1/users/%6cogin.
+local function is_ambiguous(path)
   if path:find("[^!-~]") or path:find('["\\]') or path:find("//", 1, true) or path:find("/.", 1, true) then
     return true
   end
@@ -31,7 +31,7 @@ function envoy_on_request(handle)
   headers:remove("grpc-timeout")
   remove_with_prefix(headers, "x-envoy-")
   if headers:get(":method") == "HEAD" then set_metadata(handle, "head", "true") end
-  if is_odd(path) then return reject(handle, "404") end
+  if is_ambiguous(path) then return reject(handle, "404") end
   set_metadata(handle, "path", path)
   if (headers:get("content-type") or ""):find("^application/grpc") then
     headers:remove("content-type")  -- only a POST gets gRPC's errors
@@ -42,7 +42,7 @@ function envoy_on_request(handle)
   if length and tonumber(length) > MAX_BODY_BYTES then reject(handle, "413") end
 end
 
--- Replace the edge's problem document with a more precise one: the check's, or the one for the siblings' limit.
+-- Replace the edge's problem document by that of the check, or by the one for the siblings' body limit.
 local function write_own_problem(handle, edge)
   local headers = handle:headers()
   local problem = headers:get("x-problem") or headers:get(":status") == "413" and TOO_LARGE

@@ -1,11 +1,11 @@
-"""What `edge config --siblings` adds: the siblings' routes and cluster, and the check of who makes a request."""
+"""What SIBLINGS_URL and `edge config --siblings` add: routes to siblings, and the check of who makes a request."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from killrvideo_grpc.edge.additions import Additions
-from killrvideo_grpc.edge.routes import CLUSTER, PREVIOUS_HOSTS, Json, claimed_route
+from killrvideo_grpc.edge.routes import CLUSTER, PREVIOUS_HOSTS, Json, reserved_route
 from killrvideo_grpc.errors.problem import PROBLEM, PROBLEM_STATUS, edge_problem
 from killrvideo_grpc.service.identity_headers import IDENTITY_HEADERS
 
@@ -17,7 +17,7 @@ MAX_BODY_BYTES = 1 << 20
 TOO_LARGE = "The body is larger than 1 MiB, or than 64 KiB and without a content-length."
 
 # The edge's own filters that would change a sibling's requests and responses.
-OTHERS = ("policies", "envoy.filters.http.grpc_web", "envoy.filters.http.grpc_json_transcoder")
+DISABLED_FILTERS = ("policies", "envoy.filters.http.grpc_web", "envoy.filters.http.grpc_json_transcoder")
 # Marks responses that come from a sibling. Those without it are the edge's own.
 FROM_SIBLING = "x-from-sibling"
 # Response headers that only the edge may set, and those that name the sibling's software.
@@ -49,7 +49,7 @@ def _routes(*, has_origins: bool) -> list[Json]:
     has_token = under_api | {"headers": [{"name": "authorization", "present_match": True}]}
     check = {EXT_AUTHZ: {"@type": f"{TYPES}.filters.http.ext_authz.v3.ExtAuthzPerRoute", "check_settings": {}}}
     return [
-        claimed_route(),
+        reserved_route(),
         _route_to_siblings(has_token, check, has_origins),
         _route_to_siblings(under_api, {}, has_origins),
     ]
@@ -64,11 +64,11 @@ def _route_to_siblings(match: Json, filters: Json, has_origins: bool) -> Json:
         "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"sibling": True}}},
         "route": {
             "cluster": SIBLINGS,
-            "timeout": "0s",  # streams last. Those that stall end after stream_idle_timeout.
+            "timeout": "0s",  # for streams; stream_idle_timeout ends those that stall
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
         "response_headers_to_add": [vary] if has_origins else [],
-        "typed_per_filter_config": dict.fromkeys(OTHERS, disabled) | filters,
+        "typed_per_filter_config": dict.fromkeys(DISABLED_FILTERS, disabled) | filters,
     }
 
 
@@ -81,7 +81,7 @@ def _check() -> Json:
             "envoy_grpc": {"cluster_name": CLUSTER},
             "timeout": "2s",
             "initial_metadata": [{"key": "x-request-id", "value": "%DYNAMIC_METADATA(edge:request_id)%"}],
-            # In envoy_grpc, a retry policy has no effect. Each try ends after max_interval.
+            # Envoy ignores a retry policy inside envoy_grpc. max_interval also limits each try.
             "retry_policy": {
                 "retry_on": "connect-failure,refused-stream,reset,unavailable",
                 "num_retries": 3,

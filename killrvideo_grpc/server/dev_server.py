@@ -16,10 +16,11 @@ import click
 
 from killrvideo_grpc.config.settings import WebSettings, load_settings
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.edge import api_page
+from killrvideo_grpc.edge import docs_page
 from killrvideo_grpc.edge.render import Edge
 from killrvideo_grpc.observability.logs import configure_logs
 from killrvideo_grpc.server import envoy
+from killrvideo_grpc.server.addresses import reachable_host
 from killrvideo_grpc.server.log_relay import relayed_stderr
 from killrvideo_grpc.server.open_files import ENVOY_CONNECTIONS, raise_open_files_limit
 from killrvideo_grpc.server.signals import stop_event
@@ -35,7 +36,7 @@ class CannotRun(SetupError):
 
 
 def run() -> None:
-    """Start both, print how to call them, and stop both on Ctrl-C or SIGTERM, or when either of them exits.
+    """Start both, print how to call them, and stop both on SIGTERM, SIGHUP or Ctrl-C, or when either of them exits.
 
     Raise SetupError if they can't run.
     """
@@ -69,12 +70,12 @@ async def _serve(settings: WebSettings, stopped: "asyncio.Task[Any]") -> None:
         async with _running_service(settings, stopped) as (service, ports):
             edge = Edge(
                 port=port,
-                workers=[(envoy.reachable_host(settings.grpc_host), worker) for worker in ports],
+                workers=[(reachable_host(settings.grpc_host), worker) for worker in ports],
                 host=host,
                 project_name=settings.project_name,
                 origins=DEVELOPMENT_ORIGINS,
                 admin=Path(folder, "admin.sock"),
-                docs=api_page.swagger_ui() if settings.http_docs else None,
+                docs=docs_page.swagger_ui() if settings.http_docs else None,
                 siblings=settings.siblings,
             )
             async with envoy.running_envoy(edge, settings.log_format) as process:
@@ -116,7 +117,7 @@ async def _running_service(
 def _edge_addresses(grpc_host: str) -> list[str]:
     """Return the addresses from which Envoy calls the workers: on one machine, those that they listen on."""
     try:
-        found = socket.getaddrinfo(envoy.reachable_host(grpc_host), None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(reachable_host(grpc_host), None, type=socket.SOCK_STREAM)
     except OSError:
         return []  # the service itself will report what is wrong with GRPC_HOST
     return sorted({str(address[0]).partition("%")[0] for *_, address in found})
@@ -162,7 +163,7 @@ def _welcome(edge: Edge, settings: WebSettings) -> str:
         listed += f"\n  metrics {', '.join(metrics)}"
     if settings.siblings_url:
         listed += f"\n  siblings {settings.siblings_url}"
-    listed += f"\n  a page to try it on: {url}{api_page.PATH}" if edge.docs else ""
+    listed += f"\n  a page to try it on: {url}{docs_page.PATH}" if edge.docs else ""
     return f"""{edge.project_name} user service: REST, gRPC and gRPC-Web on {url} {listed}
 
 Register an account, log in, and read your own account:

@@ -15,6 +15,7 @@ import httpx
 
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge, render
+from killrvideo_grpc.server.addresses import http_url, reachable_host
 from killrvideo_grpc.server.log_relay import relayed_stderr
 
 ENVOY = Path(sys.executable).parent / "envoy"
@@ -118,12 +119,6 @@ def free_address(host: str, port: int) -> tuple[str, int]:
         ) from None
 
 
-def reachable_host(host: str) -> str:
-    """Return the address at which a server that listens on `host` can be reached from this machine."""
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
-
-
 def edge_url(edge: Edge) -> str:
     """Return the URL of the edge on this machine."""
-    host = reachable_host(edge.host)
-    return f"http://[{host}]:{edge.port}" if ":" in host else f"http://{host}:{edge.port}"
+    return http_url(reachable_host(edge.host), edge.port)

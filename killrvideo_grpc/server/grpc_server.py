@@ -13,7 +13,7 @@ from killrvideo.user.v1 import user_service_pb2, user_service_pb2_grpc
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
-from killrvideo_grpc.rpc.check_servicer import CheckServicer
+from killrvideo_grpc.rpc.ext_authz_servicer import ExtAuthzServicer
 from killrvideo_grpc.rpc.generic_handlers import GenericHandlers
 from killrvideo_grpc.rpc.health import HealthServicer, StoreHealth
 from killrvideo_grpc.rpc.interceptors.authorization import AuthorizationInterceptor, access_table
@@ -33,7 +33,7 @@ from killrvideo_grpc.service.authentication import Authenticator
 from killrvideo_grpc.service.sweeper import Sweeper
 
 CONTRACT = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
-EDGE_CHECKS = auth_service_pb2.DESCRIPTOR.services_by_name["Authorization"]
+EXT_AUTHZ = auth_service_pb2.DESCRIPTOR.services_by_name["Authorization"]
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 
 RESPONSE_SECONDS = 1.0  # after the grace period and the closing of the store, to send the remaining responses
@@ -55,10 +55,10 @@ def build_interceptors(
 
     Each interceptor's `runs_after` explains its place.
     """
-    table = access_table([CONTRACT, EDGE_CHECKS], public=[HEALTH, *service_descriptors()])
+    table = access_table([CONTRACT, EXT_AUTHZ], public=[HEALTH, *service_descriptors()])
     requests = [
         message_factory.GetMessageClass(method.input_type)()
-        for service in (CONTRACT, EDGE_CHECKS)
+        for service in (CONTRACT, EXT_AUTHZ)
         for method in service.methods
     ]
     return InterceptorChain(
@@ -105,7 +105,7 @@ class UserServer:
         self._server = aio.server(interceptors=[chain], options=[*_limits(), *listener.connection_options(settings)])
         handlers: Any = GenericHandlers(self._server)  # has the two methods of a server that are called
         user_service_pb2_grpc.add_UserServiceServicer_to_server(servicer, handlers)
-        auth_service_pb2_grpc.add_AuthorizationServicer_to_server(CheckServicer(authenticator), handlers)
+        auth_service_pb2_grpc.add_AuthorizationServicer_to_server(ExtAuthzServicer(authenticator), handlers)
         # Registered methods have queues of their own: health checks never wait behind other calls.
         health_pb2_grpc.add_HealthServicer_to_server(self._health_servicer, self._server)
         # Only Envoy calls Check: reflection doesn't list it.

@@ -27,7 +27,7 @@ _log = structlog.get_logger("killrvideo_grpc.lifecycle")
 
 
 def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:
-    """Serve until SIGTERM or SIGINT or, if `supervised`, until standard input closes. Then stop gracefully.
+    """Serve until SIGTERM, SIGHUP or SIGINT or, if `supervised`, until standard input closes. Then stop gracefully.
 
     Call `announce` with the ports once the service answers calls.
     """

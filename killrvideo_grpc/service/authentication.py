@@ -74,13 +74,23 @@ class Authenticator:
         """
         if token.startswith(TOKEN_PREFIX):
             return await self._authenticate_service(token, rule.grant)
-        claims = self._tokens.verify(token)
-        principal = _live_principal(await self._store.get(claims.user_id), claims)
+        principal = await self._authenticate_account(token)
         if rule.role is None:
             raise GrantRequired(rule.grant)
         if not principal.account.may_act_as(rule.role):
             raise RoleRequired(rule.role)
         return principal
+
+    async def authenticate_person(self, token: str) -> Principal:
+        """Return the caller, whatever their role, as `authenticate` does. Raise GrantRequired for a service."""
+        if token.startswith(TOKEN_PREFIX):
+            await self._services.authenticate(token)
+            raise GrantRequired(None)
+        return await self._authenticate_account(token)
+
+    async def _authenticate_account(self, token: str) -> Principal:
+        claims = self._tokens.verify(token)
+        return _live_principal(await self._store.get(claims.user_id), claims)
 
     async def _authenticate_service(self, token: str, grant: Grant | None) -> ServicePrincipal:
         principal = await self._services.authenticate(token)

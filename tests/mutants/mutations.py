@@ -32,7 +32,7 @@ SQLITE_MODERATORS = ["tests/stores/test_store_contract_moderators.py"]
 TOKENS = ["tests/unit/test_access_tokens.py"]
 THROTTLE = ["tests/unit/test_throttle.py"]
 HEALTH = ["tests/unit/test_health.py"]
-EDGE_CHECKS = ["tests/rpc/test_edge_checks.py"]
+EXT_AUTHZ = ["tests/rpc/test_ext_authz.py"]
 SIBLINGS = ["tests/rest/test_siblings.py"]
 SIBLING_ANSWERS = ["tests/rest/test_sibling_answers.py"]
 
@@ -46,7 +46,7 @@ TRANSITIONS = f"{PRODUCT}/domain/changes.py"
 THROTTLE_FILE = f"{PRODUCT}/service/throttle.py"
 ATTEMPT = f"{PRODUCT}/service/password_attempt.py"
 ASTRA = f"{PRODUCT}/stores/astra"
-CHECK = f"{PRODUCT}/rpc/check_servicer.py"
+CHECK = f"{PRODUCT}/rpc/ext_authz_servicer.py"
 EDGE = f"{PRODUCT}/edge"
 
 MUTANTS = [
@@ -209,8 +209,8 @@ MUTANTS = [
         ADDRESSES,
     ),
     # Siblings
-    Mutant(CHECK, "SessionEnded() if isinstance(error, UserNotFound) else error", "error", EDGE_CHECKS),
-    Mutant(CHECK, "if response.spec.status not in DENIED:", "if False:", EDGE_CHECKS),
+    Mutant(CHECK, "SessionEnded() if isinstance(error, UserNotFound) else error", "error", EXT_AUTHZ),
+    Mutant(CHECK, "if response.spec.status not in DENIED:", "if False:", EXT_AUTHZ),
     Mutant(f"{EDGE}/siblings.py", '"failure_mode_allow": False', '"failure_mode_allow": True', SIBLING_ANSWERS),
     Mutant(f"{EDGE}/siblings.py", '[{"remove": name} for name in IDENTITY_HEADERS]', "[]", SIBLINGS),
     Mutant(f"{EDGE}/siblings.lua", 'find("[%w%c/\\\\.]")', 'find("[%c/\\\\.]")', SIBLINGS),

@@ -51,7 +51,7 @@ def running_site(folder: Path) -> Iterator[Site]:
     store = FlakyStore(database)
     with running_sibling() as sibling, running_server(settings_in(folder), store) as service:
         workers, siblings = [("127.0.0.1", service.port)], ("localhost", sibling.port)
-        settings = EdgeSettings(port, workers, origins=DEVELOPMENT_ORIGINS, siblings=siblings)
+        settings = EdgeSettings(port=port, workers=workers, origins=DEVELOPMENT_ORIGINS, siblings=siblings)
         url = f"http://127.0.0.1:{port}"
         with envoy(settings), httpx.Client(base_url=url, timeout=30) as client:
             eventually(lambda: is_ready(client))

@@ -144,7 +144,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.C
     store = FlakyStore(folder / "killrvideo.db")
     with (
         running_server(settings_in(folder), store) as service,
-        envoy(EdgeSettings(port, [("127.0.0.1", service.port)])),
+        envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         eventually(lambda: ready(client) == 401)
@@ -196,7 +196,7 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
     port, message = free_port(), "The service is overloaded. Try again in a moment."
     with (
         running_server(settings_in(tmp_path)) as service,
-        envoy(EdgeSettings(port, [("127.0.0.1", service.port)])),
+        envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
         ThreadPoolExecutor(32) as pool,
@@ -257,7 +257,7 @@ def test_a_slow_store_is_waited_for(troubled: tuple[httpx.Client, FlakyStore]) -
 def test_a_service_that_is_down(tmp_path: Path) -> None:
     port = free_port()
     with (
-        envoy(EdgeSettings(port, [("127.0.0.1", free_port())])),
+        envoy(EdgeSettings(port=port, workers=[("127.0.0.1", free_port())])),
         httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         eventually(lambda: ready(client))

@@ -36,7 +36,9 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Clien
         clients = []
         for hops in range(3):
             port = free_port()
-            stack.enter_context(envoy(EdgeSettings(port, [("127.0.0.1", service.port)], trusted_hops=hops)))
+            stack.enter_context(
+                envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)], trusted_hops=hops))
+            )
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
             eventually(partial(is_up, client))
             clients.append(client)

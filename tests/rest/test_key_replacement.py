@@ -156,7 +156,9 @@ def published(client: httpx.Client) -> set[str]:
 
 def test_replacing_the_key_logs_nobody_out(tmp_path: Path, processes: Processes) -> None:
     port = free_port()
-    edge = EdgeSettings(port, [("127.0.0.1", each) for each in processes.ports], trusted_hops=1, admin=processes.admin)
+    edge = EdgeSettings(
+        port=port, workers=[("127.0.0.1", each) for each in processes.ports], trusted_hops=1, admin=processes.admin
+    )
     processes.configure(SECRET_KEY=OLD)
     with envoy(edge), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         eventually(lambda: is_ready(client))

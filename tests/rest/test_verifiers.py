@@ -58,7 +58,7 @@ def test_only_a_key_set_is_cacheable(client: httpx.Client, account: Account) -> 
 
 def test_no_worker_no_cache(tmp_path: Path) -> None:
     port = free_port()
-    with envoy(EdgeSettings(port, [("127.0.0.1", free_port())])):
+    with envoy(EdgeSettings(port=port, workers=[("127.0.0.1", free_port())])):
         answer = eventually(lambda: fetched(f"http://127.0.0.1:{port}{JWKS}"))
     assert answer is not None
     assert (answer.status_code, answer.headers["cache-control"]) == (503, "no-store")

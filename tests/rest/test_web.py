@@ -63,7 +63,7 @@ def test_hosts_may_be_names_and_the_page_may_be_off(tmp_path: Path) -> None:
     with web(tmp_path, PROJECT_NAME="Acme on 1, Inc", HTTP_DOCS="false", **hosts) as edge:
         assert httpx.get(f"{edge.url}{USERS}/me").status_code == 401
         assert "/docs" not in edge.banner
-        for path in ("/docs", "/docs/api_page.js", "/docs/swagger-ui.css"):
+        for path in ("/docs", "/docs/docs_page.js", "/docs/swagger-ui.css"):
             assert httpx.get(f"{edge.url}{path}").status_code == 404
 
 

@@ -52,7 +52,8 @@ def served(app: FastAPI, port: int) -> Iterator[str]:
     thread = Thread(target=server.run)
     thread.start()
     try:
-        eventually(lambda: server.started)
+        eventually(lambda: server.started or not thread.is_alive())
+        assert server.started, f"port {port} is taken"
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 from google.protobuf import descriptor_pb2
 
 from killrvideo_grpc.cli.edge import edge
-from killrvideo_grpc.edge.api_page import MAX_FILE_BYTES
 from killrvideo_grpc.edge.contract import SERVICE
+from killrvideo_grpc.edge.docs_page import MAX_FILE_BYTES
 from killrvideo_grpc.edge.origins import is_origin_pattern
 from killrvideo_grpc.edge.render import Edge, render
 from killrvideo_grpc.server.dev_server import DEVELOPMENT_ORIGINS
@@ -145,7 +145,7 @@ def test_the_page_is_off_unless_configured() -> None:
     assert page() == {}
     assert page("--docs", "/swagger", "--port", "81") == {
         "/docs": None,
-        "/docs/api_page.js": None,
+        "/docs/docs_page.js": None,
         "/docs/swagger-ui.css": "/swagger/swagger-ui.css",
         "/docs/swagger-ui-bundle.js": "/swagger/swagger-ui-bundle.js",
     }
@@ -275,7 +275,7 @@ def test_envoy_takes_all_origins_that_the_check_takes(tmp_path: Path) -> None:
     taken = [pattern for pattern in patterns if is_origin_pattern(pattern)]
     assert len(taken) > 200
     file = tmp_path / "envoy.yaml"
-    file.write_text(render(Edge(8080, [("127.0.0.1", 50051)], origins=[*ORIGINS, *taken])))
+    file.write_text(render(Edge(port=8080, workers=[("127.0.0.1", 50051)], origins=[*ORIGINS, *taken])))
     command = [str(BIN / "envoy"), "--mode", "validate", "--log-level", "error", "-c", str(file)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

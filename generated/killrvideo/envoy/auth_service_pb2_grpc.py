@@ -47,8 +47,7 @@ class AuthorizationServicer:
     """
 
     def Check(self, request, context):
-        """Checks the bearer token in the request as every other call does. Unlike the token of a call, it is part of the
-        message.
+        """Checks the bearer token in the request's `authorization` header, as UserService checks that of a call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

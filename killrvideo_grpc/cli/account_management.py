@@ -5,7 +5,6 @@ import math
 
 import click
 
-from killrvideo_grpc.cli.accounts import accounts
 from killrvideo_grpc.cli.operators import Email, login_name, opened_account_store, opened_operators
 from killrvideo_grpc.domain.errors import TooManyAttempts
 from killrvideo_grpc.domain.events import Cause
@@ -26,7 +25,7 @@ class Reason(click.ParamType[str]):
         return value
 
 
-@accounts.command("reset-password")
+@click.command("reset-password")
 @click.argument("email", type=Email())
 def reset_password(email: str) -> None:
     """Print a code with which the owner of the account EMAIL can set a new password.
@@ -72,7 +71,7 @@ def _print_code(issued: IssuedCode) -> None:
     click.echo("Send it with the new password to ResetPassword (POST /api/v1/users/password-reset).", err=True)
 
 
-@accounts.command("delete")
+@click.command("delete")
 @click.argument("email_or_id", type=Email(), metavar="EMAIL|ID")
 @click.option("--reason", type=Reason(), required=True, help="Why, for the audit trail: 1 to 500 characters.")
 @click.option("--force", is_flag=True, help="Allow deleting the last moderator.")
@@ -97,7 +96,7 @@ def delete(email_or_id: str, reason: str, force: bool) -> None:
     asyncio.run(work())
 
 
-@accounts.command("unblock")
+@click.command("unblock")
 @click.argument("email", type=Email())
 def unblock(email: str) -> None:
     """Lift the limits that wrong passwords and reset codes have reached on the account EMAIL.

@@ -15,9 +15,9 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub, add_UserSe
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.errors.table import TABLE
-from killrvideo_grpc.rpc.check_servicer import CheckServicer
+from killrvideo_grpc.rpc.ext_authz_servicer import ExtAuthzServicer
 from killrvideo_grpc.server.bootstrap import UseCases
-from killrvideo_grpc.server.grpc_server import EDGE_CHECKS
+from killrvideo_grpc.server.grpc_server import EXT_AUTHZ
 from tests.rpc.conftest import Account
 from tests.rpc.test_access import ENDED, GONE, INVALID, NOT_AUTHENTICATED, TOKENS
 from tests.rpc.test_service_access import FOR_PEOPLE
@@ -37,7 +37,7 @@ STATUSES = {spec.reason: spec.status for spec in TABLE.values()}
 def grpc_add_to_server(use_cases: UseCases) -> Callable[[Any, Any], None]:
     def add(servicer: Any, server: Any) -> None:
         add_UserServiceServicer_to_server(servicer, server)
-        add_AuthorizationServicer_to_server(CheckServicer(use_cases.authenticator), server)
+        add_AuthorizationServicer_to_server(ExtAuthzServicer(use_cases.authenticator), server)
 
     return add
 
@@ -123,14 +123,16 @@ def test_a_check_that_fails_decides_nothing(
         raise error
 
     store.on_read = fail
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.Check(check_request(f"Bearer {account.login.token}"))
-    store.on_read = undisturbed
+    try:
+        with pytest.raises(grpc.RpcError) as caught:
+            stub.Check(check_request(f"Bearer {account.login.token}"))
+    finally:
+        store.on_read = undisturbed
     assert read_failure(caught.value).code == code
 
 
 def test_denials_are_logged_and_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    port, method = free_port(), f"{EDGE_CHECKS.full_name}/Check"
+    port, method = free_port(), f"{EXT_AUTHZ.full_name}/Check"
     with (
         running_server(settings_in(tmp_path, metrics_port=port)) as server,
         grpc.insecure_channel(server.target) as channel,

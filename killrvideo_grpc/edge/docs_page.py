@@ -14,7 +14,7 @@ PATH = "/docs"
 # Swagger UI's largest file has 1.6 MB. The page's own files are in the configuration.
 MAX_FILE_BYTES = 4 << 20
 SWAGGER_UI = {"swagger-ui.css": "text/css", "swagger-ui-bundle.js": "text/javascript"}
-OWN = {PATH: ("api_page.html", "text/html"), f"{PATH}/api_page.js": ("api_page.js", "text/javascript")}
+OWN = {PATH: ("docs_page.html", "text/html"), f"{PATH}/docs_page.js": ("docs_page.js", "text/javascript")}
 # Everything comes from this origin, and all calls go there. Swagger UI's icons are in its style sheet.
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; connect-src 'self'; base-uri 'none';"

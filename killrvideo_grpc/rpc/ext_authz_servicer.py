@@ -6,21 +6,19 @@ from google.rpc import code_pb2, status_pb2
 from killrvideo.envoy import auth_service_pb2, auth_service_pb2_grpc
 from structlog.contextvars import bind_contextvars
 
-from killrvideo_grpc.domain.account import Role
 from killrvideo_grpc.domain.errors import ServiceError, SessionEnded, UserNotFound
 from killrvideo_grpc.errors.problem import problem_headers
 from killrvideo_grpc.errors.responses import ErrorResponse, error_response
 from killrvideo_grpc.rpc.call import Context, current_call
 from killrvideo_grpc.rpc.convert import role_names
 from killrvideo_grpc.rpc.interceptors.authorization import parse_bearer
-from killrvideo_grpc.service.authentication import AccessRule, Authenticator, Principal
+from killrvideo_grpc.service.authentication import Authenticator, Principal
 from killrvideo_grpc.service.identity_headers import SESSION_ID, USER_ID, USER_ROLES
 
-ANY_PERSON = AccessRule(Role.VIEWER, grant=None)
-DENIED = (401, 403)  # other errors leave open who the caller is: the check itself fails with them
+DENIED = (401, 403)  # with any other error, the check itself fails
 
 
-class CheckServicer(auth_service_pb2_grpc.AuthorizationServicer):
+class ExtAuthzServicer(auth_service_pb2_grpc.AuthorizationServicer):
     """Admits every person whom `authenticator` does, and answers others with the problem that their calls would get.
 
     Denials have the gRPC status OK. The log and the metrics have their reasons.
@@ -35,15 +33,13 @@ class CheckServicer(auth_service_pb2_grpc.AuthorizationServicer):
         headers = request.attributes.request.http.headers
         try:
             token = parse_bearer(headers.get("authorization", ""))
-            principal = await self._authenticator.authenticate(token, ANY_PERSON)
+            principal = await self._authenticator.authenticate_person(token)
         except ServiceError as error:
             # A 404 would look like the sibling's.
             response = error_response(SessionEnded() if isinstance(error, UserNotFound) else error)
             if response.spec.status not in DENIED:
                 raise
             return _denied(response)
-        if not isinstance(principal, Principal):
-            raise LookupError("no account makes this request")  # noqa: TRY004 # of the call, not of an argument
         bind_contextvars(user_id=principal.actor)
         return _admitted(principal)
 
