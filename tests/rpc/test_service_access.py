@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -11,6 +13,7 @@ from killrvideo.user.v1 import user_service_pb2 as pb
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.services import Grant, remove_service
 from killrvideo_grpc.security.service_tokens import new_service_token
+from killrvideo_grpc.service import service_authentication
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import FOR_ACCOUNTS, PRIVATE, PUBLIC, empower, good_request, grant_for, only_grant_for
@@ -22,6 +25,13 @@ from tests.support.stores import FlakyStore
 from tests.support.tokens import claims, signed
 
 FOR_PEOPLE = (Code.PERMISSION_DENIED, "GRANT_REQUIRED", "Only people can do this, not services")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_lookups() -> Iterator[None]:
+    """An unknown token waits a moment for the next read of the services, instead of up to a second."""
+    with patch.object(service_authentication, "LOOKUP_INTERVAL", 0.01):
+        yield
 
 
 def needs(grant: Grant | None) -> tuple[grpc.StatusCode, str, str]:
