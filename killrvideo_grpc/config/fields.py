@@ -49,9 +49,17 @@ def sibling_address(url: str, edge_host: str, edge_port: int) -> tuple[str, int]
     is_host = is_ip_address(host) if ":" in host else HOST_NAME.fullmatch(host)
     if not (is_host and 0 < port <= MAX_PORT):
         raise ValueError("must be http://HOST:PORT, without a path")
-    if port == edge_port and host.lower() in {"localhost", "127.0.0.1", "::1", edge_host.lower()}:
+    if port == edge_port and (host.lower() == edge_host.lower() or _is_this_machine(host)):
         raise ValueError("is the edge's own address: requests would go in circles")
     return host, port
+
+
+def _is_this_machine(host: str) -> bool:
+    if not is_ip_address(host):
+        return host.lower().rstrip(".") == "localhost"
+    address = ipaddress.ip_address(host)
+    address = getattr(address, "ipv4_mapped", None) or address
+    return address.is_loopback or address.is_unspecified
 
 
 def is_ip_address(text: str) -> bool:

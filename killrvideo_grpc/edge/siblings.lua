@@ -5,11 +5,11 @@ local on_own_request, on_own_response = envoy_on_request, envoy_on_response
 
 -- Return whether a sibling may normalize a path differently from Envoy, such as /api/v1/users/%6cogin.
 local function is_ambiguous(path)
-  if path:find("[^!-~]") or path:find('["\\]') or path:find("//", 1, true) or path:find("/.", 1, true) then
+  if path:find("[^!-~]") or path:find('["\\;]') or path:find("//", 1, true) or path:find("/.", 1, true) then
     return true
   end
   for code in path:gmatch("%%(%x?%x?)") do
-    if #code < 2 or string.char(tonumber(code, 16)):find("[%w%c/\\.]") then return true end
+    if #code < 2 or string.char(tonumber(code, 16)):find("[%w%c/\\._~:;%%-]") then return true end
   end
   return false
 end
@@ -23,8 +23,12 @@ local function remove_with_prefix(headers, prefix)
 end
 
 function envoy_on_request(handle)
-  if not handle:metadata():get("sibling") then return on_own_request(handle) end
   local headers = handle:headers()
+  local scheme = headers:get(OUTER_SCHEME)
+  headers:remove(OUTER_SCHEME)
+  if not handle:metadata():get("sibling") then return on_own_request(handle) end
+  -- Envoy has replaced it with its own listener's scheme.
+  if TRUSTED_HOPS > 0 and (scheme == "http" or scheme == "https") then headers:replace("x-forwarded-proto", scheme) end
   local path = (headers:get(":path") or ""):match("^[^?]*")
   set_request_id(handle, headers)
   if TRUSTED_HOPS > 0 then set_metadata(handle, "client_address", forwarded_address(headers)) end

@@ -18,6 +18,8 @@ TOO_LARGE = "The body is larger than 1 MiB, or than 64 KiB and without a content
 
 # The edge's own filters that would change a sibling's requests and responses.
 DISABLED_FILTERS = ("policies", "envoy.filters.http.grpc_web", "envoy.filters.http.grpc_json_transcoder")
+# x-forwarded-proto, as a proxy in front of Envoy wrote it.
+OUTER_SCHEME = "x-outer-scheme"
 # Marks responses that come from a sibling. Those without it are the edge's own.
 FROM_SIBLING = "x-from-sibling"
 # Response headers that only the edge may set, and those that name the sibling's software.
@@ -35,7 +37,10 @@ def siblings(address: tuple[str, int], policies: Mapping[str, str], *, has_origi
     """
     return Additions(
         routes=_routes(has_origins=has_origins),
-        request_mutations=[{"remove": name} for name in IDENTITY_HEADERS],
+        request_mutations=[
+            *({"remove": name} for name in IDENTITY_HEADERS),
+            _overwrite(OUTER_SCHEME, "%REQ(x-forwarded-proto)%"),
+        ],
         filters=[_check()],
         clusters=[_cluster(*address)],
         cors_methods=["PATCH"],
@@ -98,8 +103,7 @@ def _check() -> Json:
 
 
 def _cluster(host: str, port: int) -> Json:
-    mark = {"header": {"key": FROM_SIBLING, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-    mutations = {"response_mutations": [*({"remove": name} for name in REMOVED), {"append": mark}]}
+    mutations = {"response_mutations": [*({"remove": name} for name in REMOVED), _overwrite(FROM_SIBLING, "true")]}
     options = {
         "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http_protocol_options": {}},
@@ -141,12 +145,17 @@ def _cluster(host: str, port: int) -> Json:
     }
 
 
+def _overwrite(name: str, value: str) -> Json:
+    return {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
+
+
 def _lua(policies: Mapping[str, str]) -> str:
     """Return siblings.lua, preceded by the constants that it uses."""
     headers = ", ".join(f"[{json.dumps(name)}] = {json.dumps(value)}" for name, value in policies.items())
     return "\n".join(
         (
             f"local FROM_SIBLING = {json.dumps(FROM_SIBLING)}",
+            f"local OUTER_SCHEME = {json.dumps(OUTER_SCHEME)}",
             f"local POLICIES = {{ {headers} }}",
             f"local MAX_BODY_BYTES = {MAX_BODY_BYTES}",
             f"local TOO_LARGE = [=[{edge_problem(413, TOO_LARGE)}]=]",

@@ -24,6 +24,7 @@ from tests.support.stores import FlakyStore
 class Site(Address):
     """An edge in front of the service and of a sibling."""
 
+    settings: EdgeSettings
     sibling: Sibling
     store: FlakyStore
     service: str  # its address
@@ -55,7 +56,7 @@ def running_site(folder: Path) -> Iterator[Site]:
         url = f"http://127.0.0.1:{port}"
         with envoy(settings), httpx.Client(base_url=url, timeout=30) as client:
             eventually(lambda: is_ready(client))
-            yield Site(url, sibling, store, service.target, client, database)
+            yield Site(url, settings, sibling, store, service.target, client, database)
 
 
 def is_ready(client: httpx.Client) -> bool:

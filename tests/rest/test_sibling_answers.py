@@ -5,6 +5,7 @@ import gzip
 import json
 import random
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -13,9 +14,11 @@ import pytest
 from aiohttp import web
 
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
-from tests.rest.conftest import Account, problem, raw, registered
+from tests.rest.conftest import Account, envoy, problem, raw, registered
 from tests.rest.site import Site
 from tests.rest.test_siblings import VIDEOS
+from tests.support.eventually import eventually
+from tests.support.ports import free_port
 
 MIB = 1 << 20
 BLOB = random.Random(1).randbytes(MIB)
@@ -181,6 +184,8 @@ def test_what_is_only_for_the_edge_or_from_it_does_not_reach_siblings(site: Site
         "grpc-timeout": "1S",
         "x-fresh-id": "forged",
         "x-problem-wanted": "true",
+        "x-outer-scheme": "https",
+        "x-forwarded-proto": "https",
         "x-forwarded-for": "203.0.113.1",
     }
     site.client.get(VIDEOS, headers=given)
@@ -199,6 +204,26 @@ def test_what_is_only_for_the_edge_or_from_it_does_not_reach_siblings(site: Site
         }
         assert names == known
         assert got.values("x-forwarded-for") == ["127.0.0.1"]
+        assert got.values("x-forwarded-proto") == ["http"]
+
+
+@pytest.mark.parametrize(("given", "passed"), [("https", "https"), ("http", "http"), ("ftp", "http"), (None, "http")])
+def test_siblings_get_the_scheme_of_a_proxy_in_front(site: Site, given: str | None, passed: str) -> None:
+    headers = {"x-forwarded-for": "203.0.113.1"} | ({"x-forwarded-proto": given} if given else {})
+    with envoy(replace(site.settings, port=(port := free_port()), trusted_hops=1)):
+        url = f"http://127.0.0.1:{port}{VIDEOS}"
+        eventually(lambda: answers(url))
+        site.sibling.received.clear()
+        assert httpx.get(url, headers=headers).status_code == 200
+    assert site.sibling.last.values("x-forwarded-proto") == [passed]
+    assert site.sibling.last.values("x-forwarded-for") == ["203.0.113.1"]
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def test_callers_cannot_set_retries(site: Site) -> None:

@@ -105,6 +105,13 @@ def test_paths_outside_of_api_stay_nothing(site: Site, path: str) -> None:
         ),
         *("/api/v1/users/%6cogin/x", "/api/v1/user%73/login", "/api/%761/users/login", "/%61pi/v1/videos"),
         *(
+            "/api/v1/users/password%2Dreset/",
+            "/api/v1/users%3AbatchGet",
+            "/api/v1/users/login%3Bx/",
+            "/api/v1/users%252flogin",
+        ),
+        *("/api/v1/users;v=1/login", "/api/;/v1/users/login", "/api/v1/users/login;x/", "/api/v1/users%252flogin"),
+        *(
             f"{VIDEOS}%",
             f"{VIDEOS}%2",
             f"{VIDEOS}%zz",

@@ -84,7 +84,10 @@ WRONG_URLS += [
     "http://-a:80",
     "http://[1.2]:80",
 ]
-OWN_URLS = ["http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080", "http://LOCALHOST:8080"]
+OWN_URLS = [
+    *("http://127.0.0.1:8080", "http://localhost:8080/", "http://[::1]:8080", "http://LOCALHOST:8080"),
+    *("http://0.0.0.0:8080", "http://127.0.0.2:8080", "http://localhost.:8080", "http://[::ffff:127.0.0.1]:8080"),
+]
 IMPOSSIBLE += [("--siblings", url) for url in WRONG_URLS + OWN_URLS]
 
 
