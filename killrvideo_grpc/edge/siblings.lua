@@ -9,7 +9,7 @@ local function is_ambiguous(path)
     return true
   end
   for code in path:gmatch("%%(%x?%x?)") do
-    if #code < 2 or string.char(tonumber(code, 16)):find("[%w%c/\\._~:;%%-]") then return true end
+    if #code < 2 or string.char(tonumber(code, 16)):find("[%w%c/\\.:;%%-]") then return true end
   end
   return false
 end
