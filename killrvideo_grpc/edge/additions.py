@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from killrvideo_grpc.edge.routes import Json
+from killrvideo_grpc.edge.envoy_api import Json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

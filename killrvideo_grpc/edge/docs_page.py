@@ -3,11 +3,8 @@
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from killrvideo_grpc.edge.rate_limit import rate_limit
-
-Json = dict[str, Any]
+from killrvideo_grpc.edge.envoy_api import DISABLED, Json, header_option, rate_limit
 
 HERE = Path(__file__).parent
 PATH = "/docs"
@@ -47,23 +44,11 @@ def _file(path: str, media_type: str, body: Json) -> Json:
         "direct_response": {"status": 200, "body": body},
         "typed_per_filter_config": rate_limit(REQUESTS_PER_SECOND)
         | {
-            "envoy.filters.http.grpc_json_transcoder": {  # it refuses what is no call
-                "@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig",
-                "disabled": True,
-            },
+            "envoy.filters.http.grpc_json_transcoder": DISABLED,  # it refuses what is no call
             "policies": {
                 "@type": "type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute",
-                "mutations": {"response_mutations": [_set("content-security-policy", POLICY)]},
+                "mutations": {"response_mutations": [{"append": header_option("content-security-policy", POLICY)}]},
             },
         },
-        "response_headers_to_add": [
-            {
-                "header": {"key": "content-type", "value": f"{media_type}; charset=utf-8"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
+        "response_headers_to_add": [header_option("content-type", f"{media_type}; charset=utf-8")],
     }
-
-
-def _set(name: str, value: str) -> Json:
-    return {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}

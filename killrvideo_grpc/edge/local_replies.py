@@ -1,14 +1,11 @@
 """Envoy's own replies: problem documents for REST, gRPC statuses for gRPC."""
 
-from typing import Any
-
 from google.rpc import code_pb2
 
+from killrvideo_grpc.edge.envoy_api import Json, header_option
 from killrvideo_grpc.edge.routes import GRPC, GRPC_WEB, IS_POST, header_matches
 from killrvideo_grpc.errors.problem import edge_members
 from killrvideo_grpc.errors.table import EDGE_ERRORS
-
-Json = dict[str, Any]
 
 
 def local_reply_mappers() -> list[Json]:
@@ -43,10 +40,7 @@ def _grpc_status(status: int) -> Json:
         "filter": _all({"or_filter": {"filters": [is_grpc, is_web]}}, was_grpc, _status_is(status)),
         # gRPC-Web would get the HTTP status and a text.
         "status_code": 200,
-        "headers_to_add": [
-            {"header": {"key": key, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-            for key, value in headers.items()
-        ],
+        "headers_to_add": [header_option(key, value) for key, value in headers.items()],
         "body_format_override": {"text_format_source": {"inline_string": ""}},
     }
 

@@ -15,6 +15,7 @@ from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.additions import Additions
 from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
 from killrvideo_grpc.edge.docs_page import MAX_FILE_BYTES, page_routes
+from killrvideo_grpc.edge.envoy_api import Json, header_option
 from killrvideo_grpc.edge.local_replies import local_reply_mappers
 from killrvideo_grpc.edge.routes import CLUSTER, HEALTHZ, routes
 from killrvideo_grpc.edge.siblings import siblings
@@ -102,11 +103,11 @@ def _additions(edge: Edge) -> Iterator[Additions]:
         yield Additions(routes=list(page_routes(edge.docs)))
 
 
-def _policy_mutation(policy: tuple[str, str]) -> dict[str, Any]:
+def _policy_mutation(policy: tuple[str, str]) -> Json:
     name, value = policy
     # edge.lua sets the cache-control of responses that may be stored.
-    action = "ADD_IF_ABSENT" if name == "cache-control" else "OVERWRITE_IF_EXISTS_OR_ADD"
-    return {"append": {"header": {"key": name, "value": value}, "append_action": action}}
+    is_default = name == "cache-control"
+    return {"append": header_option(name, value, "ADD_IF_ABSENT" if is_default else "OVERWRITE_IF_EXISTS_OR_ADD")}
 
 
 def _items(values: Iterable[Any], depth: int) -> str:
@@ -125,7 +126,7 @@ def _lines(values: Iterable[Any]) -> str:
     return "[" + ",".join(f"\n{' ' * 30}{item}" for item in items) + "]"
 
 
-def _socket(host: str, port: int) -> dict[str, Any]:
+def _socket(host: str, port: int) -> Json:
     return {"socket_address": {"address": host, "port_value": port}}
 
 

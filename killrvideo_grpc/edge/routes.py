@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from killrvideo_grpc.edge.contract import (
     CACHE_CONTROL,
@@ -18,10 +17,8 @@ from killrvideo_grpc.edge.contract import (
     rest_paths,
     takes_query,
 )
-from killrvideo_grpc.edge.rate_limit import rate_limit
+from killrvideo_grpc.edge.envoy_api import Json, header_option, rate_limit
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED
-
-Json = dict[str, Any]
 
 CLUSTER = "user-service"  # the workers
 HEALTHZ = "/healthz"  # answered by Envoy's health check filter
@@ -86,8 +83,8 @@ def _rest_routes() -> Iterator[Json]:
             metadata |= {"never_strings": dict.fromkeys(names, True)} if (names := never_strings(method)) else {}
             metadata |= {"rewrite": full} if full else {}
             matched = match | {"headers": [header_matches(":method", verb)]}
-            wanted = {"header": {"key": PROBLEM_WANTED, "value": "true"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
-            yield _route(matched, metadata, _retries(is_read(method))) | {"request_headers_to_add": [wanted]}
+            wanted = {"request_headers_to_add": [header_option(PROBLEM_WANTED, "true")]}
+            yield _route(matched, metadata, _retries(is_read(method))) | wanted
         # Other HTTP methods: CORS answers preflight requests, and edge.lua the rest with 405.
         yield _route(match, {"allow": allow})
 

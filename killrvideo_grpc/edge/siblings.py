@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from killrvideo_grpc.edge.additions import Additions
-from killrvideo_grpc.edge.routes import CLUSTER, PREVIOUS_HOSTS, Json, reserved_route
+from killrvideo_grpc.edge.envoy_api import DISABLED, Json, header_option
+from killrvideo_grpc.edge.routes import CLUSTER, PREVIOUS_HOSTS, reserved_route
 from killrvideo_grpc.errors.problem import PROBLEM, PROBLEM_STATUS, edge_problem
 from killrvideo_grpc.service.identity_headers import IDENTITY_HEADERS
 
@@ -39,7 +40,7 @@ def siblings(address: tuple[str, int], policies: Mapping[str, str], *, has_origi
         routes=_routes(has_origins=has_origins),
         request_mutations=[
             *({"remove": name} for name in IDENTITY_HEADERS),
-            _overwrite(OUTER_SCHEME, "%REQ(x-forwarded-proto)%"),
+            {"append": header_option(OUTER_SCHEME, "%REQ(x-forwarded-proto)%")},
         ],
         filters=[_check()],
         clusters=[_cluster(*address)],
@@ -61,9 +62,8 @@ def _routes(*, has_origins: bool) -> list[Json]:
 
 
 def _route_to_siblings(match: Json, filters: Json, has_origins: bool) -> Json:
-    disabled = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
     # The edge's CORS headers depend on the origin.
-    vary = {"header": {"key": "vary", "value": "origin"}, "append_action": "APPEND_IF_EXISTS_OR_ADD"}
+    vary = header_option("vary", "origin", "APPEND_IF_EXISTS_OR_ADD")
     return {
         "match": match,
         "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"sibling": True}}},
@@ -73,7 +73,7 @@ def _route_to_siblings(match: Json, filters: Json, has_origins: bool) -> Json:
             "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 1},
         },
         "response_headers_to_add": [vary] if has_origins else [],
-        "typed_per_filter_config": dict.fromkeys(DISABLED_FILTERS, disabled) | filters,
+        "typed_per_filter_config": dict.fromkeys(DISABLED_FILTERS, DISABLED) | filters,
     }
 
 
@@ -103,7 +103,9 @@ def _check() -> Json:
 
 
 def _cluster(host: str, port: int) -> Json:
-    mutations = {"response_mutations": [*({"remove": name} for name in REMOVED), _overwrite(FROM_SIBLING, "true")]}
+    mutations = {
+        "response_mutations": [*({"remove": name} for name in REMOVED), {"append": header_option(FROM_SIBLING, "true")}]
+    }
     options = {
         "@type": f"{TYPES}.upstreams.http.v3.HttpProtocolOptions",
         "explicit_http_config": {"http_protocol_options": {}},
@@ -143,10 +145,6 @@ def _cluster(host: str, port: int) -> Json:
             ]
         },
     }
-
-
-def _overwrite(name: str, value: str) -> Json:
-    return {"append": {"header": {"key": name, "value": value}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}}
 
 
 def _lua(policies: Mapping[str, str]) -> str:

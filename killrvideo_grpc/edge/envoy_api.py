@@ -1,0 +1,27 @@
+"""Parts of Envoy's API that several modules configure."""
+
+from typing import Any, Literal
+
+Json = dict[str, Any]
+AppendAction = Literal["OVERWRITE_IF_EXISTS_OR_ADD", "APPEND_IF_EXISTS_OR_ADD", "ADD_IF_ABSENT"]
+
+# Switches a filter off, on one route.
+DISABLED = {"@type": "type.googleapis.com/envoy.config.route.v3.FilterConfig", "disabled": True}
+
+
+def header_option(name: str, value: str, action: AppendAction = "OVERWRITE_IF_EXISTS_OR_ADD") -> Json:
+    """Return a HeaderValueOption: a header to set, and what to do if it exists."""
+    return {"header": {"key": name, "value": value}, "append_action": action}
+
+
+def rate_limit(per_second: int) -> Json:
+    """Return per-route settings for large responses, of which Envoy holds a copy until the caller has read it."""
+    return {
+        "envoy.filters.http.local_ratelimit": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+            "stat_prefix": "edge",
+            "token_bucket": {"max_tokens": per_second, "tokens_per_fill": per_second, "fill_interval": "1s"},
+            "filter_enabled": {"default_value": {"numerator": 100}},
+            "filter_enforced": {"default_value": {"numerator": 100}},
+        }
+    }
