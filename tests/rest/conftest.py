@@ -91,6 +91,14 @@ def envoy(edge: EdgeSettings) -> Iterator[None]:
         assert "[lua]" not in text
 
 
+def is_ready(client: httpx.Client) -> bool:
+    """Return whether the edge passes calls on to the service."""
+    try:
+        return client.get(f"{USERS}/me").status_code == httpx.codes.UNAUTHORIZED
+    except httpx.TransportError:
+        return False
+
+
 @pytest.fixture(scope="session")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
     with web(tmp_path_factory.mktemp("web"), PROJECT_NAME="KillrVideo") as edge:

@@ -11,7 +11,7 @@ import httpx
 
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.server.dev_server import DEVELOPMENT_ORIGINS
-from tests.rest.conftest import Account, Address, envoy
+from tests.rest.conftest import Account, Address, envoy, is_ready
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.servers import running_server
@@ -57,11 +57,3 @@ def running_site(folder: Path) -> Iterator[Site]:
         with envoy(settings), httpx.Client(base_url=url, timeout=30) as client:
             eventually(lambda: is_ready(client))
             yield Site(url, settings, sibling, store, service.target, client, database)
-
-
-def is_ready(client: httpx.Client) -> bool:
-    """Return whether the edge passes calls on to the service."""
-    try:
-        return client.get("/api/v1/users/me").status_code == httpx.codes.UNAUTHORIZED
-    except httpx.TransportError:
-        return False

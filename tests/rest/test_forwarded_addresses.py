@@ -12,7 +12,7 @@ from killrvideo.user.v1.user_service_pb2 import LoginRequest
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
-from tests.rest.conftest import USERS, envoy
+from tests.rest.conftest import USERS, envoy, is_ready
 from tests.support.accounts import an_address
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
@@ -40,16 +40,9 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Clien
                 envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)], trusted_hops=hops))
             )
             client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
-            eventually(partial(is_up, client))
+            eventually(partial(is_ready, client))
             clients.append(client)
         yield clients
-
-
-def is_up(client: httpx.Client) -> bool:
-    try:
-        return client.get(f"{USERS}/me").status_code == 401
-    except httpx.TransportError:
-        return False
 
 
 def guess(edge: httpx.Client, *forwarded: str, email: str = "") -> int:

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
-from tests.rest.conftest import Account, envoy, problem, raw, registered
+from tests.rest.conftest import Account, envoy, is_ready, problem, raw, registered
 from tests.rest.site import Site
 from tests.rest.test_siblings import VIDEOS
 from tests.support.eventually import eventually
@@ -210,20 +210,12 @@ def test_what_is_only_for_the_edge_or_from_it_does_not_reach_siblings(site: Site
 @pytest.mark.parametrize(("given", "passed"), [("https", "https"), ("http", "http"), ("ftp", "http"), (None, "http")])
 def test_siblings_get_the_scheme_of_a_proxy_in_front(site: Site, given: str | None, passed: str) -> None:
     headers = {"x-forwarded-for": "203.0.113.1"} | ({"x-forwarded-proto": given} if given else {})
-    with envoy(replace(site.settings, port=(port := free_port()), trusted_hops=1)):
-        url = f"http://127.0.0.1:{port}{VIDEOS}"
-        eventually(lambda: answers(url))
-        site.sibling.received.clear()
-        assert httpx.get(url, headers=headers).status_code == 200
+    settings = replace(site.settings, port=free_port(), trusted_hops=1)
+    with envoy(settings), httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=30) as client:
+        eventually(lambda: is_ready(client))
+        assert client.get(VIDEOS, headers=headers).status_code == 200
     assert site.sibling.last.values("x-forwarded-proto") == [passed]
     assert site.sibling.last.values("x-forwarded-for") == ["203.0.113.1"]
-
-
-def answers(url: str) -> bool:
-    try:
-        return httpx.get(url).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def test_callers_cannot_set_retries(site: Site) -> None:
