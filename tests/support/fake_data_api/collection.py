@@ -1,5 +1,6 @@
 """One collection, and the commands that read and write its documents."""
 
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -128,7 +129,8 @@ class Collection:
         if condition.path == "_id":
             keys = {_key(value) for value in condition.values}
             return [self.entries[key] for key in keys & self.entries.keys()]
-        return [entry for entry in self.entries.values() if _meets(entry.content, condition)]
+        meets = _predicate(condition)
+        return [entry for entry in self.entries.values() if meets(entry.content)]
 
 
 def _id_of(condition: Condition | None) -> Any:
@@ -141,14 +143,21 @@ def _shown(document: Document | None, projection: Any) -> Answer:
     return {"data": {"document": None if document is None else project(document, projection)}}
 
 
-def _meets(document: Document, condition: Condition) -> bool:
-    value = value_at(document, split_path(condition.path, "FILTER"))
+def _predicate(condition: Condition) -> Callable[[Document], bool]:
+    """Return whether documents meet a condition. Raise Refusal."""
+    names = split_path(condition.path, "FILTER")
     if (condition.operator, condition.operand) == ("$exists", True):
-        return value is not MISSING
+        return lambda document: value_at(document, names) is not MISSING
     if condition.operator != "$eq":
         raise Refusal("FILTER", "FILTER_UNSUPPORTED_OPERATOR", f"{condition.operator} is not known here")
-    candidates = [value, *value] if isinstance(value, list) else [value]
-    return value is not MISSING and _key(condition.operand) in map(_key, candidates)
+    wanted = _key(condition.operand)
+
+    def equals(document: Document) -> bool:
+        value = value_at(document, names)
+        candidates = [value, *value] if isinstance(value, list) else [value]
+        return value is not MISSING and wanted in map(_key, candidates)
+
+    return equals
 
 
 def _key(value: Any) -> bytes:

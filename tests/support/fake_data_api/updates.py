@@ -30,7 +30,7 @@ def split_path(path: str, scope: str = "UPDATE") -> list[str]:
 def value_at(document: Any, names: list[str]) -> Any:
     """Return the value at a path, or MISSING."""
     for name in names:
-        if not isinstance(document, Mapping) or name not in document:
+        if not isinstance(document, dict) or name not in document:
             return MISSING
         document = document[name]
     return document
