@@ -1,7 +1,9 @@
-"""Stores on a fake Data API, its faults and its contents."""
+"""Stores on a fake Data API, its faults and its contents. Each test begins with an empty one."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
@@ -10,24 +12,27 @@ from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.stores.astra.contents import Contents
 from tests.support import fake_data_api
-from tests.support.accounts import HASH, a_cause, an_account
+from tests.support.accounts import registered
 from tests.support.keyspaces import prepared_fake
 
 OpenStore = Callable[[], AstraStore]
+Prepared = tuple[fake_data_api.FakeDataApi, Keyspace]
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
-def prepared() -> Iterator[tuple[fake_data_api.FakeDataApi, Keyspace]]:
+def prepared() -> Iterator[Prepared]:
     with prepared_fake() as prepared:
         yield prepared
 
 
 @pytest.fixture
-def server(prepared: tuple[fake_data_api.FakeDataApi, Keyspace]) -> Iterator[fake_data_api.FakeDataApi]:
+def server(prepared: Prepared) -> Iterator[fake_data_api.FakeDataApi]:
     server, _ = prepared
     server.forget_requests()
     yield server
     server.clear_faults()
+    server.empty()
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def contents(server: fake_data_api.FakeDataApi) -> Contents:
 
 
 @pytest.fixture
-async def open_store(prepared: tuple[fake_data_api.FakeDataApi, Keyspace]) -> AsyncIterator[OpenStore]:
+async def open_store(prepared: Prepared, server: fake_data_api.FakeDataApi) -> AsyncIterator[OpenStore]:
     """Open stores, each as another process would, and close them at the end."""
     stores: list[AstraStore] = []
 
@@ -55,13 +60,34 @@ def store(open_store: OpenStore) -> AstraStore:
     return open_store()
 
 
+def written(prepared: Prepared, write: Callable[[AstraStore], Awaitable[T]]) -> tuple[T, fake_data_api.Snapshot]:
+    """Let a store write to the empty fake and finish its work. Return what `write` did and what was written."""
+
+    async def run() -> T:
+        store = AstraStore(DataApi(replace(prepared[1], max_wait=30.0)))
+        result = await write(store)
+        await store.finish()
+        await store.close()
+        return result
+
+    server, _ = prepared
+    result = asyncio.run(run())
+    snapshot = server.snapshot()
+    server.empty()
+    return result, snapshot
+
+
+@pytest.fixture(scope="module")
+def registration(prepared: Prepared) -> tuple[Account, fake_data_api.Snapshot]:
+    """An account, and what its registration wrote."""
+    return written(prepared, registered)
+
+
 @pytest.fixture
-async def account(store: AstraStore, server: fake_data_api.FakeDataApi) -> Account:
+def account(server: fake_data_api.FakeDataApi, registration: tuple[Account, fake_data_api.Snapshot]) -> Account:
     """A registered account, with all background work done."""
-    account = an_account()
-    await store.register(account, HASH, a_cause(account))
-    await store.finish()
-    server.forget_requests()
+    account, snapshot = registration
+    server.restore(snapshot)
     return account
 
 

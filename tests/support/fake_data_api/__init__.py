@@ -18,7 +18,7 @@ from tests.support.fake_data_api.faults import (
     Truncate,
 )
 from tests.support.fake_data_api.requests import Request
-from tests.support.fake_data_api.server import FakeDataApi
+from tests.support.fake_data_api.server import FakeDataApi, Snapshot
 
 __all__ = [
     "Close",
@@ -33,5 +33,6 @@ __all__ = [
     "Late",
     "Refusal",
     "Request",
+    "Snapshot",
     "Truncate",
 ]

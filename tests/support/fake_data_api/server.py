@@ -13,14 +13,17 @@ from uuid import UUID
 import orjson
 from aiohttp import web
 
+from tests.support.fake_data_api.collection import Collection
 from tests.support.fake_data_api.database import Database, execute
 from tests.support.fake_data_api.errors import Answer, Refusal
 from tests.support.fake_data_api.faults import Fault, Kind, reply
 from tests.support.fake_data_api.http_server import HttpServer
+from tests.support.fake_data_api.queries import Entry
 from tests.support.fake_data_api.requests import Matching, Request, matcher
 from tests.support.fake_data_api.table import Table
 
 Json = dict[str, Any]
+Snapshot = dict[tuple[str, str], dict[Any, Entry]]  # of each table and collection of each keyspace
 T = TypeVar("T")
 
 _PATH = re.compile(r"/v1(/[^/]+){0,2}")
@@ -57,6 +60,7 @@ class FakeDataApi:
         self._database = Database()
         self._faults: list[Fault] = []
         self._requests: list[Request] = []
+        self._under_way = 0
         self._changed = threading.Condition()  # guards all of these
         self._connections_before = 0
         self._server = HttpServer(self._respond, port)
@@ -139,6 +143,24 @@ class FakeDataApi:
         with self._changed:
             return execute(self._database, path, body)
 
+    def snapshot(self) -> Snapshot:
+        """Return all documents and rows, for `restore`."""
+        with self._changed:
+            return {(name, place): dict(found.entries) for name, place, found in self._places()}
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put documents and rows back, beside those that are there."""
+        with self._changed:
+            for (name, place), entries in snapshot.items():
+                self._database[name][place].entries.update(entries)
+
+    def empty(self) -> None:
+        """Delete all documents and rows, once no request is under way."""
+        self.wait_until(lambda: self._under_way == 0)
+        with self._changed:
+            for _, _, found in self._places():
+                found.entries.clear()
+
     def put_keyspace(self, keyspace: str) -> None:
         self.execute([], {"createKeyspace": {"name": keyspace}})
 
@@ -169,9 +191,14 @@ class FakeDataApi:
     def documents(self, keyspace: str, collection: str) -> list[Json]:
         return self.rows(keyspace, collection)
 
+    def _places(self) -> list[tuple[str, str, Table | Collection]]:
+        """Return each table and collection with its keyspace and its name."""
+        return [(name, place, found) for name, keyspace in self._database.items() for place, found in keyspace.items()]
+
     async def _respond(self, http: web.BaseRequest) -> web.StreamResponse:
         request = Request(http.path, _parsed(await http.read()))
         with self._changed:
+            self._under_way += 1
             faults = [fault for fault in self._faults if fault.takes(request)]
             if self._keeps_requests:
                 self._requests.append(request)
@@ -184,6 +211,7 @@ class FakeDataApi:
             return await _met([fault for fault in faults if fault.after_write], http, answer) or answer
         finally:
             with self._changed:
+                self._under_way -= 1
                 self._changed.notify_all()
 
     async def _carry_out(self, http: web.BaseRequest, request: Request) -> web.Response:
