@@ -38,8 +38,11 @@ async def search(store: AstraStore, word: str) -> list[Account]:
 
 
 @crashing_within(REQUESTS)
-@pytest.mark.parametrize("has_address", [True, False], ids=["address", "profile only"])
-@pytest.mark.parametrize("pause", [timedelta(0), 2 * UNCLAIMED_AGE], ids=["at once", "later"])
+@pytest.mark.parametrize(
+    ("has_address", "pause"),
+    [(True, timedelta(0)), (True, 2 * UNCLAIMED_AGE), (False, 2 * UNCLAIMED_AGE)],
+    ids=["at once", "later", "profile only, later"],
+)
 async def test_an_interrupted_import_is_finished_by_the_next(
     server: FakeDataApi,
     open_store: OpenStore,

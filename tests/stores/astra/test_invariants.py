@@ -109,15 +109,15 @@ CHANGES: list[Callable[[Account], Change]] = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_all_agrees_in_the_end(open_store: OpenStore, server: FakeDataApi, seed: int) -> None:
     dice = random.Random(seed)
     world = World([open_store(), open_store()], dice)
-    share = (0.0, 0.05, 0.15)[seed]
+    share = {1: 0.05, 2: 0.15}[seed]
     late = server.fail(Sometimes(Late(), share, dice), where=lambda request: not request.command.startswith("find"))
     server.fail(Sometimes(Close(), share, dice))
     server.fail(Sometimes(Close(), share, dice), after_write=True)
-    for _ in range(25):
+    for _ in range(12):
         await asyncio.gather(*(world.step() for _ in range(4)))
         if dice.random() < 0.5:
             late.carry_out(server.execute)
