@@ -56,15 +56,15 @@ async def test_registering_an_owned_address_writes_nothing(
     assert sent(server) == [(ACCOUNTS, "findOne")] * 2
 
 
-async def test_of_64_registrations_in_two_processes_two_write(
+async def test_of_32_registrations_in_two_processes_two_write(
     server: FakeDataApi, open_store: OpenStore, contents: Contents
 ) -> None:
     stores, address = [open_store(), open_store()], an_address()
-    accounts = [an_account(address) for _ in range(64)]
+    accounts = [an_account(address) for _ in range(32)]
     outcomes = await asyncio.gather(
         *(stores[n % 2].register(each, HASH, a_cause(each)) for n, each in enumerate(accounts)), return_exceptions=True
     )
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == [*["EmailAlreadyRegistered"] * 63, "NoneType"]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == [*["EmailAlreadyRegistered"] * 31, "NoneType"]
     inserted = [r for r in server.requests if r.command == "insertOne" and "email" in r.arguments["document"]]
     assert len([request for request in inserted if request.name == ACCOUNTS]) <= 2
 

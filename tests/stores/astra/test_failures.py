@@ -235,7 +235,7 @@ async def test_requests_that_are_safe_to_repeat_are_tried_twice(
 
 
 async def test_connections_are_reused(server: fake_data_api.FakeDataApi, store: AstraStore) -> None:
-    for _ in range(10):
+    for _ in range(3):
         account = an_account()
         await store.register(account, HASH, a_cause(account))
         await store.finish()

@@ -133,7 +133,7 @@ async def test_damaged_tables(api: DataApi) -> None:
     assert sorted(await imported(api)) == sorted([refused, *repeated])
 
 
-@pytest.mark.parametrize("steps", range(3, 64, 5))
+@pytest.mark.parametrize("steps", range(3, 64, 10))
 async def test_an_interrupted_import_of_tables_ends_the_same(
     taken_over: tuple[FakeDataApi, Keyspace], api: DataApi, steps: int
 ) -> None:

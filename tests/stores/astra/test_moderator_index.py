@@ -1,7 +1,6 @@
 """The moderator index: always a subset of the active moderators."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from uuid import uuid4
 
@@ -13,11 +12,11 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS
-from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.conftest import OpenStore, Prepared, written
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
-from tests.support.accounts import HASH, a_cause, an_account
-from tests.support.fake_data_api import Close, FakeDataApi, Hang, Late, Request
+from tests.support.accounts import a_cause, registered
+from tests.support.fake_data_api import Close, FakeDataApi, Hang, Late, Request, Snapshot
 from tests.support.keyspaces import KEYSPACE
 
 pytestmark = pytest.mark.anyio
@@ -36,18 +35,23 @@ def writes_roles(request: Request) -> bool:
     return "roles" in changed(request)
 
 
+@pytest.fixture(scope="module")
+def promotions(prepared: Prepared) -> tuple[list[Account], Snapshot]:
+    async def write(store: AstraStore) -> list[Account]:
+        accounts = [await registered(store) for _ in range(2)]
+        for account in accounts:
+            await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account))
+        return accounts
+
+    return written(prepared, write)
+
+
 @pytest.fixture
-async def moderators(store: AstraStore) -> AsyncIterator[list[Account]]:
+def moderators(server: FakeDataApi, promotions: tuple[list[Account], Snapshot]) -> list[Account]:
     """Two accounts, the only moderators."""
-    accounts = [an_account() for _ in range(2)]
-    for account in accounts:
-        await store.register(account, HASH, a_cause(account))
-        await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account))
-    await store.finish()
-    yield accounts
-    for account in accounts:
-        await store.apply(account.user_id, RevokeRole(Role.MODERATOR), a_cause(account), force=True)
-    await store.finish()
+    accounts, snapshot = promotions
+    server.restore(snapshot)
+    return accounts
 
 
 def ids(*accounts: Account) -> set[str]:
@@ -112,7 +116,6 @@ async def test_a_caller_who_hangs_up_leaves_nothing_to_a_sweep(
         await store.finish()
         assert contents.index() == contents.moderators()
         assert INDEX_ID not in contents.pending()
-    await store.apply(account.user_id, RevokeRole(Role.MODERATOR), a_cause(account), force=True)
 
 
 async def test_the_repair_lists_the_moderators_and_no_one_else(
@@ -157,4 +160,3 @@ async def test_a_crash_of_the_promotion_costs_no_moderator(
     assert contents.index() == ids(*moderators)
     await open_store().sweep()
     assert contents.index() == contents.moderators() == ids(*moderators, account)
-    await crashed.apply(account.user_id, RevokeRole(Role.MODERATOR), a_cause(account))
