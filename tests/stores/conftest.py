@@ -1,16 +1,14 @@
 """Stores of every kind, and their accounts."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 
 import pytest
 
 from killrvideo_grpc.domain.account import Account, Role
-from killrvideo_grpc.domain.changes import AssignRole, RevokeRole
-from killrvideo_grpc.domain.errors import UserNotFound
+from killrvideo_grpc.domain.changes import RevokeRole
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import STORES, Harness
-from tests.support.accounts import HASH, a_cause, an_account
+from tests.support.accounts import HASH, a_cause, an_account, imported, is_active_moderator
 
 
 @pytest.fixture(scope="session", params=list(STORES))
@@ -47,11 +45,9 @@ async def account(store: AccountStore) -> Account:
 @pytest.fixture
 async def moderators(store: AccountStore) -> AsyncIterator[list[Account]]:
     """Three accounts, the only active moderators in the database. All are demoted afterwards."""
-    moderators = []
-    for account in [an_account() for _ in range(3)]:
-        await store.register(account, HASH, a_cause(account))
-        moderators.append(await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account)))
+    moderators = [an_account(roles=frozenset({Role.VIEWER, Role.MODERATOR})) for _ in range(3)]
+    await imported(store, moderators)
     yield moderators
-    for moderator in moderators:
-        with suppress(UserNotFound):
+    for moderator in (await store.get_many([each.user_id for each in moderators])).values():
+        if is_active_moderator(moderator):
             await store.apply(moderator.user_id, RevokeRole(Role.MODERATOR), a_cause(moderator), force=True)

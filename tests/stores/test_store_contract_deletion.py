@@ -74,7 +74,7 @@ async def test_a_deletion_records_the_roles_as_they_were(store: AccountStore, ac
     assert recorded.before == "viewer,creator"
 
 
-@pytest.mark.parametrize("_", range(5))
+@pytest.mark.parametrize("_", range(2))
 async def test_of_a_deletion_and_a_new_password_at_once_one_is_accepted(harness: Harness, _: int) -> None:
     stores, account = [harness.open() for _ in range(4)], an_account()
     await stores[0].register(account, HASH, a_cause(account))
@@ -148,12 +148,12 @@ async def test_changes_that_race_with_a_deletion_leave_nothing_personal(harness:
 
 
 async def test_one_of_many_gets_the_address_of_a_deleted_account(stores: list[AccountStore], deleted: Account) -> None:
-    claims = [an_account(deleted.email.upper()) for _ in range(16)]
+    claims = [an_account(deleted.email.upper()) for _ in range(8)]
     outcomes = await asyncio.gather(
         *(stores[n % 4].register(claim, HASH, a_cause(claim)) for n, claim in enumerate(claims)),
         return_exceptions=True,
     )
-    assert [type(outcome) for outcome in outcomes if outcome] == [EmailAlreadyRegistered] * 15
+    assert [type(outcome) for outcome in outcomes if outcome] == [EmailAlreadyRegistered] * 7
     winner = claims[outcomes.index(None)]
     assert await stores[0].find_credentials(normal_email(deleted.email)) == Credentials(winner, HASH)
     assert await stores[0].get(deleted.user_id) is None

@@ -81,7 +81,7 @@ async def test_a_cause_tells_which_sessions_ended(store: AccountStore, account: 
 async def test_of_many_equal_changes_at_once_one_is_recorded(
     harness: Harness, account: Account, change: Change, undo: Change, actions: list[str]
 ) -> None:
-    stores = [harness.open() for _ in range(4)]
+    stores = [harness.open() for _ in range(2)]
     for wanted in (change, undo):
         outcomes = await asyncio.gather(
             *(store.apply(account.user_id, wanted, a_cause(account)) for store in stores * 2)
@@ -116,7 +116,7 @@ async def test_pages_are_newest_first_and_complete(harness: Harness) -> None:
     writer, account, at = harness.open(), an_account(), now()
     await writer.register(account, HASH, a_cause(account, at=at - timedelta(days=40)))
     # Four events per timestamp, so that some pages end between events with the same one.
-    made = [a_cause(account, at=at - timedelta(hours=2 * (number // 4))) for number in range(30)]
+    made = [a_cause(account, at=at - timedelta(hours=2 * (number // 4))) for number in range(12)]
     for number, event in enumerate(made):
         await writer.apply(account.user_id, (AssignRole if number % 2 == 0 else RevokeRole)(Role.CREATOR), event)
     await writer.close()
@@ -125,7 +125,7 @@ async def test_pages_are_newest_first_and_complete(harness: Harness) -> None:
     for user_id, size in ((account.user_id, 1), (account.user_id, 3), (account.user_id, 50), (None, 7), (None, 100)):
         found = [event for event in await events(store, user_id, size) if event.account == account.user_id]
         assert [event.at for event in found] == sorted((event.at for event in found), reverse=True)
-        assert len(found) == 31
+        assert len(found) == 13
         assert {event.event_id for event in found} >= {event.event_id for event in made}
     await store.close()
 

@@ -12,7 +12,7 @@ from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, 
 from killrvideo_grpc.domain.changes import AssignRole, Delete, Rename, RevokeRole
 from killrvideo_grpc.domain.errors import EmailAlreadyRegistered, LastModerator
 from killrvideo_grpc.domain.events import Action, Cause
-from killrvideo_grpc.domain.imports import IMPORT_BATCH, ImportedAccount, ImportOutcome
+from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.domain.search import Query
 from tests.support.accounts import HASH, OTHER_HASH, a_cause, an_account, opening
@@ -144,7 +144,7 @@ async def test_a_dry_run_foresees_and_writes_nothing(store: AccountStore, accoun
 
 
 async def test_four_imports_of_the_same_accounts_at_once(stores: list[AccountStore]) -> None:
-    accounts = [an_account() for _ in range(10)]
+    accounts = [an_account() for _ in range(4)]
     runs = await asyncio.gather(*(store.import_accounts([imported(each) for each in accounts]) for store in stores))
     for account, outcomes in zip(accounts, zip(*runs, strict=True), strict=True):
         assert sorted(outcome.name for outcome in outcomes) == ["EXISTS"] * 3 + ["IMPORTED"]
@@ -153,7 +153,7 @@ async def test_four_imports_of_the_same_accounts_at_once(stores: list[AccountSto
 
 
 async def test_a_registration_and_an_import_of_one_address_at_once(stores: list[AccountStore]) -> None:
-    for _ in range(4):
+    for _ in range(2):
         registering = an_account()
         importing = an_account(registering.email)
         is_registered, (outcome,) = await asyncio.gather(
@@ -168,9 +168,8 @@ async def test_a_registration_and_an_import_of_one_address_at_once(stores: list[
 
 
 async def test_an_export_has_every_account_once(store: AccountStore) -> None:
-    accounts = [an_account(created_date=now() - timedelta(days=number)) for number in range(2 * IMPORT_BATCH)]
-    for start in range(0, len(accounts), IMPORT_BATCH):
-        await store.import_accounts([imported(each) for each in accounts[start : start + IMPORT_BATCH]])
+    accounts = [an_account(created_date=now() - timedelta(days=number)) for number in range(26)]
+    await store.import_accounts([imported(each) for each in accounts])  # with their claims, more than a page
     accounts[0] = await store.apply(accounts[0].user_id, opening(accounts[0]), a_cause(accounts[0]))
     found = await exported(store, *accounts)
     expected = sorted(accounts, key=lambda account: account.user_id)

@@ -46,10 +46,9 @@ async def owner_of(store: AccountStore, email: str) -> Account | None:
 
 
 async def assert_free(store: AccountStore, email: str) -> None:
-    """Assert that nobody logs in with an address and everybody can have it."""
+    """Assert that nobody logs in with an address and everybody can have it. An account has it then."""
     assert await store.find_credentials(email) is None
-    heir = await registered(store, email)
-    await apply(store, heir, Delete(None))
+    await registered(store, email)
 
 
 # Reset codes
@@ -85,12 +84,12 @@ async def test_a_code_is_kept_until_it_is_spent(harness: Harness, by_operator: b
 async def test_a_code_is_spent_once(stores: list[AccountStore], account: Account) -> None:
     await apply(stores[0], account, opening(account))
     await apply(stores[0], account, a_reset_request())
-    resets = [a_reset(password_hash=f"$2b$04${n:053}") for n in range(16)]
+    resets = [a_reset(password_hash=f"$2b$04${n:053}") for n in range(8)]
     outcomes = await asyncio.gather(
         *(apply(stores[n % 4], account, reset) for n, reset in enumerate(resets)), return_exceptions=True
     )
     (winner,) = [n for n, outcome in enumerate(outcomes) if isinstance(outcome, Account)]
-    assert sum(isinstance(outcome, InvalidResetCode) for outcome in outcomes) == 15
+    assert sum(isinstance(outcome, InvalidResetCode) for outcome in outcomes) == 7
     found = await stores[0].get_credentials(account.user_id)
     assert found
     assert found.password_hash == resets[winner].password_hash
@@ -176,7 +175,7 @@ async def test_a_new_address_is_found_by_search(harness: Harness, account: Accou
 
 
 async def test_an_address_can_be_given_up_and_taken_back(store: AccountStore, account: Account) -> None:
-    for email in (an_address(), account.email, an_address(), account.email):
+    for email in (an_address(), account.email):
         before = await owner_of(store, account.email) or account
         moved = await apply(store, account, a_new_address(account, email))
         assert await owner_of(store, email) == moved
@@ -225,13 +224,13 @@ async def test_an_address_that_was_moved_to_is_freed_by_deletion(store: AccountS
 
 
 async def test_of_many_accounts_that_want_an_address_one_gets_it(stores: list[AccountStore]) -> None:
-    accounts = [await registered(stores[0]) for _ in range(8)]
+    accounts = [await registered(stores[0]) for _ in range(4)]
     address = an_address()
     outcomes = await asyncio.gather(
-        *(apply(stores[n % 4], account, a_new_address(account, address)) for n, account in enumerate(accounts)),
+        *(apply(stores[n % 2], account, a_new_address(account, address)) for n, account in enumerate(accounts)),
         return_exceptions=True,
     )
-    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Account", *["EmailAlreadyRegistered"] * 7]
+    assert sorted(type(outcome).__name__ for outcome in outcomes) == ["Account", *["EmailAlreadyRegistered"] * 3]
     for account, outcome in zip(accounts, outcomes, strict=True):
         if isinstance(outcome, Account):
             assert await owner_of(stores[1], address) == outcome
@@ -243,9 +242,9 @@ async def test_of_many_accounts_that_want_an_address_one_gets_it(stores: list[Ac
 async def test_an_account_that_wants_many_addresses_ends_up_with_one(
     stores: list[AccountStore], account: Account
 ) -> None:
-    addresses = [an_address() for _ in range(8)]
+    addresses = [an_address() for _ in range(4)]
     outcomes = await asyncio.gather(
-        *(apply(stores[n % 4], account, a_new_address(account, address)) for n, address in enumerate(addresses))
+        *(apply(stores[n % 2], account, a_new_address(account, address)) for n, address in enumerate(addresses))
     )
     assert {outcome.email for outcome in outcomes} == set(addresses)
     found = await stores[0].get(account.user_id)
@@ -256,7 +255,7 @@ async def test_an_account_that_wants_many_addresses_ends_up_with_one(
         await assert_free(stores[2], address)
 
 
-@pytest.mark.parametrize("_", range(3))
+@pytest.mark.parametrize("_", range(2))
 async def test_of_a_registration_and_a_new_address_at_once_one_is_accepted(
     stores: list[AccountStore], account: Account, _: int
 ) -> None:
@@ -277,7 +276,7 @@ async def test_of_a_registration_and_a_new_address_at_once_one_is_accepted(
         assert await owner_of(stores[0], account.email) == account
 
 
-@pytest.mark.parametrize("_", range(3))
+@pytest.mark.parametrize("_", range(2))
 async def test_a_new_address_and_a_deletion_at_once_leave_both_addresses_free(
     stores: list[AccountStore], account: Account, _: int
 ) -> None:

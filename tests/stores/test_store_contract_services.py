@@ -58,7 +58,7 @@ async def test_a_service_through_its_life(store: AccountStore, harness: Harness)
 
 
 async def test_services_added_at_once_are_all_there(stores: list[AccountStore]) -> None:
-    names = [a_name() for _ in range(12)]
+    names = [a_name() for _ in range(6)]
     changes = [add_service(name, [Grant.CHECK_TOKENS], stored(new_service_token(name))) for name in names]
     await asyncio.gather(*(stores[n % 4].change_services(change) for n, change in enumerate(changes)))
     assert set(names) <= (await stores[0].read_services()).keys()

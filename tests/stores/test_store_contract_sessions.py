@@ -70,7 +70,7 @@ async def test_a_login_remembers_its_source(store: AccountStore, account: Accoun
 
 
 async def test_logins_at_once_all_open_their_sessions(stores: list[AccountStore], account: Account) -> None:
-    sessions = [a_session() for _ in range(16)]
+    sessions = [a_session() for _ in range(8)]
     await asyncio.gather(
         *(
             stores[n % 4].apply(account.user_id, opening(account, each), a_cause(account))
@@ -96,7 +96,7 @@ async def test_many_refreshes_with_one_token_agree(
 ) -> None:
     at = session.created_date + timedelta(minutes=30)
     accounts = await asyncio.gather(
-        *(stores[n % 4].apply(account.user_id, refreshing(session, at), a_cause(account)) for n in range(16))
+        *(stores[n % 4].apply(account.user_id, refreshing(session, at), a_cause(account)) for n in range(8))
     )
     found = await stores[0].get(account.user_id)
     assert found
