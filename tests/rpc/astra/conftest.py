@@ -1,6 +1,7 @@
 """The service on a fake Data API, one for each module of tests."""
 
 from collections.abc import Iterator
+from copy import copy
 
 import pytest
 
@@ -26,6 +27,19 @@ def server(service: Service) -> fake_data_api.FakeDataApi:
     return service.data_api
 
 
+@pytest.fixture(scope="module")
+def registration(started: Service) -> tuple[Account, fake_data_api.Snapshot]:
+    """An account, and what its registration and login wrote."""
+    account, snapshot = started.new_account(), started.data_api.snapshot()
+    started.data_api.empty()
+    return account, snapshot
+
+
 @pytest.fixture
-def account(service: Service) -> Account:
-    return service.new_account()
+def account(service: Service, registration: tuple[Account, fake_data_api.Snapshot]) -> Account:
+    """A registered account with a session, whose row and events are written."""
+    account, snapshot = registration
+    service.data_api.restore(snapshot)
+    copied = copy(account)
+    copied.service_tokens = {}
+    return copied

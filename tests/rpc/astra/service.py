@@ -9,10 +9,10 @@ from typing import Any
 from unittest.mock import patch
 
 import grpc
-from killrvideo.user.v1 import user_service_pb2 as pb
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import Role
+from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.events import Cause
 from killrvideo_grpc.server.bootstrap import build_reset_codes
 from killrvideo_grpc.service import sweeper
@@ -22,7 +22,6 @@ from killrvideo_grpc.stores.data_api.client import ACCOUNTS, DataApi
 from tests.rpc.conftest import Account, Stub
 from tests.rpc.requests import good_request, metadata_for, only_grant_for, role_for
 from tests.support import fake_data_api
-from tests.support.accounts import an_address
 from tests.support.errors import Failure, read_failure
 from tests.support.eventually import eventually
 from tests.support.keyspaces import KEYSPACE, prepared_fake
@@ -118,15 +117,18 @@ class Service:
         self.settle()
 
     def recover(self) -> None:
-        """Removes all faults, and returns when calls are answered again and no work is left."""
+        """Removes all faults, documents and rows, and returns when calls are answered again and no work is left."""
         self.data_api.clear_faults()
-
-        def log_in_nobody() -> object:
-            return self.stub.Login(pb.LoginRequest(email=an_address(), password="wrong"))
-
-        eventually(lambda: (failure := attempt(log_in_nobody)) and failure.code is not UNAVAILABLE)
+        eventually(self._is_up)
         self.settle()
-        self.sweep()
+        self.data_api.empty()
+
+    def _is_up(self) -> bool:
+        try:
+            self.loop.run(self.store.ping())
+        except StoreUnavailable:
+            return False
+        return True
 
 
 @contextmanager
@@ -173,6 +175,8 @@ def effective_request(service: Service, rpc: str, account: Account) -> Any:
         request.session_id = account.session_id
     if rpc == "RevokeRole":
         request.role = "viewer"
+    if rpc == "SearchUsers":
+        service.new_account()  # found too
     if rpc == "ReinstateUser":
         account.stub.SuspendUser(good_request("SuspendUser", account), metadata=account.metadata)
     service.settle()
