@@ -30,7 +30,7 @@ def sending(api: FakeDataApi, keyspace: str) -> Iterator[Send]:
     # No bound on idle connections: keeping to one, httpcore may close a connection that another thread just took.
     unbounded = httpx.Limits(max_connections=None, max_keepalive_connections=None)
     headers = {"Token": token(api.username, api.password)}
-    with httpx.Client(base_url=api.url, headers=headers, limits=unbounded) as client:
+    with httpx.Client(base_url=api.url, headers=headers, limits=unbounded, verify=False) as client:
 
         def send(path: str, **command: Any) -> dict[str, Any]:
             answer: dict[str, Any] = client.post(f"/v1/{keyspace}/{path}".rstrip("/"), json=command).json()

@@ -142,7 +142,7 @@ def test_requests_and_connections_are_on_record(api: FakeDataApi, send: Send, da
 
 def test_commands_take_the_configured_time() -> None:
     headers = {"Token": token("cassandra", "cassandra")}
-    with FakeDataApi(delay_ms=30, row_ms=1, burn_ms=20) as api, httpx.Client(headers=headers) as client:
+    with FakeDataApi(delay_ms=30, row_ms=1, burn_ms=20) as api, httpx.Client(headers=headers, verify=False) as client:
         started, cpu = time.monotonic(), time.process_time()
         assert client.post(api.url + "/v1", json={"createKeyspace": {"name": "k"}}).json() == {"status": {"ok": 1}}
         assert time.monotonic() - started >= 0.051
@@ -154,7 +154,9 @@ def test_runs_as_a_process_of_its_own() -> None:
     with subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         url = process.stdout.readline().strip()
-        answer = httpx.post(f"{url}/v1", json={"createKeyspace": {"name": "k"}}, headers={"Token": token("u", "p")})
+        answer = httpx.post(
+            f"{url}/v1", json={"createKeyspace": {"name": "k"}}, headers={"Token": token("u", "p")}, verify=False
+        )
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
     assert answer.json() == {"status": {"ok": 1}}

@@ -14,12 +14,13 @@ from killrvideo_grpc.migration.importer import Importer
 from killrvideo_grpc.migration.killrvideo import plan
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.stores.astra.store import AstraStore
-from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
+from killrvideo_grpc.stores.data_api.client import DataApi
 from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource, UnusableSource
+from tests.stores.astra.conftest import Prepared
 from tests.stores.astra.test_schema import KILLRVIDEO_USERS
 from tests.support.accounts import HASH
-from tests.support.fake_data_api import Close, FakeDataApi
-from tests.support.keyspaces import KEYSPACE, prepared_fake
+from tests.support.fake_data_api import Close
+from tests.support.keyspaces import KEYSPACE
 
 pytestmark = pytest.mark.anyio
 
@@ -80,19 +81,21 @@ EXPECTED = [
 
 
 @pytest.fixture
-def taken_over() -> Iterator[tuple[FakeDataApi, Keyspace]]:
+def taken_over(prepared: Prepared) -> Iterator[Prepared]:
     """A fake with KillrVideo's tables, and this service's schema added."""
-    with prepared_fake() as (server, keyspace):
-        server.put_table(KEYSPACE, "user_credentials", KILLRVIDEO_CREDENTIALS)
-        for row in USERS:
-            server.put_row(KEYSPACE, "users", row)
-        for credential in CREDENTIALS:
-            server.put_row(KEYSPACE, "user_credentials", credential)
-        yield server, replace(keyspace, max_wait=30.0)
+    server, keyspace = prepared
+    server.put_table(KEYSPACE, "user_credentials", KILLRVIDEO_CREDENTIALS)
+    for row in USERS:
+        server.put_row(KEYSPACE, "users", row)
+    for credential in CREDENTIALS:
+        server.put_row(KEYSPACE, "user_credentials", credential)
+    yield server, replace(keyspace, max_wait=30.0)
+    server.clear_faults()
+    server.empty()
 
 
 @pytest.fixture
-async def api(taken_over: tuple[FakeDataApi, Keyspace]) -> AsyncIterator[DataApi]:
+async def api(taken_over: Prepared) -> AsyncIterator[DataApi]:
     api = DataApi(taken_over[1])
     yield api
     await api.close()
@@ -134,9 +137,7 @@ async def test_damaged_tables(api: DataApi) -> None:
 
 
 @pytest.mark.parametrize("steps", range(3, 64, 10))
-async def test_an_interrupted_import_of_tables_ends_the_same(
-    taken_over: tuple[FakeDataApi, Keyspace], api: DataApi, steps: int
-) -> None:
+async def test_an_interrupted_import_of_tables_ends_the_same(taken_over: Prepared, api: DataApi, steps: int) -> None:
     server, keyspace = taken_over
     with server.fail(Close(), skip=steps), suppress(StoreUnavailable):
         await imported(api)
@@ -151,7 +152,7 @@ async def test_an_interrupted_import_of_tables_ends_the_same(
     await other.close()
 
 
-async def test_what_is_missing_is_named(taken_over: tuple[FakeDataApi, Keyspace]) -> None:
+async def test_what_is_missing_is_named(taken_over: Prepared) -> None:
     server, keyspace = taken_over
     server.put_keyspace("empty")
     server.put_keyspace("partly")
@@ -168,9 +169,7 @@ async def test_what_is_missing_is_named(taken_over: tuple[FakeDataApi, Keyspace]
         await api.close()
 
 
-async def test_pages_are_read_to_the_end_and_again_after_a_failure(
-    taken_over: tuple[FakeDataApi, Keyspace], api: DataApi
-) -> None:
+async def test_pages_are_read_to_the_end_and_again_after_a_failure(taken_over: Prepared, api: DataApi) -> None:
     server, _ = taken_over
     for number in range(120):
         server.put_row(KEYSPACE, "users", a_row(0) | {"userid": str(UUID(int=number))})
@@ -181,7 +180,7 @@ async def test_pages_are_read_to_the_end_and_again_after_a_failure(
     assert sum(read) == len(source.users) + len(source.credentials)
 
 
-async def test_documents_have_dates_of_any_kind(taken_over: tuple[FakeDataApi, Keyspace]) -> None:
+async def test_documents_have_dates_of_any_kind(taken_over: Prepared) -> None:
     server, keyspace = taken_over
     server.put_keyspace("documents")
     server.execute(["documents"], {"createCollection": {"name": "users"}})
