@@ -18,11 +18,11 @@ from killrvideo_grpc.stores.astra.document import document_id
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import MAX_REQUESTS, USERS, DataApi, Keyspace
 from killrvideo_grpc.stores.data_api.errors import RequestRefused
-from tests.stores.astra.conftest import OpenStore
+from tests.stores.astra.conftest import OpenStore, Prepared, written
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import LOST
 from tests.support import fake_data_api
-from tests.support.accounts import HASH, a_cause, an_account, opening
+from tests.support.accounts import HASH, a_cause, an_account, opening, registered
 from tests.support.fake_data_api import Drip, ErrorAnswer, Hang, HttpStatus
 
 pytestmark = pytest.mark.anyio
@@ -54,19 +54,13 @@ def ping(store: AstraStore, account: Account) -> Awaitable[object]:
 IDEMPOTENT = ["get", "get_many", "get_credentials", "find_credentials", "apply", "delete"]
 
 
-@pytest.fixture
-async def account(store: AstraStore, server: fake_data_api.FakeDataApi) -> Account:
-    """A registered account, with all background work done."""
-    await store.sweep()
-    account = an_account(f"planted.{uuid4().hex}@example.org")
-    await store.register(account, HASH, a_cause(account))
-    await store.finish()
-    server.forget_requests()
-    return account
+@pytest.fixture(scope="module")
+def registration(prepared: Prepared) -> tuple[Account, fake_data_api.Snapshot]:
+    return written(prepared, lambda store: registered(store, f"planted.{uuid4().hex}@example.org"))
 
 
 @pytest.fixture
-async def impatient(prepared: tuple[fake_data_api.FakeDataApi, Keyspace]) -> AsyncIterator[AstraStore]:
+async def impatient(prepared: Prepared) -> AsyncIterator[AstraStore]:
     """A store whose calls may take 0.2 s."""
     store = AstraStore(DataApi(replace(prepared[1], max_wait=0.2)))
     yield store

@@ -156,7 +156,7 @@ class FakeDataApi:
 
     def empty(self) -> None:
         """Delete all documents and rows, once no request is under way."""
-        self.wait_until(lambda: self._under_way == 0)
+        self.wait_until(lambda: self._under_way == 0, timeout=60)
         with self._changed:
             for _, _, found in self._places():
                 found.entries.clear()
