@@ -9,7 +9,7 @@ import pytest
 
 from tests.fake_data_api.clients import Send, refusal
 from tests.fake_data_api.transcripts import KEYSPACE
-from tests.support.fake_data_api import FakeDataApi
+from tests.support.fake_data_api import FakeDataApi, Hang
 
 Document = dict[str, Any]
 ACCOUNT: Document = {"name": "Ann", "n": 5, "at": {"$date": 5}, "hashes": {"c1": {"a": 1, "b": 2}}, "log": ["x", "y"]}
@@ -198,3 +198,27 @@ def test_of_48_changes_at_once_none_is_lost_and_all_see_one_order(api: FakeDataA
     assert final
     assert logs == [final["log"][: length + 3] for length in range(48)]
     assert final["n"] == ACCOUNT["n"] + 48
+
+
+def test_a_snapshot_is_put_back_beside_what_came_since(api: FakeDataApi, send: Send, account: Document) -> None:
+    snapshot = api.snapshot()
+    updated(send, {"$set": {"name": "Bea"}})
+    api.empty()
+    assert api.documents(KEYSPACE, "accounts") == []
+    send("accounts", insertOne={"document": {"_id": "bob"}})
+    api.restore(snapshot)
+    assert api.documents(KEYSPACE, "accounts") == [{"_id": "bob"}, account]
+
+
+def test_the_fake_is_emptied_once_no_request_is_under_way(api: FakeDataApi, send: Send) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        hang = api.fail(Hang(), command="insertOne")
+        inserting = pool.submit(send, "accounts", insertOne={"document": {"_id": "ann"}})
+        api.wait_for(command="insertOne")
+        emptying = pool.submit(api.empty)
+        with pytest.raises(TimeoutError):
+            emptying.result(0.05)
+        hang.clear()
+        assert inserting.result()["status"] == {"insertedIds": ["ann"]}
+        emptying.result()
+    assert api.documents(KEYSPACE, "accounts") == []
