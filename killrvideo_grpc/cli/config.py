@@ -3,8 +3,10 @@
 import click
 import structlog
 
+from killrvideo_grpc.config.loading import load_settings
 from killrvideo_grpc.config.service_links import service_links
-from killrvideo_grpc.config.settings import Settings, WebSettings, load_settings
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.config.web_settings import WebSettings
 from killrvideo_grpc.observability.logs import configure_logs
 
 LINK = "It holds the address of a Kubernetes Service. To use it as a port, set enableServiceLinks: false."

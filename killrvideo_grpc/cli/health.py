@@ -4,7 +4,8 @@ import ssl
 
 import click
 
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.loading import load_settings
+from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.server.addresses import http_url, reachable_host
 
 TIMEOUT = 2.0  # seconds

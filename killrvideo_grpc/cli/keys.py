@@ -2,7 +2,8 @@
 
 import click
 
-from killrvideo_grpc.config.settings import Settings, load_settings
+from killrvideo_grpc.config.loading import load_settings
+from killrvideo_grpc.config.settings import Settings
 
 
 @click.group()

@@ -4,13 +4,12 @@ import ipaddress
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
 from pydantic import (
     Field,
     IPvAnyNetwork,
     SecretStr,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
@@ -22,7 +21,6 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from killrvideo_grpc.config.dotenv_check import dotenv_error
 from killrvideo_grpc.config.fields import (
     MAX_PORT,
     Attempts,
@@ -32,11 +30,9 @@ from killrvideo_grpc.config.fields import (
     Secret,
     Text,
     TokenClaim,
-    sibling_address,
 )
 from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
-from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
@@ -281,27 +277,6 @@ class Settings(BaseSettings):
         return self.secret_key.get_secret_value() if self.secret_key else load_or_create_key(self.secret_key_path)
 
 
-class WebSettings(Settings):
-    """The service's settings, plus the edge's: where it listens, where the siblings do, and whether /docs is served."""
-
-    http_host: Text = "127.0.0.1"
-    http_port: Port = 8080
-    http_docs: bool = True
-    siblings_url: Text | None = None
-
-    @field_validator("siblings_url")  # declared after the edge's own address
-    @classmethod
-    def _siblings_url(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if url is not None:
-            sibling_address(url, info.data.get("http_host", ""), info.data.get("http_port", 0))
-        return url
-
-    @property
-    def siblings(self) -> tuple[str, int] | None:
-        """The host and the port of SIBLINGS_URL."""
-        return sibling_address(self.siblings_url, self.http_host, self.http_port) if self.siblings_url else None
-
-
 def _is_given(info: ValidationInfo, field: str) -> bool:
     """Return whether an earlier field has a value, valid or not. Invalid values are missing from the data."""
     return bool(info.data.get(field, True))
@@ -320,26 +295,3 @@ def _is_loopback(host: str) -> bool:
     except (OSError, ValueError):
         return True
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
-
-
-AnySettings = TypeVar("AnySettings", bound=Settings)
-
-
-def load_settings(kind: type[AnySettings]) -> AnySettings:
-    """Read `Settings` or a subclass. Raise SetupError, whose message explains every wrong setting."""
-    if message := dotenv_error(Path(ENV_FILE), kind.model_fields):
-        raise SetupError(f"{ENV_FILE} in this directory {message}")
-    try:
-        return kind()
-    except ValidationError as error:
-        lines = [
-            f"  {_setting_name(detail['loc'])}: {detail['msg'].removeprefix('Value error, ')}"
-            for detail in error.errors(include_url=False, include_input=False, include_context=False)
-        ]
-        raise SetupError("These settings are missing or invalid:\n" + "\n".join(lines)) from None
-
-
-def _setting_name(location: tuple[int | str, ...]) -> str:
-    """Return the name of a setting and, in a list, the number of the entry."""
-    entry = f", entry {location[1] + 1}" if len(location) > 1 and isinstance(location[1], int) else ""
-    return f"{str(location[0]).upper()}{entry}"

@@ -14,7 +14,8 @@ from typing import Any
 
 import click
 
-from killrvideo_grpc.config.settings import WebSettings, load_settings
+from killrvideo_grpc.config.loading import load_settings
+from killrvideo_grpc.config.web_settings import WebSettings
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge import docs_page
 from killrvideo_grpc.edge.render import Edge

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from killrvideo_grpc.config.settings import Settings, WebSettings, load_settings
+from killrvideo_grpc.config.loading import load_settings
+from killrvideo_grpc.config.settings import Settings
+from killrvideo_grpc.config.web_settings import WebSettings
 from killrvideo_grpc.domain.errors import SetupError
 from tests.support.settings import KEY, settings_in
 
