@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from tests.bench import astra, edge, footprint, getme, overload, passwords, scale, search, siblings
+from tests.bench import astra, calls, edge, footprint, getme, overload, passwords, scale, search, siblings
 from tests.bench.load import GENERATOR, H2LOAD
 from tests.bench.report import Result, as_json, as_table
 from tests.bench.rounds import Options
@@ -20,6 +20,7 @@ PARTS: dict[str, Callable[[Options], Result]] = {
     "astra": astra.measure_astra,
     "storm": passwords.measure_storm,
     "logins": passwords.measure_logins,
+    "calls": calls.measure_calls,
     "workers": getme.measure_workers,
     "scale": scale.measure_scale,
     "search": search.measure_search,

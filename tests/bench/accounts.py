@@ -82,8 +82,8 @@ def insert_accounts(file: Path, count: int, rare: int = 0) -> list[str]:
             ((user_id, f"{number:07}@example.org", CREATED) for number, user_id in enumerate(ids)),
         )
         connection.executemany(
-            "INSERT INTO sessions (userid, session_id, credential_id, generation, created_date, refreshed_date,"
-            " user_agent) VALUES (?1, ?1, '-', 1, ?2, ?2, 'benchmark')",
+            "INSERT INTO sessions (userid, session_id, generation, created_date, refreshed_date, user_agent)"
+            " VALUES (?1, ?1, 1, ?2, ?2, 'benchmark')",
             ((user_id, CREATED) for user_id in ids),
         )
         if rare:

@@ -1,6 +1,6 @@
-"""A bare grpcio server that answers every GetMe with the same User (given in hex), for comparison with the service.
+"""A bare grpcio server that answers all calls of a method with the same message, for comparison with the service.
 
-`python -m tests.bench.echo sync USER` serves on a thread pool, `aio` on an event loop, uvloop if it is installed.
+`python -m tests.bench.echo sync GetMe HEX` serves on a thread pool, `aio` on an event loop, uvloop if it is installed.
 Prints its address on one line and runs until it is ended.
 """
 
@@ -13,34 +13,40 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from killrvideo.user.v1 import user_pb2, user_service_pb2
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+from killrvideo.user.v1 import user_service_pb2
 
 THREADS = 8
-SERVICE = "killrvideo.user.v1.UserService"
+SERVICE = user_service_pb2.DESCRIPTOR.services_by_name["UserService"]
 ADDRESS = "127.0.0.1:0"
 OPTIONS = [("grpc.so_reuseport", 0)]
 
 
-def serve(user: user_pb2.User) -> None:
+def serve(method: str, response: bytes) -> None:
     """Serves on a thread pool."""
+    read, write, message = _types(method, response)
 
-    def get_me(request: user_service_pb2.GetMeRequest, context: grpc.ServicerContext) -> user_pb2.User:
-        return user
+    def answer(request: Message, context: grpc.ServicerContext) -> Message:
+        return message
 
-    server = grpc.server(ThreadPoolExecutor(THREADS), [_handlers(get_me)], options=OPTIONS)
+    handler = grpc.unary_unary_rpc_method_handler(answer, read, write)
+    server = grpc.server(ThreadPoolExecutor(THREADS), [_service(method, handler)], options=OPTIONS)
     port = server.add_insecure_port(ADDRESS)
     server.start()
     _announce(port)
     server.wait_for_termination()
 
 
-async def serve_on_loop(user: user_pb2.User) -> None:
+async def serve_on_loop(method: str, response: bytes) -> None:
     """Serves on the event loop."""
+    read, write, message = _types(method, response)
 
-    async def get_me(request: user_service_pb2.GetMeRequest, context: Any) -> user_pb2.User:
-        return user
+    async def answer(request: Message, context: Any) -> Message:
+        return message
 
-    server = grpc.aio.server(handlers=[_handlers(get_me)], options=OPTIONS)
+    handler = grpc.unary_unary_rpc_method_handler(answer, read, write)
+    server = grpc.aio.server(handlers=[_service(method, handler)], options=OPTIONS)
     port = server.add_insecure_port(ADDRESS)
     await server.start()
     _announce(port)
@@ -53,18 +59,23 @@ def loop_name() -> str:
 
 
 def main() -> None:
-    kind, user = sys.argv[1], user_pb2.User.FromString(bytes.fromhex(sys.argv[2]))
+    kind, method, response = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3])
     if kind == "sync":
-        serve(user)
+        serve(method, response)
     else:
         with asyncio.Runner(loop_factory=importlib.import_module(loop_name()).new_event_loop) as runner:
-            runner.run(serve_on_loop(user))
+            runner.run(serve_on_loop(method, response))
 
 
-def _handlers(get_me: Any) -> grpc.GenericRpcHandler:
-    read, write = user_service_pb2.GetMeRequest.FromString, user_pb2.User.SerializeToString
-    methods = {"GetMe": grpc.unary_unary_rpc_method_handler(get_me, read, write)}
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
+def _types(method: str, response: bytes) -> tuple[Any, Any, Message]:
+    """Returns how to read a request and write a response, and the response."""
+    described = SERVICE.methods_by_name[method]
+    request_type, response_type = map(message_factory.GetMessageClass, (described.input_type, described.output_type))
+    return request_type.FromString, response_type.SerializeToString, response_type.FromString(response)
+
+
+def _service(method: str, handler: Any) -> grpc.GenericRpcHandler:
+    return grpc.method_handlers_generic_handler(SERVICE.full_name, {method: handler})
 
 
 def _announce(port: int) -> None:
