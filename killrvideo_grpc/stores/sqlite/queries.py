@@ -3,6 +3,7 @@
 import json
 import sqlite3
 from collections.abc import Collection
+from functools import lru_cache
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials, normal_email
@@ -37,7 +38,12 @@ _CREDENTIALS_BY_EMAIL = f"SELECT {_SELECTED}, hashed_password {_FROM} AND claime
 def find_account(connection: sqlite3.Connection, user_id: UUID) -> Account | None:
     """Read an account with its sessions in one statement, as every call with a token does."""
     rows = connection.execute(_ACCOUNT, (str(user_id),)).fetchall()
-    return read_account(user_id, rows) if rows else None
+    return _account_of(user_id, tuple(rows)) if rows else None
+
+
+@lru_cache(1000)  # most calls read an account that has not changed since the last one
+def _account_of(user_id: UUID, rows: tuple[Row, ...]) -> Account:
+    return read_account(user_id, rows)
 
 
 def find_accounts(connection: sqlite3.Connection, user_ids: Collection[UUID]) -> dict[UUID, Account]:

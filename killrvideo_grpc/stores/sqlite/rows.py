@@ -1,7 +1,7 @@
 """Converts accounts, sessions and events to and from rows of the SQLite file."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from types import MappingProxyType
@@ -83,7 +83,7 @@ def to_millis(moment: datetime) -> int:
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
 
-def read_account(user_id: UUID, rows: list[Row]) -> Account:
+def read_account(user_id: UUID, rows: Sequence[Row]) -> Account:
     """Return an account from its rows, each the columns of a session, then those of the account."""
     columns = rows[0][len(SESSION_COLUMNS) :]
     _, email, first_name, last_name, roles, status, created, last_login, credential, sources, code, unblocked = columns
@@ -125,12 +125,12 @@ def read_event(row: Row) -> Event:
     )
 
 
-@lru_cache(64)  # every GetMe reads one of few combinations
+@lru_cache(64)  # there are few combinations
 def _roles(names: str) -> frozenset[Role]:
     return read_roles(json.loads(names))
 
 
-@lru_cache(1000)  # every GetMe reads them; only logins change them
+@lru_cache(1000)  # only logins change them
 def _sources(text: str) -> Mapping[str, datetime]:
     return MappingProxyType({source: from_millis(at) for source, at in json.loads(text).items()})
 
