@@ -234,8 +234,12 @@ def test_health_says_which_client_certificate_it_needs(tmp_path: Path) -> None:
 def test_health_needs_one_worker_that_serves(tmp_path: Path) -> None:
     changes = {"GRPC_PORT": str(free_port(2)), "WORKERS": "2"}
     with running(tmp_path, **changes) as service:
-        os.kill(children(service.process.pid)[0], signal.SIGSTOP)
-        assert run(tmp_path, "health", **changes).returncode == 0
+        worker = children(service.process.pid)[0]
+        os.kill(worker, signal.SIGSTOP)
+        try:
+            assert run(tmp_path, "health", **changes).returncode == 0
+        finally:
+            os.kill(worker, signal.SIGCONT)  # a stopped process outlives its supervisor
 
 
 def test_health_explains_wrong_settings(tmp_path: Path) -> None:
