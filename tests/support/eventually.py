@@ -13,7 +13,9 @@ PATIENCE = 60.0
 def eventually(condition: Callable[[], T], seconds: float = PATIENCE) -> T:
     """Return the first true value of the condition. Fail the test if there is none within `seconds`."""
     give_up_at = time.monotonic() + seconds
+    pause = 0.005
     while not (value := condition()):
         assert time.monotonic() < give_up_at, "what was waited for did not happen"
-        Event().wait(0.005)
+        Event().wait(pause)
+        pause = min(1.2 * pause, 0.05)  # polling takes time from what is waited for
     return value
