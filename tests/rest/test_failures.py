@@ -1,14 +1,11 @@
-"""What callers of the edge see when workers die or stop, or the service is down, slow or overloaded."""
+"""What callers of the edge see when the service is down, slow or overloaded."""
 
 import asyncio
-import os
-import signal
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Semaphore
+from threading import Event
 from typing import Any
 
 import grpc
@@ -20,122 +17,16 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from killrvideo_grpc.server import grpc_server
-from killrvideo_grpc.server.dev_server import DRAIN_SECONDS
-from tests.rest.conftest import USERS, Edge, command_of, envoy, problem, registered, web
+from tests.rest.conftest import USERS, envoy, problem, registered
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
-from tests.support.metrics import Scraped
 from tests.support.ports import free_port
-from tests.support.process import children, wait_for_end
 from tests.support.servers import running_server
 from tests.support.settings import settings_in
 from tests.support.stores import FlakyStore, undisturbed
 
 Code = grpc.StatusCode
-
-
-METRICS_PORT = free_port(2)
-
-
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
-    """An edge with two workers, both healthy: Envoy only listens after it has checked them."""
-    settings = {"WORKERS": "2", "METRICS_PORT": str(METRICS_PORT)}
-    with web(tmp_path_factory.mktemp("pair"), drain_seconds=str(DRAIN_SECONDS), **settings) as edge:
-        yield edge
-
-
-def calls_of_workers() -> list[float]:
-    """Return how many calls each worker has answered, or 0 for one that does not run."""
-    counts = []
-    for port in (METRICS_PORT, METRICS_PORT + 1):
-        try:
-            counts.append(Scraped(port).value("calls_total", method="GetMe"))
-        except httpx.TransportError:
-            counts.append(0)
-    return counts
-
-
-def wait_until_both_are_called(answered: Semaphore) -> None:
-    """Wait until Envoy sends calls to both workers."""
-    before = calls_of_workers()
-
-    def both_are_called() -> bool:
-        wait_for(answered, 100)
-        return all(now > then for now, then in zip(calls_of_workers(), before, strict=True))
-
-    eventually(both_are_called)
-
-
-def workers_of(edge: Edge) -> list[int]:
-    """Return the processes of the workers: the children of the supervisor, which is a child of `make web`."""
-    (supervisor,) = [child for child in children(edge.process.pid) if "killrvideo-grpc" in command_of(child)]
-    return children(supervisor)
-
-
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_worker_that_ends_under_load_costs_no_call(pair: Edge, number: signal.Signals) -> None:
-    """If it is killed, no read fails. If it is stopped, no write fails either."""
-    with httpx.Client(base_url=pair.url, timeout=30) as client:
-        account, answered, replaced = registered(client), Semaphore(0), Event()
-
-        def calls(writes: bool) -> Counter[int]:
-            codes: Counter[int] = Counter()
-            while not replaced.wait(0.005):  # a full load would delay the new worker
-                if writes:
-                    answer = client.put(f"{USERS}/me", json={"firstName": "Bea"}, headers=account.bearer)
-                else:
-                    answer = client.get(f"{USERS}/me", headers=account.bearer)
-                codes[answer.status_code] += 1
-                answered.release()
-            return codes
-
-        with ThreadPoolExecutor(8) as callers:
-            writing = [number is signal.SIGTERM and caller % 2 == 1 for caller in range(8)]
-            calling = [callers.submit(calls, writes) for writes in writing]
-            try:
-                wait_for(answered, 100)
-                victim = workers_of(pair)[0]
-                os.kill(victim, number)
-                eventually(lambda: victim not in (workers := workers_of(pair)) and len(workers) == 2)
-                wait_until_both_are_called(answered)
-            finally:
-                replaced.set()
-            assert {code for ended in calling for code in ended.result(60)} == {200}
-
-
-def wait_for(answered: Semaphore, count: int) -> None:
-    for _ in range(count):
-        assert answered.acquire(timeout=30)
-
-
-def test_a_frozen_worker_fails_no_read_and_delays_no_write_beyond_its_deadline(pair: Edge) -> None:
-    with httpx.Client(base_url=pair.url, timeout=60) as client, ThreadPoolExecutor(16) as callers:
-        account = registered(client)
-        victim = workers_of(pair)[0]
-        os.kill(victim, signal.SIGSTOP)
-
-        def write(name: str) -> httpx.Response:
-            return client.put(f"{USERS}/me", json={"firstName": name}, headers=account.bearer)
-
-        writes = [callers.submit(write, "Bea") for _ in range(8)]
-        reads = [callers.submit(client.get, f"{USERS}/me", headers=account.bearer) for _ in range(8)]
-        assert {read.result().status_code for read in reads} == {200}
-        assert {write.result().status_code for write in writes} == {200, 504}
-        # 10 s is the default deadline, and 30 s the maximum.
-        assert max(write.result().elapsed.total_seconds() for write in writes) < 20
-        os.kill(victim, signal.SIGCONT)
-
-
-def test_nothing_outlives_make_web(tmp_path: Path) -> None:
-    with web(tmp_path) as edge:
-        left = children(edge.process.pid)
-        assert len(left) == 2  # Envoy and the service
-        edge.process.kill()
-        edge.process.wait(10)
-    for process in left:
-        wait_for_end(process)
 
 
 @pytest.fixture(scope="module")
