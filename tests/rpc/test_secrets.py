@@ -69,6 +69,10 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
         unknown = [new_service_token("planted") for _ in range(2)]
         tokens += [powerless, *unknown]
         forged = signed(claims(account.user_id, account.session_id), key="planted-other-key" * 3)
+        odd = odd_request("BatchGetUsers")
+        waiting = [stub.BatchGetUsers.future(odd, metadata=bearer(token)) for token in unknown]
+        for future in waiting:  # for a read of the services
+            attempt(lambda _, metadata, future=future: future.result(), odd)
         for rpc in RPCS:
             empower(account, rpc)
             call = getattr(stub, rpc)
@@ -77,9 +81,6 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
             for token in (own, forged, "planted", "kvs_planted", powerless, ""):
                 attempt(call, odd, token)
                 attempt(check, check_request(f"Bearer {token}"))
-            waiting = [call.future(odd, metadata=bearer(token)) for token in unknown]  # for a read of the services
-            for future in waiting:
-                attempt(lambda _, metadata, future=future: future.result(), odd)
             attempt(call, harmless_request(rpc, account), own)
             answer = attempt(call, good, own)
             for field, value in good.ListFields():
