@@ -135,15 +135,15 @@ def test_answered_registrations_survive_kills(tmp_path: Path) -> None:
     assert len(answered) >= 3
 
 
-@pytest.mark.parametrize(("number", "workers"), [(signal.SIGINT, "1"), (signal.SIGTERM, "1"), (signal.SIGHUP, "2")])
-def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals, workers: str) -> None:
-    with running_command(tmp_path, WORKERS=workers) as service:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    with running(tmp_path) as service:
         with grpc.insecure_channel(service.target) as channel:
             UserServiceStub(channel).Register(registration(an_address()))
         service.process.send_signal(number)
         assert service.process.wait(30) == 0
         log = service.log.read_text()
-    assert log.count("stopped") == int(workers)
+    assert log.count("stopped") == 1
     assert "Traceback" not in log
 
 
@@ -160,15 +160,20 @@ def test_a_hangup_is_ignored_if_nohup_started_it(tmp_path: Path) -> None:
         signal.signal(signal.SIGHUP, before)
 
 
-def test_open_files_are_limited_by_the_hard_limit_alone(tmp_path: Path) -> None:
+def test_workers_may_open_files_up_to_the_hard_limit_and_end_in_order(tmp_path: Path) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 512), hard))
     try:
         with running_command(tmp_path, WORKERS="2") as service:
             for process in (service.process.pid, *children(service.process.pid)):
                 assert resource.prlimit(process, resource.RLIMIT_NOFILE) == (hard, hard)
+            service.process.send_signal(signal.SIGHUP)
+            assert service.process.wait(30) == 0
+            log = service.log.read_text()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert log.count("stopped") == 2
+    assert "Traceback" not in log
 
 
 @pytest.mark.parametrize("first", [signal.SIGHUP, signal.SIGINT])
@@ -229,17 +234,6 @@ def test_health_says_which_client_certificate_it_needs(tmp_path: Path) -> None:
         done = run(tmp_path, "health", **changes)
     assert (done.returncode, done.stdout) == (1, "")
     assert "TLS_CLIENT_CA_FILE must have signed" in done.stderr
-
-
-def test_health_needs_one_worker_that_serves(tmp_path: Path) -> None:
-    changes = {"GRPC_PORT": str(free_port(2)), "WORKERS": "2"}
-    with running(tmp_path, **changes) as service:
-        worker = children(service.process.pid)[0]
-        os.kill(worker, signal.SIGSTOP)
-        try:
-            assert run(tmp_path, "health", **changes).returncode == 0
-        finally:
-            os.kill(worker, signal.SIGCONT)  # a stopped process outlives its supervisor
 
 
 def test_health_explains_wrong_settings(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.eventually import eventually
-from tests.support.process import COMMAND, Service, children, environment, running, wait_for_end
+from tests.support.process import COMMAND, Service, children, environment, run, running, wait_for_end
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,15 @@ def test_a_worker_that_dies_is_replaced(service: Service) -> None:
             call = UserServiceStub(channel).Register
             call(registration(an_address()), wait_for_ready=True, timeout=60)
     assert workers[0] not in children(service.process.pid)
+
+
+def test_health_needs_one_worker_that_serves(service: Service, tmp_path: Path) -> None:
+    worker = children(service.process.pid)[0]
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        assert run(tmp_path, "health", GRPC_PORT=str(service.ports[0]), WORKERS="2").returncode == 0
+    finally:
+        os.kill(worker, signal.SIGCONT)
 
 
 def test_no_worker_outlives_its_supervisor(tmp_path: Path) -> None:
