@@ -58,24 +58,19 @@ def test_an_unknown_host_is_an_error(tmp_path: Path) -> None:
     assert "HTTP_HOST" in refused(tmp_path, HTTP_HOST="no-such-host.invalid", HTTP_PORT="0")
 
 
-def test_hosts_may_be_names_and_the_page_may_be_off(tmp_path: Path) -> None:
+def test_hosts_may_be_names_the_page_may_be_off_and_calls_that_envoy_refuses_are_in_the_log(tmp_path: Path) -> None:
     hosts = {"HTTP_HOST": "localhost", "GRPC_HOST": "localhost"}
     with web(tmp_path, PROJECT_NAME="Acme on 1, Inc", HTTP_DOCS="false", **hosts) as edge:
         assert httpx.get(f"{edge.url}{USERS}/me").status_code == 401
         assert "/docs" not in edge.banner
         for path in ("/docs", "/docs/docs_page.js", "/docs/swagger-ui.css"):
             assert httpx.get(f"{edge.url}{path}").status_code == 404
-
-
-def test_it_shows_where_the_metrics_are(tmp_path: Path) -> None:
-    port = free_port()
-    with web_process(tmp_path, HTTP_PORT=str(free_port()), METRICS_PORT=str(port)) as process:
-        assert process.stdout
-        assert "REST" in process.stdout.readline()
-        assert process.stdout.readline() == f"  metrics http://127.0.0.1:{port}/metrics\n"
-        assert 'method="GetMe"' in httpx.get(f"http://127.0.0.1:{port}/metrics").text
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        answer = httpx.put(f"{edge.url}{USERS}/me?token=planted", headers={"x-request-id": "planted-id"})
+        assert answer.status_code == 400
+    lines = [json.loads(line) for line in edge.log.read_text().splitlines() if '"event":"edge"' in line]
+    found = {(line["request_id"], line["method"], line["path"], line["status"]) for line in lines}
+    assert ("planted-id", "PUT", f"{USERS}/me", 400) in found
+    assert "planted" not in edge.log.read_text().replace("planted-id", "")
 
 
 def test_it_can_be_stopped_while_the_store_is_down(tmp_path: Path) -> None:
@@ -90,24 +85,15 @@ def test_it_can_be_stopped_while_the_store_is_down(tmp_path: Path) -> None:
     assert "Traceback" not in errors
 
 
-def test_calls_under_way_are_answered_before_it_stops(tmp_path: Path) -> None:
-    metrics = free_port()
-    settings = {"BCRYPT_ROUNDS": "10", "METRICS_PORT": str(metrics)}
+def test_it_shows_where_the_metrics_are_and_answers_calls_under_way_before_it_stops(tmp_path: Path) -> None:
+    port = free_port()
+    settings = {"BCRYPT_ROUNDS": "10", "METRICS_PORT": str(port)}
     with web(tmp_path, drain_seconds="1", **settings) as edge, ThreadPoolExecutor() as pool:
+        assert f"\n  metrics http://127.0.0.1:{port}/metrics\n" in edge.banner
         call = pool.submit(httpx.post, f"{edge.url}{USERS}/register", json=registration(an_address()), timeout=30)
-        eventually(lambda: call.done() or Scraped(metrics).value("calls_in_flight", method="Register"))
+        eventually(lambda: call.done() or Scraped(port).value("calls_in_flight", method="Register"))
         edge.process.send_signal(signal.SIGTERM)
         assert call.result().status_code == 201
-
-
-def test_calls_that_envoy_refuses_are_in_the_log(tmp_path: Path) -> None:
-    with web(tmp_path) as edge:
-        answer = httpx.put(f"{edge.url}{USERS}/me?token=planted", headers={"x-request-id": "planted-id"})
-        assert answer.status_code == 400
-    lines = [json.loads(line) for line in edge.log.read_text().splitlines() if '"event":"edge"' in line]
-    found = {(line["request_id"], line["method"], line["path"], line["status"]) for line in lines}
-    assert ("planted-id", "PUT", f"{USERS}/me", 400) in found
-    assert "planted" not in edge.log.read_text().replace("planted-id", "")
 
 
 def test_the_service_stops_when_envoy_dies(tmp_path: Path) -> None:
