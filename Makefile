@@ -11,6 +11,8 @@ ALL := $(VENV)/.all-$(VERSION)
 # The lock files are complete. --no-deps: they leave out Django, which Swagger UI's files come with.
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-deps
 T ?= tests
+# Each process that runs tests imports all of them, and pytest compiles what Python keeps no bytecode of.
+unexport PYTHONDONTWRITEBYTECODE
 # Processes that run tests, a file at a time in the order of collection. Tests wait more than they compute.
 JOBS ?= 4
 PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
