@@ -77,7 +77,7 @@ def browser() -> Iterator[Chrome]:
         pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
     options = ChromeOptions()
     options.binary_location = BROWSER
-    for argument in ("--headless", "--no-sandbox", "--window-size=800,600"):
+    for argument in ("--headless", "--no-sandbox", "--window-size=800,600", "--disable-gpu", "--disable-software-rasterizer", "--disable-extensions", "--disable-background-networking", "--disable-component-update", "--disable-sync"):
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     with Chrome(options, ChromeService(DRIVER)) as browser:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_email
@@ -39,6 +39,7 @@ def bare(account: Account) -> Account:
     return replace(account, credential_id="", sessions={}, sources={})
 
 
+@settings(max_examples=30)
 @given(st.lists(stored_credentials(), max_size=5, unique_by=(identity, address)))
 def test_reads_what_was_written(written: list[Credentials]) -> None:
     rows = read(*map(account_line, written))

@@ -4,6 +4,7 @@ import base64
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -24,11 +25,16 @@ from tests.support.process import BIN
 ROOT = Path(__file__).parents[2]
 
 
+def printed(*options: str) -> str:
+    done = CliRunner().invoke(edge, ["config", *options])
+    assert done.exit_code == 0, done.output
+    assert str(ROOT) not in done.output  # works on other machines
+    return done.output
+
+
+@cache
 def config(*options: str) -> dict[str, Any]:
-    printed = CliRunner().invoke(edge, ["config", *options])
-    assert printed.exit_code == 0, printed.output
-    assert str(ROOT) not in printed.output  # works on other machines
-    parsed: dict[str, Any] = yaml.load(printed.output, yaml.CSafeLoader)  # the Python one takes a second
+    parsed: dict[str, Any] = yaml.load(printed(*options), yaml.CSafeLoader)  # the Python one takes a second
     return parsed
 
 
@@ -102,7 +108,7 @@ def test_impossible_addresses_are_refused(options: tuple[str, ...]) -> None:
     "options", [("--host", "::1"), ("--service-host", "::1"), ("--service-host", "a_b.example."), ("--admin", "x.sock")]
 )
 def test_possible_addresses_are_not_refused(options: tuple[str, ...]) -> None:
-    assert options[1] in str(config(*options))
+    assert options[1] in printed(*options)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +127,7 @@ def test_siblings_are_where_their_url_says(url: str, host: str, port: int) -> No
 
 
 def test_siblings_are_off_unless_configured() -> None:
-    text = str(config())
+    text = printed()
     assert not [name for name in ("siblings", "ext_authz", "x-user-id", "PATCH") if name in text]
 
 
@@ -274,9 +280,9 @@ def test_envoy_takes_all_origins_that_the_check_takes(tmp_path: Path) -> None:
         "[^.]",
     ]
     draw = Random(1)
-    patterns = ["http://a" + "".join(draw.choices(parts, k=draw.randint(1, 8))) for _ in range(20_000)]
+    patterns = ["http://a" + "".join(draw.choices(parts, k=draw.randint(1, 8))) for _ in range(6_000)]
     taken = [pattern for pattern in patterns if is_origin_pattern(pattern)]
-    assert len(taken) > 200
+    assert len(taken) > 100
     file = tmp_path / "envoy.yaml"
     file.write_text(render(Edge(port=8080, workers=[("127.0.0.1", 50051)], origins=[*ORIGINS, *taken])))
     command = [str(BIN / "envoy"), "--mode", "validate", "--log-level", "error", "-c", str(file)]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role, normal_email
@@ -336,6 +336,7 @@ CREDENTIALS = st.builds(
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(USERS, max_size=6), st.lists(CREDENTIALS, max_size=6), st.booleans(), st.booleans())
 def test_whatever_the_rows_are(
     users: list[SourceUser], credentials: list[SourceCredential], has_roles: bool, trust_roles: bool
