@@ -13,12 +13,14 @@ import pytest
 from fastapi import Depends, FastAPI
 
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
-from tests.rest.conftest import ROOT, Account, Edge, envoy, registered, web
+from tests.rest.conftest import ROOT, Account, Edge, envoy, is_ready, registered
 from tests.rest.forged_tokens import FORGED, forged, kinds
 from tests.rpc.test_docs import run as run_docs
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.process import run
+from tests.support.servers import running_server
+from tests.support.settings import settings_in
 
 JWKS = "/.well-known/jwks.json"
 ISSUER, AUDIENCE = "killrvideo.user.v1", "killrvideo"
@@ -72,7 +74,13 @@ def fetched(url: str) -> httpx.Response | None:
 
 
 def test_hmac_publishes_no_key(tmp_path: Path) -> None:
-    with web(tmp_path, ALGORITHM="HS512") as edge, httpx.Client(base_url=edge.url) as client:
+    port = free_port()
+    with (
+        running_server(settings_in(tmp_path, algorithm="HS512")) as service,
+        envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
+        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        eventually(lambda: is_ready(client))
         assert client.get(JWKS).json() == {"keys": []}
         assert client.get("/api/v1/users/me", headers=registered(client).bearer).status_code == 200
     assert json.loads(run(tmp_path, "keys", "list", ALGORITHM="HS512").stdout) == {"keys": []}
