@@ -14,7 +14,7 @@ from tests.rest.conftest import ROOT, USERS
 from tests.support.ports import free_port
 from tests.support.process import COMMAND, environment
 
-CALLS, REQUEST_ID = 600, "x" * 64
+CALLS, REQUEST_ID = 200, "x" * 64
 
 
 def test_each_line_is_whole(tmp_path: Path) -> None:

@@ -1,13 +1,12 @@
 """Callers that request a lot and read nothing."""
 
-import socket
 from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 from h2.connection import H2Connection
 
-from tests.rest.conftest import USERS, Edge, command_of, web
+from tests.rest.conftest import USERS, command_of, web
 from tests.support.eventually import eventually
 from tests.support.process import children
 
@@ -15,7 +14,7 @@ CONNECTIONS, STREAMS = 250, 100  # Envoy's maximum of streams per connection
 MOST_MEBIBYTES = 800  # measured: 490 to 540 with Envoy's limits, 1,580 without
 
 
-def slow_reader(edge: Edge) -> socket.socket:
+def requests() -> bytes:
     """Request the OpenAPI document on all streams of a connection, with a window that lets Envoy send nothing."""
     http2 = H2Connection()
     http2.local_settings.initial_window_size = 0
@@ -24,9 +23,7 @@ def slow_reader(edge: Edge) -> socket.socket:
         path = (":path", "/openapi.json")
         headers = [(":method", "GET"), (":scheme", "http"), (":authority", "edge"), path]
         http2.send_headers(2 * number + 1, headers, end_stream=True)
-    connection = edge.connect()
-    connection.sendall(http2.data_to_send())
-    return connection
+    return http2.data_to_send()
 
 
 def most_mebibytes_of(pid: int) -> int:
@@ -38,7 +35,8 @@ def most_mebibytes_of(pid: int) -> int:
 def test_slow_readers_neither_fill_envoy_nor_keep_others_out(tmp_path: Path) -> None:
     with web(tmp_path) as edge, ExitStack() as readers:
         (envoy,) = [child for child in children(edge.process.pid) if "envoy" in command_of(child)]
+        sent = requests()
         for _ in range(CONNECTIONS):
-            readers.enter_context(slow_reader(edge))
+            readers.enter_context(edge.connect()).sendall(sent)
         eventually(lambda: httpx.get(f"{edge.url}{USERS}/me", timeout=20).status_code == 401)
         assert most_mebibytes_of(envoy) < MOST_MEBIBYTES
