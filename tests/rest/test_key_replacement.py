@@ -126,16 +126,16 @@ def check_known_source(person: Person) -> None:
 
 @contextmanager
 def calling(person: Person) -> Iterator[list[BaseException]]:
-    """Call, refresh and turn pages all the time, at most 100 times a second. Yield the errors."""
+    """Call, refresh and turn pages all the time, at most 20 times a second. Yield the errors."""
     stopping, errors, calls = threading.Event(), list[BaseException](), count()
 
     def work() -> None:
         page = ""
         try:
-            while not stopping.wait(0.01):
+            while not stopping.wait(0.05):
                 person.call()
                 page = person.next_page(page)
-                if next(calls) % 20 == 0:
+                if next(calls) % 5 == 0:
                     person.refresh()
         except BaseException as error:
             errors.append(error)
