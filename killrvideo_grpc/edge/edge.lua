@@ -164,7 +164,7 @@ local function on_rest_request(handle, headers, route)
   local status, allowed = route_rejection(method, query, route)
   status = status or wrong_content
   if status then return reject(handle, status, allowed) end
-  local fixed_body = route:get("body")
+  local fixed_body = route:get("openapi") and OPENAPI or route:get("body")
   if fixed_body then
     return handle:respond({ [":status"] = "200", ["content-type"] = "application/json" }, fixed_body)
   end

@@ -13,7 +13,7 @@ from google.rpc import code_pb2
 
 from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.additions import Additions
-from killrvideo_grpc.edge.contract import SERVICE, descriptor_set
+from killrvideo_grpc.edge.contract import OPENAPI, SERVICE, descriptor_set
 from killrvideo_grpc.edge.docs_page import MAX_FILE_BYTES, page_routes
 from killrvideo_grpc.edge.envoy_api import Json, header_option
 from killrvideo_grpc.edge.local_replies import local_reply_mappers
@@ -148,6 +148,8 @@ def lua(trusted_hops: int) -> str:
         "OVERLOADED_CODE": str(status.code),
         "OVERLOADED_MESSAGE": status.message,
         "OVERLOADED_DETAILS": base64.b64encode(status.SerializeToString()).decode().rstrip("="),
+        # Not in the route's metadata, which Envoy copies for each request and frees when Lua collects garbage.
+        "OPENAPI": json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":")),
     }
     constants = (
         f"local TRUSTED_HOPS = {trusted_hops}",

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from killrvideo_grpc.edge.contract import (
     CACHE_CONTROL,
     LISTS,
-    OPENAPI,
     SERVICE,
     SHORTHANDS,
     SUCCESS_STATUS,
@@ -105,11 +104,10 @@ def reserved_route() -> Json:
 
 
 def _fixed_routes(project_name: str) -> Iterator[Json]:
-    openapi = json.dumps(json.loads(OPENAPI.read_text()), separators=(",", ":"))
     welcome = json.dumps({"message": f"Welcome to {project_name}!"})
     yield _route({"path": "/"}, {"allow": "GET, HEAD", "body": welcome})
     yield _route({"path": HEALTHZ}, {"allow": "GET, HEAD"})
-    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "body": openapi}) | {
+    yield _route({"path": "/openapi.json"}, {"allow": "GET, HEAD", "openapi": True}) | {
         "typed_per_filter_config": rate_limit(100)
     }
     yield _route({"prefix": "/"}, {})

@@ -75,15 +75,15 @@ def web(folder: Path, drain_seconds: str = "0", **changes: str) -> Iterator[Edge
 
 
 @contextmanager
-def envoy(edge: EdgeSettings) -> Iterator[None]:
-    """Start Envoy alone."""
+def envoy(edge: EdgeSettings) -> Iterator[int]:
+    """Start Envoy alone, and return its process id."""
     with NamedTemporaryFile("w", suffix=".yaml") as file, NamedTemporaryFile("w+") as log:
         file.write(render(edge))
         file.flush()
         command: list[Any] = [BIN / "envoy", "-c", file.name, "--disable-hot-restart", "--log-level", "error"]
         with subprocess.Popen(command, stderr=log) as process:
             try:
-                yield
+                yield process.pid
             finally:
                 process.kill()
                 process.wait()
