@@ -107,7 +107,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
 
 @pytest.fixture(scope="session")
 def client(edge: Edge) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=edge.url, timeout=30) as client:
+    with httpx.Client(verify=False, base_url=edge.url, timeout=30) as client:
         yield client
 
 

@@ -54,6 +54,6 @@ def running_site(folder: Path) -> Iterator[Site]:
         workers, siblings = [("127.0.0.1", service.port)], ("localhost", sibling.port)
         settings = EdgeSettings(port=port, workers=workers, origins=DEVELOPMENT_ORIGINS, siblings=siblings)
         url = f"http://127.0.0.1:{port}"
-        with envoy(settings), httpx.Client(base_url=url, timeout=30) as client:
+        with envoy(settings), httpx.Client(verify=False, base_url=url, timeout=30) as client:
             eventually(lambda: is_ready(client))
             yield Site(url, settings, sibling, store, service.target, client, database)

@@ -14,7 +14,7 @@ def test_no_call_fails_when_a_connection_reaches_its_age(tmp_path: Path) -> None
     """Connections to two workers reach it about once a second, three times each, under reads and writes."""
     with (
         web(tmp_path, WORKERS="2", MAX_CONNECTION_AGE_SECONDS="1") as edge,
-        httpx.Client(base_url=edge.url, timeout=20, trust_env=False) as client,
+        httpx.Client(verify=False, base_url=edge.url, timeout=20, trust_env=False) as client,
     ):
         account, ended = registered(client), Event()
 

@@ -102,7 +102,7 @@ def test_logging_in_and_calling(browser: Chrome, edge: Edge, client: httpx.Clien
 
 def test_files_are_limited_per_second(edge: Edge) -> None:
     """Envoy holds a copy of a file until its caller has read it."""
-    with httpx.Client() as client, ThreadPoolExecutor(8) as callers:
+    with httpx.Client(verify=False) as client, ThreadPoolExecutor(8) as callers:
 
         def is_limited() -> bool:
             answers = callers.map(lambda _: client.head(f"{edge.url}/docs/swagger-ui-bundle.js"), range(40))

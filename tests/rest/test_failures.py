@@ -36,7 +36,7 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.C
     with (
         running_server(settings_in(folder), store) as service,
         envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         eventually(lambda: ready(client) == 401)
         yield client, store
@@ -88,7 +88,7 @@ def test_a_service_with_too_many_calls_waiting(tmp_path: Path, monkeypatch: pyte
     with (
         running_server(settings_in(tmp_path)) as service,
         envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
+        httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
         grpc.insecure_channel(f"127.0.0.1:{port}") as channel,
         ThreadPoolExecutor(32) as pool,
     ):
@@ -149,7 +149,7 @@ def test_a_service_that_is_down(tmp_path: Path) -> None:
     port = free_port()
     with (
         envoy(EdgeSettings(port=port, workers=[("127.0.0.1", free_port())])),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
+        httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=30) as client,
     ):
         eventually(lambda: ready(client))
         answer = client.get(f"{USERS}/me")

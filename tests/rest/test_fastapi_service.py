@@ -30,10 +30,13 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     port = free_port()
     with (
         web(tmp_path_factory.mktemp("site"), TOKEN_AUDIENCE="none", SIBLINGS_URL=f"http://127.0.0.1:{port}") as edge,
-        httpx.Client(base_url=edge.url, timeout=30) as client,
+        httpx.Client(verify=False, base_url=edge.url, timeout=30) as client,
     ):
         key_set = client.get("/.well-known/jwks.json").text
-        with served(comments_app(key_set), port) as url, httpx.Client(base_url=url, timeout=30) as comments:
+        with (
+            served(comments_app(key_set), port) as url,
+            httpx.Client(verify=False, base_url=url, timeout=30) as comments,
+        ):
             yield Site(client, comments, key_set)
 
 

@@ -39,7 +39,7 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Clien
             stack.enter_context(
                 envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)], trusted_hops=hops))
             )
-            client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+            client = stack.enter_context(httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=30))
             eventually(partial(is_ready, client))
             clients.append(client)
         yield clients

@@ -53,7 +53,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         port = free_port()
         ports = [*(worker.port for worker in workers), free_port()]
         stack.enter_context(envoy(EdgeSettings(port=port, workers=[("127.0.0.1", worker) for worker in ports])))
-        client = stack.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30))
+        client = stack.enter_context(httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=30))
         site = Site(workers, stores, client)
         eventually(lambda: site.status() == 200)
         yield site

@@ -38,7 +38,7 @@ class Processes:
     def __init__(self, folder: Path) -> None:
         self.ports = [free_port(), free_port()]
         self.admin = folder / "admin.sock"
-        self._edge = httpx.Client(transport=httpx.HTTPTransport(uds=str(self.admin)))
+        self._edge = httpx.Client(transport=httpx.HTTPTransport(verify=False, uds=str(self.admin)))
         self._folder = folder
         self._running = [ExitStack(), ExitStack()]
         self._stops = [lambda: 0, lambda: 0]
@@ -160,7 +160,7 @@ def test_replacing_the_key_logs_nobody_out(tmp_path: Path, processes: Processes)
         port=port, workers=[("127.0.0.1", each) for each in processes.ports], trusted_hops=1, admin=processes.admin
     )
     processes.configure(SECRET_KEY=OLD)
-    with envoy(edge), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with envoy(edge), httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
         eventually(lambda: is_ready(client))
         busy, idle = Person(client), Person(client)
         assert run(tmp_path, "roles", "assign", busy.email, "moderator").returncode == 0

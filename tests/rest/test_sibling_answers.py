@@ -99,7 +99,7 @@ def test_answers_pass_byte_for_byte(site: Site, account: Account, kind: str, met
         return response
 
     site.sibling.answer = answer
-    with httpx.Client() as direct:
+    with httpx.Client(verify=False) as direct:
         expected = exchange(direct, method, f"{site.sibling.url}{VIDEOS}")
     assert exchange(site.client, method, VIDEOS) == expected
     assert exchange(site.client, method, VIDEOS, **account.bearer) == expected
@@ -211,7 +211,10 @@ def test_what_is_only_for_the_edge_or_from_it_does_not_reach_siblings(site: Site
 def test_siblings_get_the_scheme_of_a_proxy_in_front(site: Site, given: str | None, passed: str) -> None:
     headers = {"x-forwarded-for": "203.0.113.1"} | ({"x-forwarded-proto": given} if given else {})
     settings = replace(site.settings, port=free_port(), trusted_hops=1)
-    with envoy(settings), httpx.Client(base_url=f"http://127.0.0.1:{settings.port}", timeout=30) as client:
+    with (
+        envoy(settings),
+        httpx.Client(verify=False, base_url=f"http://127.0.0.1:{settings.port}", timeout=30) as client,
+    ):
         eventually(lambda: is_ready(client))
         assert client.get(VIDEOS, headers=headers).status_code == 200
     assert site.sibling.last.values("x-forwarded-proto") == [passed]

@@ -45,7 +45,10 @@ def is_answered(url: str) -> bool:
 def test_slow_readers_neither_fill_envoy_nor_keep_others_out(tmp_path: Path) -> None:
     port, socket_path, sent = free_port(), tmp_path / "admin.sock", requests()
     settings = EdgeSettings(port=port, workers=[("127.0.0.1", free_port())], admin=socket_path)
-    with envoy(settings) as pid, httpx.Client(transport=httpx.HTTPTransport(uds=str(socket_path))) as admin:
+    with (
+        envoy(settings) as pid,
+        httpx.Client(transport=httpx.HTTPTransport(verify=False, uds=str(socket_path))) as admin,
+    ):
         eventually(lambda: is_answered(f"http://127.0.0.1:{port}/"))
         with ExitStack() as readers:
             for _ in range(CONNECTIONS):

@@ -78,7 +78,7 @@ def test_hmac_publishes_no_key(tmp_path: Path) -> None:
     with (
         running_server(settings_in(tmp_path, algorithm="HS512")) as service,
         envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
-        httpx.Client(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}") as client,
     ):
         eventually(lambda: is_ready(client))
         assert client.get(JWKS).json() == {"keys": []}

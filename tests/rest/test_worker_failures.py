@@ -44,7 +44,7 @@ def pair(shared_pair: Edge, client: httpx.Client) -> Edge:
 
 @pytest.fixture(scope="module")
 def client(shared_pair: Edge) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=shared_pair.url, timeout=60) as client:
+    with httpx.Client(verify=False, base_url=shared_pair.url, timeout=60) as client:
         yield client
 
 
