@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from tests.bench import astra, calls, edge, footprint, getme, overload, passwords, scale, search, siblings
+from tests.bench import astra, calls, edge, footprint, getme, open_loop, overload, passwords, scale, search, siblings
 from tests.bench.load import GENERATOR, H2LOAD
 from tests.bench.report import Result, as_json, as_table
 from tests.bench.rounds import Options
@@ -18,6 +18,7 @@ from tests.bench.rounds import Options
 PARTS: dict[str, Callable[[Options], Result]] = {
     "getme": getme.measure_getme,
     "astra": astra.measure_astra,
+    "open": open_loop.measure_open,
     "storm": passwords.measure_storm,
     "logins": passwords.measure_logins,
     "calls": calls.measure_calls,

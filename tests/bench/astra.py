@@ -2,14 +2,14 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from killrvideo_grpc.stores.data_api.client import Keyspace
 from tests.bench.accounts import Account, register
 from tests.bench.load import Load, Source, calls_of_get_me
-from tests.bench.processes import SHIPPED, module, running, service
+from tests.bench.processes import SHIPPED, Server, module, running, service
 from tests.bench.report import Result, ratio
 from tests.bench.rounds import Options, generator_cores, loads_in_turns
 from tests.support.keyspaces import PASSWORD, REAL_URL, USERNAME, keyspace_at, real_keyspace
@@ -20,20 +20,28 @@ AT_LEAST = {64: 4.0}
 NEVER_BELOW = 0.95
 JOINED, EACH = "joined", "one each"
 
-# As measured on a real Data API with Cassandra: a request takes 4.5 ms, of which 2.3 are CPU, plus 0.24 ms per row.
-COST = ("--burn-milliseconds", "2.3", "--delay-milliseconds", "2.2", "--row-milliseconds", "0.24")
+# Costs as measured on a real Data API with Cassandra: a request takes 4.5 ms, of which 2.3 are CPU, plus
+# 0.24 ms per row.
+NEAR = ("--burn-milliseconds", "2.3", "--delay-milliseconds", "2.2", "--row-milliseconds", "0.24")
 
 
 def measure_astra(options: Options) -> Result:
     """GetMe on the Data API with joined look-ups, as shipped ÷ with one request per look-up."""
-    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second, _data_api() as keyspace:
+    with both_ways(NEAR) as (joined, one_each):
+        accounts = register(joined.address, max(CALLERS))
+        sides = {JOINED: joined.ports[0], EACH: one_each.ports[0]}
+        found = {callers: _rounds(sides, accounts[:callers], options) for callers in CALLERS}
+    return _result(found, options.rounds)
+
+
+@contextmanager
+def both_ways(cost: Sequence[str]) -> Iterator[tuple[Server, Server]]:
+    """Runs the service as shipped and with one request per look-up, on one keyspace of a Data API with these costs."""
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second, _data_api(cost) as keyspace:
         settings = astra(keyspace) | {"BCRYPT_ROUNDS": "4"}  # hashing is not measured here
         each = running(module("tests.bench.one_request_each", "serve"), Path(second), **settings)
         with service(Path(first), **settings) as joined, each as one_each:
-            accounts = register(joined.address, max(CALLERS))
-            sides = {JOINED: joined.ports[0], EACH: one_each.ports[0]}
-            found = {callers: _rounds(sides, accounts[:callers], options) for callers in CALLERS}
-    return _result(found, options.rounds)
+            yield joined, one_each
 
 
 def _rounds(sides: dict[str, int], accounts: list[Account], options: Options) -> list[dict[str, Load]]:
@@ -72,13 +80,13 @@ def _callers(count: int) -> str:
 
 
 @contextmanager
-def _data_api() -> Iterator[Keyspace]:
+def _data_api(cost: Sequence[str]) -> Iterator[Keyspace]:
     """Provides a keyspace, on the fake or on the real Data API that TEST_DATA_API_* configure."""
     if REAL_URL is not None:
         with real_keyspace() as keyspace:
             yield keyspace
         return
-    command = module("tests.support.fake_data_api", "--username", USERNAME, "--password", PASSWORD, *COST)
+    command = module("tests.support.fake_data_api", "--username", USERNAME, "--password", PASSWORD, *cost)
     with tempfile.TemporaryDirectory() as folder, running(command, Path(folder)) as server:
         keyspace = keyspace_at(server.first_line)
         settings = environment(Path(folder)) | SHIPPED | astra(keyspace)

@@ -5,6 +5,7 @@ is measured from its scheduled time. Without a rate (a closed loop), each caller
 """
 
 import asyncio
+import itertools
 import json
 import random
 import statistics
@@ -32,6 +33,7 @@ class Plan(TypedDict):
     tokens: list[str]
     callers: int
     rate: float | None
+    random_arrivals: bool
     warm_up: float
     seconds: float
     patience: float
@@ -46,6 +48,7 @@ def plan(
     tokens: Sequence[str] = (),
     callers: int = 1,
     rate: float | None = None,
+    random_arrivals: bool = False,
     warm_up: float = 0.0,
     patience: float = 10.0,
 ) -> Plan:
@@ -57,6 +60,7 @@ def plan(
         "tokens": list(tokens),
         "callers": callers,
         "rate": rate,
+        "random_arrivals": random_arrivals,
         "warm_up": warm_up,
         "seconds": seconds,
         "patience": patience,
@@ -153,7 +157,7 @@ def call_on_schedule(plan: Plan, rate: float) -> Report:
         began = time.perf_counter()
         start = began + plan["warm_up"]
         log = _Log(start, start + plan["seconds"] + plan["patience"])
-        count = round((plan["warm_up"] + plan["seconds"]) * rate)
+        dues = _schedule(began, round((plan["warm_up"] + plan["seconds"]) * rate), rate, plan["random_arrivals"])
         under_way = threading.Semaphore(0)
 
         def answered(due: float, call: Any) -> None:
@@ -161,14 +165,20 @@ def call_on_schedule(plan: Plan, rate: float) -> Report:
                 log.note(due, call.code())
             under_way.release()
 
-        for number in range(count):
-            due = began + number / rate
+        for due in dues:
             time.sleep(max(0.0, due - time.perf_counter()))
             request, options = calls.next()
             method.future(request, **options).add_done_callback(lambda call, due=due: answered(due, call))
-        for _ in range(count):
+        for _ in dues:
             under_way.acquire()
     return log.report()
+
+
+def _schedule(began: float, count: int, rate: float, random_arrivals: bool) -> list[float]:
+    """Returns when to send each call: at even intervals, or as callers who know nothing of each other do."""
+    source = random.Random(1)
+    gaps = [source.expovariate(rate) if random_arrivals else 1 / rate for _ in range(count)]
+    return [began + after for after in itertools.accumulate(gaps)]
 
 
 def main() -> None:

@@ -50,6 +50,12 @@ def ratio(
     return Figure(name, value, at_least, at_most, sides=(side, other))
 
 
+def difference(name: str, rounds: Sequence[Round], side: str, other: str, *, at_most: float) -> Figure:
+    """Returns the median over the rounds of one side - the other, in ms."""
+    value = statistics.median(found[side] - found[other] for found in rounds)
+    return Figure(name, value, at_most=at_most, unit=" ms", sides=(side, other))
+
+
 @dataclass(frozen=True)
 class Result:
     """The figures of a part, the main one first, and their source data. `unit` is the unit of the sides."""
