@@ -5,10 +5,10 @@ fills a request, and as many requests as there are callers may be in progress.
 """
 
 from killrvideo_grpc.__main__ import main
-from killrvideo_grpc.stores.data_api import batch_loader, client
+from killrvideo_grpc.stores.data_api import batch_loader, client, concurrency_limit
 
 batch_loader.MAX_KEYS = 1
-batch_loader.MAX_CONCURRENT_REQUESTS = 64
+concurrency_limit.MIN = concurrency_limit.MAX = 64
 client.MAX_REQUESTS = 64
 
 if __name__ == "__main__":

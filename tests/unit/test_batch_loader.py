@@ -8,8 +8,8 @@ from uuid import uuid4
 import pytest
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.data_api import batch_loader
-from killrvideo_grpc.stores.data_api.batch_loader import MAX_CONCURRENT_REQUESTS, MAX_KEYS, BatchLoader
+from killrvideo_grpc.stores.data_api.batch_loader import MAX_KEYS, BatchLoader
+from killrvideo_grpc.stores.data_api.concurrency_limit import MAX, MIN, ConcurrencyLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -44,6 +44,18 @@ class Database:
         return found
 
 
+class RecordingLimit(ConcurrencyLimit):
+    """Records for each request whether look-ups were waiting."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.updates: list[bool] = []
+
+    def update(self, seconds: float, *, is_reached: bool) -> None:
+        self.updates.append(is_reached)
+        super().update(seconds, is_reached=is_reached)
+
+
 @pytest.fixture
 async def database() -> Database:
     return Database()
@@ -62,10 +74,10 @@ async def occupy(database: Database, reads: BatchLoader) -> list["asyncio.Task[d
     """Hold up as many requests as may be in progress."""
     database.go_on.clear()
     held = []
-    for _ in range(MAX_CONCURRENT_REQUESTS):
+    for _ in range(MIN):
         held += start(reads, uuid4().hex)
         await all_waiting()
-    assert len(database.requests) == MAX_CONCURRENT_REQUESTS
+    assert len(database.requests) == MIN
     return held
 
 
@@ -75,16 +87,7 @@ async def all_waiting() -> None:
         await asyncio.sleep(0)
 
 
-async def pauses_to_end() -> None:
-    """Let pauses of zero seconds end, and the requests after them start."""
-    for _ in range(3):
-        await all_waiting()
-
-
-async def test_a_lone_look_up_leaves_at_once(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
+async def test_a_lone_look_up_leaves_at_once(database: Database, reads: BatchLoader) -> None:
     database.documents["a"] = {"_id": "a"}
     for _ in range(3):
         assert await reads.get("a") == {"_id": "a"}
@@ -100,7 +103,7 @@ async def test_waiting_look_ups_share_a_request(database: Database, reads: Batch
     await all_waiting()
     database.go_on.set()
     assert await asyncio.gather(*waiting) == [database.documents.get(key) for key in keys * 2]
-    assert database.requests[MAX_CONCURRENT_REQUESTS:] == [set(keys)]
+    assert database.requests[MIN:] == [set(keys)]
 
 
 async def test_no_request_is_larger_than_the_limit(database: Database, reads: BatchLoader) -> None:
@@ -112,7 +115,7 @@ async def test_no_request_is_larger_than_the_limit(database: Database, reads: Ba
     assert await asyncio.gather(*waiting) == [None] * len(keys)
     assert max(len(request) for request in database.requests) == MAX_KEYS
     assert set().union(*database.requests) >= set(keys)
-    assert database.most_under_way == MAX_CONCURRENT_REQUESTS
+    assert database.most_under_way <= MAX
 
 
 async def test_look_ups_of_returning_callers_share_requests(database: Database, reads: BatchLoader) -> None:
@@ -123,161 +126,38 @@ async def test_look_ups_of_returning_callers_share_requests(database: Database, 
             await reads.get(uuid4().hex)
 
     await asyncio.gather(*(caller() for _ in range(40)))
-    # The first two look-ups were sent alone. After that, each request takes as many as it can.
-    assert len(database.requests) < 40
+    # Some look-ups were sent alone. After that, each request takes as many as it can.
+    assert len(database.requests) < 200
     assert sum(len(request) for request in database.requests) == 400
 
 
-async def test_a_lone_look_up_some_time_after_many_leaves_at_once(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(40))))
-    await asyncio.sleep(2 * batch_loader.PEAK_SECONDS)
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
-    async with asyncio.timeout(10):
-        assert await reads.get("lone") is None
-    assert database.requests[-1] == {"lone"}
+async def test_failures_say_nothing_about_how_long_requests_take(database: Database) -> None:
+    limit = RecordingLimit()
+    reads = BatchLoader(database.fetch, WAIT, limit=limit)
+    database.failures = [StoreUnavailable("refused")]
+    with pytest.raises(StoreUnavailable):
+        await reads.get("a")
+    assert limit.updates == []
+    await reads.get("a")
+    assert limit.updates == [False]
 
 
-async def test_a_lone_look_up_waits_no_longer_than_the_pause(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After a request for many keys, a lone look-up waits for others that never come, but only for the pause."""
-    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
+async def test_the_limit_learns_whether_look_ups_wait_for_it(database: Database) -> None:
+    limit = RecordingLimit()
+    reads = BatchLoader(database.fetch, WAIT, limit=limit)
     held = await occupy(database, reads)
-    many = start(reads, *(uuid4().hex for _ in range(20)))
+    waiting = start(reads, "a")
     await all_waiting()
     database.go_on.set()
-    await asyncio.gather(*held, *many)
-    async with asyncio.timeout(10):
-        assert await reads.get("lone") is None
-    assert database.requests[-1] == {"lone"}
-
-
-async def test_one_small_request_does_not_lower_the_expected_size(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Otherwise, requests that once got small would stay small."""
-    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
-    held = await occupy(database, reads)
-    many = start(reads, *(uuid4().hex for _ in range(20)))
-    await all_waiting()
-    database.go_on.set()
-    await asyncio.gather(*held, *many)
-    await reads.get("small")
-    assert database.requests[-1] == {"small"}
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
-    keys = [uuid4().hex for _ in range(20 + MAX_CONCURRENT_REQUESTS)]
-    first = start(reads, keys[0])
-    await all_waiting()
-    async with asyncio.timeout(10):
-        await asyncio.gather(*first, *start(reads, *keys[1:]))
-    assert database.requests[-1] == set(keys)
-
-
-async def test_a_few_callers_do_not_wait_for_one_another(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
-    async with asyncio.timeout(10):
-        for _ in range(5):
-            await asyncio.gather(*start(reads, "a", "b"))
-            await reads.get("a")
-    assert database.requests == [{"a"}, {"b"}, {"a"}] * 5
-
-
-async def test_callers_who_look_up_the_same_document_wait_for_one_another_too(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await asyncio.gather(*start(reads, *["a"] * 20))
-    database.requests.clear()
-    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 3600)
-    first = start(reads, *["a"] * 19)
-    await all_waiting()
-    assert database.requests == []
-    async with asyncio.timeout(10):
-        await asyncio.gather(*first, *start(reads, "a"))
-    assert database.requests == [{"a"}]
-
-
-async def look_up_beside_a_slow_request(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch, keys: str
-) -> list["asyncio.Task[dict[str, Any] | None]"]:
-    """Have many look-ups answered, hold up a request, and start others. Return all that are left."""
-    await asyncio.gather(*start(reads, *(uuid4().hex for _ in range(20))))
-    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
-    database.requests.clear()
-    database.go_on.clear()
-    slow = start(reads, "slow")
-    await pauses_to_end()
-    later = start(reads, *keys)
-    await pauses_to_end()
-    return slow + later
-
-
-async def test_while_a_request_is_under_way_look_ups_wait_for_its_callers(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
-    look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "abc")
-    assert database.requests == [{"slow"}]
-    database.go_on.set()
-    await asyncio.gather(*look_ups)
-    assert database.requests == [{"slow"}, set("abc")]
-
-
-async def test_look_ups_do_not_wait_long_for_a_slow_request(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 0)
-    look_ups = await look_up_beside_a_slow_request(database, reads, monkeypatch, "a")
-    assert database.requests == [{"slow"}, {"a"}]
-    database.go_on.set()
-    await asyncio.gather(*look_ups)
-
-
-async def arrive_one_by_one(database: Database, reads: BatchLoader, keys: str = "abcdefgh") -> list[set[str]]:
-    """Have many look-ups answered, then start others one by one. Return the requests of the latter."""
-    held = await occupy(database, reads)
-    many = start(reads, *(uuid4().hex for _ in range(20)))
-    await all_waiting()
-    database.go_on.set()
-    await asyncio.gather(*held, *many)
-    database.requests.clear()
-    look_ups = []
-    for key in keys:
-        look_ups += start(reads, key)
-        await asyncio.sleep(0)
-    await asyncio.gather(*look_ups)
-    return database.requests
-
-
-@pytest.mark.parametrize("keys", ["abcdefgh", "aaaaaaaa"])
-async def test_a_request_waits_while_look_ups_keep_coming(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch, keys: str
-) -> None:
-    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 3600)
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
-    assert await arrive_one_by_one(database, reads, keys) == [set(keys)]
-
-
-async def test_the_wait_for_look_ups_that_keep_coming_is_bounded(
-    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(batch_loader, "PEAK_SECONDS", 3600)
-    monkeypatch.setattr(batch_loader, "MAX_PAUSE_SECONDS", 0)
-    monkeypatch.setattr(batch_loader, "PAUSE_SECONDS", 0)
-    assert "h" not in (await arrive_one_by_one(database, reads))[0]
+    await asyncio.gather(*held, *waiting)
+    assert limit.updates == [True, False, False]
 
 
 async def test_cancelled_look_ups_take_no_place_of_others(database: Database, reads: BatchLoader) -> None:
     """Callers gave up while the database didn't answer. Now those who still wait are served."""
     held = await occupy(database, reads)
-    given_up = start(reads, *(uuid4().hex for _ in range(2 * MAX_KEYS)))
+    given_up_keys = [uuid4().hex for _ in range(2 * MAX_KEYS)]
+    given_up = start(reads, *given_up_keys)
     patient = start(reads, *(uuid4().hex for _ in range(50)))
     await all_waiting()
     for look_up in given_up:
@@ -286,7 +166,7 @@ async def test_cancelled_look_ups_take_no_place_of_others(database: Database, re
     database.go_on.set()
     async with asyncio.timeout(10):
         await asyncio.gather(*held, *patient)
-    assert reads._present == 0
+    assert {key for request in database.requests for key in request}.isdisjoint(given_up_keys)
 
 
 async def test_a_look_up_never_joins_a_request_that_has_left(database: Database, reads: BatchLoader) -> None:
@@ -323,7 +203,7 @@ async def test_a_cancelled_look_up_disturbs_no_other(database: Database, reads: 
     database.go_on.set()
     assert await patient == {"_id": "a"}
     assert await held[1] is None
-    assert database.requests[MAX_CONCURRENT_REQUESTS:] == [{"a"}]
+    assert database.requests[MIN:] == [{"a"}]
     assert [task.cancelled() for task in (held[0], same, alone)] == [True] * 3
 
 
@@ -362,7 +242,7 @@ async def test_closing_fails_all_look_ups(database: Database, reads: BatchLoader
 
 async def test_many_callers_are_served_for_longer_than_a_look_up_may_take() -> None:
     """More look-ups than fit into a request are always waiting, so the queue is never empty."""
-    max_wait, seconds_given = 0.02, []
+    max_wait, seconds_given = 0.2, []
 
     async def fetch(keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:
         seconds_given.append(seconds)
@@ -370,9 +250,10 @@ async def test_many_callers_are_served_for_longer_than_a_look_up_may_take() -> N
         return {key: {} for key in keys}
 
     reads = BatchLoader(fetch, max_wait)
+    give_up_at = asyncio.get_running_loop().time() + 2 * max_wait
 
     async def call(number: int) -> None:
-        while len(seconds_given) < 40:  # in 0.1 seconds, or more
+        while asyncio.get_running_loop().time() < give_up_at:
             assert await reads.get(str(number)) == {}
 
     await asyncio.gather(*(call(number) for number in range(5 * MAX_KEYS)))
