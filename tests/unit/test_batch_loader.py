@@ -45,15 +45,15 @@ class Database:
 
 
 class RecordingLimit(ConcurrencyLimit):
-    """Records for each request whether look-ups were waiting."""
+    """Records for each request how many look-ups were waiting."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.updates: list[bool] = []
+        self.updates: list[int] = []
 
-    def update(self, seconds: float, *, is_reached: bool) -> None:
-        self.updates.append(is_reached)
-        super().update(seconds, is_reached=is_reached)
+    def update(self, seconds: float, waiting: int) -> None:
+        self.updates.append(waiting)
+        super().update(seconds, waiting)
 
 
 @pytest.fixture
@@ -139,18 +139,18 @@ async def test_failures_say_nothing_about_how_long_requests_take(database: Datab
         await reads.get("a")
     assert limit.updates == []
     await reads.get("a")
-    assert limit.updates == [False]
+    assert limit.updates == [0]
 
 
-async def test_the_limit_learns_whether_look_ups_wait_for_it(database: Database) -> None:
+async def test_the_limit_learns_how_many_documents_are_waited_for(database: Database) -> None:
     limit = RecordingLimit()
     reads = BatchLoader(database.fetch, WAIT, limit=limit)
     held = await occupy(database, reads)
-    waiting = start(reads, "a")
+    waiting = start(reads, "a", "b", "a")
     await all_waiting()
     database.go_on.set()
     await asyncio.gather(*held, *waiting)
-    assert limit.updates == [True, False, False]
+    assert limit.updates == [2, 0, 0]
 
 
 async def test_cancelled_look_ups_take_no_place_of_others(database: Database, reads: BatchLoader) -> None:

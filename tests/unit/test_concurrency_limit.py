@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from killrvideo_grpc.stores.data_api.concurrency_limit import MAX, MIN, ConcurrencyLimit
+from killrvideo_grpc.stores.data_api.concurrency_limit import MAX, MAX_WAITING, MIN, ConcurrencyLimit
 
 Seconds = Callable[[int], float]  # that a request takes beside others, itself included
 
@@ -19,12 +19,12 @@ def up_to(bearable: int) -> Seconds:
     return lambda under_way: 0.005 * max(1.0, under_way / bearable)
 
 
-def answer(limit: ConcurrencyLimit, seconds: Seconds, count: int = 500, *, is_reached: bool = True) -> list[int]:
+def answer(limit: ConcurrencyLimit, seconds: Seconds, count: int = 500, *, waiting: int = 1) -> list[int]:
     """Answer a lone request, then so many with as many under way as allowed. Return the limit after each of these."""
-    limit.update(seconds(1), is_reached=False)
+    limit.update(seconds(1), 0)
     limits = []
     for _ in range(count):
-        limit.update(seconds(limit.requests), is_reached=is_reached)
+        limit.update(seconds(limit.requests), waiting)
         limits.append(limit.requests)
     return limits
 
@@ -33,8 +33,9 @@ def test_it_grows_while_that_makes_nothing_slower() -> None:
     assert answer(ConcurrencyLimit(), far)[-1] == MAX
 
 
-def test_it_stays_low_while_nothing_waits() -> None:
-    assert set(answer(ConcurrencyLimit(), far, is_reached=False)) == {MIN}
+@pytest.mark.parametrize("waiting", [0, MAX_WAITING + 1])
+def test_it_stays_low_while_nothing_waits_or_so_much_that_sharing_is_cheaper(waiting: int) -> None:
+    assert set(answer(ConcurrencyLimit(), far, waiting=waiting)) == {MIN}
 
 
 @pytest.mark.parametrize("bearable", [1, 2, 4])
@@ -55,5 +56,5 @@ def test_it_falls_when_less_is_borne_than_before() -> None:
 def test_one_slow_answer_changes_little() -> None:
     limit = ConcurrencyLimit()
     answer(limit, far)
-    limit.update(1.0, is_reached=True)
+    limit.update(1.0, 1)
     assert min(answer(limit, far, MAX)) >= MAX - 1

@@ -104,7 +104,7 @@ class BatchLoader:
         found = {} if failure else request.result()
         if not failure:
             seconds = asyncio.get_running_loop().time() - sent.at
-            self._limit.update(seconds, is_reached=bool(self._waiting))
+            self._limit.update(seconds, len(self._waiting))
         for key, look_ups in sent.batch.items():
             for look_up in look_ups:
                 if look_up.done():

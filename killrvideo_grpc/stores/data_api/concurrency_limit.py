@@ -2,6 +2,7 @@
 
 MIN, MAX = 2, 12  # requests
 MAX_QUEUED = 0.5  # requests
+MAX_WAITING = 10  # documents; to read more of them together costs less than another request
 SMOOTHING = 16  # requests that the mean follows
 
 
@@ -17,8 +18,8 @@ class ConcurrencyLimit:
         self._best = float("inf")
         self._answered = 0  # since the last decision
 
-    def update(self, seconds: float, *, is_reached: bool) -> None:
-        """Count a request that took so long. `is_reached`: look-ups wait for it to end."""
+    def update(self, seconds: float, waiting: int) -> None:
+        """Count a request that took so long, while look-ups waited for so many documents."""
         self._mean = seconds if self._mean is None else self._mean + (seconds - self._mean) / SMOOTHING
         self._best = min(self._best, self._mean)
         self._answered += 1
@@ -27,5 +28,5 @@ class ConcurrencyLimit:
         self._answered = 0
         if self.requests * (1 - self._best / self._mean) > MAX_QUEUED:
             self.requests = max(self.requests - 1, MIN)
-        elif is_reached:
+        elif 0 < waiting <= MAX_WAITING:
             self.requests = min(self.requests + 1, MAX)
