@@ -7,12 +7,13 @@ from typing import TypeVar
 
 import pytest
 
-from killrvideo_grpc.domain.account import Account
+from killrvideo_grpc.domain.account import Account, Role
+from killrvideo_grpc.domain.changes import AssignRole
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.stores.astra.contents import Contents
 from tests.support import fake_data_api
-from tests.support.accounts import registered
+from tests.support.accounts import a_cause, registered
 from tests.support.keyspaces import prepared_fake
 
 OpenStore = Callable[[], AstraStore]
@@ -75,6 +76,18 @@ def written(prepared: Prepared, write: Callable[[AstraStore], Awaitable[T]]) -> 
     snapshot = server.snapshot()
     server.empty()
     return result, snapshot
+
+
+def promoted(prepared: Prepared, count: int) -> tuple[list[Account], fake_data_api.Snapshot]:
+    """Return so many moderators, and what their registrations and promotions wrote."""
+
+    async def write(store: AstraStore) -> list[Account]:
+        accounts = [await registered(store) for _ in range(count)]
+        for account in accounts:
+            await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account))
+        return accounts
+
+    return written(prepared, write)
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,10 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNTS
-from tests.stores.astra.conftest import OpenStore, Prepared, written
+from tests.stores.astra.conftest import OpenStore, Prepared, promoted
 from tests.stores.astra.contents import Contents
 from tests.stores.astra.crashes import cut_off
-from tests.support.accounts import a_cause, registered
+from tests.support.accounts import a_cause
 from tests.support.fake_data_api import Close, FakeDataApi, Hang, Late, Request, Snapshot
 from tests.support.keyspaces import KEYSPACE
 
@@ -37,13 +37,7 @@ def writes_roles(request: Request) -> bool:
 
 @pytest.fixture(scope="module")
 def promotions(prepared: Prepared) -> tuple[list[Account], Snapshot]:
-    async def write(store: AstraStore) -> list[Account]:
-        accounts = [await registered(store) for _ in range(2)]
-        for account in accounts:
-            await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account))
-        return accounts
-
-    return written(prepared, write)
+    return promoted(prepared, 2)
 
 
 @pytest.fixture

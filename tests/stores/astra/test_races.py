@@ -28,7 +28,7 @@ from killrvideo_grpc.domain.errors import (
 )
 from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID
 from killrvideo_grpc.stores.astra.store import AstraStore
-from tests.stores.astra.conftest import OpenStore, Prepared, written
+from tests.stores.astra.conftest import OpenStore, Prepared, promoted
 from tests.stores.astra.contents import Contents
 from tests.support.accounts import (
     HASH,
@@ -40,7 +40,6 @@ from tests.support.accounts import (
     an_address,
     opening,
     refreshing,
-    registered,
 )
 from tests.support.fake_data_api import ErrorAnswer, FakeDataApi, Hang, Request, Snapshot
 
@@ -204,13 +203,7 @@ async def test_conflicts_are_tried_again(server: FakeDataApi, store: AstraStore)
 
 @pytest.fixture(scope="module")
 def promotions(prepared: Prepared) -> tuple[list[Account], Snapshot]:
-    async def write(store: AstraStore) -> list[Account]:
-        accounts = [await registered(store) for _ in range(3)]
-        for account in accounts:
-            await store.apply(account.user_id, AssignRole(Role.MODERATOR), a_cause(account))
-        return accounts
-
-    return written(prepared, write)
+    return promoted(prepared, 3)
 
 
 @pytest.fixture
