@@ -23,7 +23,7 @@ from killrvideo.user.v1.user_service_pb2 import (
 )
 from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
-from tests.bench.accounts import RARE_NAME, insert_accounts, mint
+from tests.bench.accounts import RARE_NAME, Account, insert_accounts, mint, register
 from tests.bench.processes import Server, cpu_seconds, module, running, service
 from tests.bench.report import Figure, Result
 from tests.bench.rounds import WARM_UP_SECONDS, Options, in_turns
@@ -60,7 +60,7 @@ def measure_calls(options: Options) -> Result:
     with tempfile.TemporaryDirectory() as folder:
         users = insert_accounts(Path(folder) / "killrvideo.db", ACCOUNTS, rare=MATCHING)
         with service(Path(folder)) as server, grpc.insecure_channel(server.address) as channel:
-            for method in _methods(UserServiceStub(channel), users):
+            for method in _methods(UserServiceStub(channel), users, register(server.address, CALLERS)):
                 sides = _measure(method, server, Path(folder), options)
                 shares = [shipped.microseconds / bare.microseconds for shipped, bare in sides]
                 rate, cost = f"{method.name}/s", f"µs of CPU per {method.name}"
@@ -71,7 +71,7 @@ def measure_calls(options: Options) -> Result:
     return Result(figures, rounds, unit="")
 
 
-def _methods(stub: Any, users: list[str]) -> Iterator[_Method]:
+def _methods(stub: Any, users: list[str], accounts: list[Account]) -> Iterator[_Method]:
     moderator = {"metadata": (("authorization", f"Bearer {mint(users[-1])}"),)}
     batch, search = BatchGetUsersRequest(user_ids=users[:BATCH]), SearchUsersRequest(query=RARE_NAME)
     yield _Method("BatchGetUsers", batch, [partial(stub.BatchGetUsers, batch, **moderator)] * CALLERS)
@@ -95,7 +95,7 @@ def _methods(stub: Any, users: list[str]) -> Iterator[_Method]:
 
         return refresh
 
-    callers = [refreshing(stub.Register(registration()).email) for _ in range(CALLERS)]
+    callers = [refreshing(account.email) for account in accounts]
     yield _Method("RefreshToken", RefreshTokenRequest(refresh_token="-" * 200), callers)
 
 

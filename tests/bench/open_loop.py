@@ -8,7 +8,7 @@ from tests.bench.caller import GET_ME, Report, plan
 from tests.bench.clients import report_of
 from tests.bench.processes import Server
 from tests.bench.report import Figure, Result, difference
-from tests.bench.rounds import Options, each, in_turns
+from tests.bench.rounds import WARM_UP_SECONDS, Options, each, in_turns
 
 ACCOUNTS = 100
 RATES = (20, 50, 100, 200, 400)
@@ -23,12 +23,12 @@ def measure_open(options: Options) -> Result:
     """Median of GetMe at random arrivals with joined look-ups - with one request per look-up."""
     figures: list[Figure] = []
     rounds: list[dict[str, float]] = [{} for _ in range(options.rounds)]
+    seconds = options.seconds * LONGER
     for place, cost in (("near", NEAR), ("far", FAR)):
         with both_ways(cost) as (joined, one_each):
             accounts = register(joined.address, ACCOUNTS)
+            servers = {JOINED: joined, EACH: one_each}
             for rate in (rate for rate in RATES if rate <= BEARABLE[place]):
-                servers = {JOINED: joined, EACH: one_each}
-                seconds = options.seconds * LONGER
                 sides = {
                     f"{side}, {place}, {rate}/s": partial(_call, server, accounts, rate, seconds)
                     for side, server in servers.items()
@@ -42,4 +42,14 @@ def measure_open(options: Options) -> Result:
 
 def _call(server: Server, accounts: list[Account], rate: float, seconds: float) -> Report:
     tokens = [account.token for account in accounts]
-    return report_of(plan(server.address, GET_ME, seconds, tokens=tokens, rate=rate, random_arrivals=True, warm_up=0.5))
+    return report_of(
+        plan(
+            server.address,
+            GET_ME,
+            seconds,
+            tokens=tokens,
+            rate=rate,
+            random_arrivals=True,
+            warm_up=WARM_UP_SECONDS,
+        )
+    )

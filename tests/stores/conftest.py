@@ -8,7 +8,7 @@ from killrvideo_grpc.domain.account import Account, Role
 from killrvideo_grpc.domain.changes import RevokeRole
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import STORES, Harness
-from tests.support.accounts import HASH, a_cause, an_account, imported, is_active_moderator
+from tests.support.accounts import HASH, a_cause, an_account, imported
 
 
 @pytest.fixture(scope="session", params=list(STORES))
@@ -49,5 +49,5 @@ async def moderators(store: AccountStore) -> AsyncIterator[list[Account]]:
     await imported(store, moderators)
     yield moderators
     for moderator in (await store.get_many([each.user_id for each in moderators])).values():
-        if is_active_moderator(moderator):
+        if moderator.is_active_moderator:
             await store.apply(moderator.user_id, RevokeRole(Role.MODERATOR), a_cause(moderator), force=True)

@@ -9,7 +9,7 @@ from killrvideo_grpc.domain.changes import AssignRole, Change, Delete, RevokeRol
 from killrvideo_grpc.domain.errors import LastModerator
 from killrvideo_grpc.domain.ports import AccountStore
 from tests.stores.harness import Harness
-from tests.support.accounts import a_cause, is_active_moderator
+from tests.support.accounts import a_cause
 
 pytestmark = pytest.mark.anyio
 
@@ -116,7 +116,7 @@ async def test_of_moderators_who_remove_each_other_one_is_left(
             return_exceptions=True,
         )
         found = await stores[0].get_many([moderator.user_id for moderator in moderators])
-        assert [is_active_moderator(account) for account in found.values()].count(True) == 1
+        assert [account.is_active_moderator for account in found.values()].count(True) == 1
         assert [type(outcome) for outcome in outcomes if isinstance(outcome, Exception)] == [LastModerator]
         for moderator in moderators[:count]:
             await stores[0].apply(moderator.user_id, undo, a_cause(moderator))

@@ -59,10 +59,6 @@ async def imported(store: AccountStore, accounts: Sequence[Account]) -> None:
         await store.import_accounts(batch[start : start + IMPORT_BATCH])
 
 
-def is_active_moderator(account: Account) -> bool:
-    return account.status is AccountStatus.ACTIVE and Role.MODERATOR in account.roles
-
-
 def a_session(**fields: Any) -> Session:
     """Return a session that begins now, except for the given fields."""
     at = now()

@@ -45,7 +45,7 @@ class Database:
 
 
 class RecordingLimit(ConcurrencyLimit):
-    """Records for each request how many look-ups were waiting."""
+    """Records for each request how many documents were waited for."""
 
     def __init__(self) -> None:
         super().__init__()

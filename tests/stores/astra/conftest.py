@@ -41,14 +41,18 @@ def contents(server: fake_data_api.FakeDataApi) -> Contents:
     return Contents(server)
 
 
+def opened(prepared: Prepared) -> AstraStore:
+    # Tests must not run out of time on a busy machine.
+    return AstraStore(DataApi(replace(prepared[1], max_wait=30.0)))
+
+
 @pytest.fixture
 async def open_store(prepared: Prepared, server: fake_data_api.FakeDataApi) -> AsyncIterator[OpenStore]:
     """Open stores, each as another process would, and close them at the end."""
     stores: list[AstraStore] = []
 
     def open_store() -> AstraStore:
-        # Tests must not run out of time on a busy machine.
-        stores.append(AstraStore(DataApi(replace(prepared[1], max_wait=30.0))))
+        stores.append(opened(prepared))
         return stores[-1]
 
     yield open_store
@@ -65,7 +69,7 @@ def written(prepared: Prepared, write: Callable[[AstraStore], Awaitable[T]]) -> 
     """Let a store write to the empty fake and finish its work. Return what `write` did and what was written."""
 
     async def run() -> T:
-        store = AstraStore(DataApi(replace(prepared[1], max_wait=30.0)))
+        store = opened(prepared)
         result = await write(store)
         await store.finish()
         await store.close()
