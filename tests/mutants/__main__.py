@@ -22,6 +22,9 @@ SECONDS = 900
 
 def main() -> int:
     chosen = [mutant for mutant in MUTANTS if not sys.argv[1:] or any(part in mutant.file for part in sys.argv[1:])]
+    if not chosen:
+        print(f"No mutant's file has {' or '.join(sys.argv[1:])} in its path.")
+        return 1
     selections = sorted({test for mutant in chosen for test in mutant.tests})
     if run([], selections) != "survived":
         print("The tests fail on the code as it is.")

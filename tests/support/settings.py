@@ -4,7 +4,7 @@ from pathlib import Path
 
 from killrvideo_grpc.config.settings import Settings
 
-KEY = "KEY-FOR-TESTS-q7Zp2Xv9Lm4Tn8Wc1Rb6Yd3Hs5Kf0JgAeUiOtNxPzQw-r2E8u6B4"
+KEY = "key-for-tests-qzpxvmtnwcrbydhskfjgxtnpzqwrbmlvdkshgcfnjtqwzpxrbv"
 ROUNDS = 4
 
 

@@ -20,7 +20,7 @@ from tests.support.tokens import claims, signed
 from tests.support.use_cases import access_tokens
 
 OTHER = KEY[::-1]
-KID = "9gbBTaPxRGzGnIWDk65C2ROGdVuKeS6cFOLuAPgWY78"
+KID = "7CNGH9XEWtPCIJlXPeIiVxpCZbhfB42MAw7xKJnIn8g"
 ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 ALGORITHMS = ["ES256", "HS256", "HS384", "HS512"]
 
