@@ -193,7 +193,7 @@ def test_keys_list_shows_the_fallbacks_too(tmp_path: Path) -> None:
     assert json.loads(both) == {"keys": [*one, *two]}
     assert (
         "**********,**********"
-        in run(tmp_path, "config", "check", SECRET_KEY=KEY.lower(), SECRET_KEY_FALLBACKS=f"{KEY},{KEY[::-1]}").stdout
+        in run(tmp_path, "config", "check", SECRET_KEY=KEY.upper(), SECRET_KEY_FALLBACKS=f"{KEY},{KEY[::-1]}").stdout
     )
 
 
