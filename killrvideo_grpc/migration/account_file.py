@@ -13,7 +13,7 @@ from killrvideo_grpc.migration.killrvideo import profile_only
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.values import read_hash
-from killrvideo_grpc.security.passwords import HASH
+from killrvideo_grpc.security.hashing_process import HASH
 
 FORMAT = "killrvideo-accounts"
 VERSION = 1

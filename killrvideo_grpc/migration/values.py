@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import AccountStatus, Role
-from killrvideo_grpc.security.passwords import HASH
+from killrvideo_grpc.security.hashing_process import HASH
 
 MAX_NAME = 50
 MAX_COST = 14  # two logins at a higher one would hold all hashing for minutes

@@ -1,49 +1,42 @@
 """Password hashes, with bcrypt."""
 
 import asyncio
-import os
-import re
-import secrets
-import string
-import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
-
-import bcrypt
+from typing import Protocol
 
 from killrvideo_grpc.domain.errors import Overloaded
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
+from killrvideo_grpc.security.hashing_process import cost_of
 
-MAX_BYTES = 72  # bcrypt ignores the rest
-ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64
-HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
 MAX_WAITING = 256  # half a minute of hashing at the default cost, on two cores
-LOWEST_PRIORITY = 19
 
-T = TypeVar("T")
+
+class HashingPool(Protocol):
+    """Runs the methods of `Bcrypt` off the event loop."""
+
+    async def run(self, method: str, *arguments: str | None) -> str | bool:
+        """Return what the method returns. Raise Overloaded if that isn't possible."""
+
+    async def close(self) -> None:
+        """Release everything. Calls in progress may fail."""
 
 
 class BcryptHasher:
-    """Implements `PasswordHasher`, on `threads` threads of the lowest priority.
+    """Implements `PasswordHasher` with up to `max_concurrent` hashes at a time. `rounds` is bcrypt's cost."""
 
-    Each step of `rounds`, bcrypt's cost, doubles the work (12: about 240 ms of CPU).
-    """
-
-    def __init__(self, rounds: int, threads: int, instrumentation: Instrumentation = NOOP) -> None:
+    def __init__(
+        self, rounds: int, pool: HashingPool, max_concurrent: int, instrumentation: Instrumentation = NOOP
+    ) -> None:
         self._rounds = rounds
+        self._pool = pool
         self._instrumentation = instrumentation
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="bcrypt", initializer=_lower_priority)
-        self._free_threads = asyncio.Semaphore(threads)
-        self._max_pending = threads + MAX_WAITING
+        self._permits = asyncio.Semaphore(max_concurrent)
+        self._max_pending = max_concurrent + MAX_WAITING
         self._pending = 0
-        # Checked in place of the hash of an unknown account. Nobody knows its password.
-        self._dummy_hash = bcrypt.gensalt(rounds).decode() + "".join(secrets.choice(ALPHABET) for _ in range(31))
 
     async def hash(self, password: str) -> str:
         """Return a `$2b$` hash."""
-        return await self._run(lambda: self._hash(password.encode(), self._rounds))
+        return str(await self._run(lambda: None, "hash", password))
 
     async def verify(
         self, password: str, password_hash: str | None, on_start: Callable[[], None] = lambda: None
@@ -52,56 +45,27 @@ class BcryptHasher:
 
         Reject passwords that bcrypt would cut: over 72 bytes, or with a NUL.
         """
-        return await self._run(lambda: self._verify(password.encode(), password_hash), on_start)
+        return await self._run(on_start, "verify", password, password_hash) is True
 
     def needs_rehash(self, password_hash: str) -> bool:
-        return _cost(password_hash) != self._rounds
+        return cost_of(password_hash) != self._rounds
 
-    def close(self) -> None:
-        """Wait for the hashes in progress and end the threads."""
-        self._threads.shutdown()
+    async def close(self) -> None:
+        """End the hashing."""
+        await self._pool.close()
 
-    async def _run(self, work: Callable[[], T], on_start: Callable[[], None] = lambda: None) -> T:
+    async def _run(self, on_start: Callable[[], None], method: str, *arguments: str | None) -> str | bool:
         if self._pending >= self._max_pending:
             raise Overloaded
         self._pending += 1
         try:
-            # Calls wait here: discarding cancelled work in the executor's queue would hold the GIL at low priority.
             with self._instrumentation.hash_wait():
-                await self._free_threads.acquire()
+                await self._permits.acquire()
             on_start()
             with self._instrumentation.password_hash():
-                hashing = asyncio.get_running_loop().run_in_executor(self._threads, work)
-                hashing.add_done_callback(lambda _: self._free_threads.release())
-                # A cancelled call keeps its thread busy until the hash is done.
+                hashing = asyncio.ensure_future(self._pool.run(method, *arguments))
+                hashing.add_done_callback(lambda _: self._permits.release())
+                # A cancelled call keeps its permit until the hash is done.
                 return await asyncio.shield(hashing)
         finally:
             self._pending -= 1
-
-    def _verify(self, secret: bytes, password_hash: str | None) -> bool:
-        if len(secret) > MAX_BYTES or b"\0" in secret or password_hash is None or not HASH.fullmatch(password_hash):
-            self._matches(secret[:MAX_BYTES], self._dummy_hash)
-            return False
-        matches = self._matches(secret, password_hash)
-        # A check at a lower cost c would be faster. Hash at each cost from c to rounds - 1 to add the missing work:
-        # 2^c + 2^c + 2^(c+1) + … + 2^(rounds-1) = 2^rounds.
-        for cost in range(_cost(password_hash), self._rounds):
-            self._hash(secret, cost)
-        return matches
-
-    def _matches(self, secret: bytes, password_hash: str) -> bool:
-        return bcrypt.checkpw(secret, password_hash.encode())
-
-    def _hash(self, secret: bytes, cost: int) -> str:
-        return bcrypt.hashpw(secret, bcrypt.gensalt(cost)).decode()
-
-
-def _cost(password_hash: str) -> int:
-    match = HASH.fullmatch(password_hash)
-    return int(match[1]) if match else 0
-
-
-def _lower_priority() -> None:
-    # Only on Linux does a thread have its own priority.
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOWEST_PRIORITY)

@@ -16,6 +16,7 @@ from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.access_keys import access_keys, json_web_keys
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
+from killrvideo_grpc.security.hashing_processes import HashingProcesses
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
@@ -132,7 +133,8 @@ def build_use_cases(
         issuer=settings.token_issuer,
         audience=settings.audience,
     )
-    passwords = passwords or BcryptHasher(settings.bcrypt_rounds, _cores(), instrumentation)
+    rounds = settings.bcrypt_rounds
+    passwords = passwords or BcryptHasher(rounds, HashingProcesses(rounds), _cores(), instrumentation)
     throttle = _throttle(settings, keys, store, instrumentation)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys[0], keys[1:]), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(keys[0], keys[1:])

@@ -135,7 +135,7 @@ class UserServer:
         # Close the store before the port: writes that have begun finish and are answered, waiting ones fail.
         await self._store.close()
         await stopping
-        self._passwords.close()
+        await self._passwords.close()
         await self._instrumentation.stop_export()
 
 

@@ -48,10 +48,8 @@ def loop() -> Iterator[LoopThread]:
 
 
 @pytest.fixture(scope="module")
-def hasher(settings: Settings) -> Iterator[CountingHasher]:
-    hasher = CountingHasher(settings.bcrypt_rounds)
-    yield hasher
-    hasher.close()
+def hasher(settings: Settings) -> CountingHasher:
+    return CountingHasher(settings.bcrypt_rounds)
 
 
 @pytest.fixture(scope="module")

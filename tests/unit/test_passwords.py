@@ -1,31 +1,25 @@
-"""Password hashes: what bcrypt alone gets wrong, what checks cost, and who waits for a thread."""
+"""Password hashes: what bcrypt alone gets wrong, what checks cost, and who waits."""
 
 import asyncio
-from collections.abc import Iterator
-from threading import Event
 
 import bcrypt
 import pytest
 
 from killrvideo_grpc.domain.errors import Overloaded
 from killrvideo_grpc.security.passwords import MAX_WAITING, BcryptHasher
-from tests.support.hashing import CountingHasher
+from tests.support.hashing import CountingBcrypt, CountingHasher
 
 pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture
-def hasher() -> Iterator[BcryptHasher]:
-    hasher = BcryptHasher(4, threads=1)
-    yield hasher
-    hasher.close()
+def hasher() -> BcryptHasher:
+    return CountingHasher(4)
 
 
 @pytest.fixture
-def counting() -> Iterator[CountingHasher]:
-    hasher = CountingHasher(6)
-    yield hasher
-    hasher.close()
+def counting() -> CountingHasher:
+    return CountingHasher(6)
 
 
 async def test_a_hash_verifies_its_password_only(hasher: BcryptHasher) -> None:
@@ -77,45 +71,40 @@ async def test_refusing_costs_the_same_with_a_cheaper_hash(hasher: BcryptHasher,
     assert counting.costs == [6]
 
 
-async def test_hashes_have_the_configured_cost() -> None:
-    hasher = BcryptHasher(5, threads=1)
-    assert (await hasher.hash("correct horse")).startswith("$2b$05$")
-    hasher.close()
-
-
-class HeldHasher(CountingHasher):
-    """A hasher that waits until the test lets it go on."""
+class HeldPool(CountingBcrypt):
+    """A pool that waits until the test lets it go on."""
 
     def __init__(self) -> None:
-        super().__init__(4, threads=1)
-        self.started, self.go_on = Event(), Event()
+        super().__init__(4)
+        self.started, self.go_on = asyncio.Event(), asyncio.Event()
 
-    def _hash(self, secret: bytes, cost: int) -> str:
+    async def run(self, method: str, *arguments: str | None) -> str | bool:
         self.started.set()
-        self.go_on.wait(20)
-        return super()._hash(secret, cost)
+        await self.go_on.wait()
+        return await super().run(method, *arguments)
 
 
 async def test_nothing_is_hashed_for_a_caller_who_left_the_queue() -> None:
-    hasher = HeldHasher()
+    pool = HeldPool()
+    hasher = BcryptHasher(4, pool, max_concurrent=1)
     callers = [asyncio.create_task(hasher.hash("correct horse")) for _ in range(100)]
-    await asyncio.to_thread(hasher.started.wait, 20)
+    await pool.started.wait()
     for caller in callers:
         caller.cancel()
     await asyncio.wait(callers)
-    assert hasher._threads._work_queue.qsize() == 0  # low-priority threads would have to discard its items
-    hasher.go_on.set()
-    hasher.close()  # waits for the hash that had begun
-    assert len(hasher.costs) == 1
+    pool.go_on.set()
+    assert await hasher.hash("correct horse")  # waits for the hash that had begun
+    assert len(pool.costs) == 2
 
 
 async def test_too_many_callers_are_refused() -> None:
-    hasher = BcryptHasher(4, threads=1)
+    pool = HeldPool()
+    hasher = BcryptHasher(4, pool, max_concurrent=1)
     callers = [asyncio.create_task(hasher.hash("correct horse")) for _ in range(MAX_WAITING + 3)]
     await asyncio.sleep(0)  # let all begin
     assert [type(caller.exception()) for caller in callers if caller.done()] == [Overloaded, Overloaded]
     for caller in callers[1:]:
         caller.cancel()
+    pool.go_on.set()
     assert await callers[0]
     assert await hasher.hash("correct horse")  # there is room again
-    hasher.close()
