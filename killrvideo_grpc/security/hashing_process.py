@@ -1,7 +1,7 @@
 """A process that hashes passwords: `python -m killrvideo_grpc.security.hashing_process ROUNDS`.
 
-Each line of standard input is a request in JSON, ["hash", password] or ["verify", password, hash]. Each line of
-standard output is an answer: [result, whether the process ends]. The process ends with its standard input.
+Each line of standard input is a request in JSON, [whether to yield, "hash", password] or [whether to yield, "verify",
+password, hash]. Each line of standard output is the result. The process ends with its standard input.
 """
 
 import json
@@ -11,26 +11,18 @@ import secrets
 import signal
 import string
 import sys
-import threading
-from collections.abc import Callable
-from functools import partial
-from queue import Empty, SimpleQueue
-from typing import TypeVar
+from contextlib import suppress
+from pathlib import Path
 
 import bcrypt
-
-T = TypeVar("T")
 
 MAX_BYTES = 72  # bcrypt ignores the rest
 ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64
 HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-REFERENCE_ROUNDS = 12  # take a quarter of a second of CPU
-IDLE_SECONDS = 1.0  # at that cost, for work on idle cores before it begins again at normal priority
-MIN_IDLE_ROUNDS = 9  # cheaper hashes, of up to 15 ms, disturb nobody
 
 
 class Bcrypt:
-    """Hashes and checks passwords. Each step of `rounds`, bcrypt's cost, doubles the work."""
+    """Hashes and checks passwords. Each step of `rounds`, bcrypt's cost, doubles the work (12: about 240 ms of CPU)."""
 
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
@@ -71,36 +63,23 @@ def main() -> None:
     """Answer requests until standard input ends."""
     for ignored in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: calls in progress still need hashes
         signal.signal(ignored, signal.SIG_IGN)
-    rounds = int(sys.argv[1])
-    work = Bcrypt(rounds)
-    idle_seconds = IDLE_SECONDS * 2.0 ** (rounds - REFERENCE_ROUNDS) if rounds >= MIN_IDLE_ROUNDS else 0.0
+    work = Bcrypt(int(sys.argv[1]))
     for line in sys.stdin.buffer:
-        method, *arguments = json.loads(line)
-        result, was_starved = run_idle(partial(getattr(work, method), *arguments), idle_seconds)
-        sys.stdout.buffer.write(json.dumps([result, was_starved]).encode() + b"\n")
-        sys.stdout.buffer.flush()
-        if was_starved:
-            os._exit(0)  # ends the first try
+        yields, method, *arguments = json.loads(line)
+        if yields:
+            yield_to_others()
+        with suppress(BrokenPipeError):
+            os.write(sys.stdout.fileno(), json.dumps(getattr(work, method)(*arguments)).encode() + b"\n")
 
 
-def run_idle(work: Callable[[], T], seconds: float) -> tuple[T, bool]:
-    """Run `work` on idle cores or, if that takes longer than `seconds`, once more at normal priority.
-
-    Return the result, and whether the first try was starved and goes on. No thread can leave SCHED_IDLE.
-    """
-    if not seconds or not hasattr(os, "SCHED_IDLE"):
-        return work(), False
-    results: SimpleQueue[T] = SimpleQueue()
-
-    def run() -> None:
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-        results.put(work())
-
-    threading.Thread(target=run, daemon=True).start()
-    try:
-        return results.get(timeout=seconds), False
-    except Empty:
-        return work(), True
+def yield_to_others() -> None:
+    """Take only the time of idle cores from now on. No process can leave SCHED_IDLE. Does nothing but on Linux."""
+    if not hasattr(os, "SCHED_IDLE"):
+        return
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    # Outside containers, sessions share the cores evenly, and the policy only counts within one: sched(7), autogroup.
+    with suppress(OSError):  # one change is allowed in a tenth of a second
+        Path("/proc/self/autogroup").write_text("19")
 
 
 if __name__ == "__main__":

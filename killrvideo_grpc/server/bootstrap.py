@@ -35,6 +35,8 @@ from killrvideo_grpc.stores.sqlite.store import SqliteStore
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.client import DataApi
 
+MAX_HASHING_PROCESSES = 8  # of 12 MB each
+
 
 @dataclass(frozen=True, slots=True)
 class UseCases:
@@ -134,7 +136,7 @@ def build_use_cases(
         audience=settings.audience,
     )
     rounds = settings.bcrypt_rounds
-    passwords = passwords or BcryptHasher(rounds, HashingProcesses(rounds), _cores(), instrumentation)
+    passwords = passwords or BcryptHasher(rounds, HashingProcesses(rounds), _concurrent_hashes(), instrumentation)
     throttle = _throttle(settings, keys, store, instrumentation)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys[0], keys[1:]), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(keys[0], keys[1:])
@@ -166,7 +168,9 @@ def _throttle(
     settings: Settings, keys: Sequence[str], store: AccountStore, instrumentation: Instrumentation = NOOP
 ) -> Throttle:
     digest, *former = (keyed_digest(key, "throttle") for key in keys)
-    return Throttle(store, digest, _limits(settings), _cores(), instrumentation.hash_wait, former_digests=former)
+    return Throttle(
+        store, digest, _limits(settings), _concurrent_hashes(), instrumentation.hash_wait, former_digests=former
+    )
 
 
 def _lifetimes(settings: Settings) -> Lifetimes:
@@ -184,5 +188,6 @@ def _limits(settings: Settings) -> Limits:
     )
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def _concurrent_hashes() -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MAX_HASHING_PROCESSES)

@@ -41,8 +41,8 @@ def measure_storm(options: Options) -> Result:
     p99 = [_named("p99", sides) for sides in each(found, lambda seen: seen[0]["p99_ms"])]
     return Result(
         [
-            ratio("p50 while 16 log in ÷ idle", p50, "p50 storm", "p50 idle", at_most=1.2),
-            ratio("p99 while 16 log in ÷ idle", p99, "p99 storm", "p99 idle", at_most=2.5),
+            ratio("p50 while 16 log in ÷ idle", p50, "p50 storm", "p50 idle", at_most=1.1),
+            ratio("p99 while 16 log in ÷ idle", p99, "p99 storm", "p99 idle", at_most=2),
         ],
         [half | most for half, most in zip(p50, p99, strict=True)],
         unit=" ms",

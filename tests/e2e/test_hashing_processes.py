@@ -1,18 +1,18 @@
 """The processes that hash passwords: what they answer, and what happens when they die."""
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from threading import Event
 
 import pytest
 
 from killrvideo_grpc.domain.errors import Overloaded
-from killrvideo_grpc.security.hashing_process import run_idle
-from killrvideo_grpc.security.hashing_processes import HashingProcesses
+from killrvideo_grpc.security.hashing_processes import MIN_YIELDING_ROUNDS, HashingProcesses
+from tests.support.eventually import eventually
 from tests.support.process import children, wait_for_end
 
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
@@ -38,6 +38,12 @@ def public_bytes(pid: int) -> bytes:
     return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
 
 
+def autogroup(pid: int) -> str:
+    """Return what the kernel tells about a process's session, or every value that tests look for."""
+    file = Path(f"/proc/{pid}/autogroup")
+    return file.read_text() if file.exists() else "nice 0 nice 19"
+
+
 async def test_hashes_have_the_configured_cost_and_verify(processes: HashingProcesses) -> None:
     hashed = await processes.run("hash", PASSWORD)
     assert isinstance(hashed, str)
@@ -53,6 +59,36 @@ async def test_passwords_are_in_no_argument_and_no_environment(processes: Hashin
     (pid,) = hashing_pids()
     assert b"hashing_process" in public_bytes(pid)
     assert PASSWORD.encode() not in public_bytes(pid)
+
+
+async def test_processes_yield_to_others_unless_hashes_are_cheap() -> None:
+    for rounds, policy, nice in ((MIN_YIELDING_ROUNDS, os.SCHED_IDLE, "nice 19"), (4, os.SCHED_OTHER, "nice 0")):
+        processes = HashingProcesses(rounds)
+        await processes.run("hash", PASSWORD)
+        (pid,) = hashing_pids()
+        assert os.sched_getscheduler(pid) == policy
+        assert nice in autogroup(pid)
+        await processes.close()
+
+
+async def test_a_request_that_gets_no_core_begins_again_in_another_process() -> None:
+    processes = HashingProcesses(4, yielding_seconds=0.3)
+    await processes.run("hash", PASSWORD)
+    stopped = hashing_pids()
+    os.kill(stopped[0], signal.SIGSTOP)
+    assert await processes.run("hash", PASSWORD)
+    assert hashing_pids() not in ([], stopped)
+    await processes.close()
+
+
+async def test_close_ends_work_in_progress() -> None:
+    processes = HashingProcesses(16)  # takes seconds
+    working = asyncio.create_task(processes.run("hash", PASSWORD))
+    await asyncio.to_thread(eventually, hashing_pids)
+    await processes.close()
+    with pytest.raises(Overloaded):
+        await working
+    assert hashing_pids() == []
 
 
 async def test_a_process_that_died_is_replaced(processes: HashingProcesses) -> None:
@@ -114,17 +150,3 @@ def test_they_end_with_a_parent_that_is_killed(parent: "subprocess.Popen[bytes]"
     (pid,) = hashing_pids(parent.pid)
     parent.kill()
     wait_for_end(pid)
-
-
-def test_work_that_gets_no_idle_core_begins_again() -> None:
-    held, calls = Event(), []
-
-    def work() -> int:
-        calls.append(1)
-        if len(calls) == 1:
-            held.wait(20)
-        return len(calls)
-
-    assert run_idle(work, 0.01) == (2, True)
-    held.set()
-    assert run_idle(lambda: 3, 20) == (3, False)
