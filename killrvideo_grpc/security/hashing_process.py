@@ -7,12 +7,10 @@ password, hash]. Each line of standard output is the result. The process ends wi
 import json
 import os
 import re
-import secrets
 import signal
 import string
 import sys
 from contextlib import suppress
-from pathlib import Path
 
 import bcrypt
 
@@ -27,7 +25,7 @@ class Bcrypt:
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
         # Checked in place of the hash of an unknown account. Nobody knows its password.
-        self._dummy_hash = bcrypt.gensalt(rounds).decode() + "".join(secrets.choice(ALPHABET) for _ in range(31))
+        self._dummy_hash = bcrypt.gensalt(rounds).decode() + "".join(ALPHABET[byte % 64] for byte in os.urandom(31))
 
     def hash(self, password: str) -> str:
         """Return a `$2b$` hash."""
@@ -78,8 +76,9 @@ def yield_to_others() -> None:
         return
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     # Outside containers, sessions share the cores evenly, and the policy only counts within one: sched(7), autogroup.
-    with suppress(OSError):  # one change is allowed in a tenth of a second
-        Path("/proc/self/autogroup").write_text("19")
+    # The kernel allows one change in a tenth of a second. pathlib would double the time to import this module.
+    with suppress(OSError), open("/proc/self/autogroup", "w") as nice:  # noqa: PTH123
+        nice.write("19")
 
 
 if __name__ == "__main__":
