@@ -1,4 +1,4 @@
-"""The processes that hash passwords: what they answer, and what happens when they die."""
+"""The processes that hash passwords: what they answer, and what happens when they die or get no core."""
 
 import asyncio
 import os
@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,22 @@ from tests.support.process import children, wait_for_end
 pytestmark = [pytest.mark.anyio, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 
 PASSWORD = "correct horse"
+CHEAP = 5
+
+
+@asynccontextmanager
+async def hashing(rounds: int) -> AsyncIterator[HashingProcesses]:
+    processes = HashingProcesses(rounds)
+    try:
+        yield processes
+    finally:
+        await processes.close()
 
 
 @pytest.fixture
 async def processes() -> AsyncIterator[HashingProcesses]:
-    processes = HashingProcesses(5)
-    yield processes
-    await processes.close()
+    async with hashing(CHEAP) as processes:
+        yield processes
 
 
 def hashing_pids(parent: int | None = None) -> list[int]:
@@ -38,16 +48,17 @@ def public_bytes(pid: int) -> bytes:
     return b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ"))
 
 
-def autogroup(pid: int) -> str:
-    """Return what the kernel tells about a process's session, or every value that tests look for."""
-    file = Path(f"/proc/{pid}/autogroup")
-    return file.read_text() if file.exists() else "nice 0 nice 19"
+def yields(pid: int) -> bool:
+    """Return whether a process takes only the time of idle cores."""
+    session = Path(f"/proc/{pid}/autogroup")
+    has_low_weight = not session.exists() or "nice 19" in session.read_text()
+    return os.sched_getscheduler(pid) == os.SCHED_IDLE and has_low_weight and os.getsid(pid) == pid
 
 
 async def test_hashes_have_the_configured_cost_and_verify(processes: HashingProcesses) -> None:
     hashed = await processes.run("hash", PASSWORD)
     assert isinstance(hashed, str)
-    assert hashed.startswith("$2b$05$")
+    assert hashed.startswith(f"$2b$0{CHEAP}$")
     assert await processes.run("verify", PASSWORD, hashed) is True
     assert await processes.run("verify", "wrong", hashed) is False
     assert await processes.run("verify", PASSWORD, None) is False
@@ -61,34 +72,26 @@ async def test_passwords_are_in_no_argument_and_no_environment(processes: Hashin
     assert PASSWORD.encode() not in public_bytes(pid)
 
 
-async def test_processes_yield_to_others_unless_hashes_are_cheap() -> None:
-    for rounds, policy, nice in ((MIN_YIELDING_ROUNDS, os.SCHED_IDLE, "nice 19"), (4, os.SCHED_OTHER, "nice 0")):
-        processes = HashingProcesses(rounds)
-        await processes.run("hash", PASSWORD)
-        (pid,) = hashing_pids()
-        assert os.sched_getscheduler(pid) == policy
-        assert nice in autogroup(pid)
-        await processes.close()
-
-
-async def test_a_request_that_gets_no_core_begins_again_in_another_process() -> None:
-    processes = HashingProcesses(4, yielding_seconds=0.3)
-    await processes.run("hash", PASSWORD)
-    stopped = hashing_pids()
-    os.kill(stopped[0], signal.SIGSTOP)
-    assert await processes.run("hash", PASSWORD)
-    assert hashing_pids() not in ([], stopped)
-    await processes.close()
-
-
-async def test_close_ends_work_in_progress() -> None:
-    processes = HashingProcesses(16)  # takes seconds
-    working = asyncio.create_task(processes.run("hash", PASSWORD))
-    await asyncio.to_thread(eventually, hashing_pids)
-    await processes.close()
-    with pytest.raises(Overloaded):
+async def test_expensive_hashes_take_only_the_time_of_idle_cores() -> None:
+    async with hashing(MIN_YIELDING_ROUNDS) as processes:
+        working = asyncio.create_task(processes.run("hash", PASSWORD))
+        await asyncio.to_thread(eventually, lambda: any(map(yields, hashing_pids())))
         await working
-    assert hashing_pids() == []
+
+
+async def test_cheap_hashes_do_not_wait_for_idle_cores(processes: HashingProcesses) -> None:
+    await processes.run("hash", PASSWORD)
+    (pid,) = hashing_pids()
+    assert os.sched_getscheduler(pid) == os.SCHED_OTHER
+
+
+async def test_a_request_that_gets_no_core_begins_again_in_another_process(processes: HashingProcesses) -> None:
+    await processes.run("hash", PASSWORD)
+    (stopped,) = hashing_pids()
+    os.kill(stopped, signal.SIGSTOP)
+    assert await processes.run("hash", PASSWORD)
+    assert set(hashing_pids()) - {stopped}
+    await asyncio.to_thread(wait_for_end, stopped)
 
 
 async def test_a_process_that_died_is_replaced(processes: HashingProcesses) -> None:
@@ -96,7 +99,7 @@ async def test_a_process_that_died_is_replaced(processes: HashingProcesses) -> N
     (killed,) = hashing_pids()
     os.kill(killed, signal.SIGKILL)
     assert await processes.run("hash", PASSWORD)
-    assert hashing_pids() != [killed]
+    assert set(hashing_pids()) - {killed}
 
 
 async def test_signals_for_the_whole_group_leave_it_alone(processes: HashingProcesses) -> None:
@@ -109,18 +112,20 @@ async def test_signals_for_the_whole_group_leave_it_alone(processes: HashingProc
 
 
 async def test_a_request_whose_processes_die_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    processes = HashingProcesses(3)  # bcrypt refuses this cost
-    with pytest.raises(Overloaded):
-        await processes.run("hash", PASSWORD)
+    async with hashing(3) as processes:  # bcrypt refuses this cost
+        with pytest.raises(Overloaded):
+            await processes.run("hash", PASSWORD)
     assert capfd.readouterr().err.count("Invalid rounds") == 2
     assert hashing_pids() == []
 
 
-async def test_close_ends_them() -> None:
-    processes = HashingProcesses(4)
-    await processes.run("hash", PASSWORD)
-    assert hashing_pids() != []
-    await processes.close()
+async def test_close_ends_spare_and_busy_processes() -> None:
+    async with hashing(CHEAP) as spare, hashing(16) as busy:  # 16 takes seconds
+        await spare.run("hash", PASSWORD)
+        working = asyncio.create_task(busy.run("hash", PASSWORD))
+        await asyncio.to_thread(eventually, lambda: len(hashing_pids()) == 2)
+    with pytest.raises(Overloaded):
+        await working
     assert hashing_pids() == []
 
 
@@ -129,7 +134,8 @@ import asyncio
 from killrvideo_grpc.security.hashing_processes import HashingProcesses
 
 async def main():
-    await HashingProcesses(4).run("hash", "correct horse")
+    processes = HashingProcesses(4)
+    await processes.run("hash", "correct horse")
     print("hashed", flush=True)
     await asyncio.Event().wait()
 
