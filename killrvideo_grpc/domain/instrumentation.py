@@ -51,7 +51,7 @@ class Instrumentation:
         return None
 
     def hash_wait(self) -> AbstractContextManager[None]:
-        """Wrap the wait for a hashing thread."""
+        """Wrap the wait to hash."""
         return _NOTHING
 
     def password_hash(self) -> AbstractContextManager[None]:

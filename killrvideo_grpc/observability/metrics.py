@@ -64,8 +64,8 @@ class Metrics(Instrumentation):
         self._in_flight = gauge("calls_in_flight", "Calls in flight, including Health.Watch.", ["method"])
         self._refusals = counter("refusals", "Calls that ended in an error of the contract.", ["method", "reason"])
         self._service_calls = counter("service_calls", "Calls of services that have ended.", ["service", "method"])
-        self._hash_queue = gauge("hash_queue_length", "Passwords waiting for a hashing thread.")
-        self._hash_waits = histogram("hash_wait_seconds", "Waits for a hashing thread.", buckets=CALL_BUCKETS)
+        self._hash_queue = gauge("hash_queue_length", "Passwords waiting to be hashed.")
+        self._hash_waits = histogram("hash_wait_seconds", "Waits of passwords to be hashed.", buckets=CALL_BUCKETS)
         self._hashes = histogram("hash_duration_seconds", "Duration of hashing.", buckets=CALL_BUCKETS)
         self._lags = histogram("loop_lag_seconds", "Delays of a coroutine by the event loop.", buckets=LAG_BUCKETS)
         name = "store_request_duration_seconds"

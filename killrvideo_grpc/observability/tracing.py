@@ -90,7 +90,7 @@ class Tracing(Instrumentation):
 
     @contextmanager
     def hash_wait(self) -> Iterator[None]:
-        with self._span("wait for a hashing thread"), self._metrics.hash_wait():
+        with self._span("wait to hash"), self._metrics.hash_wait():
             yield
 
     @contextmanager

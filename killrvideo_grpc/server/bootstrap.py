@@ -35,7 +35,7 @@ from killrvideo_grpc.stores.sqlite.store import SqliteStore
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.client import DataApi
 
-MAX_HASHING_PROCESSES = 8  # of 12 MB each
+MAX_HASHING_PROCESSES = 8  # of 11 MB each
 
 
 @dataclass(frozen=True, slots=True)

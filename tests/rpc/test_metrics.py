@@ -98,7 +98,7 @@ def test_calls_of_services_are_counted_by_their_names(tmp_path: Path) -> None:
 
 
 def test_calls_and_hashes_under_way_are_seen(tmp_path: Path) -> None:
-    """40 logins at a high cost: most of them wait for a thread."""
+    """40 logins at a high cost: most of them wait."""
     settings = settings_in(tmp_path, metrics_port=free_port(), bcrypt_rounds=10)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         logins = [Stub(channel).Login.future(pb.LoginRequest(email="a@b.org", password="x")) for _ in range(40)]

@@ -98,7 +98,7 @@ def test_the_spans_of_a_login_form_a_tree(tmp_path: Path) -> None:
         }
         assert spans.below(login)[:4] == [
             *("store: find_credentials", "store: read_attempts"),
-            *("wait for a hashing thread", "hash password"),
+            *("wait to hash", "hash password"),
         ]
         with pytest.raises(grpc.RpcError):
             stub.Login(pb.LoginRequest(email=account.email, password="wrong"))
