@@ -19,6 +19,7 @@ ADDRESSES = ["tests/stores/astra/test_address_changes.py"]
 CLAIMS = ["tests/stores/astra/test_claims.py", "tests/stores/astra/test_races.py"]
 RECOVERY = ["tests/unit/test_recovery.py"]
 EXPORTS = ["tests/stores/test_migration.py"]
+HASHING = ["tests/e2e/test_hashing_processes.py"]
 IMPORTS = ["tests/stores/astra/test_imports.py"]
 PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
@@ -41,7 +42,7 @@ AUTHORIZATION = f"{PRODUCT}/rpc/interceptors/authorization.py"
 SERVICE_AUTHENTICATOR = f"{PRODUCT}/service/service_authentication.py"
 AUTHENTICATOR = f"{PRODUCT}/service/authentication.py"
 ACCESS_TOKENS = f"{PRODUCT}/security/access_tokens.py"
-HASHER = f"{PRODUCT}/security/passwords.py"
+HASHER = f"{PRODUCT}/security/hashing_process.py"
 TRANSITIONS = f"{PRODUCT}/domain/changes.py"
 THROTTLE_FILE = f"{PRODUCT}/service/throttle.py"
 ATTEMPT = f"{PRODUCT}/service/password_attempt.py"
@@ -97,7 +98,13 @@ MUTANTS = [
     # Passwords
     Mutant(HASHER, "len(secret) > MAX_BYTES or ", "", PASSWORDS),
     Mutant(HASHER, 'b"\\0" in secret or ', "", PASSWORDS),
-    Mutant(HASHER, "range(_cost(password_hash), self._rounds)", "range(0)", PASSWORDS),
+    Mutant(
+        f"{PRODUCT}/security/hashing_processes.py",
+        "await self._ask(await self._start(), [False,",
+        "await self._ask(process, [False,",
+        HASHING,
+    ),
+    Mutant(HASHER, "range(cost_of(password_hash), self._rounds)", "range(0)", PASSWORDS),
     Mutant(
         f"{PRODUCT}/service/accounts.py",
         "        if not is_right:\n            raise InvalidCredentials\n        return credentials.account",
