@@ -1,7 +1,7 @@
-"""A process that hashes passwords: `python -m killrvideo_grpc.security.hashing_process ROUNDS`.
+"""A process that hashes passwords: `python -m killrvideo_grpc.security.hashing_process ROUNDS DESCRIPTOR`.
 
-Each line of standard input is a request in JSON, [whether to yield, "hash", password] or [whether to yield, "verify",
-password, hash]. Each line of standard output is the result. The process ends with its standard input.
+DESCRIPTOR is a socket. Each line that comes is a request in JSON, [whether to yield, "hash", password] or
+[whether to yield, "verify", password, hash]. Each line that goes is the result. The process ends with the socket.
 """
 
 import json
@@ -10,6 +10,7 @@ import re
 import signal
 import string
 import sys
+import time
 from contextlib import suppress
 
 import bcrypt
@@ -17,6 +18,7 @@ import bcrypt
 MAX_BYTES = 72  # bcrypt ignores the rest
 ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64
 HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+MAX_TRIES = 15  # more than processes that start at once
 
 
 class Bcrypt:
@@ -58,27 +60,37 @@ def cost_of(password_hash: str) -> int:
 
 
 def main() -> None:
-    """Answer requests until standard input ends."""
-    for ignored in (signal.SIGINT, signal.SIGTERM):  # sent to the whole group: calls in progress still need hashes
+    """Answer requests until the socket ends."""
+    for ignored in (signal.SIGINT, signal.SIGTERM):  # systemd sends it to all: calls in progress still need hashes
         signal.signal(ignored, signal.SIG_IGN)
-    work = Bcrypt(int(sys.argv[1]))
-    for line in sys.stdin.buffer:
+    work, descriptor = Bcrypt(int(sys.argv[1])), int(sys.argv[2])
+    has_yielded = False
+    for line in os.fdopen(descriptor, "rb"):
         yields, method, *arguments = json.loads(line)
-        if yields:
+        if yields and not has_yielded:
             yield_to_others()
+            has_yielded = True
         with suppress(BrokenPipeError):
-            os.write(sys.stdout.fileno(), json.dumps(getattr(work, method)(*arguments)).encode() + b"\n")
+            os.write(descriptor, json.dumps(getattr(work, method)(*arguments)).encode() + b"\n")
 
 
 def yield_to_others() -> None:
-    """Take only the time of idle cores from now on. No process can leave SCHED_IDLE. Does nothing but on Linux."""
+    """Take only the time of idle cores from now on, where the system allows it. Only root could take it back."""
     if not hasattr(os, "SCHED_IDLE"):
         return
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     # Outside containers, sessions share the cores evenly, and the policy only counts within one: sched(7), autogroup.
-    # The kernel allows one change in a tenth of a second. pathlib would double the time to import this module.
-    with suppress(OSError), open("/proc/self/autogroup", "w") as nice:  # noqa: PTH123
-        nice.write("19")
+    for _ in range(MAX_TRIES):
+        try:
+            with open("/proc/self/autogroup", "w") as nice:  # noqa: PTH123 # pathlib would double the time to start
+                nice.write("19")
+        except BlockingIOError:  # the whole machine may make one change in a tenth of a second
+            time.sleep(0.1)
+        except OSError:
+            return
+        else:
+            return
 
 
 if __name__ == "__main__":

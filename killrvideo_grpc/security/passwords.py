@@ -8,7 +8,7 @@ from killrvideo_grpc.domain.errors import Overloaded
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.security.hashing_process import cost_of
 
-MAX_WAITING = 256  # half a minute of hashing at the default cost, on two cores
+MAX_WAITING = 256  # half a minute of hashing at the default cost, on two idle cores
 
 
 class HashingPool(Protocol):
@@ -61,11 +61,11 @@ class BcryptHasher:
         try:
             with self._instrumentation.hash_wait():
                 await self._permits.acquire()
-            on_start()
-            with self._instrumentation.password_hash():
-                hashing = asyncio.ensure_future(self._pool.run(method, *arguments))
-                hashing.add_done_callback(lambda _: self._permits.release())
-                # A cancelled call keeps its permit until the hash is done.
-                return await asyncio.shield(hashing)
+            try:
+                on_start()
+                with self._instrumentation.password_hash():
+                    return await self._pool.run(method, *arguments)
+            finally:
+                self._permits.release()
         finally:
             self._pending -= 1
