@@ -30,7 +30,7 @@ Code = grpc.StatusCode
 
 
 @pytest.fixture(scope="module")
-def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore]]:
+def flaky_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, FlakyStore]]:
     folder, port = tmp_path_factory.mktemp("troubled"), free_port()
     store = FlakyStore(folder / "killrvideo.db")
     with (
@@ -38,8 +38,16 @@ def troubled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.C
         envoy(EdgeSettings(port=port, workers=[("127.0.0.1", service.port)])),
         httpx.Client(verify=False, base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
-        eventually(lambda: ready(client) == 401)
         yield client, store
+
+
+@pytest.fixture
+def troubled(flaky_service: tuple[httpx.Client, FlakyStore]) -> Iterator[tuple[httpx.Client, FlakyStore]]:
+    """A service whose store fails as a test wishes. The edge may still take it for down after another test."""
+    client, store = flaky_service
+    eventually(lambda: ready(client) == 401)
+    yield client, store
+    store.error = None
 
 
 def ready(client: httpx.Client, path: str = f"{USERS}/me") -> int:
