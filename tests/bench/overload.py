@@ -31,7 +31,7 @@ def measure_overload(options: Options) -> Result:
             recoveries.append(_recovery(server.address, accounts[0]))
     rounds = rates(found)
     return Result(
-        [ratio("good answers at 3 times the capacity ÷ at capacity", rounds, OVER, CAPACITY, at_least=0.8)],
+        [ratio("good answers at 3 times the capacity ÷ at capacity", rounds, OVER, CAPACITY, at_least=0.85)],
         rounds,
         details={
             "answers_of_all_kinds": medians(each(found, lambda load: load.answered)),
