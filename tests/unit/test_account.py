@@ -89,7 +89,7 @@ def test_the_normal_form_of_a_valid_address_is_valid() -> None:
         )
         return not validator.collect_violations(request)
 
-    codes = [*range(0x100), *range(0x100, 0x3100, 7), *range(0x3100, sys.maxunicode, 151), *range(0xF900, 0x10000, 3)]
+    codes = [*range(0x3100), *range(0x3100, sys.maxunicode, 151), *range(0xF900, 0x10000)]
     letters = [chr(code) for code in codes if unicodedata.category(chr(code))[0] in "LMNPSZ"]
     addresses = [f"a{letter}@x{letter}.org" for letter in letters]
     changed = [address for address in addresses if address != normal_email(address) and taken(address)]
