@@ -1,7 +1,7 @@
 """A process that hashes passwords: `python -m killrvideo_grpc.security.hashing_process ROUNDS DESCRIPTOR`.
 
-DESCRIPTOR is a socket. Each line that comes is a request in JSON, [whether to yield, "hash", password] or
-[whether to yield, "verify", password, hash]. Each line that goes is the result. The process ends with the socket.
+DESCRIPTOR is a socket. Each line read from it is a request in JSON, [whether to yield, "hash", password] or
+[whether to yield, "verify", password, hash]. Each line written is the result. The process ends with the socket.
 """
 
 import json
@@ -18,7 +18,7 @@ import bcrypt
 MAX_BYTES = 72  # bcrypt ignores the rest
 ALPHABET = string.ascii_letters + string.digits + "./"  # bcrypt's base64
 HASH = re.compile(r"\$2[aby]\$(0[4-9]|[12]\d|3[01])\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-MAX_TRIES = 15  # more than processes that start at once
+MAX_TRIES = 15
 
 
 class Bcrypt:
@@ -68,16 +68,18 @@ def main() -> None:
     for line in os.fdopen(descriptor, "rb"):
         yields, method, *arguments = json.loads(line)
         if yields and not has_yielded:
-            yield_to_others()
-            has_yielded = True
+            has_yielded = yield_to_others()
         with suppress(BrokenPipeError):
             os.write(descriptor, json.dumps(getattr(work, method)(*arguments)).encode() + b"\n")
 
 
-def yield_to_others() -> None:
-    """Take only the time of idle cores from now on, where the system allows it. Only root could take it back."""
+def yield_to_others() -> bool:
+    """Take only the time of idle cores from now on, where the system allows it. Only root could take it back.
+
+    Return False if it is worth another try.
+    """
     if not hasattr(os, "SCHED_IDLE"):
-        return
+        return True
     with suppress(OSError):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     # Outside containers, sessions share the cores evenly, and the policy only counts within one: sched(7), autogroup.
@@ -88,9 +90,10 @@ def yield_to_others() -> None:
         except BlockingIOError:  # the whole machine may make one change in a tenth of a second
             time.sleep(0.1)
         except OSError:
-            return
+            return True
         else:
-            return
+            return True
+    return False
 
 
 if __name__ == "__main__":
