@@ -27,7 +27,9 @@ _log = structlog.get_logger("killrvideo_grpc.hashing")
 
 
 @dataclass(frozen=True, eq=False)
-class _Process:
+class _Hasher:
+    """A process and the connection to it."""
+
     process: subprocess.Popen[bytes]
     answers: asyncio.StreamReader
     requests: asyncio.StreamWriter
@@ -43,7 +45,7 @@ class HashingProcesses:
     def __init__(self, rounds: int) -> None:
         self._rounds = rounds
         self._running: set[subprocess.Popen[bytes]] = set()
-        self._spare: list[_Process] = []
+        self._spare: list[_Hasher] = []
         self._killed: list[subprocess.Popen[bytes]] = []
         self._is_closed = False
 
@@ -53,15 +55,15 @@ class HashingProcesses:
         If the caller is cancelled, the process that works for it is killed.
         """
         rounds = max(self._rounds, cost_of(arguments[-1] or ""))
-        more = 2.0 ** max(0, rounds - REFERENCE_ROUNDS)
+        factor = 2.0 ** max(0, rounds - REFERENCE_ROUNDS)
         try:
-            process = self._spare.pop() if self._spare else await self._start()
+            hasher = self._spare.pop() if self._spare else await self._start()
             try:
                 yields = rounds >= MIN_YIELDING_ROUNDS
-                return await self._ask(process, [yields, method, *arguments], YIELDING_SECONDS * more)
+                return await self._ask(hasher, [yields, method, *arguments], YIELDING_SECONDS * factor)
             except FAILURES as error:
                 _warn(error)
-                return await self._ask(await self._start(), [False, method, *arguments], ANSWER_SECONDS * more)
+                return await self._ask(await self._start(), [False, method, *arguments], ANSWER_SECONDS * factor)
         except FAILURES as error:
             _warn(error)
             raise Overloaded from None
@@ -77,32 +79,32 @@ class HashingProcesses:
             await asyncio.sleep(REAP_INTERVAL)
             self._reap()
 
-    async def _start(self) -> _Process:
+    async def _start(self) -> _Hasher:
         if self._is_closed:
             raise ConnectionError
         process, connection = _start_process(self._rounds)
         self._running.add(process)
         try:
-            return _Process(process, *await asyncio.open_unix_connection(sock=connection))
+            return _Hasher(process, *await asyncio.open_unix_connection(sock=connection))
         except BaseException:  # also a cancellation
             connection.close()
             self._kill(process)
             raise
 
-    async def _ask(self, process: _Process, request: list[str | bool | None], seconds: float) -> str | bool:
+    async def _ask(self, hasher: _Hasher, request: list[str | bool | None], seconds: float) -> str | bool:
         is_reusable = False
         try:
             async with asyncio.timeout(seconds):
-                process.requests.write(json.dumps(request).encode() + b"\n")
-                result: str | bool = json.loads(await process.answers.readuntil())
+                hasher.requests.write(json.dumps(request).encode() + b"\n")
+                result: str | bool = json.loads(await hasher.answers.readuntil())
             is_reusable = True
             return result
         finally:
             if is_reusable:
-                self._spare.append(process)
+                self._spare.append(hasher)
             else:
-                process.requests.close()
-                self._kill(process.process)
+                hasher.requests.close()
+                self._kill(hasher.process)
 
     def _kill(self, process: subprocess.Popen[bytes]) -> None:
         process.kill()

@@ -43,6 +43,14 @@ async def processes() -> AsyncIterator[HashingProcesses]:
         yield processes
 
 
+@pytest.fixture
+async def pid(processes: HashingProcesses) -> int:
+    """The process that has hashed a password."""
+    await processes.run("hash", PASSWORD)
+    (pid,) = hashing_pids()
+    return pid
+
+
 def hashing_pids(parent: int | None = None) -> list[int]:
     """Return the hashing processes of a process, by default this one."""
     return [pid for pid in children(parent or os.getpid()) if b"hashing_process" in public_bytes(pid)]
@@ -74,9 +82,7 @@ async def test_hashes_have_the_configured_cost_and_verify(processes: HashingProc
     assert len(hashing_pids()) == 1  # the same one each time
 
 
-async def test_passwords_are_in_no_argument_and_no_environment(processes: HashingProcesses) -> None:
-    await processes.run("hash", PASSWORD)
-    (pid,) = hashing_pids()
+async def test_passwords_are_in_no_argument_and_no_environment(pid: int) -> None:
     assert b"hashing_process" in public_bytes(pid)
     assert PASSWORD.encode() not in public_bytes(pid)
 
@@ -89,36 +95,30 @@ async def test_expensive_hashes_take_only_the_time_of_idle_cores() -> None:
     await asyncio.gather(*working, return_exceptions=True)
 
 
-async def test_cheap_hashes_do_not_wait_for_idle_cores(processes: HashingProcesses) -> None:
-    await processes.run("hash", PASSWORD)
-    (pid,) = hashing_pids()
+async def test_cheap_hashes_do_not_wait_for_idle_cores(pid: int) -> None:
     assert os.sched_getscheduler(pid) == os.SCHED_OTHER
 
 
-async def test_a_request_that_gets_no_core_begins_again_in_another_process(processes: HashingProcesses) -> None:
-    await processes.run("hash", PASSWORD)
-    (stopped,) = hashing_pids()
-    os.kill(stopped, signal.SIGSTOP)
+async def test_a_request_that_gets_no_core_begins_again_in_another_process(
+    processes: HashingProcesses, pid: int
+) -> None:
+    os.kill(pid, signal.SIGSTOP)
     assert await processes.run("hash", PASSWORD)
-    assert set(hashing_pids()) - {stopped}
-    await asyncio.to_thread(wait_for_end, stopped)
+    assert set(hashing_pids()) - {pid}
+    await asyncio.to_thread(wait_for_end, pid)
 
 
-async def test_a_process_that_died_is_replaced(processes: HashingProcesses) -> None:
-    await processes.run("hash", PASSWORD)
-    (killed,) = hashing_pids()
-    os.kill(killed, signal.SIGKILL)
+async def test_a_process_that_died_is_replaced(processes: HashingProcesses, pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
     assert await processes.run("hash", PASSWORD)
-    assert set(hashing_pids()) - {killed}
+    assert set(hashing_pids()) - {pid}
 
 
-async def test_signals_for_the_whole_service_leave_it_alone(processes: HashingProcesses) -> None:
-    await processes.run("hash", PASSWORD)
-    before = hashing_pids()
+async def test_signals_for_the_whole_service_leave_it_alone(processes: HashingProcesses, pid: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        os.kill(before[0], number)
+        os.kill(pid, number)
     assert await processes.run("hash", PASSWORD)
-    assert hashing_pids() == before
+    assert hashing_pids() == [pid]
 
 
 async def test_a_cancelled_request_ends_its_process() -> None:

@@ -101,7 +101,7 @@ MUTANTS = [
     Mutant(
         f"{PRODUCT}/security/hashing_processes.py",
         "await self._ask(await self._start(), [False,",
-        "await self._ask(process, [False,",
+        "await self._ask(hasher, [False,",
         HASHING,
     ),
     Mutant(HASHER, "range(cost_of(password_hash), self._rounds)", "range(0)", PASSWORDS),
