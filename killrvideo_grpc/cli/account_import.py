@@ -24,7 +24,7 @@ from killrvideo_grpc.migration.killrvideo import plan
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.source import Source
-from killrvideo_grpc.server.bootstrap import open_data_api
+from killrvideo_grpc.server.stores import open_data_api
 
 if TYPE_CHECKING:
     from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource

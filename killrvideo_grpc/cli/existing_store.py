@@ -39,7 +39,7 @@ async def unchanged_store(settings: Settings) -> AsyncIterator[AccountStore]:
 @asynccontextmanager
 async def opened_store(settings: Settings) -> AsyncIterator[AccountStore]:
     """Open the store of the settings, and close it in the end."""
-    from killrvideo_grpc.server.bootstrap import open_store
+    from killrvideo_grpc.server.stores import open_store
 
     store = await open_store(settings)
     try:

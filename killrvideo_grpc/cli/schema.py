@@ -75,7 +75,7 @@ def check_schema(repair: bool) -> None:
 
 @asynccontextmanager
 async def _data_api() -> AsyncIterator["DataApi"]:
-    from killrvideo_grpc.server.bootstrap import open_data_api
+    from killrvideo_grpc.server.stores import open_data_api
 
     settings = read_settings()
     if settings.store != "astra":

@@ -4,7 +4,8 @@ import asyncio
 import ctypes
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,15 +14,19 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.instrumentation import NOOP, Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.observability.setup import open_instrumentation
-from killrvideo_grpc.server.bootstrap import open_store, start_server
-from killrvideo_grpc.server.listener import worker_ports
 from killrvideo_grpc.server.open_files import raise_open_files_limit
+from killrvideo_grpc.server.ports import worker_ports
 from killrvideo_grpc.server.signals import stop_event
+from killrvideo_grpc.server.stores import open_store
 from killrvideo_grpc.server.supervisor import supervise
+
+if TYPE_CHECKING:
+    from killrvideo_grpc.server.grpc_server import UserServer
 
 RETRY_INTERVAL = 1.0  # seconds between attempts to open a store that does not answer
 
 Announce = Callable[[list[int]], None]
+StartServer = Callable[[Settings, AccountStore, Instrumentation], Awaitable["UserServer"]]
 
 _log = structlog.get_logger("killrvideo_grpc.lifecycle")
 
@@ -52,11 +57,12 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     if supervised:
         # The pipe closes even if the supervisor is killed.
         _set_at_end_of_input(stopping)
-    instrumentation = open_instrumentation(settings) if settings.workers == 1 else NOOP
+    start_server = _load_server() if settings.workers == 1 else None
+    instrumentation = open_instrumentation(settings) if start_server else NOOP
     store = await _wait_for_store(settings, stopping, instrumentation)
     if store is None:
         return
-    if settings.workers > 1:
+    if start_server is None:
         # Opening the store and reading the key here reports problems once, not from every worker.
         await store.close()
         settings.signing_key()
@@ -71,6 +77,13 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     await asyncio.sleep(settings.drain_seconds)
     await server.shut_down(settings.grace_period_seconds)
     _log.info("stopped")
+
+
+def _load_server() -> StartServer:
+    """Import what a process that answers calls needs, but a supervisor doesn't."""
+    from killrvideo_grpc.server.bootstrap import start_server
+
+    return start_server
 
 
 async def _wait_for_store(

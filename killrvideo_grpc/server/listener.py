@@ -1,8 +1,5 @@
-"""The address that the service listens on, its connection settings and certificates, and its workers' ports."""
+"""The address that the service listens on, its connection settings and certificates."""
 
-import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,8 +9,8 @@ from grpc import aio
 
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.config.tls import certificate_expiry, check_client_ca, check_tls_pair
-from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.domain.instrumentation import Instrumentation
+from killrvideo_grpc.server.ports import bound_sockets, cannot_listen
 
 # Seconds that calls may go on once their connection has reached its maximum age: as long as a full hashing queue takes.
 CONNECTION_AGE_GRACE = 30
@@ -49,44 +46,11 @@ def bind(server: aio.Server, settings: Settings, instrumentation: Instrumentatio
     address, credentials = settings.address(settings.grpc_port), _credentials(settings, instrumentation)
     try:
         # Try with plain sockets first: if grpcio can't bind, it doesn't report why and prints lines of its own.
-        for probe in _bound_sockets(settings):
+        for probe in bound_sockets(settings):
             probe.close()
         return server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except (OSError, RuntimeError, UnicodeError) as error:  # UnicodeError: not a valid host name
-        raise _cannot_listen(settings, error) from None
-
-
-def worker_ports(settings: Settings) -> list[int]:
-    """Return a port per worker: consecutive from GRPC_PORT, or free ones if that is 0. Raise SetupError."""
-    if settings.grpc_port:
-        return [settings.grpc_port + worker for worker in range(settings.workers)]
-    with ExitStack() as stack:  # bound at the same time, they differ
-        try:
-            bound = [stack.enter_context(next(_bound_sockets(settings))) for _ in range(settings.workers)]
-            return [each.getsockname()[1] for each in bound]
-        except (OSError, UnicodeError) as error:
-            raise _cannot_listen(settings, error) from None
-
-
-def _cannot_listen(settings: Settings, error: Exception) -> SetupError:
-    cause = getattr(error, "strerror", None) or "the address can't be used"
-    address = settings.address(settings.grpc_port)
-    return SetupError(f"Can't listen on {address}: {cause}. Set GRPC_HOST and GRPC_PORT to a free address.")
-
-
-def _bound_sockets(settings: Settings) -> Iterator[socket.socket]:
-    """Yield a bound socket for each address of the host."""
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        settings.grpc_host, settings.grpc_port, type=socket.SOCK_STREAM
-    ):
-        bound = socket.socket(family, kind, protocol)
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            bound.bind(address)
-        except OSError:
-            bound.close()
-            raise
-        yield bound
+        raise cannot_listen(settings, error) from None
 
 
 def _credentials(settings: Settings, instrumentation: Instrumentation) -> grpc.ServerCredentials | None:

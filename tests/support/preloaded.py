@@ -6,6 +6,7 @@ from google.protobuf import message_factory
 
 import killrvideo_grpc.__main__
 import killrvideo_grpc.observability.metrics
+import killrvideo_grpc.server.bootstrap
 import killrvideo_grpc.server.dev_server
 import killrvideo_grpc.server.lifecycle
 import killrvideo_grpc.stores.astra.schema
@@ -14,3 +15,4 @@ from killrvideo_grpc.server.grpc_server import CONTRACT
 
 for method in CONTRACT.methods:
     protovalidate.collect_violations(message_factory.GetMessageClass(method.input_type)())
+

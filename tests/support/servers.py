@@ -8,9 +8,10 @@ from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.instrumentation import Instrumentation
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.observability.setup import open_instrumentation
-from killrvideo_grpc.server.bootstrap import open_store, start_server
+from killrvideo_grpc.server.bootstrap import start_server
 from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, UserServer
 from killrvideo_grpc.server.lifecycle import new_event_loop
+from killrvideo_grpc.server.stores import open_store
 from tests.support.loops import LoopThread, NewLoop, loop_thread
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from killrvideo_grpc.domain.errors import SetupError
-from killrvideo_grpc.server.listener import worker_ports
+from killrvideo_grpc.server.ports import worker_ports
 from tests.support.settings import settings_in
 
 
