@@ -134,7 +134,7 @@ MUTANTS = [
     Mutant(f"{ASTRA}/sweep.py", 'if at - document["written"] > UNCLAIMED_AGE:', "if True:", CLAIMS),
     # Compare and set
     Mutant(f"{ASTRA}/document.py", "[:RECENT]", "[:0]", RACES),
-    Mutant(f"{ASTRA}/document.py", "[:RECENT]", "[: RECENT - 1]", ["tests/unit/test_account_documents.py"]),
+    Mutant(f"{ASTRA}/document.py", "[:RECENT]", "[: RECENT - 1]", ["tests/stores/astra/test_account_documents.py"]),
     Mutant(f"{ASTRA}/accounts.py", 'if self._base["revision"] not in revisions:', "if False:", RACES),
     Mutant(f"{ASTRA}/accounts.py", "self._find_written(document) or await", "await", RACES),
     Mutant(

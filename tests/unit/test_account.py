@@ -38,12 +38,13 @@ LABELS = (
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(st.sampled_from(["@", ".", "xn--", "XN--"]) | LABELS).map("".join))
 def test_normalizing_twice_changes_nothing(text: str) -> None:
     assert normal_email(normal_email(text)) == normal_email(text)
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.emails())
 def test_spellings_of_an_address_have_one_normal_form(address: str) -> None:
     assert normal_email(f" {address.upper()}\n") == normal_email(address)
@@ -84,9 +85,7 @@ def test_the_normal_form_of_a_valid_address_is_valid() -> None:
     validator = Validator()
 
     def taken(address: str) -> bool:
-        request = user_service_pb2.RegisterRequest(
-            email=address, password="long enough", first_name="Ann", last_name="Lee"
-        )
+        request = user_service_pb2.ChangeEmailRequest(password="secret", new_email=address)
         return not validator.collect_violations(request)
 
     codes = [*range(0x3100), *range(0x3100, sys.maxunicode, 151), *range(0xF900, 0x10000)]

@@ -39,7 +39,7 @@ def bare(account: Account) -> Account:
     return replace(account, credential_id="", sessions={}, sources={})
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.lists(stored_credentials(), max_size=5, unique_by=(identity, address)))
 def test_reads_what_was_written(written: list[Credentials]) -> None:
     rows = read(*map(account_line, written))

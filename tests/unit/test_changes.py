@@ -67,8 +67,8 @@ addresses = st.sampled_from(["ann@example.org", "Ann@example.org", "bea@example.
 
 
 def given(*strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Run a test with 40 examples, which meet all branches."""
-    return lambda test: settings(max_examples=40)(given_strategies(*strategies)(test))
+    """Run a test with 30 examples, which meet all branches."""
+    return lambda test: settings(max_examples=30)(given_strategies(*strategies)(test))
 
 
 def session(session_id: str, generation: int, unused: timedelta, older: timedelta) -> Session:

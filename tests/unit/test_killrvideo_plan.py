@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -336,7 +337,7 @@ CREDENTIALS = st.builds(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(st.lists(USERS, max_size=6), st.lists(CREDENTIALS, max_size=6), st.booleans(), st.booleans())
 def test_whatever_the_rows_are(
     users: list[SourceUser], credentials: list[SourceCredential], has_roles: bool, trust_roles: bool
@@ -360,8 +361,8 @@ def test_whatever_the_rows_are(
     assert PLANTED not in " ".join(texts)
 
 
-@given(st.permutations(list(range(4))))
-def test_the_order_of_the_rows_does_not_matter(order: list[int]) -> None:
+@pytest.mark.parametrize("order", list(permutations(range(4))))
+def test_the_order_of_the_rows_does_not_matter(order: tuple[int, ...]) -> None:
     users = [a_user(UUID(int=number), "ann@example.org") for number in range(4)]
     credentials = [
         a_credential(UUID(int=number), ["ann@example.org", "ANN@example.org"][number % 2]) for number in order
