@@ -7,7 +7,7 @@ import sqlite3
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, Semaphore
 
 import grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, UpdateMeRequest
@@ -21,7 +21,8 @@ from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import Service, children, running, wait_for_end
 
-CALLS = 3000
+CALLERS = 8
+PAUSE = 0.01  # seconds between the calls of a caller, of which the drain of a second has hundreds
 HEALTH_CHECKED = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -47,25 +48,33 @@ def code_of(call: object, *arguments: object, **options: object) -> grpc.StatusC
 def test_no_call_fails_for_clients_that_check_health(tmp_path: Path) -> None:
     """Reads and writes go on while one of two workers stops."""
     with running(tmp_path, WORKERS="2", DRAIN_SECONDS="1") as service, balanced(service) as channel:
-        stub, email, under_load = UserServiceStub(channel), an_address(), Event()
+        stub, email, ended, answered = UserServiceStub(channel), an_address(), Event(), Semaphore(0)
         stub.Register(registration(email), wait_for_ready=True)
         token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
         metadata = (("authorization", f"Bearer {token}"),)
 
-        def call(turn: int) -> grpc.StatusCode:
-            if turn == CALLS // 10:
-                under_load.set()
-            if turn % 3:
-                return code_of(stub.GetMe, GetMeRequest(), metadata=metadata, timeout=20)
-            return code_of(stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=metadata, timeout=20)
+        def call(number: int) -> Counter[grpc.StatusCode]:
+            codes: Counter[grpc.StatusCode] = Counter()
+            while not ended.wait(PAUSE):
+                if number % 3:
+                    code = code_of(stub.GetMe, GetMeRequest(), metadata=metadata, timeout=20)
+                else:
+                    code = code_of(stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=metadata, timeout=20)
+                codes[code] += 1
+                answered.release()
+            return codes
 
-        with ThreadPoolExecutor(8) as pool:
-            calls = pool.map(call, range(CALLS))
-            assert under_load.wait(30)
-            worker = children(service.process.pid)[0]
-            os.kill(worker, signal.SIGTERM)
-            assert Counter(calls) == {grpc.StatusCode.OK: CALLS}
-        wait_for_end(worker)
+        with ThreadPoolExecutor(CALLERS) as pool:
+            calls = [pool.submit(call, number) for number in range(CALLERS)]
+            try:
+                for _ in range(10 * CALLERS):
+                    assert answered.acquire(timeout=30)
+                worker = children(service.process.pid)[0]
+                os.kill(worker, signal.SIGTERM)
+                wait_for_end(worker)
+            finally:
+                ended.set()
+            assert set(sum((each.result() for each in calls), Counter())) == {grpc.StatusCode.OK}
 
 
 def test_hashes_under_way_are_answered(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ def test_no_call_fails_when_a_connection_reaches_its_age(tmp_path: Path) -> None
 
         def call(number: int) -> Counter[int]:
             codes: Counter[int] = Counter()
-            while not ended.wait(0.01) or codes.total() <= 25:
+            while not ended.wait(0.03) or codes.total() <= 25:
                 if number % 2:
                     answer = client.get("/api/v1/users/me", headers=account.bearer)
                 else:

@@ -100,7 +100,7 @@ def load(calls: list[Call], calm: Event) -> Iterator[Callable[[int], None]]:
 
     def repeat(call: Call) -> set[int]:
         codes = set[int]()
-        while not ended.wait(0.1 if calm.is_set() else 0.01):  # a full load would delay the new worker
+        while not ended.wait(0.1 if calm.is_set() else 0.03):  # a full load would delay the new worker
             codes.add(call().status_code)
             answered.release()
         return codes
