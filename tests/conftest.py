@@ -1,20 +1,14 @@
 """Fixtures for all tests."""
 
+import gc
 import io
 import sys
 from typing import TextIO, cast
 
-import hypothesis
 import pytest
-import structlog
+import xdist
 
-# A busy machine makes any example slow, and the servers that examples go to are shared.
-hypothesis.settings.register_profile(
-    "shared machine",
-    deadline=None,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.function_scoped_fixture],
-)
-hypothesis.settings.load_profile("shared machine")
+gc.disable()  # imports leave no garbage
 
 
 class _Captured(io.TextIOBase):
@@ -25,9 +19,26 @@ class _Captured(io.TextIOBase):
         return len(text) if output is sys.__stdout__ else output.write(text)
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    if config.getoption("capture") != "no":
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Configure what tests use. pytest-xdist's main process runs none."""
+    if xdist.is_xdist_controller(session):
+        return
+    import structlog
+    from hypothesis import HealthCheck, settings
+
+    if session.config.getoption("capture") != "no":
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _Captured())))
+    # A busy machine makes any example slow, and the servers that examples go to are shared.
+    ignored = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+    settings.register_profile("shared machine", deadline=None, suppress_health_check=ignored)
+    settings.load_profile("shared machine")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Let garbage collections skip the imported modules and collected tests, which take a second to search."""
+    gc.enable()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
