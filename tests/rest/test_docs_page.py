@@ -88,16 +88,12 @@ def browser() -> Iterator[Chrome]:
 def test_logging_in_and_calling(browser: Chrome, edge: Edge, client: httpx.Client) -> None:
     account = registered(client)
     page = Page(browser, f"{edge.url}/docs")
-    status, refusal = page.call("GetMe")
-    assert (status, refusal["code"]) == ("401", "NOT_AUTHENTICATED")
     status, login = page.call("Login", {"email": account.email, "password": PASSWORD})
     assert (status, login["user"]["userId"]) == ("200", account.user_id)
     assert page.call("GetMe") == ("200", login["user"])
     kept = "return [localStorage.length, sessionStorage.length, document.cookie]"
     assert browser.execute_script(kept) == [0, 0, ""]
-    # What the content policy blocks would be here too.
-    (line,) = browser.get_log("browser")  # type: ignore[no-untyped-call]
-    assert "status of 401" in line["message"]
+    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call] # such as what the content policy blocks
 
 
 def test_files_are_limited_per_second(edge: Edge) -> None:

@@ -15,4 +15,3 @@ from killrvideo_grpc.server.grpc_server import CONTRACT
 
 for method in CONTRACT.methods:
     protovalidate.collect_violations(message_factory.GetMessageClass(method.input_type)())
-
