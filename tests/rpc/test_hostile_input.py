@@ -63,8 +63,8 @@ BYTES = (
     | st.builds(lambda text: b"\x0a" + bytes([len(text)]) + text, st.binary(max_size=100))
 )
 
-hostile = settings(max_examples=60)
-hostile_to_each_rpc = settings(max_examples=20)
+hostile = settings(max_examples=40)
+hostile_to_each_rpc = settings(max_examples=15)
 
 # The statuses that the contract allows for each RPC in these tests, besides OK and INVALID_ARGUMENT.
 CREDENTIALS = {"Login", "RefreshToken", "ChangePassword", "ChangeEmail", "ResetPassword", "DeleteMe"}

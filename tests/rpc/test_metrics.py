@@ -206,7 +206,7 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
         assert seen.value(request, kind="insert document", outcome="ok") >= 2
         assert seen.value(request, kind="find document", outcome="ok") >= 2
         assert seen.value("joined_look_ups_sum") >= 100
-        assert 1 <= seen.value("joined_look_ups_count") < 50
+        assert 1 <= seen.value("joined_look_ups_count") < seen.value("joined_look_ups_sum")
         fake.fail(fake_data_api.Hang(), command="findOne")
         refuse(stub.GetMe, pb.GetMeRequest(), metadata=account.metadata)
         eventually(lambda: scrape(settings).value("store_timeouts_total") > 0)
@@ -237,7 +237,7 @@ def test_a_taken_port_stops_the_start(tmp_path: Path) -> None:
 
 
 def test_without_the_setting_nothing_is_imported(tmp_path: Path) -> None:
-    code = "import sys, killrvideo_grpc.server.lifecycle; print({name.partition('.')[0] for name in sys.modules})"
+    code = "import sys, killrvideo_grpc.server.bootstrap; print({name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
     assert "killrvideo_grpc" in loaded
     assert "prometheus_client" not in loaded
