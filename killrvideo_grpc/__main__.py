@@ -1,7 +1,5 @@
 """The command line: `killrvideo-grpc`, or `python -m killrvideo_grpc`."""
 
-from importlib.metadata import version
-
 import click
 
 from killrvideo_grpc.cli.account_management import delete, reset_password, unblock
@@ -18,7 +16,7 @@ from killrvideo_grpc.cli.services import services
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
-@click.version_option(version("killrvideo-grpc"), message="%(prog)s %(version)s")
+@click.version_option(package_name="killrvideo-grpc", message="%(prog)s %(version)s")
 def main() -> None:
     """KillrVideo's user service over gRPC: accounts, logins, profiles and roles.
 

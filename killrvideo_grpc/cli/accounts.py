@@ -8,8 +8,7 @@ import click
 
 from killrvideo_grpc.cli.config import read_settings, store_location
 from killrvideo_grpc.cli.existing_store import existing_store
-
-KEYSPACE = r"^\w{1,48}$"
+from killrvideo_grpc.config.fields import KEYSPACE
 
 
 @click.group()

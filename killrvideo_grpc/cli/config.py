@@ -6,7 +6,6 @@ import structlog
 from killrvideo_grpc.config.loading import load_settings
 from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.settings import Settings
-from killrvideo_grpc.config.web_settings import WebSettings
 from killrvideo_grpc.observability.logs import configure_logs
 
 LINK = "It holds the address of a Kubernetes Service. To use it as a port, set enableServiceLinks: false."
@@ -39,6 +38,8 @@ def check() -> None:
 
     Exit with status 1 if one is missing or invalid.
     """
+    from killrvideo_grpc.config.web_settings import WebSettings
+
     settings = load_settings(WebSettings)
     for name in service_links():
         click.echo(f"Warning: {name} is ignored. {LINK}", err=True)

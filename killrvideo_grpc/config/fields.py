@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, StringConstraints
 
 MAX_PORT = 65535
 HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?\.?")
+KEYSPACE = r"^[A-Za-z0-9_]{1,48}$"  # as Cassandra allows
 HTTP_ADDRESS = re.compile(r"http://(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\]:/]+)):([0-9]{1,5})/?")
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]

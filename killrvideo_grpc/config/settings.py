@@ -22,6 +22,7 @@ from pydantic_settings import (
 )
 
 from killrvideo_grpc.config.fields import (
+    KEYSPACE,
     MAX_PORT,
     Attempts,
     ExpandedPath,
@@ -51,7 +52,7 @@ class Settings(BaseSettings):
     store: Literal["sqlite", "astra"] = "sqlite"
     sqlite_path: ExpandedPath = Path("data/killrvideo.db")
     astra_db_api_endpoint: Annotated[Text | None, Field(validate_default=True)] = None
-    astra_db_keyspace: Annotated[Text, Field(pattern=r"^\w{1,48}$")] = "killrvideo"
+    astra_db_keyspace: Annotated[Text, Field(pattern=KEYSPACE)] = "killrvideo"
     astra_db_environment: Literal["prod", "dev", "test", "hcd", "dse", "cassandra", "other"] = "prod"
     astra_db_username: Text | None = None
     astra_db_password: Secret | None = None
