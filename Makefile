@@ -13,7 +13,6 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-
 T ?= tests
 # Each process that runs tests imports all of them, and pytest compiles what Python keeps no bytecode of.
 unexport PYTHONDONTWRITEBYTECODE
-export HYPOTHESIS_NO_PLUGINS = 1
 # Processes that run tests, a file at a time in the order of collection. Unit tests leave no core idle.
 JOBS ?= $(if $(filter tests/unit%,$(T)),2,4)
 PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder

@@ -2,6 +2,7 @@
 
 import gc
 import io
+import os
 import sys
 from typing import TextIO, cast
 
@@ -9,6 +10,7 @@ import pytest
 import xdist
 
 gc.disable()  # imports leave no garbage
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # trio's, which tests don't use, warns
 
 
 class _Captured(io.TextIOBase):
@@ -43,5 +45,5 @@ def pytest_runtestloop() -> None:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Asynchronous tests run on asyncio."""
+    """Asynchronous tests run on asyncio: uvloop would keep back the signal of a timeout."""
     return "asyncio"
