@@ -1,16 +1,10 @@
 """The page /docs, in a real browser."""
 
-import json
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from shutil import which
-from typing import Any
 
 import httpx
 import pytest
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
 
 from tests.rest.conftest import Edge, problem, registered
 from tests.support.accounts import PASSWORD
@@ -47,53 +41,20 @@ def test_nothing_else_is_there(client: httpx.Client) -> None:
         problem(client.get(path), 404)
 
 
-class Page:
-    """The page in a browser."""
+@pytest.mark.skipif(not (BROWSER and DRIVER), reason="needs Chromium: apt-get install chromium chromium-driver")
+def test_logging_in_and_calling(edge: Edge, client: httpx.Client) -> None:
+    from tests.rest.swagger_page import Page, opened_browser
 
-    def __init__(self, browser: Chrome, url: str) -> None:
-        self._browser = browser
-        browser.get(url)
-
-    def call(self, rpc: str, body: dict[str, str] | None = None) -> tuple[str, Any]:
-        """Make a call as a person would, and return its status and response body."""
-        operation = self._browser.find_element(By.ID, f"operations-users-{rpc}")
-        if "is-open" not in str(operation.get_attribute("class")):
-            operation.find_element(By.CLASS_NAME, "opblock-summary-control").click()
-        if body is not None:
-            editor = operation.find_element(By.CLASS_NAME, "body-param__text")
-            editor.send_keys(Keys.CONTROL, "a")
-            self._browser.execute_cdp_cmd("Input.insertText", {"text": json.dumps(body)})  # typing is slow
-        operation.find_element(By.CLASS_NAME, "execute").click()
-        answer = operation.find_element(By.CSS_SELECTOR, ".live-responses-table .response")
-        said = answer.find_element(By.CLASS_NAME, "response-col_status").text
-        shown = json.loads(answer.find_element(By.CSS_SELECTOR, ".highlight-code code").text)
-        operation.find_element(By.CLASS_NAME, "btn-clear").click()
-        return said, shown
-
-
-@pytest.fixture
-def browser() -> Iterator[Chrome]:
-    if not BROWSER or not DRIVER:
-        pytest.skip("needs Chromium: apt-get install chromium chromium-driver")
-    options = ChromeOptions()
-    options.binary_location = BROWSER
-    for argument in ("--headless", "--no-sandbox", "--window-size=800,600", "--disable-gpu"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    with Chrome(options, ChromeService(DRIVER)) as browser:
-        browser.implicitly_wait(60)
-        yield browser
-
-
-def test_logging_in_and_calling(browser: Chrome, edge: Edge, client: httpx.Client) -> None:
     account = registered(client)
-    page = Page(browser, f"{edge.url}/docs")
-    status, login = page.call("Login", {"email": account.email, "password": PASSWORD})
-    assert (status, login["user"]["userId"]) == ("200", account.user_id)
-    assert page.call("GetMe") == ("200", login["user"])
-    kept = "return [localStorage.length, sessionStorage.length, document.cookie]"
-    assert browser.execute_script(kept) == [0, 0, ""]
-    assert browser.get_log("browser") == []  # type: ignore[no-untyped-call] # such as what the content policy blocks
+    with opened_browser(BROWSER or "", DRIVER or "") as browser:
+        page = Page(browser, f"{edge.url}/docs")
+        status, login = page.call("Login", {"email": account.email, "password": PASSWORD})
+        assert (status, login["user"]["userId"]) == ("200", account.user_id)
+        assert page.call("GetMe") == ("200", login["user"])
+        kept = "return [localStorage.length, sessionStorage.length, document.cookie]"
+        assert browser.execute_script(kept) == [0, 0, ""]
+        # Such as what the content policy blocks.
+        assert browser.get_log("browser") == []  # type: ignore[no-untyped-call]
 
 
 def test_files_are_limited_per_second(edge: Edge) -> None:

@@ -9,7 +9,6 @@ import pytest
 
 from tests.rest.conftest import USERS, Account, problem, registered, web
 from tests.rest.forged_tokens import forged, kinds
-from tests.support.comments_app import comments_app, served
 from tests.support.ports import free_port
 from tests.support.tokens import with_secret
 
@@ -27,6 +26,8 @@ class Site:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    from tests.support.comments_app import comments_app, served  # slow to import
+
     port = free_port()
     with (
         web(tmp_path_factory.mktemp("site"), TOKEN_AUDIENCE="none", SIBLINGS_URL=f"http://127.0.0.1:{port}") as edge,
