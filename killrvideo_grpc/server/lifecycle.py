@@ -70,7 +70,7 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
         await supervise(settings, worker_ports(settings), announce, stopping)
         return
     server = await start_server(settings, store, instrumentation)
-    _return_memory()
+    _settle_memory()
     announce([server.port])
     await stopping.wait()
     _log.info("stopping", drain_seconds=settings.drain_seconds, grace_period_seconds=settings.grace_period_seconds)
@@ -81,11 +81,8 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
 
 
 def _load_server() -> StartServer:
-    """Import what a process that answers calls needs, but a supervisor doesn't.
-
-    Later garbage collections skip it. One that searched it would stop the event loop for 70 ms.
-    """
-    gc.disable()
+    """Import what a process that answers calls needs, but a supervisor doesn't."""
+    gc.disable()  # imports leave no garbage
     from killrvideo_grpc.server.bootstrap import start_server
 
     gc.enable()
@@ -125,8 +122,12 @@ def _open_missing_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor: this one
 
 
-def _return_memory() -> None:
-    """Give the memory that only start-up needed back to the system: with glibc, a quarter of the total."""
+def _settle_memory() -> None:
+    """Give the memory that only start-up needed back to the system: with glibc, a quarter of the total.
+
+    Later garbage collections skip the rest. One that searched it would stop the event loop for 70 ms.
+    """
+    gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
