@@ -22,7 +22,7 @@ from tests.support.ports import free_port
 from tests.support.process import Service, children, running, wait_for_end
 
 CALLERS = 8
-PAUSE = 0.01  # seconds between the calls of a caller, of which the drain of a second has hundreds
+PAUSE = 0.01  # seconds between two calls of a caller, which make hundreds while the worker drains
 HEALTH_CHECKED = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
