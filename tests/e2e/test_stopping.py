@@ -4,10 +4,7 @@ import json
 import os
 import signal
 import sqlite3
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event, Semaphore
 
 import grpc
 from killrvideo.user.v1.user_service_pb2 import GetMeRequest, LoginRequest, UpdateMeRequest
@@ -17,12 +14,11 @@ from tests.support.accounts import PASSWORD, an_address
 from tests.support.calls import registration
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
+from tests.support.load import load
 from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import Service, children, running, wait_for_end
 
-CALLERS = 8
-PAUSE = 0.01  # seconds between two calls of a caller, which make hundreds while the worker drains
 HEALTH_CHECKED = json.dumps(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -48,33 +44,21 @@ def code_of(call: object, *arguments: object, **options: object) -> grpc.StatusC
 def test_no_call_fails_for_clients_that_check_health(tmp_path: Path) -> None:
     """Reads and writes go on while one of two workers stops."""
     with running(tmp_path, WORKERS="2", DRAIN_SECONDS="1") as service, balanced(service) as channel:
-        stub, email, ended, answered = UserServiceStub(channel), an_address(), Event(), Semaphore(0)
+        stub, email = UserServiceStub(channel), an_address()
         stub.Register(registration(email), wait_for_ready=True)
         token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
         metadata = (("authorization", f"Bearer {token}"),)
 
-        def call(number: int) -> Counter[grpc.StatusCode]:
-            codes: Counter[grpc.StatusCode] = Counter()
-            while not ended.wait(PAUSE):
-                if number % 3:
-                    code = code_of(stub.GetMe, GetMeRequest(), metadata=metadata, timeout=20)
-                else:
-                    code = code_of(stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=metadata, timeout=20)
-                codes[code] += 1
-                answered.release()
-            return codes
+        def read() -> grpc.StatusCode:
+            return code_of(stub.GetMe, GetMeRequest(), metadata=metadata, timeout=20)
 
-        with ThreadPoolExecutor(CALLERS) as pool:
-            calls = [pool.submit(call, number) for number in range(CALLERS)]
-            try:
-                for _ in range(10 * CALLERS):
-                    assert answered.acquire(timeout=30)
-                worker = children(service.process.pid)[0]
-                os.kill(worker, signal.SIGTERM)
-                wait_for_end(worker)
-            finally:
-                ended.set()
-            assert set(sum((each.result() for each in calls), Counter())) == {grpc.StatusCode.OK}
+        def write() -> grpc.StatusCode:
+            return code_of(stub.UpdateMe, UpdateMeRequest(first_name="Bea"), metadata=metadata, timeout=20)
+
+        with load([read, read, write] * 3, grpc.StatusCode.OK, lambda: 0.01):
+            worker = children(service.process.pid)[0]
+            os.kill(worker, signal.SIGTERM)
+            wait_for_end(worker)
 
 
 def test_hashes_under_way_are_answered(tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from threading import Event, Semaphore
+from threading import Event
 
 import httpx
 import pytest
@@ -15,6 +14,7 @@ from killrvideo_grpc.server.dev_server import DRAIN_SECONDS
 from tests.rest.conftest import USERS, Account, Edge, command_of, problem, registered, web
 from tests.rest.test_siblings import VIDEOS
 from tests.support.eventually import eventually
+from tests.support.load import load
 from tests.support.metrics import Scraped
 from tests.support.ports import free_port
 from tests.support.process import children, wait_for_end
@@ -93,32 +93,6 @@ def calls_of(client: httpx.Client, account: Account) -> tuple[Call, Call, Call]:
     )
 
 
-@contextmanager
-def load(calls: list[Call], calm: Event) -> Iterator[Callable[[int], None]]:
-    """Make calls all the time, fewer once it is calm, and provide a wait for further answers. All must be 200."""
-    answered, ended = Semaphore(0), Event()
-
-    def repeat(call: Call) -> set[int]:
-        codes = set[int]()
-        while not ended.wait(0.1 if calm.is_set() else 0.03):  # a full load would delay the new worker
-            codes.add(call().status_code)
-            answered.release()
-        return codes
-
-    def wait_for(count: int) -> None:
-        for _ in range(count):
-            assert answered.acquire(timeout=30)
-
-    with ThreadPoolExecutor(len(calls)) as callers:
-        repeating = [callers.submit(repeat, call) for call in calls]
-        try:
-            wait_for(100)
-            yield wait_for
-        finally:
-            ended.set()
-        assert set[int]().union(*(each.result(60) for each in repeating)) == {200}
-
-
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_worker_that_ends_under_load_costs_no_call(
     pair: Edge, client: httpx.Client, account: Account, number: signal.Signals
@@ -126,7 +100,11 @@ def test_a_worker_that_ends_under_load_costs_no_call(
     """If it is killed, no read or check fails. If it is stopped, no write fails either."""
     read, check, write = calls_of(client, account)
     calm = Event()
-    with load([read, check, write if number is signal.SIGTERM else read] * 2, calm) as wait_for:
+    calls = [
+        lambda call=call: call().status_code for call in (read, check, write if number is signal.SIGTERM else read)
+    ]
+    # A full load would delay the new worker.
+    with load(calls * 2, 200, lambda: 0.1 if calm.is_set() else 0.03) as wait_for:
         victim = workers_of(pair)[0]
         os.kill(victim, number)
         eventually(lambda: victim not in workers_of(pair))
