@@ -198,7 +198,7 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
         account = Account(stub, tmp_path)
         refuse(stub.Register, registration(account.email))
         # The first two look-ups are sent immediately. While they are in progress, the others are collected.
-        fake.fail(fake_data_api.Delay(0.3), command="findOne", times=2)
+        fake.fail(fake_data_api.Delay(2), command="findOne", times=2)
         for call in [stub.GetMe.future(pb.GetMeRequest(), metadata=account.metadata) for _ in range(100)]:
             call.result()
         seen = scrape(settings)
@@ -206,7 +206,7 @@ def test_requests_to_a_data_api_are_seen(tmp_path: Path) -> None:
         assert seen.value(request, kind="insert document", outcome="ok") >= 2
         assert seen.value(request, kind="find document", outcome="ok") >= 2
         assert seen.value("joined_look_ups_sum") >= 100
-        assert 1 <= seen.value("joined_look_ups_count") < seen.value("joined_look_ups_sum")
+        assert 1 <= seen.value("joined_look_ups_count") < 50
         fake.fail(fake_data_api.Hang(), command="findOne")
         refuse(stub.GetMe, pb.GetMeRequest(), metadata=account.metadata)
         eventually(lambda: scrape(settings).value("store_timeouts_total") > 0)
