@@ -86,7 +86,7 @@ def _load_server() -> StartServer:
     from killrvideo_grpc.server.bootstrap import start_server
 
     gc.enable()
-    gc.freeze()
+    gc.freeze()  # the next collection would search all of it
     return start_server
 
 
