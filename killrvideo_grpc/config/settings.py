@@ -136,9 +136,10 @@ class Settings(BaseSettings):
     @field_validator("trusted_proxies")
     @classmethod
     def _proxy_networks(cls, networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
-        if any(network.prefixlen == 0 for network in networks):
+        unmapped = tuple(map(_unmap_ipv4, networks))
+        if any(network.prefixlen == 0 for network in unmapped):
             raise ValueError("must not include every address: anyone could write x-forwarded-for")
-        return tuple(map(_unmap_ipv4, networks))
+        return unmapped
 
     @field_validator("workers")
     @classmethod
