@@ -12,11 +12,12 @@ from killrvideo_grpc.stores.astra.revisions import new_revision, until_written, 
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
 
 SERVICES_ID = "index:services"
+READ_SECONDS = 5.0  # MAX_AGE in service_authentication.py relies on it
 
 
 async def read_services(api: DataApi) -> Services:
     """Return all services, by name."""
-    return _services(await api.find_document(SERVICES_ID))
+    return _services(await api.find_document(SERVICES_ID, seconds=min(READ_SECONDS, api.max_wait)))
 
 
 async def change_services(api: DataApi, change: ServicesChange) -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.services import (
     Grant,
     Services,
@@ -13,10 +14,11 @@ from killrvideo_grpc.domain.services import (
     rotate_service,
 )
 from killrvideo_grpc.security.service_tokens import new_service_token
+from killrvideo_grpc.stores.astra import services
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
 from tests.stores.astra.crashes import LOST
-from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, faults
+from tests.support.fake_data_api import Close, ErrorAnswer, FakeDataApi, Hang, faults
 from tests.support.keyspaces import prepared_fake
 from tests.support.services import a_name, added, stored
 
@@ -47,9 +49,9 @@ def test_the_first_service_survives_a_lost_answer() -> None:
     async def add(keyspace: Keyspace) -> Services:
         store = AstraStore(DataApi(keyspace))
         await store.change_services(add_service("first", [], token))
-        services = await store.read_services()
+        found = await store.read_services()
         await store.close()
-        return services
+        return found
 
     token = stored(new_service_token("first"))
     with prepared_fake() as (server, keyspace), server.fail(Close(), command="insertOne", after_write=True, times=1):
@@ -63,3 +65,13 @@ async def test_sweeps_leave_the_services_alone(store: AstraStore) -> None:
     await store.sweep()
     assert repaired.failed == 0
     assert await store.read_services() == before
+
+
+async def test_a_read_takes_no_longer_than_the_copy_of_the_services_allows(
+    store: AstraStore, server: FakeDataApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store's own limit may be a minute."""
+    monkeypatch.setattr(services, "READ_SECONDS", 0.1)
+    with server.fail(Hang(), command="findOne"), pytest.raises(StoreUnavailable):
+        async with asyncio.timeout(10):
+            await store.read_services()
