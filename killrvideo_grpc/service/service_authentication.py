@@ -1,6 +1,7 @@
 """Authentication of services by their tokens."""
 
 import asyncio
+import contextvars
 import math
 import time
 from collections.abc import Callable
@@ -66,7 +67,8 @@ class ServiceAuthenticator:
         if self._reading is None:
             if self._clock() < self._retry_at:
                 raise StoreUnavailable
-            self._reading = asyncio.create_task(self._read())
+            # An empty context: the read belongs to no single call.
+            self._reading = asyncio.create_task(self._read_for_all(), context=contextvars.Context())
         await asyncio.shield(self._reading)
 
     async def _look_up(self) -> None:
@@ -76,10 +78,16 @@ class ServiceAuthenticator:
         self._waiting += 1
         try:
             if self._lookup is None:
-                self._lookup = asyncio.create_task(self._read_later())
+                self._lookup = asyncio.create_task(self._read_later(), context=contextvars.Context())
             await asyncio.shield(self._lookup)
         finally:
             self._waiting -= 1
+
+    async def _read_for_all(self) -> None:
+        try:
+            await self._read()
+        finally:
+            self._reading = None
 
     async def _read_later(self) -> None:
         while (pause := self._next_lookup - self._clock()) > 0:  # noqa: ASYNC110 # there is nothing to wait for
@@ -95,8 +103,6 @@ class ServiceAuthenticator:
         except StoreUnavailable:
             self._retry_at = self._next_lookup
             raise
-        finally:
-            self._reading = None
         if began > self._read_at:
             self._by_digest = {token.digest: service for service in services.values() for token in service.tokens}
             self._read_at = began

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
+from structlog.contextvars import bound_contextvars, get_contextvars
 
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.domain.services import Grant, Services, remove_service
@@ -12,20 +13,25 @@ from killrvideo_grpc.security.service_tokens import new_service_token, service_d
 from killrvideo_grpc.service.service_authentication import LOOKUP_INTERVAL, MAX_AGE, MAX_WAITING, ServiceAuthenticator
 from tests.support.memory_store import MemoryStore
 from tests.support.services import a_name, added
+from tests.support.stores import undisturbed
 
 pytestmark = pytest.mark.anyio
 
 
 class Store(MemoryStore):
-    """A store that counts its reads, and fails them while `error` is set."""
+    """A store that counts its reads, and fails them while `error` is set. `on_read` is awaited in each."""
+
+    on_read: Callable[[], Awaitable[object]]
 
     def __init__(self) -> None:
         super().__init__()
         self.reads = 0
         self.error: Exception | None = None
+        self.on_read = undisturbed
 
     async def read_services(self) -> Services:
         self.reads += 1
+        await self.on_read()
         services = await super().read_services()
         if self.error:
             raise self.error
@@ -156,6 +162,46 @@ async def test_a_caller_that_leaves_ends_no_other_callers_read(bench: Bench) -> 
     await asyncio.sleep(0)
     leaving.cancel()
     assert await staying == name_of(token)
+
+
+async def test_a_look_up_ends_no_wait_for_the_shared_read(bench: Bench) -> None:
+    token = await added(bench.store)
+    await bench.outcome(token)
+    gates: list[asyncio.Event] = []
+
+    async def wait() -> None:
+        gates.append(asyncio.Event())
+        await gates[-1].wait()
+
+    bench.store.on_read = wait
+    calls = []
+    for call, reads in ((new_service_token("guess"), 1), (token, 2)):
+        bench.time += MAX_AGE if reads == 1 else 0.1
+        calls.append(asyncio.ensure_future(bench.outcome(call)))
+        await until(lambda expected=reads: len(gates) == expected)
+    gates[0].set()
+    assert await calls[0] == "TokenInvalid"
+    bench.time += 2 * MAX_AGE
+    calls.append(asyncio.ensure_future(bench.outcome(token)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert len(gates) == 2
+    gates[1].set()
+    assert await asyncio.gather(*calls[1:]) == [name_of(token)] * 2
+
+
+async def test_reads_carry_no_callers_request_id(bench: Bench) -> None:
+    contexts = []
+
+    async def note() -> None:
+        contexts.append(get_contextvars())
+
+    bench.store.on_read = note
+    with bound_contextvars(request_id="first"):
+        assert await bench.outcome(new_service_token("guess")) == "TokenInvalid"
+        bench.time += LOOKUP_INTERVAL
+        assert await bench.outcome(new_service_token("guess")) == "TokenInvalid"
+    assert contexts == [{}, {}]
 
 
 async def until(condition: Callable[[], bool]) -> None:
