@@ -18,12 +18,12 @@ Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 class Call:
     """What the interceptors know about a call, in the order in which they learn it."""
 
-    metadata: tuple[tuple[str, str | bytes], ...]
+    metadata: tuple[tuple[str, str | bytes], ...] = field(repr=False)
     context: Context = field(init=False)
     request_id: str = ""
-    message: Any = None  # bytes, or an async iterator of bytes if the method takes a stream
+    message: Any = field(default=None, repr=False)  # bytes, or an async iterator of bytes if the method takes a stream
     principal: Principal | ServicePrincipal | None = None  # None for public methods
-    request: Any = None  # the validated message, or an async iterator of them
+    request: Any = field(default=None, repr=False)  # the validated message, or an async iterator of them
     code: str = "OK"  # the status code, set by the chain when the call ends
     reason: str | None = None  # the reason in the error table, if it ends in such an error
 

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -34,8 +34,8 @@ class JsonWebKey:
 class AccessKey:
     """What signs and verifies access tokens. `kid` names it in their header; None for HMAC, which has no public key."""
 
-    signing: Any
-    verifying: Any
+    signing: Any = field(repr=False)
+    verifying: Any = field(repr=False)
     kid: str | None = None
 
 

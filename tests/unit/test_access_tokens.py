@@ -107,3 +107,10 @@ def test_the_expiry_is_that_of_the_token() -> None:
     tokens = access_tokens(KEY)
     token, expires = tokens.issue(an_account(), "s", now() + timedelta(hours=1))
     assert tokens.verify(token).expires_at == expires
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_no_key_is_in_a_repr(algorithm: str) -> None:
+    (key,) = access_keys([KEY], algorithm)
+    assert KEY not in repr(key)
+    assert "kid=" in repr(key)

@@ -1,6 +1,6 @@
 """A change of an account document: read, decide, compare and set, until it is written once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account
@@ -22,7 +22,7 @@ class Outcome:
     """
 
     account: Account
-    document: Document
+    document: Document = field(repr=False)  # has the password hash
     joins: bool = False
     leaves: bool = False
     index: Document | None = None
