@@ -15,15 +15,20 @@ HTTP_ADDRESS = re.compile(r"http://(?:\[([0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|([^\[\
 
 Port = Annotated[int, Field(ge=0, le=MAX_PORT)]
 Attempts = Annotated[int, Field(ge=0, le=1_000_000)]  # 0: no limit
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-TokenClaim = Annotated[Text, Field(max_length=200)]
+
+
+def _on_one_line(text: str) -> str:
+    if any(unicodedata.category(character) == "Cc" for character in text):
+        raise ValueError("must not contain line breaks or other control characters")
+    return text
 
 
 def _trimmed(secret: SecretStr) -> SecretStr:
-    text = secret.get_secret_value().strip()
-    if any(unicodedata.category(character) == "Cc" for character in text):
-        raise ValueError("must not contain line breaks or other control characters")
-    return SecretStr(text)
+    return SecretStr(_on_one_line(secret.get_secret_value().strip()))
+
+
+def _without_brackets(host: str) -> str:
+    return host.removeprefix("[").removesuffix("]")
 
 
 def _expanded(path: Path) -> Path:
@@ -72,6 +77,9 @@ def is_ip_address(text: str) -> bool:
     return True
 
 
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(_on_one_line)]
+TokenClaim = Annotated[Text, Field(max_length=200)]
+Host = Annotated[Text, AfterValidator(_without_brackets)]  # an IPv6 address may have brackets
 Secret = Annotated[SecretStr, AfterValidator(_trimmed)]
 ExpandedPath = Annotated[Path, AfterValidator(_expanded)]
 ReadableFile = Annotated[ExpandedPath, AfterValidator(_readable)]

@@ -26,6 +26,7 @@ from killrvideo_grpc.config.fields import (
     MAX_PORT,
     Attempts,
     ExpandedPath,
+    Host,
     Port,
     ReadableFile,
     Secret,
@@ -34,10 +35,15 @@ from killrvideo_grpc.config.fields import (
 )
 from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
+from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_create_key
 
 ENV_FILE = ".env"
 NO_AUDIENCE = "none"
+REPEATED_KEY = "must not repeat a key or SECRET_KEY"
+UNENCRYPTED = (
+    "is not known as a loopback address, so without TLS passwords and tokens would cross the network unencrypted."
+)
 
 
 class Settings(BaseSettings):
@@ -77,7 +83,7 @@ class Settings(BaseSettings):
     max_registrations_per_source: Attempts = 1000
     trusted_proxies: Annotated[tuple[IPvAnyNetwork, ...], NoDecode] = ()
 
-    grpc_host: Text = "127.0.0.1"
+    grpc_host: Host = "127.0.0.1"
     grpc_port: Port = 50051
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     max_concurrent_rpcs: Annotated[int, Field(ge=1, le=100_000)] = 1024
@@ -123,11 +129,6 @@ class Settings(BaseSettings):
             raise ValueError("must be the path of a file, because workers share it and restarts reuse it")
         return path
 
-    @field_validator("grpc_host")
-    @classmethod
-    def _without_brackets(cls, host: str) -> str:
-        return host.removeprefix("[").removesuffix("]")
-
     @field_validator("trusted_proxies", "secret_key_fallbacks", mode="before")
     @classmethod
     def _split_at_commas(cls, value: object) -> object:
@@ -167,20 +168,21 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"key {number} {error}") from None
         if info.data.get("secret_key") in keys or len(set(keys)) < len(keys):
-            raise ValueError("must not repeat a key or SECRET_KEY")
+            raise ValueError(REPEATED_KEY)
         return keys
 
     @field_validator("astra_db_api_endpoint")
     @classmethod
     def _endpoint_url(cls, endpoint: str | None, info: ValidationInfo) -> str | None:
-        if info.data.get("store") != "astra":
-            return endpoint
+        if endpoint is None and info.data.get("store") != "astra":
+            return None
         # astrapy accepts no other hosts, such as IPv6 addresses.
         url = re.fullmatch(
             r"https?://(?:[a-z0-9-]+\.)*[a-z0-9-]+\.?(?::([0-9]{1,5}))?/?", endpoint or "", re.IGNORECASE
         )
         if endpoint is None or url is None or int(url[1] or 0) > MAX_PORT:
-            raise ValueError("is required with STORE=astra: the URL of the Data API, https://HOST or http://HOST:PORT")
+            required = "is required with STORE=astra: the" if endpoint is None else "must be the"
+            raise ValueError(f"{required} URL of the Data API, https://HOST or http://HOST:PORT")
         return endpoint.rstrip("/")
 
     @field_validator("astra_db_application_token")  # declared after user name and password
@@ -217,10 +219,10 @@ class Settings(BaseSettings):
     @classmethod
     def _encrypted(cls, allowed: bool, info: ValidationInfo) -> bool:
         has_tls = _is_given(info, "tls_cert_file") and _is_given(info, "tls_key_file")
-        if not allowed and not has_tls and not _is_loopback(info.data.get("grpc_host", "")):
+        if not allowed and not has_tls and not is_loopback(info.data.get("grpc_host", "")):
             raise ValueError(
-                "GRPC_HOST is not a loopback address, so without TLS passwords and tokens would cross the network"
-                " unencrypted. Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is private."
+                f"GRPC_HOST {UNENCRYPTED} Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is"
+                " private."
             )
         return allowed
 
@@ -254,7 +256,7 @@ class Settings(BaseSettings):
     @property
     def metrics_host(self) -> str:
         """GRPC_HOST, or 127.0.0.1 where that would expose metrics without TLS."""
-        return self.grpc_host if self.allow_insecure or _is_loopback(self.grpc_host) else "127.0.0.1"
+        return self.grpc_host if self.allow_insecure or is_loopback(self.grpc_host) else "127.0.0.1"
 
     @property
     def secret_key_path(self) -> Path:
@@ -272,7 +274,10 @@ class Settings(BaseSettings):
 
     def accepted_keys(self) -> list[str]:
         """Return the signing key and, after it, the fallbacks. Raise SetupError as `signing_key` does."""
-        return [self.signing_key(), *self.fallback_keys()]
+        signing, fallbacks = self.signing_key(), self.fallback_keys()
+        if signing in fallbacks:  # the generated key; SECRET_KEY is checked above
+            raise SetupError(f"SECRET_KEY_FALLBACKS {REPEATED_KEY}.")
+        return [signing, *fallbacks]
 
     def signing_key(self) -> str:
         """Return SECRET_KEY or, if it is not set, the generated key. Raise SetupError if its file can't be used."""
@@ -290,10 +295,10 @@ def _unmap_ipv4(network: IPvAnyNetwork) -> IPvAnyNetwork:
     return network if mapped is None else ipaddress.IPv4Network((mapped, max(0, network.prefixlen - 96)))
 
 
-def _is_loopback(host: str) -> bool:
-    """Return whether the host is a loopback address. True if it can't be resolved: the listener reports that."""
+def is_loopback(host: str) -> bool:
+    """Return whether the host is known to be a loopback address."""
     try:
         addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
-    except (OSError, ValueError):
-        return True
+    except (OSError, ValueError):  # it can't be resolved now, but perhaps later
+        return False
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from killrvideo_grpc.config.loading import load_settings
 from killrvideo_grpc.config.settings import Settings
@@ -185,6 +185,46 @@ def test_passwords_cross_no_network_in_the_clear(tmp_path: Path, host: str) -> N
     assert settings_in(tmp_path, grpc_host=host, **tls).grpc_host == host.strip("[]")
 
 
+def test_a_host_that_cannot_be_resolved_yet_counts_as_no_loopback_address(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="ALLOW_INSECURE=true"):
+        settings_in(tmp_path, grpc_host="no-such-host.invalid")
+
+
+@pytest.mark.parametrize("name", ["project_name", "astra_db_api_endpoint", "astra_db_username", "token_issuer"])
+def test_texts_are_on_one_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValidationError, match=f"{name}\n.*control characters"):
+        settings_in(tmp_path, **{name: "a\nb"})
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "no-such-host.invalid"])
+def test_the_edge_carries_passwords_across_no_network_in_the_clear(tmp_path: Path, host: str) -> None:
+    settings = settings_in(tmp_path).model_dump() | {"http_host": host}
+    with pytest.raises(ValidationError, match=r"http_host\n.*ALLOW_INSECURE=true"):
+        WebSettings(**settings)
+    assert WebSettings(**settings | {"allow_insecure": True}).http_host == host
+
+
+@pytest.mark.parametrize(
+    ("grpc", "metrics", "http", "named"),
+    [(8080, None, 8080, "GRPC"), (8079, None, 8080, "GRPC"), (9000, 8079, 8080, "METRICS")],
+)
+def test_the_edge_needs_a_port_of_its_own(
+    tmp_path: Path, grpc: int, metrics: int | None, http: int, named: str
+) -> None:
+    ports = {"grpc_port": grpc, "metrics_port": metrics, "workers": 2}
+    settings = settings_in(tmp_path, **ports).model_dump()
+    with pytest.raises(ValidationError, match=f"http_port\n.*ports of {named}_PORT"):
+        WebSettings(**settings, http_port=http)
+    assert WebSettings(**settings, http_port=http + 1000).http_port == http + 1000
+
+
+def test_the_generated_key_is_no_fallback(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, secret_key=None)
+    generated = settings.signing_key()
+    with pytest.raises(SetupError, match="SECRET_KEY_FALLBACKS must not repeat"):
+        settings.model_copy(update={"secret_key_fallbacks": (SecretStr(generated),)}).accepted_keys()
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "127.1", "::1", "[::1]", "localhost"])
 def test_loopback_needs_no_tls(tmp_path: Path, host: str) -> None:
     assert not settings_in(tmp_path, grpc_host=host).allow_insecure
@@ -242,11 +282,14 @@ def test_a_token_that_no_header_can_hold_is_refused(tmp_path: Path, token: str) 
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["https://a\x07b", "https://b\u00fccher", "http://x:99999", "http://a..b", "http://a_b"]
+    "endpoint", ["https://b\u00fccher", "http://x:99999", "http://a..b", "http://a_b", "http://planted@x", "planted"]
 )
 def test_an_endpoint_that_no_request_can_reach_is_refused(tmp_path: Path, endpoint: str) -> None:
-    with pytest.raises(ValidationError, match="the URL of the Data API"):
-        settings_in(tmp_path, store="astra", astra_db_api_endpoint=endpoint, astra_db_application_token="t")
+    """Imports read from it with either store."""
+    for store in ("sqlite", "astra"):
+        with pytest.raises(ValidationError, match="the URL of the Data API") as caught:
+            settings_in(tmp_path, store=store, astra_db_api_endpoint=endpoint, astra_db_application_token="t")
+        assert "planted" not in str(caught.value)
 
 
 @pytest.mark.parametrize("algorithm", ["none", "RS256", "ES384", "EdDSA", "hs256", ""])
