@@ -71,7 +71,8 @@ async def import_keyspace(
     """Import the tables or collections of a keyspace. Then purge its credentials if `purge` is set."""
     from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
 
-    if not settings.astra_db_api_endpoint:
+    has_credentials = settings.astra_db_application_token or (settings.astra_db_username and settings.astra_db_password)
+    if not (settings.astra_db_api_endpoint and has_credentials):
         raise click.ClickException("Set ASTRA_DB_API_ENDPOINT and its credentials: the source is read from there.")
     in_place = settings.store == "astra" and keyspace in (None, settings.astra_db_keyspace)
     changes = {"astra_db_keyspace": keyspace} if keyspace else {}
@@ -119,7 +120,7 @@ async def _import(
             await importer.run(rows, _moving(position, advance) if position else advance)
     except StoreUnavailable as error:
         raise click.ClickException(
-            f"The store does not answer: {error}. Run the same command again to finish the import."
+            f"The store does not answer as it should: {error}. Run the same command again to finish the import."
         ) from None
     finally:
         for line in _report(importer.counts, dry_run=dry_run):

@@ -28,7 +28,7 @@ class Commands(click.Group):
                 raise
             drop_output()
             with suppress(OSError):
-                click.echo(f"Error: Can't write to standard output: {error.strerror}.", err=True)
+                click.echo(f"Error: Can't write to {error.filename or 'standard output'}: {error.strerror}.", err=True)
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -47,7 +47,7 @@ def _explained_errors() -> Iterator[None]:
     except SetupError as error:
         raise click.ClickException(str(error)) from None
     except StoreUnavailable as error:
-        raise click.ClickException(f"The store does not answer: {error}. Try again later.") from None
+        raise click.ClickException(f"The store does not answer as it should: {error}. Try again later.") from None
 
 
 def drop_output() -> None:

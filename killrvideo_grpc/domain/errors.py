@@ -125,7 +125,7 @@ class TooManyAttempts(ServiceError):
 
 
 class StoreUnavailable(ServiceError):
-    """The store is down or refuses the request. The store logs the cause, as a code without values."""
+    """The store is down or refuses the request. The text is the cause, without values, as the store logs it."""
 
 
 class SetupError(Exception):

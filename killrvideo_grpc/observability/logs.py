@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import sys
-from collections import deque
+import threading
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -28,12 +28,14 @@ class _BufferedStandardError(io.TextIOBase):
     """
 
     def __init__(self) -> None:
-        self._lines: deque[str] = deque()
+        self._lines: list[str] = []
+        self._lock = threading.RLock()  # a finalizer may log at any time
         atexit.register(self._write_lines)
 
     def write(self, text: str) -> int:
-        is_first = not self._lines
-        self._lines.append(text)
+        with self._lock:
+            is_first = not self._lines
+            self._lines.append(text)
         if is_first:  # for further lines, a flush is scheduled already
             try:
                 asyncio.get_running_loop().call_later(FLUSH_INTERVAL, self._write_lines)
@@ -42,10 +44,8 @@ class _BufferedStandardError(io.TextIOBase):
         return len(text)
 
     def _write_lines(self) -> None:
-        lines = []
-        with contextlib.suppress(IndexError):  # another thread may write at the same time
-            while True:
-                lines.append(self._lines.popleft())
+        with self._lock:
+            lines, self._lines = self._lines, []
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write("".join(lines))  # flushes: standard error is line-buffered
 

@@ -73,25 +73,36 @@ class Worker:
         delay = MIN_RESTART_DELAY
         while True:
             started = self._clock()
-            self._starting = asyncio.ensure_future(self._start())
-            # Shielded: if this task is cancelled, `end` still ends the process.
-            process = await asyncio.shield(self._starting)
-            if process.stdout and await process.stdout.readline():
-                self.is_serving.set()
-            await process.wait()
+            try:
+                end: dict[str, object] = {"exit_code": await self._run()}
+            except OSError as error:  # no memory, or too many processes
+                end = {"cause": error.strerror}
             if not self.is_serving.is_set():
-                raise SetupError("A worker could not start; its own message is above.")
+                raise SetupError(f"A worker could not start: {end.get('cause', 'its own message is above')}.")
             if self._clock() - started > MAX_RESTART_DELAY:
                 delay = MIN_RESTART_DELAY
-            _log.error("worker died", port=self._port, exit_code=process.returncode, restart_in=delay)
+            _log.error("worker died", port=self._port, restart_in=delay, **end)
             await self._sleep(delay)
             delay = min(2 * delay, MAX_RESTART_DELAY)
+
+    async def _run(self) -> int | None:
+        """Run the process until it ends, and return its exit code. Raise OSError if it can't be started."""
+        self._starting = asyncio.ensure_future(self._start())
+        # Shielded: if this task is cancelled, `end` still ends the process.
+        process = await asyncio.shield(self._starting)
+        if process.stdout and await process.stdout.readline():
+            self.is_serving.set()
+        await process.wait()
+        return process.returncode
 
     async def end(self, timeout: float) -> None:  # noqa: ASYNC109 # the process is killed when it has passed
         """Ask the process to end by closing its standard input. Kill it if it takes longer than `timeout` seconds."""
         if self._starting is None:
             return
-        process = await self._starting
+        try:
+            process = await self._starting
+        except OSError:
+            return
         if process.stdin:
             process.stdin.close()
         try:

@@ -115,11 +115,8 @@ async def create(api: DataApi, *, keyspace: bool) -> AsyncIterator[str]:
 def _explained_refusals(step: str, keyspace: str | None) -> Iterator[None]:
     try:
         yield
-    except CredentialsRefused:
-        raise UnusableStore(
-            "the Data API rejects the credentials; check ASTRA_DB_APPLICATION_TOKEN, or ASTRA_DB_USERNAME and"
-            " ASTRA_DB_PASSWORD"
-        ) from None
+    except CredentialsRefused as error:
+        raise UnusableStore(str(error)) from None
     except RequestRefused as error:
         text = f"the Data API refuses to {step}: {error.code}"
         if "KEYSPACE" in str(error.code):

@@ -84,7 +84,7 @@ class Sweep:
             for document in page:
                 key = str(document["_id"])
                 if key == INDEX_ID:
-                    await _attempt(document, repaired, self._settle_all({*document["ids"]}, repaired))
+                    await _attempt(document, repaired, self._repair_index(document, repaired))
                 if "pending" in document:
                     await _attempt(document, repaired, self._finish(document, at, repaired))
                 elif key.startswith(PREFIX):
@@ -120,6 +120,9 @@ class Sweep:
     async def _settle_all(self, members: Collection[str], repaired: Repaired) -> None:
         for member in members:
             repaired.moderators += await self._index.settle(UUID(member))
+
+    async def _repair_index(self, document: Document, repaired: Repaired) -> None:
+        await self._settle_all({*document["ids"]}, repaired)
 
     async def _remove_unclaimed(self, document: Document) -> None:
         """Write the claim once more, so that a late claim fails, then delete the account."""

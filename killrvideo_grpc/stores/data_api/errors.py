@@ -40,6 +40,12 @@ class RequestNotSent(UnusableStore):
 class CredentialsRefused(StoreUnavailable):
     """The Data API rejected the token, or the user name and password."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "the Data API rejects the credentials; check ASTRA_DB_APPLICATION_TOKEN, or ASTRA_DB_USERNAME and"
+            " ASTRA_DB_PASSWORD"
+        )
+
 
 class Conflict(StoreUnavailable):
     """Other requests changed the document at the same moment.
@@ -93,7 +99,7 @@ def _raise_answer(name: str, error: DataAPIResponseException) -> NoReturn:
     if code == "DOCUMENT_ALREADY_EXISTS":
         raise AlreadyExists from None
     if code == "FAILED_CONCURRENT_OPERATIONS":
-        raise Conflict from None
+        raise Conflict("conflict") from None
     _log.error("store failed", store="astra", request=name, family=family, cause=code)
     if family == "REQUEST":
         raise RequestRefused(code) from None

@@ -82,7 +82,7 @@ def unavailable(error: sqlite3.Error | OSError) -> StoreUnavailable:
     """Log the name of the cause, without values, and return the error to raise."""
     if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
         _log.error("disk full", store="sqlite")
-        return DiskFull()
-    cause = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None)
-    _log.error("store failed", store="sqlite", cause=cause or type(error).__name__)
-    return StoreUnavailable()
+        return DiskFull("the disk is full")
+    cause = getattr(error, "sqlite_errorname", None) or getattr(error, "strerror", None) or type(error).__name__
+    _log.error("store failed", store="sqlite", cause=cause)
+    return StoreUnavailable(cause)

@@ -123,6 +123,14 @@ async def test_the_repair_lists_the_moderators_and_no_one_else(
     assert (await store.repair()).moderators == 0
 
 
+async def test_an_index_that_cannot_be_read_stops_no_repair(
+    server: FakeDataApi, store: AstraStore, moderators: list[Account]
+) -> None:
+    update = {"$unset": {"ids": ""}, "$set": {"revision": "restored"}}
+    server.execute([KEYSPACE, ACCOUNTS], {"updateOne": {"filter": {"_id": INDEX_ID}, "update": update}})
+    assert (await store.repair()).failed >= 1
+
+
 async def test_an_index_that_is_missing_is_made_again(
     server: FakeDataApi, store: AstraStore, moderators: list[Account], contents: Contents
 ) -> None:
