@@ -171,7 +171,8 @@ def test_cors_on_what_the_edge_answers_itself(client: httpx.Client, path: str) -
 
 def test_request_ids(client: httpx.Client) -> None:
     for path in (f"{USERS}/me", "/", "/nothing"):
-        assert client.get(path, headers={"x-request-id": "given-by-me"}).headers["x-request-id"] == "given-by-me"
+        for given in ("given-by-me", "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "01939f3e-7b3a-7cde-8f00-0123456789ab"):
+            assert client.get(path, headers={"x-request-id": given}).headers["x-request-id"] == given
         odd = [{"x-request-id": "<script>"}, {"x-request-id": "x" * 129}, {"x-request-id": "a,b"}, {}]
         made = {client.get(path, headers=headers).headers["x-request-id"] for headers in odd * 25}
         assert len(made) == 100
