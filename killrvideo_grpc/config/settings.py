@@ -41,9 +41,6 @@ from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_crea
 ENV_FILE = ".env"
 NO_AUDIENCE = "none"
 REPEATED_KEY = "must not repeat a key or SECRET_KEY"
-UNENCRYPTED = (
-    "is not known as a loopback address, so without TLS passwords and tokens would cross the network unencrypted."
-)
 
 
 class Settings(BaseSettings):
@@ -219,11 +216,9 @@ class Settings(BaseSettings):
     @classmethod
     def _encrypted(cls, allowed: bool, info: ValidationInfo) -> bool:
         has_tls = _is_given(info, "tls_cert_file") and _is_given(info, "tls_key_file")
-        if not allowed and not has_tls and not is_loopback(info.data.get("grpc_host", "")):
-            raise ValueError(
-                f"GRPC_HOST {UNENCRYPTED} Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is"
-                " private."
-            )
+        if not allowed and not has_tls and (risk := clear_text_risk(info.data.get("grpc_host", ""))):
+            advice = "Set TLS_CERT_FILE and TLS_KEY_FILE, or ALLOW_INSECURE=true if the network is private."
+            raise ValueError(f"GRPC_HOST {risk} {advice}")
         return allowed
 
     @field_validator("metrics_port")
@@ -256,7 +251,7 @@ class Settings(BaseSettings):
     @property
     def metrics_host(self) -> str:
         """GRPC_HOST, or 127.0.0.1 where that would expose metrics without TLS."""
-        return self.grpc_host if self.allow_insecure or is_loopback(self.grpc_host) else "127.0.0.1"
+        return self.grpc_host if self.allow_insecure or not clear_text_risk(self.grpc_host) else "127.0.0.1"
 
     @property
     def secret_key_path(self) -> Path:
@@ -295,10 +290,12 @@ def _unmap_ipv4(network: IPvAnyNetwork) -> IPvAnyNetwork:
     return network if mapped is None else ipaddress.IPv4Network((mapped, max(0, network.prefixlen - 96)))
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether the host is known to be a loopback address."""
+def clear_text_risk(host: str) -> str:
+    """Return why a server without TLS must not listen on this host; empty for loopback addresses."""
     try:
         addresses = socket.getaddrinfo(host or None, None, type=socket.SOCK_STREAM)
-    except (OSError, ValueError):  # it can't be resolved now, but perhaps later
-        return False
-    return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses)
+    except (OSError, ValueError):
+        return "can't be resolved, so it may be a public address."
+    if all(ipaddress.ip_address(address[0]).is_loopback for *_, address in addresses):
+        return ""
+    return "is not a loopback address, so without TLS passwords and tokens would cross the network unencrypted."

@@ -3,7 +3,7 @@
 from pydantic import ValidationInfo, field_validator
 
 from killrvideo_grpc.config.fields import Host, Port, Text, sibling_address
-from killrvideo_grpc.config.settings import UNENCRYPTED, Settings, is_loopback
+from killrvideo_grpc.config.settings import Settings, clear_text_risk
 
 
 class WebSettings(Settings):
@@ -17,8 +17,8 @@ class WebSettings(Settings):
     @field_validator("http_host")
     @classmethod
     def _loopback(cls, host: str, info: ValidationInfo) -> str:
-        if not info.data.get("allow_insecure", True) and not is_loopback(host):
-            raise ValueError(f"{UNENCRYPTED} Set ALLOW_INSECURE=true if the network is private.")
+        if not info.data.get("allow_insecure", True) and (risk := clear_text_risk(host)):
+            raise ValueError(f"{risk} Set ALLOW_INSECURE=true if the network is private.")
         return host
 
     @field_validator("http_port")

@@ -225,7 +225,8 @@ def test_config_check_refuses_wrong_settings_of_the_edge(folder: Path, changes: 
         ({"SECRET_KEY": "short", "GRPC_PORT": "99999", "STORE": "paper"}, ["SECRET_KEY", "GRPC_PORT", "STORE"]),
         ({"SECRET_KEY": f"{KEY}\n{KEY}"}, ["SECRET_KEY: must not contain line breaks"]),
         ({"GRPC_HOST": "203.0.113.1", "ALLOW_INSECURE": "1"}, ["203.0.113.1:0: Cannot assign requested address"]),
-        ({"GRPC_HOST": "no..name"}, ["no..name:0: the address can't be used"]),
+        ({"GRPC_HOST": "no..name"}, ["GRPC_HOST can't be resolved"]),
+        ({"GRPC_HOST": "no..name", "ALLOW_INSECURE": "1"}, ["no..name:0: the address can't be used"]),
         (
             {"GRPC_HOST": "0.0.0.0", "SQLITE_PATH": " "},
             ["ALLOW_INSECURE: GRPC_HOST is not a loop", "SQLITE_PATH: must"],
