@@ -98,8 +98,10 @@ def _check_options(
     path: Path | None, kind: str | None, keyspace: str | None, *, trust_roles: bool, purge_credentials: bool
 ) -> None:
     """Fail if the options don't go together."""
-    if kind in (None, "csv") and path is None:
+    if kind is None and path is None:
         raise click.UsageError("Name the FILE of `accounts export`, or use --from-killrvideo.")
+    if kind == "csv" and path is None:
+        raise click.UsageError("Name the folder of users.csv and user_credentials.csv.")
     if kind in ("tables", "collections") and path is not None:
         raise click.UsageError(f"--from-killrvideo {kind} reads from the Data API, not from {path}.")
     if keyspace is not None and (kind in (None, "csv") or not re.fullmatch(KEYSPACE, keyspace)):

@@ -5,7 +5,7 @@ import asyncio
 import click
 
 from killrvideo_grpc.cli.operators import Email, opened_operators
-from killrvideo_grpc.domain.account import Account, Role
+from killrvideo_grpc.domain.account import Account, Role, role_names
 
 ROLE = click.Choice([role.value for role in Role])
 
@@ -66,6 +66,5 @@ def list_roles(email: str) -> None:
 
 
 def _print_roles(account: Account) -> None:
-    for role in Role:
-        if role in account.roles:
-            click.echo(role.value)
+    for name in role_names(account.roles):
+        click.echo(name)

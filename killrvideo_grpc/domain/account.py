@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from uuid import UUID
 
 NIL_UUID = UUID(int=0)  # no account has this id
@@ -24,6 +25,12 @@ class Role(StrEnum):
     def sufficient(self) -> tuple["Role", ...]:
         """This role and all higher ones, any of which grants its rights."""
         return _SUFFICIENT[self]
+
+
+@lru_cache(64)  # more than there are combinations of roles
+def role_names(roles: frozenset[Role]) -> tuple[str, ...]:
+    """Return the names of the roles, the highest last."""
+    return tuple(role.value for role in Role if role in roles)
 
 
 _SUFFICIENT = {role: tuple(Role)[rung:] for rung, role in enumerate(Role)}
@@ -173,5 +180,9 @@ def _fold(text: str) -> str:
 
 def now() -> datetime:
     """Return the current time in UTC, truncated to the millisecond."""
-    present = datetime.now(UTC)
-    return present.replace(microsecond=present.microsecond // 1000 * 1000)
+    return to_millisecond(datetime.now(UTC))
+
+
+def to_millisecond(date: datetime) -> datetime:
+    """Truncate a date to the millisecond, as all stores keep it."""
+    return date.replace(microsecond=date.microsecond // 1000 * 1000)

@@ -15,7 +15,7 @@ from killrvideo_grpc.domain.errors import (
     RefreshTokenExpired,
     RefreshTokenInvalid,
 )
-from killrvideo_grpc.domain.events import Action, Cause, Event, role_names
+from killrvideo_grpc.domain.events import Action, Cause, Event, role_list
 
 MAX_SESSIONS = 20  # per account
 MAX_SOURCES = 20  # per account
@@ -272,7 +272,7 @@ class Delete:
     def decide(self, account: Account, cause: Cause) -> Transition:
         if self.credential_id is not None:
             _require_credential(account, self.credential_id)
-        return Transition(None, cause.event(account, Action.DELETED, role_names(account.roles)))
+        return Transition(None, cause.event(account, Action.DELETED, role_list(account.roles)))
 
 
 def _require_credential(account: Account, credential_id: str) -> None:
@@ -307,7 +307,7 @@ def _without_sessions(account: Account, ids: AbstractSet[str], action: Action, c
 def _with_roles(account: Account, roles: frozenset[Role], action: Action, cause: Cause) -> Transition:
     if roles == account.roles:
         return Transition(account)
-    event = cause.event(account, action, role_names(account.roles), role_names(roles))
+    event = cause.event(account, action, role_list(account.roles), role_list(roles))
     return Transition(replace(account, roles=roles), event)
 
 

@@ -1,12 +1,11 @@
 """The audit trail: events that record what happened to an account, by whom and why."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID, uuid4
 
-from killrvideo_grpc.domain.account import Account, Role, now
+from killrvideo_grpc.domain.account import Account, Role, now, role_names
 
 
 class Action(StrEnum):
@@ -85,10 +84,9 @@ class Cause:
 
     def registration(self, account: Account) -> Event:
         """Return the event of a new account."""
-        return self.event(account, Action.REGISTERED, after=role_names(account.roles))
+        return self.event(account, Action.REGISTERED, after=role_list(account.roles))
 
 
-def role_names(roles: Iterable[Role]) -> str:
-    """Return the roles, comma-separated, lowest first."""
-    given = set(roles)
-    return ",".join(role.value for role in Role if role in given)
+def role_list(roles: frozenset[Role]) -> str:
+    """Return the names of the roles, comma-separated."""
+    return ",".join(role_names(roles))

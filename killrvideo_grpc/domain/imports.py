@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from killrvideo_grpc.domain.account import Credentials
-from killrvideo_grpc.domain.events import Action, Cause, Event, role_names
+from killrvideo_grpc.domain.events import Action, Cause, Event, role_list
 
 IMPORT_BATCH = 50  # accounts that a store takes at once
 
@@ -20,7 +20,7 @@ class ImportedAccount:
     def of(cls, credentials: Credentials, cause: Cause, before: str = "") -> "ImportedAccount":
         """Return the account with its event. `before` is what the source said about it."""
         account = credentials.account
-        return cls(credentials, cause.event(account, Action.IMPORTED, before, role_names(account.roles)))
+        return cls(credentials, cause.event(account, Action.IMPORTED, before, role_list(account.roles)))
 
 
 class ImportOutcome(Enum):

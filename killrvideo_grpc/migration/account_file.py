@@ -7,18 +7,26 @@ from datetime import UTC, datetime
 from typing import Any, BinaryIO
 from uuid import UUID, uuid4
 
-from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, Role, normal_email
+from killrvideo_grpc.domain.account import (
+    Account,
+    AccountStatus,
+    Credentials,
+    Role,
+    normal_email,
+    role_names,
+    to_millisecond,
+)
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration.killrvideo import profile_only
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
-from killrvideo_grpc.migration.values import read_hash
+from killrvideo_grpc.migration.values import LATEST, read_hash
 from killrvideo_grpc.security.hashing_process import HASH
 
 FORMAT = "killrvideo-accounts"
 VERSION = 1
 MAX_LINE = 65_536  # bytes: no account takes as many
-EARLIEST, LATEST = datetime(1970, 1, 1, tzinfo=UTC), datetime(2242, 1, 1, tzinfo=UTC)  # what all stores keep exactly
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class UnusableFile(SetupError):
@@ -43,7 +51,7 @@ def account_line(credentials: Credentials) -> bytes:
             "email": account.email,
             "first_name": account.first_name,
             "last_name": account.last_name,
-            "roles": [role.value for role in Role if role in account.roles],
+            "roles": list(role_names(account.roles)),
             "account_status": account.status.value,
             "created_date": _date_text(account.created_date),
             "last_login_date": account.last_login_date and _date_text(account.last_login_date),
@@ -179,9 +187,8 @@ def _date(fields: dict[str, Any], name: str) -> datetime:
     with suppress(ValueError):
         date = datetime.fromisoformat(_text(fields, name))
     if date is None or date.tzinfo is None or not EARLIEST <= date < LATEST:
-        raise _BadLine(f"{name} must be a date with a time zone, like 2026-11-29T13:15:00.000Z, from 1970 on")
-    date = date.astimezone(UTC)
-    return date.replace(microsecond=date.microsecond // 1000 * 1000)
+        raise _BadLine(f"{name} must be a date with a time zone, like 2026-11-29T13:15:00.000Z, from 1970 to 2241")
+    return to_millisecond(date.astimezone(UTC))
 
 
 def _hash(fields: dict[str, Any]) -> tuple[str, str]:

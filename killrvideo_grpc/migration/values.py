@@ -5,14 +5,15 @@ import unicodedata
 from datetime import UTC, datetime
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import AccountStatus, Role
+from killrvideo_grpc.domain.account import AccountStatus, Role, to_millisecond
 from killrvideo_grpc.security.hashing_process import HASH
 
 MAX_NAME = 50
 MAX_COST = 14  # two logins at a higher one would hold all hashing for minutes
 SECONDS_DIGITS = 10  # of the seconds since 1970, from 2001 to 2286
 MAX_STATUS = 40  # characters of a status that are kept in the event
-EARLIEST, LATEST = datetime(1970, 1, 2, tzinfo=UTC), datetime(2242, 1, 1, tzinfo=UTC)
+EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
+LATEST = datetime(2242, 1, 1, tzinfo=UTC)  # all stores keep earlier dates exactly
 
 _MASKED = re.compile(r"\*\*")
 # Line separators and changes of text direction.
@@ -55,7 +56,7 @@ def read_date(value: object) -> datetime | None:
     if date is None or not EARLIEST.timestamp() <= date.timestamp() < LATEST.timestamp():
         return None
     date = date.astimezone(UTC)
-    return date.replace(microsecond=date.microsecond // 1000 * 1000)
+    return to_millisecond(date)
 
 
 def is_no_date(value: object) -> bool:

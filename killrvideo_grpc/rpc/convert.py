@@ -3,12 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from killrvideo.user.v1 import audit_event_pb2, json_web_key_pb2, session_pb2, user_pb2, user_service_pb2
 
-from killrvideo_grpc.domain.account import Account, Role, Session
+from killrvideo_grpc.domain.account import Account, Session, role_names
 from killrvideo_grpc.domain.errors import ServiceError
 from killrvideo_grpc.domain.events import Event
 from killrvideo_grpc.errors.responses import error_response
@@ -108,12 +107,6 @@ def to_token_result(checked: CheckedToken | ServiceError) -> user_service_pb2.To
         session_id=session_id,
         expires_at=to_timestamp(checked.expires_at),
     )
-
-
-@lru_cache(64)  # more than there are combinations of roles
-def role_names(roles: frozenset[Role]) -> tuple[str, ...]:
-    """Return the names of the roles, the highest last."""
-    return tuple(role.value for role in Role if role in roles)
 
 
 # Any: protobuf accepts a dict of fields in place of a message, but its type stubs don't.

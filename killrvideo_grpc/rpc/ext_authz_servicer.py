@@ -6,11 +6,11 @@ from google.rpc import code_pb2, status_pb2
 from killrvideo.envoy import auth_service_pb2, auth_service_pb2_grpc
 from structlog.contextvars import bind_contextvars
 
+from killrvideo_grpc.domain.account import role_names
 from killrvideo_grpc.domain.errors import ServiceError, SessionEnded, UserNotFound
 from killrvideo_grpc.errors.problem import problem_headers
 from killrvideo_grpc.errors.responses import ErrorResponse, error_response
 from killrvideo_grpc.rpc.call import Context, current_call
-from killrvideo_grpc.rpc.convert import role_names
 from killrvideo_grpc.rpc.interceptors.authorization import parse_bearer
 from killrvideo_grpc.service.authentication import Authenticator, Principal
 from killrvideo_grpc.service.identity_headers import SESSION_ID, USER_ID, USER_ROLES

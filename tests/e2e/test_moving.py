@@ -240,7 +240,7 @@ def follow(folder: Path, script: str, **settings: str) -> None:
     ("arguments", "message"),
     [
         ((), "Name the FILE"),
-        (("--from-killrvideo", "csv"), "Name the FILE"),
+        (("--from-killrvideo", "csv"), "Name the folder"),
         (("--from-killrvideo", "tables", "x"), "not from x"),
         (("--from-killrvideo", "csv", "x", "--keyspace", "k"), "--keyspace"),
         (("--from-killrvideo", "tables", "--keyspace", "a b"), "--keyspace"),
