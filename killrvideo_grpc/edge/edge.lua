@@ -122,6 +122,7 @@ local function with_refused_type(text, names)
 end
 
 local function on_grpc_request(handle, headers, route)
+  headers:replace("te", "trailers")  -- grpcio resets streams without it
   local status = route:get("refuse") and "404" or grpc_rejection(headers)
   -- Unary calls wait here for their message. Requests must have no trailers.
   if not status and route:get("buffer_request") and handle:body() and handle:trailers() then status = "400" end

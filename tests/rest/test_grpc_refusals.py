@@ -82,6 +82,12 @@ def test_grpc_callers_cannot_request_problems(connection: Http2, fields: Fields)
     assert not [name for name in answered if name.startswith("x-problem")]
 
 
+def test_callers_need_not_ask_for_trailers(connection: Http2) -> None:
+    fields = [field for field in GRPC if field[0] != "te"]
+    headers, _, trailers = connection.answer(connection.send("POST", GET_ME, fields, NO_MESSAGE))
+    assert (headers | trailers)["grpc-status"] == "16"
+
+
 def test_trailers_are_refused(connection: Http2) -> None:
     assert status_of(connection.answer(connection.send("POST", GET_ME, GRPC, NO_MESSAGE, [("x", "y")]))[0]) == INVALID
 
