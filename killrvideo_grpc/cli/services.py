@@ -34,7 +34,7 @@ with_name = click.argument("name", callback=_check_name)
 
 @click.group()
 def services() -> None:
-    """Add, list and remove services: callers without an account.
+    """Manage services: callers without an account.
 
     A service sends its token like any other: `authorization: Bearer kvs_…`. The store keeps only the token's SHA-256,
     so a token is printed once.

@@ -96,7 +96,7 @@ class AccountStore(AttemptCounters, ServiceStore, Protocol):
         read. Raise UserNotFound, EmailAlreadyRegistered, what the change raises, and LastModerator unless `force` is
         set.
 
-        A change of the address, even a failed one, leaves the address that doesn't log in free by the next sweep.
+        After a change of the address, even a failed one, the next sweep frees the one that the account doesn't have.
         """
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:

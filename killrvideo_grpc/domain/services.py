@@ -39,7 +39,7 @@ Services: TypeAlias = Mapping[str, Service]
 """All services, by name."""
 
 ServicesChange: TypeAlias = Callable[[Services], Services]
-"""A pure function of all services. Applied to its own result, it returns that result."""
+"""A function of all services. Applied again to its own result, it returns that result."""
 
 
 class ServiceChangeRejected(Exception):

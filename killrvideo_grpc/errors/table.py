@@ -83,13 +83,13 @@ TABLE: Mapping[type[errors.ServiceError], ErrorSpec] = {
     errors.UserNotFound: ErrorSpec("NOT_FOUND", 404, "User not found", "USER_NOT_FOUND"),
     errors.AccountSuspended: ErrorSpec("PERMISSION_DENIED", 403, "Account is suspended", "ACCOUNT_SUSPENDED"),
     errors.NoRolesAssigned: ErrorSpec("PERMISSION_DENIED", 403, "User has no roles assigned", "NO_ROLES_ASSIGNED"),
-    # The contract fixes this text, although any one of the listed roles is enough.
+    # KillrVideo's clients know this text, although any one of the listed roles is enough.
     errors.RoleRequired: ErrorSpec(
         "PERMISSION_DENIED", 403, "User does not have required roles: {roles}", "ROLE_REQUIRED"
     ),
     errors.GrantRequired: ErrorSpec("PERMISSION_DENIED", 403, "{need}", "GRANT_REQUIRED"),
     errors.SelfModification: ErrorSpec("FAILED_PRECONDITION", 400, "Moderators can't {action}", "OWN_ACCOUNT"),
-    # The contract fixes this text too.
+    # KillrVideo's clients know this text.
     errors.LastModerator: ErrorSpec("FAILED_PRECONDITION", 400, "There must be a moderator", "LAST_MODERATOR"),
     # No retry_seconds: the error itself knows when to try again.
     errors.TooManyAttempts: ErrorSpec(

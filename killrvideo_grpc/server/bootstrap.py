@@ -1,4 +1,4 @@
-"""The composition root: the only code that builds the use cases and a server from the settings."""
+"""The composition root: builds the server and its use cases from the settings."""
 
 import os
 from collections.abc import Sequence

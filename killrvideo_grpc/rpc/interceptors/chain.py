@@ -43,7 +43,7 @@ class InterceptorChain(aio.ServerInterceptor):
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Return the wrapped handler or, for a method that doesn't exist, a handler that answers UNIMPLEMENTED."""
-        # The handler runs in the same task and reads this. Its context would convert the metadata from C again.
+        # The handler runs in the same task and reads this. The call's context would convert the metadata from C again.
         current_call.set(Call(tuple(handler_call_details.invocation_metadata)))
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
