@@ -278,7 +278,7 @@ class UserServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResetPassword(self, request, context):
-        """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+        """Replaces a forgotten password: uses a reset code, ends all sessions of the account, and opens a new one. A code
         works once, within an hour by default. A newer code, a changed password or a changed address voids it.
 
         Errors include:

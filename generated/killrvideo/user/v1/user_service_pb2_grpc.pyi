@@ -108,7 +108,7 @@ class UserServiceStub:
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     ResetPassword: _grpc.UnaryUnaryMultiCallable[_user_service_pb2.ResetPasswordRequest, _user_service_pb2.LoginResponse]
-    """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+    """Replaces a forgotten password: uses a reset code, ends all sessions of the account, and opens a new one. A code
     works once, within an hour by default. A newer code, a changed password or a changed address voids it.
 
     Errors include:
@@ -317,7 +317,7 @@ class UserServiceAsyncStub(UserServiceStub):
       RESOURCE_EXHAUSTED (TOO_MANY_ATTEMPTS): too many passwords were wrong.
     """
     ResetPassword: _aio.UnaryUnaryMultiCallable[_user_service_pb2.ResetPasswordRequest, _user_service_pb2.LoginResponse]  # type: ignore[assignment]
-    """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+    """Replaces a forgotten password: uses a reset code, ends all sessions of the account, and opens a new one. A code
     works once, within an hour by default. A newer code, a changed password or a changed address voids it.
 
     Errors include:
@@ -583,7 +583,7 @@ class UserServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _user_service_pb2.ResetPasswordRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_user_service_pb2.LoginResponse, _abc.Awaitable[_user_service_pb2.LoginResponse]]:
-        """Replaces a forgotten password: spends a reset code, ends all sessions of the account, and opens a new one. A code
+        """Replaces a forgotten password: uses a reset code, ends all sessions of the account, and opens a new one. A code
         works once, within an hour by default. A newer code, a changed password or a changed address voids it.
 
         Errors include:
