@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, BinaryIO
 import click
 
 from killrvideo_grpc.cli.existing_store import opened_store, unchanged_store
-from killrvideo_grpc.cli.operators import login_name
+from killrvideo_grpc.cli.operators import operator_actor
 from killrvideo_grpc.cli.progress import print_line, progress
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.domain.account import now
@@ -111,7 +111,7 @@ async def _import(
 
     Progress is the number of rows, or the `position` in a file, of `length`.
     """
-    importer = Importer(store, f"cli:{login_name()}", dry_run=dry_run, say=print_line)
+    importer = Importer(store, operator_actor(), dry_run=dry_run, say=print_line)
     try:
         with (
             _interrupted_by_sigterm(),

@@ -5,10 +5,9 @@ import math
 
 import click
 
-from killrvideo_grpc.cli.operators import Email, login_name, opened_account_store, opened_operators
+from killrvideo_grpc.cli.operators import Email, opened_account_store, opened_operators, operator_actor
 from killrvideo_grpc.domain.errors import TooManyAttempts
 from killrvideo_grpc.domain.events import Cause
-from killrvideo_grpc.service.moderation import Operators
 from killrvideo_grpc.service.recovery import IssuedCode
 
 
@@ -47,7 +46,7 @@ def reset_password(email: str) -> None:
         from killrvideo_grpc.server.bootstrap import build_reset_codes
 
         async with opened_account_store() as (settings, store):
-            cause = Cause(Operators(store, login_name()).actor)
+            cause = Cause(operator_actor())
             try:
                 issued = await build_reset_codes(settings, store).issue(email, cause, by_operator=True)
             except TooManyAttempts as error:

@@ -44,12 +44,12 @@ async def opened_account_store(named_by: str = "e-mail address") -> AsyncIterato
 async def opened_operators(named_by: str = "e-mail address") -> AsyncIterator[Operators]:
     """Open the use cases of the command line, with errors explained as by `opened_account_store`."""
     async with opened_account_store(named_by) as (_, store):
-        yield Operators(store, login_name())
+        yield Operators(store, operator_actor())
 
 
-def login_name() -> str:
-    """Return the operator's name for the audit trail."""
+def operator_actor() -> str:
+    """Return the operator's name for the audit trail: `cli:` and the login name."""
     try:
-        return getpass.getuser()
+        return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # the user id has no name, as on some container platforms
-        return f"uid {os.getuid()}"
+        return f"cli:uid {os.getuid()}"

@@ -124,7 +124,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An account with the bcrypt hash (`$2b$…`) of its current password; empty if none matches."""
+    """An account with the bcrypt hash of its password; empty if it has none that can be checked."""
 
     account: Account
     password_hash: str = field(repr=False)

@@ -64,11 +64,11 @@ class Moderation:
 
 
 class Operators:
-    """The use cases of the command line. `operator` is the actor's login name. All raise UserNotFound."""
+    """The use cases of the command line. All raise UserNotFound."""
 
-    def __init__(self, store: AccountStore, operator: str) -> None:
+    def __init__(self, store: AccountStore, actor: str) -> None:
         self._store = store
-        self.actor = f"cli:{operator}"
+        self._actor = actor
 
     async def find(self, email: str) -> Account:
         """Return the account with this address, in any spelling."""
@@ -80,22 +80,22 @@ class Operators:
     async def assign_role(self, email: str, role: Role) -> Account:
         """Add a role to the account with this address."""
         account = await self.find(email)
-        return await self._store.apply(account.user_id, AssignRole(role), Cause(self.actor))
+        return await self._store.apply(account.user_id, AssignRole(role), Cause(self._actor))
 
     async def revoke_role(self, email: str, role: Role, *, force: bool = False) -> Account:
         """Remove a role from the account with this address. Raise LastModerator unless forced."""
         account = await self.find(email)
-        return await self._store.apply(account.user_id, RevokeRole(role), Cause(self.actor), force=force)
+        return await self._store.apply(account.user_id, RevokeRole(role), Cause(self._actor), force=force)
 
     async def delete(self, email_or_id: str, reason: str, *, force: bool = False) -> Account:
         """Delete the account with this address or id, and return it as it was. Raise LastModerator unless forced."""
         account = await self._find_any(email_or_id)
-        return await self._store.apply(account.user_id, Delete(None), Cause(self.actor, reason.strip()), force=force)
+        return await self._store.apply(account.user_id, Delete(None), Cause(self._actor, reason.strip()), force=force)
 
     async def unblock(self, email: str) -> Account:
         """Lift the limits that attempts on the account with this address have reached."""
         account = await self.find(email)
-        return await self._store.apply(account.user_id, Unblock(), Cause(self.actor))
+        return await self._store.apply(account.user_id, Unblock(), Cause(self._actor))
 
     async def _find_any(self, email_or_id: str) -> Account:
         try:

@@ -69,7 +69,7 @@ def use_cases(settings: Settings, store: FlakyStore, hasher: CountingHasher) -> 
 
 @pytest.fixture(scope="module")
 def operators(store: FlakyStore) -> Operators:
-    return Operators(store, "tester")
+    return Operators(store, "cli:tester")
 
 
 @pytest.fixture(scope="module")

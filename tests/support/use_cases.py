@@ -82,7 +82,7 @@ class UseCases:
         self.reset_codes = ResetCodes(self.store, throttle, timedelta(hours=1))
         self.recovery = Recovery(self.store, self.hasher, self.sessions, throttle)
         self.moderation = Moderation(self.store, page_tokens)
-        self.operators = Operators(self.store, "tester")
+        self.operators = Operators(self.store, "cli:tester")
         self.authenticator = Authenticator(
             self.store, self.access_tokens, ServiceAuthenticator(self.store, service_digest)
         )

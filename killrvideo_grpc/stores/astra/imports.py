@@ -6,7 +6,6 @@ or as a crash left it.
 
 import asyncio
 from collections.abc import Sequence
-from uuid import UUID
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
@@ -46,8 +45,8 @@ class Imports:
     async def foresee(self, accounts: Sequence[ImportedAccount]) -> list[ImportOutcome]:
         """Return what importing each of the accounts alone would lead to."""
         found = await self._find(accounts)
-        owners = {str(owner): owner for document in found.values() if (owner := owner_of_claim(document))}
-        live = await self._api.find_documents([document_id(owner) for owner in owners.values()]) if owners else {}
+        owners = {owner for document in found.values() if "owner" in document and (owner := owner_of(document))}
+        live = await self._api.find_documents([document_id(owner) for owner in owners]) if owners else {}
         return [_foreseen(account, found, live) for account in accounts]
 
     async def _find(self, accounts: Sequence[ImportedAccount]) -> Found:
@@ -137,11 +136,6 @@ class _Import:
             await settle_claim(self._api, claim["_id"])
             raise Conflict
         return False
-
-
-def owner_of_claim(document: Document) -> UUID | None:
-    """Return the owner that a document names if it is a claim."""
-    return owner_of(document) if "owner" in document else None
 
 
 def _keys(account: ImportedAccount) -> list[str]:

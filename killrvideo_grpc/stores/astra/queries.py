@@ -1,7 +1,7 @@
 """Searches and event lists. The tables give ids of accounts; the documents give the accounts."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +18,13 @@ PAGES = 10  # of 50 rows that a search reads at most, because many rows may not 
 SEEN_DIGITS = 16  # of a user id: unique within a page of rows
 
 State = str | None  # the Data API's page state; None is the beginning of the table
+
+
+async def read_accounts(api: DataApi, user_ids: Collection[UUID]) -> dict[UUID, Account]:
+    """Return the accounts that exist, by id."""
+    documents = await api.find_documents([document_id(user_id) for user_id in user_ids]) if user_ids else {}
+    accounts = (read_account(document) for document in documents.values())
+    return {account.user_id: account for account in accounts if account}
 
 
 class Queries:
@@ -38,7 +45,7 @@ class Queries:
             rows, following = await self._api.row_page(USERS, condition, state, columns=("userid",))
             # Rows may have come or gone since this page was last read, so skip by id, not by position.
             left = [row["userid"] for row in rows if row["userid"].hex[:SEEN_DIGITS] not in seen]
-            accounts = await self._read(left)
+            accounts = await read_accounts(self._api, left)
             for position, user_id in enumerate(left):
                 account = accounts.get(user_id)
                 seen.append(user_id.hex[:SEEN_DIGITS])
@@ -74,11 +81,6 @@ class Queries:
         place = next((at for event, at in reversed(given) if at is not place), place)
         order, event_id = _order(given[-1][0])
         return Page([event for event, _ in given], json.dumps([*place, [order, str(UUID(int=event_id))]]))
-
-    async def _read(self, user_ids: list[UUID]) -> dict[UUID, Account]:
-        documents = await self._api.find_documents([document_id(user_id) for user_id in user_ids]) if user_ids else {}
-        accounts = (read_account(document) for document in documents.values())
-        return {account.user_id: account for account in accounts if account}
 
     async def _pending(self, user_id: UUID) -> list[Event]:
         document = await self._api.find_document(document_id(user_id))

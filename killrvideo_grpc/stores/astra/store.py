@@ -37,7 +37,7 @@ from killrvideo_grpc.stores.astra.document import (
 from killrvideo_grpc.stores.astra.imports import Imports
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
 from killrvideo_grpc.stores.astra.projections import Projections
-from killrvideo_grpc.stores.astra.queries import Queries
+from killrvideo_grpc.stores.astra.queries import Queries, read_accounts
 from killrvideo_grpc.stores.astra.revisions import DocumentLocks, until_written
 from killrvideo_grpc.stores.astra.sweep import UNREADABLE, Repaired, Sweep
 from killrvideo_grpc.stores.data_api.batch_loader import BatchLoader
@@ -115,11 +115,7 @@ class AstraStore:
         return read_account(await self._reads.get(document_id(user_id)))
 
     async def get_many(self, user_ids: Collection[UUID]) -> Mapping[UUID, Account]:
-        if not user_ids:
-            return {}
-        found = await self._api.find_documents([document_id(user_id) for user_id in set(user_ids)])
-        accounts = (read_account(document) for document in found.values())
-        return {account.user_id: account for account in accounts if account}
+        return await read_accounts(self._api, set(user_ids))
 
     async def apply(
         self, user_id: UUID, change: Change, cause: Cause, *, seen: Account | None = None, force: bool = False

@@ -119,14 +119,13 @@ class Worker:
             self._fail_if_unwanted(job)
             return work(job)
         except (sqlite3.Error, OSError) as error:
-            is_interrupted = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT
-            if job.is_abandoned and (is_interrupted or getattr(error, "errno", None) == errno.ECANCELED):
-                raise StoreUnavailable("the caller was cancelled") from None
+            if job.is_abandoned and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
+                raise _cancelled() from None
             raise unavailable(error) from None
 
     def _fail_if_unwanted(self, job: _Job) -> None:
         if job.is_abandoned:
-            raise OSError(errno.ECANCELED, "the caller was cancelled")
+            raise _cancelled()
         if self._is_closed:
             raise _closed()
 
@@ -138,6 +137,10 @@ class Worker:
 
 def _kind(work: Callable[..., object]) -> str:
     return getattr(work, "__name__", type(work).__name__)
+
+
+def _cancelled() -> StoreUnavailable:
+    return StoreUnavailable("the caller was cancelled")
 
 
 def _closed() -> OSError:

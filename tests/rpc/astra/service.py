@@ -111,7 +111,7 @@ class Service:
 
     def empower(self, account: Account, rpc: str) -> None:
         """Gives the account the role that an RPC requires."""
-        self.loop.run(Operators(self.store, "tests").assign_role(account.email, role_for(rpc) or Role.VIEWER))
+        self.loop.run(Operators(self.store, "cli:tests").assign_role(account.email, role_for(rpc) or Role.VIEWER))
         if grant := only_grant_for(rpc):
             account.service_tokens[grant] = self.loop.run(added(self.store, grant))
         self.settle()

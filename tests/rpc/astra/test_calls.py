@@ -68,7 +68,7 @@ def test_requests_of_each_rpc(service: Service, account: Account, rpc: str) -> N
 
 @pytest.mark.parametrize("is_moderator", [False, True], ids=["viewer", "moderator"])
 def test_all_requests_of_a_deletion(service: Service, account: Account, is_moderator: bool) -> None:
-    operators, other = Operators(service.store, "tester"), service.new_account()
+    operators, other = Operators(service.store, "cli:tester"), service.new_account()
     for moderator in (account, other) if is_moderator else ():
         service.loop.run(operators.assign_role(moderator.email, Role.MODERATOR))
     service.settle()
@@ -87,7 +87,7 @@ def test_all_requests_of_a_deletion(service: Service, account: Account, is_moder
 
 
 def test_requests_of_promotions_and_demotions(service: Service, account: Account) -> None:
-    operators, moderator = Operators(service.store, "tester"), service.new_account()
+    operators, moderator = Operators(service.store, "cli:tester"), service.new_account()
     service.loop.run(operators.assign_role(moderator.email, Role.MODERATOR))
     service.settle()
     role = pb.AssignRoleRequest(user_id=account.user_id, role="moderator", reason="helps")
