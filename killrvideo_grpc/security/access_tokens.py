@@ -10,7 +10,7 @@ import jwt
 import orjson
 from jwt.utils import base64url_decode
 
-from killrvideo_grpc.domain.account import Account, role_names
+from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.errors import TokenExpired, TokenInvalid, TokenSubjectInvalid
 from killrvideo_grpc.domain.ports import AccessClaims
 from killrvideo_grpc.security.access_keys import AccessKey
@@ -53,7 +53,7 @@ class JwtAccessTokens:
         claims = {
             "sub": str(account.user_id),
             "sid": session_id,
-            "roles": role_names(account.roles),
+            "roles": sorted(account.roles),
             "exp": expires,
             "iat": issued,
             "nbf": issued,

@@ -10,7 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from killrvideo_grpc.domain.account import Role, now
+from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.errors import ServiceError, TokenExpired, TokenInvalid
 from killrvideo_grpc.security.access_keys import access_keys, json_web_keys, key_set_document
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
@@ -114,9 +114,3 @@ def test_no_key_is_in_a_repr(algorithm: str) -> None:
     (key,) = access_keys([KEY], algorithm)
     assert KEY not in repr(key)
     assert "kid=" in repr(key)
-
-
-def test_the_highest_role_is_the_last() -> None:
-    account = an_account(roles=frozenset(Role))
-    token, _ = access_tokens(KEY).issue(account, "s", now() + timedelta(hours=1))
-    assert jwt.decode(token, options={"verify_signature": False})["roles"] == ["viewer", "creator", "moderator"]
