@@ -47,6 +47,12 @@ local function forwarded_address(headers)
   return (entries[#entries + 1 - TRUSTED_HOPS] or ""):match("^%s*([ -~]*[!-~])%s*$") or "unknown"
 end
 
+-- Set what the log and the service know a request by: its id, and its client's address behind proxies.
+local function identify(handle, headers)
+  set_request_id(handle, headers)
+  if TRUSTED_HOPS > 0 then set_metadata(handle, "client_address", forwarded_address(headers)) end
+end
+
 -- Return the size of the headers in bytes, as HTTP/2 counts it, and their number.
 local function header_size(headers)
   local bytes, count = 0, 0
@@ -182,8 +188,7 @@ end
 
 function envoy_on_request(handle)
   local headers, route = handle:headers(), handle:metadata()
-  set_request_id(handle, headers)
-  if TRUSTED_HOPS > 0 then set_metadata(handle, "client_address", forwarded_address(headers)) end
+  identify(handle, headers)
   if not (headers:get("grpc-timeout") or ""):find("^%d%d?%d?%d?%d?%d?%d?%d?[HMSmun]$") then
     headers:replace("grpc-timeout", DEFAULT_TIMEOUT)
   end

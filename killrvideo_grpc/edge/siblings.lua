@@ -30,8 +30,7 @@ function envoy_on_request(handle)
   -- Envoy has replaced it with its own listener's scheme.
   if TRUSTED_HOPS > 0 and (scheme == "http" or scheme == "https") then headers:replace("x-forwarded-proto", scheme) end
   local path = (headers:get(":path") or ""):match("^[^?]*")
-  set_request_id(handle, headers)
-  if TRUSTED_HOPS > 0 then set_metadata(handle, "client_address", forwarded_address(headers)) end
+  identify(handle, headers)
   headers:remove("grpc-timeout")
   remove_with_prefix(headers, "x-envoy-")
   if headers:get(":method") == "HEAD" then set_metadata(handle, "head", "true") end

@@ -7,10 +7,7 @@ from pathlib import Path
 
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration.rows import RefusedRow
-from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
-
-USERS = ("userid", "created_date", "email", "firstname", "lastname", "account_status", "last_login_date")
-CREDENTIALS = ("email", "password", "userid", "account_locked")
+from killrvideo_grpc.migration.source import CREDENTIAL_COLUMNS, USER_COLUMNS, Source, SourceCredential, SourceUser
 
 Row = dict[str, str | None]
 
@@ -22,9 +19,9 @@ class UnusableCsv(SetupError):
 def read_folder(folder: Path) -> tuple[Source, list[RefusedRow]]:
     """Read `users.csv` and `user_credentials.csv`. Return also the rows that are broken. Raise UnusableCsv."""
     refused: list[RefusedRow] = []
-    users = [_user(where, row) for where, row in _rows(folder / "users.csv", USERS, refused)]
+    users = [_user(where, row) for where, row in _rows(folder / "users.csv", USER_COLUMNS, refused)]
     credentials = [
-        _credential(where, row) for where, row in _rows(folder / "user_credentials.csv", CREDENTIALS, refused)
+        _credential(where, row) for where, row in _rows(folder / "user_credentials.csv", CREDENTIAL_COLUMNS, refused)
     ]
     return Source(users, credentials), refused
 

@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+USER_COLUMNS = ("userid", "created_date", "email", "firstname", "lastname", "account_status", "last_login_date")
+CREDENTIAL_COLUMNS = ("email", "password", "userid", "account_locked")
+
 
 @dataclass(frozen=True, slots=True)
 class SourceUser:

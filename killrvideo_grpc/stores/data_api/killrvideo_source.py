@@ -9,14 +9,12 @@ from astrapy.api_options import APIOptions, SerdesOptions
 from astrapy.data_types import DataAPITimestamp
 
 from killrvideo_grpc.domain.errors import SetupError, StoreUnavailable
-from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
+from killrvideo_grpc.migration.source import CREDENTIAL_COLUMNS, USER_COLUMNS, Source, SourceCredential, SourceUser
 from killrvideo_grpc.migration.values import read_id
 from killrvideo_grpc.stores.data_api.client import DataApi
 from killrvideo_grpc.stores.data_api.errors import RequestRefused
 
 USERS, CREDENTIALS = "users", "user_credentials"
-USER_COLUMNS = ("userid", "created_date", "email", "firstname", "lastname", "account_status", "last_login_date")
-CREDENTIAL_COLUMNS = ("email", "password", "userid", "account_locked")
 DOCUMENT_FIELDS = (
     *("userid", "firstname", "lastname", "email", "hashed_password", "roles", "account_status"),
     *("created_date", "last_login_date"),
