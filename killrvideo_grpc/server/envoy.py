@@ -58,8 +58,8 @@ async def wait_until_ready(edge: Edge) -> bool:
     async with httpx.AsyncClient(timeout=5, trust_env=False) as client:
         while True:
             try:
-                response = await client.get(f"{edge_url(edge)}/api/v1/users/me")
-                if response.status_code == httpx.codes.UNAUTHORIZED:
+                response = await client.get(f"{edge_url(edge)}/.well-known/jwks.json")
+                if response.status_code == httpx.codes.OK:
                     return True
             except httpx.HTTPError:
                 pass  # Envoy does not listen yet
