@@ -137,7 +137,7 @@ EDGE_ERRORS: Mapping[int, EdgeError] = {
     431: EdgeError(
         "Request Header Fields Too Large",
         "RESOURCE_EXHAUSTED",
-        "There are more than 16 KiB of headers, or more than 100 headers.",
+        "There are more than 16 KiB of headers, or too many.",
         "The metadata is larger than 63 KiB.",
     ),
     500: EdgeError("Internal Server Error", "INTERNAL", INTERNAL.message),
