@@ -27,6 +27,15 @@ def commands() -> list[str]:
     ]
 
 
+def test_a_backup_that_fails_keeps_the_last_one(tmp_path: Path) -> None:
+    backup, _ = commands()
+    for name in ("data/killrvideo.db", "data/killrvideo.db.key", "backup/killrvideo.db"):
+        tmp_path.joinpath(name).parent.mkdir(exist_ok=True)
+        tmp_path.joinpath(name).write_bytes(b"no database")
+    subprocess.run(["sh", "-c", backup], cwd=tmp_path, check=True, timeout=60, stderr=subprocess.DEVNULL)
+    assert tmp_path.joinpath("backup/killrvideo.db").read_bytes() == b"no database"
+
+
 def test_a_backup_under_load_can_be_restored(tmp_path: Path) -> None:
     backup, restore = commands()
     data = tmp_path / "data"
