@@ -33,7 +33,6 @@ EVENTS_BY_DAY = "events_by_day"
 # Concurrent requests. httpcore scans its connections before each one, at 40 µs per connection.
 MAX_REQUESTS = 16
 CONFLICT_PAUSE_SECONDS = 0.03
-PING_SECONDS = 1.5  # less than the health check waits for
 # Hashes are read only to check a password.
 _WITHOUT_HASH = {"password_hash": False}
 
@@ -202,13 +201,15 @@ class DataApi:
 
         Raise only StoreUnavailable.
         """
+        answered = False
         try:
-            async with self.within("ping", min(PING_SECONDS, self.max_wait)), self._ping_permit:
+            async with self.within("ping"), self._ping_permit:
                 await self._request("ping", lambda: self._accounts.find_one({"_id": "-"}))
-            self._is_down = False
+            answered = True
         except Exception as error:
-            self._is_down = True
             raise StoreUnavailable from error
+        finally:
+            self._is_down = not answered
 
     @asynccontextmanager
     async def within(self, name: str, seconds: float | None = None) -> AsyncIterator[None]:

@@ -217,15 +217,6 @@ async def test_after_a_failed_ping_calls_fail_without_a_request(
     assert await store.get(account.user_id) == account
 
 
-async def test_a_cancelled_ping_says_nothing_about_the_data_api(
-    server: fake_data_api.FakeDataApi, store: AstraStore, account: Account
-) -> None:
-    with server.fail(Hang()), pytest.raises(TimeoutError):
-        async with asyncio.timeout(0.1):
-            await store.ping()
-    assert await store.get(account.user_id) == account
-
-
 @pytest.mark.parametrize("name", IDEMPOTENT)
 async def test_requests_that_are_safe_to_repeat_are_tried_twice(
     server: fake_data_api.FakeDataApi, store: AstraStore, account: Account, name: str
