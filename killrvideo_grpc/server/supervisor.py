@@ -4,6 +4,7 @@ Each has its own port: Envoy's one connection to a shared port would reach only 
 """
 
 import asyncio
+import errno
 import os
 import sys
 import time
@@ -18,6 +19,9 @@ from killrvideo_grpc.domain.errors import SetupError
 
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 1.0, 60.0  # seconds between the death of a worker and its restart
 KILL_TIMEOUT = 5.0  # seconds that a worker may take to end, after its drain and grace periods
+
+# No memory, or too many processes or open files. asyncio needs a thread for each process on some systems.
+START_FAILURES = (OSError, RuntimeError)
 
 _log = structlog.get_logger("killrvideo_grpc.supervisor")
 
@@ -73,20 +77,21 @@ class Worker:
         delay = MIN_RESTART_DELAY
         while True:
             started = self._clock()
+            end: dict[str, object]
             try:
-                end: dict[str, object] = {"exit_code": await self._run()}
-            except OSError as error:  # no memory, or too many processes
-                end = {"cause": error.strerror}
+                event, end = "worker died", {"exit_code": await self._run()}
+            except START_FAILURES as error:
+                event, end = "worker not started", {"cause": _cause(error)}
             if not self.is_serving.is_set():
                 raise SetupError(f"A worker could not start: {end.get('cause', 'its own message is above')}.")
             if self._clock() - started > MAX_RESTART_DELAY:
                 delay = MIN_RESTART_DELAY
-            _log.error("worker died", port=self._port, restart_in=delay, **end)
+            _log.error(event, port=self._port, restart_in=delay, **end)
             await self._sleep(delay)
             delay = min(2 * delay, MAX_RESTART_DELAY)
 
     async def _run(self) -> int | None:
-        """Run the process until it ends, and return its exit code. Raise OSError if it can't be started."""
+        """Run the process until it ends, and return its exit code. Raise START_FAILURES if it can't be started."""
         self._starting = asyncio.ensure_future(self._start())
         # Shielded: if this task is cancelled, `end` still ends the process.
         process = await asyncio.shield(self._starting)
@@ -101,7 +106,7 @@ class Worker:
             return
         try:
             process = await self._starting
-        except OSError:
+        except START_FAILURES:
             return
         if process.stdin:
             process.stdin.close()
@@ -111,6 +116,10 @@ class Worker:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+def _cause(error: Exception) -> str:
+    return errno.errorcode.get(getattr(error, "errno", None) or 0) or type(error).__name__
 
 
 def _starter(settings: Settings, port: int, number: int) -> Callable[[], Awaitable[Process]]:

@@ -85,7 +85,7 @@ def test_a_first_worker_that_cannot_be_started_is_an_error_with_its_cause() -> N
         finally:
             await worker.end(1)
 
-    with pytest.raises(SetupError, match="could not start: no more processes"):
+    with pytest.raises(SetupError, match="could not start: EAGAIN"):
         asyncio.run(run())
 
 
