@@ -40,7 +40,6 @@ from killrvideo_grpc.security.keys import ADVICE, check_secret_key, load_or_crea
 
 ENV_FILE = ".env"
 NO_AUDIENCE = "none"
-REPEATED_KEY = "must not repeat a key or SECRET_KEY"
 
 
 class Settings(BaseSettings):
@@ -165,7 +164,7 @@ class Settings(BaseSettings):
             except ValueError as error:
                 raise ValueError(f"key {number} {error}") from None
         if info.data.get("secret_key") in keys or len(set(keys)) < len(keys):
-            raise ValueError(REPEATED_KEY)
+            raise ValueError("must not repeat a key or SECRET_KEY")
         return keys
 
     @field_validator("astra_db_api_endpoint")
@@ -268,10 +267,10 @@ class Settings(BaseSettings):
         return [key.get_secret_value() for key in self.secret_key_fallbacks]
 
     def accepted_keys(self) -> list[str]:
-        """Return the signing key and, after it, the fallbacks. Raise SetupError as `signing_key` does."""
+        """Return the signing key and, after it, the fallbacks. Raise SetupError if they can't be used."""
         signing, fallbacks = self.signing_key(), self.fallback_keys()
-        if signing in fallbacks:  # the generated key; SECRET_KEY is checked above
-            raise SetupError(f"SECRET_KEY_FALLBACKS {REPEATED_KEY}.")
+        if signing in fallbacks:
+            raise SetupError(f"SECRET_KEY_FALLBACKS must not repeat the key in {self.secret_key_path}.")
         return [signing, *fallbacks]
 
     def signing_key(self) -> str:

@@ -4,6 +4,7 @@ from pydantic import ValidationInfo, field_validator
 
 from killrvideo_grpc.config.fields import Host, Port, Text, sibling_address
 from killrvideo_grpc.config.settings import Settings, clear_text_risk
+from killrvideo_grpc.domain.errors import SetupError
 
 
 class WebSettings(Settings):
@@ -13,22 +14,6 @@ class WebSettings(Settings):
     http_port: Port = 8080
     http_docs: bool = True
     siblings_url: Text | None = None
-
-    @field_validator("http_host")
-    @classmethod
-    def _loopback(cls, host: str, info: ValidationInfo) -> str:
-        if not info.data.get("allow_insecure", True) and (risk := clear_text_risk(host)):
-            raise ValueError(f"{risk} Set ALLOW_INSECURE=true if the network is private.")
-        return host
-
-    @field_validator("http_port")
-    @classmethod
-    def _own_port(cls, port: int, info: ValidationInfo) -> int:
-        workers = info.data.get("workers", 1)
-        for name in ("grpc_port", "metrics_port"):
-            if (first := info.data.get(name)) and port in range(first, first + workers):
-                raise ValueError(f"is one of the ports of {name.upper()}; with WORKERS, each has one per worker")
-        return port
 
     @field_validator("siblings_url")  # declared after the edge's own address
     @classmethod
@@ -41,3 +26,11 @@ class WebSettings(Settings):
     def siblings(self) -> tuple[str, int] | None:
         """The host and the port of SIBLINGS_URL."""
         return sibling_address(self.siblings_url, self.http_host, self.http_port) if self.siblings_url else None
+
+    def check_listener(self) -> None:
+        """Raise SetupError if the edge must not listen on HTTP_HOST in clear text, or the service needs HTTP_PORT."""
+        if not self.allow_insecure and (risk := clear_text_risk(self.http_host)):
+            raise SetupError(f"HTTP_HOST {risk} Set ALLOW_INSECURE=true if the network is private.")
+        for name, first in (("GRPC_PORT", self.grpc_port), ("METRICS_PORT", self.metrics_port)):
+            if first and self.http_port in range(first, first + self.workers):
+                raise SetupError(f"HTTP_PORT is one of the ports of {name}, of which each worker needs one.")

@@ -43,6 +43,7 @@ def run() -> None:
     """
     settings = load_settings(WebSettings)
     configure_logs(settings.log_level, settings.log_format)
+    settings.check_listener()
     raise_open_files_limit(ENVOY_CONNECTIONS)
     asyncio.run(_run(settings))
 

@@ -64,9 +64,9 @@ async def _serve(settings: Settings, announce: Announce, supervised: bool) -> No
     if store is None:
         return
     if start_server is None:
-        # Opening the store and reading the key here reports problems once, not from every worker.
+        # Opening the store and reading the keys here reports problems once, not from every worker.
         await store.close()
-        settings.signing_key()
+        settings.accepted_keys()
         await supervise(settings, worker_ports(settings), announce, stopping)
         return
     server = await start_server(settings, store, instrumentation)
