@@ -168,7 +168,8 @@ def test_after_a_health_check_that_hangs_calls_fail_without_a_request(tmp_path: 
 
 def test_a_refused_password_stops_the_start_and_is_not_shown(server: fake_data_api.FakeDataApi, tmp_path: Path) -> None:
     wrong = astra(keyspace_at(server.url)) | {"ASTRA_DB_PASSWORD": "planted-wrong"}
-    for command in (["serve"], ["schema", "create", "--keyspace"], ["schema", "check"]):
+    imports = ["accounts", "import", "--from-killrvideo", "tables"]
+    for command in (["serve"], ["schema", "create", "--keyspace"], ["schema", "check"], imports):
         done = run(tmp_path, *command, **wrong)
         assert (done.returncode, done.stdout) == (1, "")
         assert "rejects the credentials" in done.stderr

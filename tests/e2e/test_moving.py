@@ -236,6 +236,13 @@ def follow(folder: Path, script: str, **settings: str) -> None:
             subprocess.run([program, *arguments], cwd=folder, check=True, timeout=60)
 
 
+def test_an_import_from_a_data_api_needs_credentials(tmp_path: Path) -> None:
+    settings = {"ASTRA_DB_API_ENDPOINT": "http://127.0.0.1:9", "ASTRA_DB_USERNAME": "ann"}
+    done = run(tmp_path, "accounts", "import", "--from-killrvideo", "tables", **settings)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Set ASTRA_DB_API_ENDPOINT and its credentials" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

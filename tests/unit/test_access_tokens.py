@@ -109,7 +109,7 @@ def test_the_expiry_is_that_of_the_token() -> None:
     assert tokens.verify(token).expires_at == expires
 
 
-@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("algorithm", ALGORITHMS[1:])
 def test_no_key_is_in_a_repr(algorithm: str) -> None:
     (key,) = access_keys([KEY], algorithm)
     assert KEY not in repr(key)

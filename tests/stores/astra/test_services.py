@@ -14,6 +14,7 @@ from killrvideo_grpc.domain.services import (
     rotate_service,
 )
 from killrvideo_grpc.security.service_tokens import new_service_token
+from killrvideo_grpc.service.service_authentication import MAX_AGE
 from killrvideo_grpc.stores.astra import services
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi, Keyspace
@@ -70,7 +71,8 @@ async def test_sweeps_leave_the_services_alone(store: AstraStore) -> None:
 async def test_a_read_takes_no_longer_than_the_copy_of_the_services_allows(
     store: AstraStore, server: FakeDataApi, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The store's own limit may be a minute."""
+    """The store's own limit may be a minute. A removed service is refused within 10 seconds."""
+    assert services.READ_SECONDS + MAX_AGE <= 10
     monkeypatch.setattr(services, "READ_SECONDS", 0.1)
     with server.fail(Hang(), command="findOne"), pytest.raises(StoreUnavailable):
         async with asyncio.timeout(10):
