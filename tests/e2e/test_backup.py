@@ -28,12 +28,22 @@ def commands() -> list[str]:
 
 
 def test_a_backup_that_fails_keeps_the_last_one(tmp_path: Path) -> None:
+    """A limit of the size of files makes it fail as a full disk does: an incomplete file is left."""
     backup, _ = commands()
-    for name in ("data/killrvideo.db", "data/killrvideo.db.key", "backup/killrvideo.db"):
-        tmp_path.joinpath(name).parent.mkdir(exist_ok=True)
-        tmp_path.joinpath(name).write_bytes(b"no database")
-    subprocess.run(["sh", "-c", backup], cwd=tmp_path, check=True, timeout=60, stderr=subprocess.DEVNULL)
-    assert tmp_path.joinpath("backup/killrvideo.db").read_bytes() == b"no database"
+    for folder in ("data", "backup"):
+        tmp_path.joinpath(folder).mkdir()
+    connection = sqlite3.connect(tmp_path / "data" / "killrvideo.db")
+    with connection:
+        connection.execute("CREATE TABLE filler AS SELECT randomblob(100000)")
+    connection.close()
+    (tmp_path / "data" / "killrvideo.db.key").touch()
+    last = tmp_path / "backup" / "killrvideo.db"
+    last.write_text("the last one")
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -f 20; {backup}"], cwd=tmp_path, check=True, timeout=60, capture_output=True, text=True
+    )
+    assert "Error" in done.stderr
+    assert last.read_text() == "the last one"
 
 
 def test_a_backup_under_load_can_be_restored(tmp_path: Path) -> None:
