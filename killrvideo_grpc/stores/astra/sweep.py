@@ -1,6 +1,6 @@
 """Sweeps, which finish what crashed processes left. Several processes can sweep at once."""
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -84,7 +84,7 @@ class Sweep:
             for document in page:
                 key = str(document["_id"])
                 if key == INDEX_ID:
-                    await _attempt(document, repaired, self._repair_index(document, repaired))
+                    await _attempt(document, repaired, self._settle_all(document, "ids", repaired))
                 if "pending" in document:
                     await _attempt(document, repaired, self._finish(document, at, repaired))
                 elif key.startswith(PREFIX):
@@ -96,7 +96,7 @@ class Sweep:
     async def _finish(self, document: Document, at: datetime, repaired: Repaired) -> None:
         key = document["_id"]
         if key == INDEX_ID:
-            await self._settle_all(document["leaving"], repaired)
+            await self._settle_all(document, "leaving", repaired)
             return
         if key.startswith(CLAIM_PREFIX):
             repaired.claims += await settle_claim(self._api, key)
@@ -117,12 +117,9 @@ class Sweep:
     async def _has_address(self, document: Document) -> bool:
         return owner_of(await self._claims.find(document["claim"])) == user_id_of(document)
 
-    async def _settle_all(self, members: Collection[str], repaired: Repaired) -> None:
-        for member in members:
+    async def _settle_all(self, index: Document, field: str, repaired: Repaired) -> None:
+        for member in {*index[field]}:
             repaired.moderators += await self._index.settle(UUID(member))
-
-    async def _repair_index(self, document: Document, repaired: Repaired) -> None:
-        await self._settle_all({*document["ids"]}, repaired)
 
     async def _remove_unclaimed(self, document: Document) -> None:
         """Write the claim once more, so that a late claim fails, then delete the account."""

@@ -55,6 +55,9 @@ class Conflict(StoreUnavailable):
 
     outcome = "conflict"
 
+    def __init__(self) -> None:
+        super().__init__("conflict")
+
 
 class AnswerLost(StoreUnavailable):
     """A write may have been applied, or may still be."""
@@ -99,7 +102,7 @@ def _raise_answer(name: str, error: DataAPIResponseException) -> NoReturn:
     if code == "DOCUMENT_ALREADY_EXISTS":
         raise AlreadyExists from None
     if code == "FAILED_CONCURRENT_OPERATIONS":
-        raise Conflict("conflict") from None
+        raise Conflict from None
     _log.error("store failed", store="astra", request=name, family=family, cause=code)
     if family == "REQUEST":
         raise RequestRefused(code) from None
