@@ -1,5 +1,6 @@
 """The errors that calls can end in, as data. `errors/table.py` has their texts."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -145,3 +146,8 @@ class Overloaded(ServiceError):
 
 class DeadlineExceeded(ServiceError):
     """The caller's deadline has passed, or the request did not arrive in time."""
+
+
+def cause_of(error: Exception) -> str:
+    """Return the name of a system error, such as ENOMEM, or the type of another error. Texts may quote values."""
+    return errno.errorcode.get(getattr(error, "errno", None) or 0) or type(error).__name__

@@ -1,7 +1,6 @@
 """The processes that hash passwords, as the service sees them."""
 
 import asyncio
-import errno
 import json
 import socket
 import subprocess
@@ -11,7 +10,7 @@ from subprocess import DEVNULL
 
 import structlog
 
-from killrvideo_grpc.domain.errors import Overloaded
+from killrvideo_grpc.domain.errors import Overloaded, cause_of
 from killrvideo_grpc.security.hashing_process import cost_of
 
 REFERENCE_ROUNDS = 12
@@ -136,5 +135,4 @@ def _start_process(rounds: int) -> tuple[subprocess.Popen[bytes], socket.socket]
 
 
 def _warn(error: Exception) -> None:
-    cause = errno.errorcode.get(getattr(error, "errno", None) or 0) or type(error).__name__
-    _log.warning("hashing process failed", cause=cause)
+    _log.warning("hashing process failed", cause=cause_of(error))

@@ -4,7 +4,6 @@ Each has its own port: Envoy's one connection to a shared port would reach only 
 """
 
 import asyncio
-import errno
 import os
 import sys
 import time
@@ -15,7 +14,7 @@ from typing import Any
 import structlog
 
 from killrvideo_grpc.config.settings import Settings
-from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.domain.errors import SetupError, cause_of
 
 MIN_RESTART_DELAY, MAX_RESTART_DELAY = 1.0, 60.0  # seconds between the death of a worker and its restart
 KILL_TIMEOUT = 5.0  # seconds that a worker may take to end, after its drain and grace periods
@@ -81,7 +80,7 @@ class Worker:
             try:
                 event, end = "worker died", {"exit_code": await self._run()}
             except START_FAILURES as error:
-                event, end = "worker not started", {"cause": _cause(error)}
+                event, end = "worker not started", {"cause": cause_of(error)}
             if not self.is_serving.is_set():
                 raise SetupError(f"A worker could not start: {end.get('cause', 'its own message is above')}.")
             if self._clock() - started > MAX_RESTART_DELAY:
@@ -116,10 +115,6 @@ class Worker:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-
-def _cause(error: Exception) -> str:
-    return errno.errorcode.get(getattr(error, "errno", None) or 0) or type(error).__name__
 
 
 def _starter(settings: Settings, port: int, number: int) -> Callable[[], Awaitable[Process]]:
