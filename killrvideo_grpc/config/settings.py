@@ -32,6 +32,7 @@ from killrvideo_grpc.config.fields import (
     Secret,
     Text,
     TokenClaim,
+    host_and_port,
 )
 from killrvideo_grpc.config.service_links import service_links
 from killrvideo_grpc.config.tls import check_client_ca, check_tls_pair
@@ -236,16 +237,15 @@ class Settings(BaseSettings):
         return first
 
     def address(self, port: int) -> str:
-        """Return HOST:PORT, with an IPv6 host in brackets."""
-        host = f"[{self.grpc_host}]" if ":" in self.grpc_host else self.grpc_host
-        return f"{host}:{port}"
+        """Return the address of the service on this port."""
+        return host_and_port(self.grpc_host, port)
 
     def metrics_urls(self) -> list[str]:
         """Return the URL of each worker's metrics; none without METRICS_PORT."""
         if self.metrics_port is None:
             return []
-        host = f"[{self.metrics_host}]" if ":" in self.metrics_host else self.metrics_host
-        return [f"http://{host}:{self.metrics_port + worker}/metrics" for worker in range(self.workers)]
+        ports = range(self.metrics_port, self.metrics_port + self.workers)
+        return [f"http://{host_and_port(self.metrics_host, port)}/metrics" for port in ports]
 
     @property
     def metrics_host(self) -> str:

@@ -2,6 +2,8 @@
 
 from ipaddress import ip_address
 
+from killrvideo_grpc.config.fields import host_and_port
+
 
 def reachable_host(host: str) -> str:
     """Return the address at which this machine reaches a server that listens on `host`."""
@@ -16,4 +18,4 @@ def reachable_host(host: str) -> str:
 
 def http_url(host: str, port: int, scheme: str = "http") -> str:
     """Return the URL of a server."""
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{scheme}://{host_and_port(host, port)}"

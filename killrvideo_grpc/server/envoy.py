@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 
+from killrvideo_grpc.config.fields import host_and_port
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.edge.render import Edge, render
 from killrvideo_grpc.server.addresses import http_url, reachable_host
@@ -114,8 +115,9 @@ def free_address(host: str, port: int) -> tuple[str, int]:
             free: tuple[str, int] = bound.getsockname()[:2]
             return free
     except OSError as error:
+        address = host_and_port(host, port)
         raise SetupError(
-            f"Can't listen on {host}:{port}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free address."
+            f"Can't listen on {address}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free address."
         ) from None
 
 
