@@ -115,9 +115,9 @@ def free_address(host: str, port: int) -> tuple[str, int]:
             free: tuple[str, int] = bound.getsockname()[:2]
             return free
     except OSError as error:
-        address = host_and_port(host, port)
+        wanted = host_and_port(host, port)
         raise SetupError(
-            f"Can't listen on {address}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free address."
+            f"Can't listen on {wanted}: {error.strerror}. Set HTTP_HOST and HTTP_PORT to a free address."
         ) from None
 
 
