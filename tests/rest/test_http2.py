@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import httpx
 import pytest
@@ -29,6 +30,9 @@ class Http2:
             header_encoding="utf-8", validate_outbound_headers=False, normalize_outbound_headers=False
         )
         self._connection = H2Connection(options)
+        encoder = self._connection.encoder
+        # hpack takes seconds for Huffman codes of large headers.
+        encoder.encode = partial(encoder.encode, huffman=False)  # type: ignore[method-assign]
         self._connection.initiate_connection()
         self._seen: defaultdict[int | None, list[Event]] = defaultdict(list)  # by stream
 

@@ -1,8 +1,13 @@
-"""Imports and compiles what a service needs, once for all that are forked from the process that imports this."""
+"""Imports, loads and compiles what a service needs, once for all that are forked from the process that imports this."""
 
+import gc
+
+import anyio._backends._asyncio  # noqa: F401 # imported by the first request to a Data API
+import httpcore  # noqa: F401 # so is this
 import protovalidate
 import pytest  # noqa: F401 # forks import the main module again, which may be pytest's command
 from google.protobuf import message_factory
+from zxcvbn_rs_py import zxcvbn
 
 import killrvideo_grpc.__main__
 import killrvideo_grpc.observability.metrics
@@ -15,3 +20,5 @@ from killrvideo_grpc.server.grpc_server import CONTRACT
 
 for method in CONTRACT.methods:
     protovalidate.collect_violations(message_factory.GetMessageClass(method.input_type)())
+zxcvbn("a")  # loads its dictionaries
+gc.freeze()  # collections in forks skip all of this
