@@ -10,6 +10,7 @@ import pytest
 import xdist
 
 gc.disable()  # imports leave no garbage
+pytest_plugins = ["anyio.pytest_plugin"]  # after `pythonpath` is set, which hides trio
 os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # trio's, which tests don't use, warns
 
 

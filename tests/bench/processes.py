@@ -10,11 +10,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.process import COMMAND, WITHOUT_RICH, children, environment
+from tests.support.process import ABSENT, COMMAND, children, environment
 
 ROOT = Path(__file__).parents[2]
 # Measures this source tree, even if another version is installed.
-PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "generated"), WITHOUT_RICH])
+PYTHONPATH = os.pathsep.join([str(ROOT), str(ROOT / "generated"), ABSENT])
 # The settings of production; those of the tests make the service cheaper.
 SHIPPED = {"LOG_LEVEL": "INFO", "LOG_FORMAT": "json", "BCRYPT_ROUNDS": "12", "PYTHONPATH": PYTHONPATH}
 

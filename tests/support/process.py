@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 BIN = Path(sys.executable).parent
 COMMAND = str(BIN / "killrvideo-grpc")
 GRPCURL = str(BIN / "grpcurl")
-WITHOUT_RICH = str(Path(__file__).parent / "without_rich")
+ABSENT = str(Path(__file__).parent / "absent")  # hides what only development tools need
 WELCOME_END = "Ctrl-C stops it.\n"
 
 
@@ -32,7 +32,7 @@ def environment(folder: Path, **changes: str) -> dict[str, str]:
     """Return an environment without the machine's settings, with the store in `folder`."""
     values = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": WITHOUT_RICH,
+        "PYTHONPATH": ABSENT,
         "SQLITE_PATH": str(folder / "killrvideo.db"),
         "SECRET_KEY": KEY,
         "BCRYPT_ROUNDS": str(ROUNDS),
