@@ -29,10 +29,6 @@ MAX_LINE = 65_536  # bytes: no account takes as many
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class UnusableFile(SetupError):
-    """The file can't be read as a whole. The message says why."""
-
-
 class _BadLine(Exception):
     """A line is no account. The message says why, without its values."""
 
@@ -61,7 +57,7 @@ def account_line(credentials: Credentials) -> bytes:
 
 
 def read_accounts(file: BinaryIO, rules: ContractRules) -> Iterator[Candidate | RefusedRow]:
-    """Yield the accounts of a file, and the lines that are none. Raise UnusableFile if it has another format."""
+    """Yield the accounts of a file, and the lines that are none. Raise SetupError if it has another format."""
     _check_header(file.readline(MAX_LINE))
     ids, addresses = dict[UUID, int](), dict[str, int]()
     number = 1
@@ -93,9 +89,9 @@ def _check_header(line: bytes) -> None:
     except (ValueError, LookupError, TypeError, RecursionError):
         form, version = None, None
     if form != FORMAT:
-        raise UnusableFile("This is no file of accounts: `killrvideo-grpc accounts export` writes them.")
+        raise SetupError("This is no file of accounts: `killrvideo-grpc accounts export` writes them.")
     if version != VERSION or isinstance(version, bool):
-        raise UnusableFile(f"The file has another version than {VERSION}, the only one that this program reads.")
+        raise SetupError(f"The file has another version than {VERSION}, the only one that this program reads.")
 
 
 def _read_candidate(where: str, line: bytes, rules: ContractRules) -> Candidate:

@@ -12,12 +12,8 @@ from killrvideo_grpc.migration.source import CREDENTIAL_COLUMNS, USER_COLUMNS, S
 Row = dict[str, str | None]
 
 
-class UnusableCsv(SetupError):
-    """A file can't be read. The message says why."""
-
-
 def read_folder(folder: Path) -> tuple[Source, list[RefusedRow]]:
-    """Read `users.csv` and `user_credentials.csv`. Return also the rows that are broken. Raise UnusableCsv."""
+    """Read `users.csv` and `user_credentials.csv`. Return also the rows that are broken. Raise SetupError."""
     refused: list[RefusedRow] = []
     users = [_user(where, row) for where, row in _rows(folder / "users.csv", USER_COLUMNS, refused)]
     credentials = [
@@ -31,7 +27,7 @@ def _rows(path: Path, columns: tuple[str, ...], refused: list[RefusedRow]) -> It
     try:
         names = [name.strip() for name in next(reader, [])]
         if missing := [column for column in columns if column not in names]:
-            raise UnusableCsv(f"{path} has no column {', '.join(missing)} in its first line.")
+            raise SetupError(f"{path} has no column {', '.join(missing)} in its first line.")
         for fields in reader:
             where = f"{path.name} line {reader.line_num}"
             if len(fields) == len(names):
@@ -39,7 +35,7 @@ def _rows(path: Path, columns: tuple[str, ...], refused: list[RefusedRow]) -> It
             elif fields:
                 refused.append(RefusedRow(where, f"it has {len(fields)} fields instead of {len(names)}"))
     except csv.Error as error:
-        raise UnusableCsv(f"{path} is no CSV: line {reader.line_num}: {error}.") from None
+        raise SetupError(f"{path} is no CSV: line {reader.line_num}: {error}.") from None
 
 
 def _text(path: Path) -> str:
@@ -47,10 +43,10 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
         return data.decode("utf-8-sig")
     except OSError as error:
-        raise UnusableCsv(f"{path} can't be read: {error.strerror}.") from None
+        raise SetupError(f"{path} can't be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        raise UnusableCsv(f"{path} is not UTF-8: line {line}. Convert it first, with iconv for example.") from None
+        raise SetupError(f"{path} is not UTF-8: line {line}. Convert it first, with iconv for example.") from None
 
 
 def _user(where: str, row: Row) -> SourceUser:

@@ -13,12 +13,8 @@ from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.migration import account_file
 
 
-class UnusableTarget(SetupError):
-    """The file can't be written. The message says why."""
-
-
 async def export_accounts(store: AccountStore, path: Path, advance: Callable[[int], object]) -> int:
-    """Write the file and return the number of accounts. Raise UnusableTarget and the errors of the store."""
+    """Write the file and return the number of accounts. Raise SetupError and the errors of the store."""
     count = 0
     with _new_file(path) as file:
         file.write(account_file.header())
@@ -33,7 +29,7 @@ async def export_accounts(store: AccountStore, path: Path, advance: Callable[[in
 def _new_file(path: Path) -> Iterator[BinaryIO]:
     """Open a private file in the same directory. Rename it to `path` in the end, or remove it if the body fails."""
     if not path.name or os.path.lexists(path):
-        raise UnusableTarget(f"{path} can't be written: it exists.")
+        raise SetupError(f"{path} can't be written: it exists.")
     partial = path.with_name(f"{path.name}.{secrets.token_hex(4)}.partial")
     try:
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -47,7 +43,7 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
             with suppress(OSError):
                 partial.unlink()
     except OSError as error:
-        raise UnusableTarget(f"{path} can't be written: {error.strerror}.") from None
+        raise SetupError(f"{path} can't be written: {error.strerror}.") from None
 
 
 def _rename_exclusively(partial: Path, path: Path) -> None:

@@ -16,16 +16,6 @@ from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUse
 DEFAULT_FIRST_NAME, DEFAULT_LAST_NAME = "Someone", "Unknown"
 
 
-class MaskedAddresses(SetupError):
-    """The database hides addresses from this user."""
-
-    def __init__(self, where: str) -> None:
-        super().__init__(
-            f"The address in {where} is masked. Grant the database user UNMASK on users and user_credentials, and try"
-            " again."
-        )
-
-
 @dataclass(slots=True)
 class Plan:
     """What to import and what not."""
@@ -53,7 +43,7 @@ class _Person:
 
 
 def plan(source: Source, rules: ContractRules, at: datetime, *, trust_roles: bool = False) -> Plan:
-    """Decide about all rows. Missing creation dates become `at`. Raise MaskedAddresses."""
+    """Decide about all rows. Missing creation dates become `at`. Raise SetupError."""
     _require_unmasked(source.users)
     _require_unmasked(source.credentials)
     made = Plan()
@@ -76,10 +66,13 @@ def profile_only(candidate: Candidate, remark: str) -> Candidate:
 
 
 def _require_unmasked(rows: Sequence[SourceUser | SourceCredential]) -> None:
-    """Raise MaskedAddresses if most addresses have a mask's shape. Single ones could be real."""
+    """Raise SetupError if most addresses have a mask's shape. Single ones could be real."""
     masked = [row for row in rows if values.is_masked(row.email)]
     if 2 * len(masked) > sum(1 for row in rows if values.read_text(row.email)):
-        raise MaskedAddresses(masked[0].where)
+        raise SetupError(
+            f"The address in {masked[0].where} is masked. Grant the database user UNMASK on users and"
+            " user_credentials, and try again."
+        )
 
 
 def _people(users: Sequence[SourceUser], refused: list[RefusedRow]) -> dict[UUID, _Person]:

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, Credentials
+from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.migration.account_file import account_line, header, read_accounts
-from killrvideo_grpc.migration.exporter import UnusableTarget, export_accounts
+from killrvideo_grpc.migration.exporter import export_accounts
 from killrvideo_grpc.migration.importer import Importer
 from killrvideo_grpc.migration.rules import ContractRules
 from tests.stores.harness import STORES, Harness
@@ -111,7 +112,7 @@ async def test_an_export_replaces_nothing(tmp_path: Path, store: AccountStore, a
     if kind == "link":
         other.write_text("mine")
     before = listed(tmp_path)
-    with pytest.raises(UnusableTarget, match="can't be written: it exists"):
+    with pytest.raises(SetupError, match="can't be written: it exists"):
         await export_accounts(store, file, lambda _: None)
     assert listed(tmp_path) == before
     assert not other.exists() or other.read_text() == "mine"
@@ -122,7 +123,7 @@ async def test_a_file_that_appears_during_the_export_stays(
     tmp_path: Path, store: AccountStore, account: Account
 ) -> None:
     file = tmp_path / "accounts.jsonl"
-    with pytest.raises(UnusableTarget):
+    with pytest.raises(SetupError, match="can't be written: File exists"):
         await export_accounts(store, file, lambda _: file.write_text("mine"))
     assert file.read_text() == "mine"
     assert listed(tmp_path) == [file]
@@ -136,7 +137,7 @@ async def test_a_failed_export_leaves_nothing(tmp_path: Path, store: AccountStor
     with pytest.raises(KeyboardInterrupt):
         await export_accounts(store, tmp_path / "accounts.jsonl", fail)
     assert listed(tmp_path) == []
-    with pytest.raises(UnusableTarget, match="No such file or directory"):
+    with pytest.raises(SetupError, match="No such file or directory"):
         await export_accounts(store, tmp_path / "nowhere" / "accounts.jsonl", lambda _: None)
 
 
@@ -166,7 +167,7 @@ async def test_an_export_where_files_have_no_second_name(
 
     monkeypatch.setattr("os.link", refuse)
     if is_there:
-        with pytest.raises(UnusableTarget, match="File exists"):
+        with pytest.raises(SetupError, match="File exists"):
             await export_accounts(store, file, lambda _: file.write_text("mine"))
         assert file.read_text() == "mine"
     else:

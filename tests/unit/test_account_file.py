@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_email
-from killrvideo_grpc.migration.account_file import MAX_LINE, UnusableFile, account_line, header, read_accounts
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.migration.account_file import MAX_LINE, account_line, header, read_accounts
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
 from killrvideo_grpc.migration.rules import ContractRules
 from tests.support.accounts import HASH, an_account
@@ -76,7 +77,7 @@ def test_lines_are_ascii_and_one_each() -> None:
     ],
 )
 def test_another_format_is_refused_as_a_whole(first: bytes) -> None:
-    with pytest.raises(UnusableFile):
+    with pytest.raises(SetupError, match=r"This is no file of accounts|another version than 1"):
         read(first=first)
 
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from killrvideo_grpc.migration.csv_source import UnusableCsv, read_folder
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.migration.csv_source import read_folder
 from killrvideo_grpc.migration.rows import RefusedRow
 from tests.support.migration import killrvideo_rows, write_csv
 
@@ -68,7 +69,7 @@ def test_a_row_with_missing_or_additional_fields_is_reported(folder: Path, row: 
 )
 def test_a_broken_file_is_one_message(folder: Path, content: bytes, message: str) -> None:
     (folder / "users.csv").write_bytes(content)
-    with pytest.raises(UnusableCsv, match=message) as raised:
+    with pytest.raises(SetupError, match=message) as raised:
         read_folder(folder)
     assert "planted" not in str(raised.value)
     assert "\n" not in str(raised.value)
@@ -76,7 +77,7 @@ def test_a_broken_file_is_one_message(folder: Path, content: bytes, message: str
 
 def test_a_missing_file_and_a_missing_folder(folder: Path) -> None:
     (folder / "user_credentials.csv").unlink()
-    with pytest.raises(UnusableCsv, match=r"user_credentials\.csv can't be read: No such file"):
+    with pytest.raises(SetupError, match=r"user_credentials\.csv can't be read: No such file"):
         read_folder(folder)
-    with pytest.raises(UnusableCsv, match=r"users\.csv can't be read"):
+    with pytest.raises(SetupError, match=r"users\.csv can't be read"):
         read_folder(folder / "nowhere")

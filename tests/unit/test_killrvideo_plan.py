@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from killrvideo_grpc.domain.account import Account, AccountStatus, Role, normal_email
-from killrvideo_grpc.migration.killrvideo import MaskedAddresses, Plan, plan
+from killrvideo_grpc.domain.errors import SetupError
+from killrvideo_grpc.migration.killrvideo import Plan, plan
 from killrvideo_grpc.migration.rows import Candidate
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
@@ -125,7 +126,7 @@ def test_a_masked_address_stops_the_import(masked: str) -> None:
         ([a_user(user_id, masked)], []),
         ([a_user(user_id)], [a_credential(user_id, masked)]),
     ):
-        with pytest.raises(MaskedAddresses, match="UNMASK"):
+        with pytest.raises(SetupError, match="UNMASK"):
             planned(users, credentials)
 
 

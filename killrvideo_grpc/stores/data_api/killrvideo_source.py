@@ -27,10 +27,6 @@ _ANY_DATE = APIOptions(serdes_options=SerdesOptions(custom_datatypes_in_reading=
 Values = dict[str, Any]
 
 
-class UnusableSource(SetupError):
-    """The database is not what was expected. The message says how."""
-
-
 class KillrVideoSource:
     """Reads the keyspace that the client is for."""
 
@@ -39,25 +35,23 @@ class KillrVideoSource:
         self._keyspace = api.database.keyspace
 
     async def read_tables(self, advance: Callable[[int], object]) -> Source:
-        """Read `users` and `user_credentials`. Raise UnusableSource."""
+        """Read `users` and `user_credentials`. Raise SetupError."""
         found = await self._list("list tables", self._api.database.list_tables)
         tables = {table.name: table.definition.as_dict()["columns"] for table in found}
         for table, columns in ((USERS, USER_COLUMNS), (CREDENTIALS, CREDENTIAL_COLUMNS)):
             if table not in tables:
-                raise UnusableSource(
-                    f"Keyspace {self._keyspace} has no table {table}.{await self._hint('collections')}"
-                )
+                raise SetupError(f"Keyspace {self._keyspace} has no table {table}.{await self._hint('collections')}")
             if missing := [column for column in columns if column not in tables[table]]:
-                raise UnusableSource(f"Table {table} of keyspace {self._keyspace} has no column {', '.join(missing)}.")
+                raise SetupError(f"Table {table} of keyspace {self._keyspace} has no column {', '.join(missing)}.")
         users = [_user(row, "row") async for row in self._rows(USERS, USER_COLUMNS, advance)]
         rows = self._rows(CREDENTIALS, CREDENTIAL_COLUMNS, advance)
         return Source(users, [_credential(row) async for row in rows])
 
     async def read_collections(self, advance: Callable[[int], object]) -> Source:
-        """Read the collection `users`. Raise UnusableSource."""
+        """Read the collection `users`. Raise SetupError."""
         found = await self._list("list collections", self._api.database.list_collections)
         if USERS not in [collection.name for collection in found]:
-            raise UnusableSource(f"Keyspace {self._keyspace} has no collection {USERS}.{await self._hint('tables')}")
+            raise SetupError(f"Keyspace {self._keyspace} has no collection {USERS}.{await self._hint('tables')}")
         collection = self._api.database.get_collection(USERS, spawn_api_options=_ANY_DATE)
         self._api.share_client(collection)
         projection = dict.fromkeys(DOCUMENT_FIELDS, True)
@@ -118,7 +112,7 @@ class KillrVideoSource:
         except RequestRefused as error:
             if "KEYSPACE" not in str(error.code):
                 raise
-            raise UnusableSource(f"There is no keyspace {self._keyspace}: name the source's with --keyspace.") from None
+            raise SetupError(f"There is no keyspace {self._keyspace}: name the source's with --keyspace.") from None
 
     async def _hint(self, kind: str) -> str:
         """Return what to try if the accounts are there in the other form."""

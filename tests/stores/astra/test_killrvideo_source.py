@@ -9,13 +9,13 @@ from uuid import UUID
 import pytest
 
 from killrvideo_grpc.domain.account import Account, now
-from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.errors import SetupError, StoreUnavailable
 from killrvideo_grpc.migration.importer import Importer
 from killrvideo_grpc.migration.killrvideo import plan
 from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
-from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource, UnusableSource
+from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
 from tests.stores.astra.conftest import Prepared
 from tests.stores.astra.test_schema import KILLRVIDEO_USERS
 from tests.support.accounts import HASH
@@ -164,7 +164,7 @@ async def test_what_is_missing_is_named(taken_over: Prepared) -> None:
         ("partly", "Table users of keyspace partly has no column email"),
     ):
         api = DataApi(replace(keyspace, name=name))
-        with pytest.raises(UnusableSource, match=message):
+        with pytest.raises(SetupError, match=message):
             await KillrVideoSource(api).read_tables(lambda _: None)
         await api.close()
 
