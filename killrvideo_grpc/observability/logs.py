@@ -53,8 +53,11 @@ class _BufferedStandardError(io.TextIOBase):
 def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     """Send the process's logs to standard error. Libraries log from WARNING up, except for SILENCED_LOGGERS."""
     output = _BufferedStandardError()
-    shared: list[Processor] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
-    # No renderer shows exceptions, whose messages and local variables may contain secrets.
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        _without_exception,
+    ]
     render: list[Processor]
     if style == "json":
         render = [_add_time, _to_json]
@@ -70,7 +73,7 @@ def configure_logs(level: str, style: Literal["json", "text"]) -> None:
     handler = logging.StreamHandler(output)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, _without_exception],
+            foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
@@ -96,5 +99,6 @@ def _to_text(value: object) -> str:
 
 
 def _without_exception(logger: object, name: str, event: EventDict) -> EventDict:
+    """Remove the exception, whose message and local variables may contain secrets."""
     event.pop("exc_info", None)
     return event

@@ -2,6 +2,8 @@
 
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,3 +134,23 @@ def test_fields_that_hold_secrets_are_marked_in_the_contract() -> None:
         for field in fields
         if re.search("password|token|secret|hash|^code$", field.name) and not field.name.endswith("page_token")
     }
+
+
+@pytest.mark.parametrize("style", ["text", "json"])
+def test_no_exception_is_logged(style: str) -> None:
+    """Neither the service's loggers nor those of libraries show messages, tracebacks or local variables."""
+    script = f"""
+import logging, structlog
+from killrvideo_grpc.observability.logs import configure_logs
+configure_logs("INFO", "{style}")
+try:
+    secret = "planted local"
+    raise ValueError("planted message")
+except ValueError:
+    structlog.get_logger().error("ours", exc_info=True)
+    logging.getLogger("library").exception("theirs")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "ours" in done.stderr
+    assert "theirs" in done.stderr
+    assert not re.search("planted|Traceback|exc_info", done.stderr)
