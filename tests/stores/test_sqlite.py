@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from threading import Event
 
@@ -18,6 +18,7 @@ from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.sqlite import worker, writes
+from killrvideo_grpc.stores.sqlite.file import transaction
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, a_cause, an_account
 
@@ -158,11 +159,20 @@ async def test_a_write_whose_caller_leaves_is_finished(path: Path, store: Sqlite
     assert _user_ids(path) == {str(slow.account.user_id)}
 
 
-async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(path: Path, store: SqliteStore) -> None:
+async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(
+    path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins = Event()
+
+    def noted(connection: sqlite3.Connection, begin: str) -> AbstractContextManager[None]:
+        begins.set()
+        return transaction(connection, begin)
+
+    monkeypatch.setattr(worker, "transaction", noted)
     with capture_logs() as logged, closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
-        await asyncio.sleep(worker.CHECK_SECONDS)  # by now it usually waits for the lock
+        assert await asyncio.to_thread(begins.wait, 10)
         waiting.cancel()
         await asyncio.wait([waiting])
         started = time.monotonic()

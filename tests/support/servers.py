@@ -19,7 +19,7 @@ class RunningServer:
     """A started `UserServer`, whose methods return once they are done."""
 
     def __init__(self, loop: LoopThread, server: UserServer) -> None:
-        self._loop = loop
+        self.loop = loop
         self._server = server
         self._is_stopped = False
         self.port = server.port
@@ -31,13 +31,13 @@ class RunningServer:
 
     def report_not_serving(self) -> None:
         """Report NOT_SERVING, and keep answering."""
-        self._loop.loop.call_soon_threadsafe(self._server.report_not_serving)
+        self.loop.loop.call_soon_threadsafe(self._server.report_not_serving)
 
     def stop(self, grace_seconds: float) -> None:
         """Stop the server, once."""
         if not self._is_stopped:
             self._is_stopped = True
-            self._loop.run(self._server.shut_down(grace_seconds))
+            self.loop.run(self._server.shut_down(grace_seconds))
 
 
 @contextmanager
@@ -67,7 +67,7 @@ class AioServer:
     """A grpc.aio server on a loop thread, with the synchronous interface that pytest-grpc expects."""
 
     def __init__(self, loop: LoopThread, server: Any) -> None:
-        self._loop = loop
+        self.loop = loop
         self._server = server
 
     def __getattr__(self, name: str) -> Any:
@@ -75,8 +75,8 @@ class AioServer:
 
     def start(self) -> None:
         """Start the server."""
-        self._loop.run(self._server.start())
+        self.loop.run(self._server.start())
 
     def stop(self, grace: float | None = None) -> None:
         """Stop the server."""
-        self._loop.run(self._server.stop(grace))
+        self.loop.run(self._server.stop(grace))

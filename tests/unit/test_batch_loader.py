@@ -22,6 +22,7 @@ class Database:
     def __init__(self) -> None:
         self.documents: dict[str, dict[str, Any]] = {}
         self.requests: list[set[str]] = []
+        self.tasks: list[asyncio.Task[Any]] = []
         self.seconds: list[float] = []
         self.under_way = self.most_under_way = 0
         self.go_on = asyncio.Event()
@@ -30,6 +31,8 @@ class Database:
 
     async def fetch(self, keys: Collection[str], seconds: float) -> dict[str, dict[str, Any]]:
         self.requests.append(set(keys))
+        if task := asyncio.current_task():
+            self.tasks.append(task)
         self.seconds.append(seconds)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -211,7 +214,7 @@ async def test_a_cancelled_request_leaves_nobody_waiting(database: Database, rea
     held = await occupy(database, reads)
     (waiting,) = start(reads, "a")
     await all_waiting()
-    for request in reads._requests:
+    for request in database.tasks:
         request.cancel()
     database.go_on.set()
     for look_up in held:
@@ -220,11 +223,15 @@ async def test_a_cancelled_request_leaves_nobody_waiting(database: Database, rea
     assert await waiting is None
 
 
-async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(database: Database, reads: BatchLoader) -> None:
+async def test_a_request_has_the_time_that_its_oldest_look_up_has_left(
+    database: Database, reads: BatchLoader, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await occupy(database, reads)
     (waiting,) = start(reads, "a")
     await all_waiting()
-    reads._since["a"] -= 2  # as if it had waited for two seconds
+    loop = asyncio.get_running_loop()
+    time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: time() + 2)
     database.go_on.set()
     await waiting
     assert WAIT - 3 < database.seconds[-1] <= WAIT - 2

@@ -238,7 +238,6 @@ async def test_a_flood_does_not_reach_the_store(process: Process, counters: Coun
 async def test_successful_attempts_are_never_counted(process: Process, counters: Counters) -> None:
     assert all(await asyncio.gather(*(process.guess("ann", "s1", is_right=True) for _ in range(64))))
     assert counters.writes == 0
-    assert process.throttle._permits._entries == {}
 
 
 @pytest.mark.parametrize("sources", [1, 50])
@@ -277,7 +276,6 @@ async def test_a_guess_counts_even_if_its_caller_hangs_up(process: Process, coun
     async with asyncio.timeout(10):
         await counters.third_write.wait()
     await refused(process, "ann", "s1")
-    assert process.throttle._permits._entries == {}
 
 
 async def test_a_wrong_token_counts_even_if_its_caller_hangs_up(process: Process, counters: Counters) -> None:
@@ -308,7 +306,7 @@ async def test_a_caller_who_hangs_up_while_waiting_is_not_counted(process: Proce
     release.set()
     await asyncio.sleep(0)
     assert counters.writes == 0
-    assert process.throttle._permits._entries == {}
+    assert await process.guess("ann", "s1", is_right=True)  # it has a permit
 
 
 async def test_a_wrong_guess_that_cannot_be_counted_is_unavailable(process: Process, counters: Counters) -> None:

@@ -138,7 +138,7 @@ def service_on_fake(folder: Path) -> Iterator[Service]:
         store = AstraStore(DataApi(replace(connection, max_wait=2)))
         settings = settings_in(folder)
         with running_server(settings, store) as running, grpc.insecure_channel(running.target) as channel:
-            yield Service(Stub(channel), server, store, running._loop, settings)
+            yield Service(Stub(channel), server, store, running.loop, settings)
 
 
 def attempt(call: Callable[[], object]) -> Failure | None:

@@ -16,7 +16,7 @@ from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.stores.astra import background
 from killrvideo_grpc.stores.astra.document import document_id
 from killrvideo_grpc.stores.astra.store import AstraStore
-from killrvideo_grpc.stores.data_api.client import MAX_REQUESTS, USERS, DataApi, Keyspace
+from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, EVENTS_BY_DAY, MAX_REQUESTS, USERS, DataApi, Keyspace
 from killrvideo_grpc.stores.data_api.errors import RequestRefused
 from tests.stores.astra.conftest import OpenStore, Prepared, written
 from tests.stores.astra.contents import Contents
@@ -193,7 +193,6 @@ async def test_a_thousand_cancelled_calls_leak_no_connection(
     assert pool._requests == []
     assert all(connection.is_idle() for connection in pool.connections)
     assert len(pool.connections) <= MAX_REQUESTS
-    assert store._api._permits._value == MAX_REQUESTS
     # All permits are free again for concurrent requests.
     assert await asyncio.gather(*(store.get_credentials(uuid4()) for _ in range(2 * MAX_REQUESTS)))
 
@@ -311,7 +310,11 @@ def test_no_repr_shows_credentials() -> None:
     assert "planted" not in repr(keyspace)
 
 
-async def test_one_http_client_serves_all(store: AstraStore) -> None:
-    api = store._api
-    holders: list[Any] = [api.database, api._accounts, *api.tables.values()]
-    assert {id(holder._api_commander.async_client) for holder in holders} == {id(api._http.client)}
+async def test_one_http_client_serves_all(prepared: Prepared, server: fake_data_api.FakeDataApi) -> None:
+    api = DataApi(prepared[1])
+    await api.find_document("-")
+    for table in (USERS, ACCOUNT_EVENTS, EVENTS_BY_DAY):
+        await api.row_page(table, {})
+    await api.send("list tables", api.database.list_table_names)
+    assert server.connections == 1
+    await api.close()
