@@ -11,7 +11,7 @@ import xdist
 
 gc.disable()  # imports leave no garbage
 pytest_plugins = ["anyio.pytest_plugin"]  # after `pythonpath` is set, which hides trio
-os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # trio's, which tests don't use, warns
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # the only one is trio's
 
 
 class _Captured(io.TextIOBase):

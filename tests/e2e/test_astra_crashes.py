@@ -18,6 +18,7 @@ from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import ACCOUNT_EVENTS, ACCOUNTS, EVENTS_BY_DAY, USERS, DataApi, Keyspace
 from tests.support import fake_data_api
 from tests.support.accounts import PASSWORD, an_address
+from tests.support.calls import bearer, registration
 from tests.support.errors import read_failure
 from tests.support.eventually import eventually
 from tests.support.keyspaces import KEYSPACE, keyspace_at, prepared_fake
@@ -78,15 +79,14 @@ def survivor(keyspace: Keyspace, tmp_path_factory: pytest.TempPathFactory) -> It
         yield UserServiceStub(channel)
 
 
-def registration(email: str) -> RegisterRequest:
-    """Returns a request whose names contain the local part of the address, so that they can be searched for."""
+def findable(email: str) -> RegisterRequest:
+    """Returns a registration whose names contain the local part of the address, so that they can be searched for."""
     planted = email.partition("@")[0]
-    return RegisterRequest(email=email, password=PASSWORD, first_name=f"First {planted}", last_name=f"Last {planted}")
+    return registration(email, first_name=f"First {planted}", last_name=f"Last {planted}")
 
 
 def log_in(stub: UserServiceStub, email: str) -> Metadata:
-    token = stub.Login(LoginRequest(email=email, password=PASSWORD)).token
-    return (("authorization", f"Bearer {token}"),)
+    return bearer(stub.Login(LoginRequest(email=email, password=PASSWORD)).token)
 
 
 def attempt(call: Callable[[], object]) -> grpc.StatusCode:
@@ -157,7 +157,7 @@ def test_registering(
     after_write: bool,
 ) -> None:
     email, claim = an_address(), REGISTRATION.index("claim")
-    request, login = registration(email), LoginRequest(email=email, password=PASSWORD)
+    request, login = findable(email), LoginRequest(email=email, password=PASSWORD)
     answer = killed_at(server, tmp_path, lambda stub: stub.Register(request), write, after_write)
     # The registration takes effect with the claim. Without it there is no account, and the address is free.
     is_registered = (write, after_write) >= (claim, True)
@@ -182,7 +182,7 @@ def test_what_a_registration_left_is_removed_once_it_is_an_hour_old(tmp_path: Pa
         def left() -> list[str]:
             return [found["_id"] for found in server.documents(KEYSPACE, ACCOUNTS) if found.get("email") == email]
 
-        killed_at(server, tmp_path, lambda stub: stub.Register(registration(email)), 0, after_write=True)
+        killed_at(server, tmp_path, lambda stub: stub.Register(findable(email)), 0, after_write=True)
         repair(keyspace, tmp_path)
         (orphan,) = left()
         an_hour_ago = {"$date": int((now() - timedelta(minutes=61)).timestamp() * 1000)}
@@ -203,7 +203,7 @@ def test_deleting(
     by_command: bool,
 ) -> None:
     email, request = an_address(), DeleteMeRequest(password=PASSWORD)
-    user_id = survivor.Register(registration(email)).user_id
+    user_id = survivor.Register(findable(email)).user_id
     metadata = log_in(survivor, email)
     eventually(lambda: not is_pending(server, user_id))
     killed_at(server, tmp_path, lambda stub: stub.DeleteMe(request, metadata=metadata), write, after_write=True)
@@ -215,7 +215,7 @@ def test_deleting(
     assert email.partition("@")[0] not in everything(server)
     for table in (ACCOUNT_EVENTS, EVENTS_BY_DAY):
         assert actions(server, table, user_id) == ["deleted", "registered"]
-    heir = survivor.Register(registration(email))
+    heir = survivor.Register(findable(email))
     assert heir.user_id != user_id
     assert survivor.GetMe(GetMeRequest(), metadata=log_in(survivor, email)).user_id == heir.user_id
 

@@ -127,6 +127,11 @@ def site(shared_site: "Site") -> "Site":
     return shared_site
 
 
+def bearer(token: str) -> dict[str, str]:
+    """Return the header for an access token or a service's token."""
+    return {"authorization": f"Bearer {token}"}
+
+
 @dataclass
 class Account:
     """A registered account."""
@@ -137,7 +142,7 @@ class Account:
 
     @property
     def bearer(self) -> dict[str, str]:
-        return {"authorization": f"Bearer {self.token}"}
+        return bearer(self.token)
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from killrvideo.user.v1.user_service_pb2_grpc import UserServiceStub
 
 from killrvideo_grpc.edge.render import Edge as EdgeSettings
 from tests.rest.conftest import USERS, envoy, is_ready
-from tests.support.accounts import an_address
 from tests.support.eventually import eventually
 from tests.support.ports import free_port
 from tests.support.servers import running_server
@@ -23,8 +22,7 @@ from tests.support.settings import settings_in
 PER_SOURCE = 3
 FORMS = ["{}", "{}:4711", "{}:4712", '"{}"', '"{}:4711"']
 FORMS_OF_V6 = ["{}", "[{}]", "[{}]:4711", '"[{}]:4711"']
-# Not random: an address that shares a slot with a source counts towards its limit.
-guesses = itertools.count()
+addresses = (f"{number}@example.org" for number in itertools.count())  # a random one may share a source's slot
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +49,7 @@ def edges(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[httpx.Clien
 def guess(edge: httpx.Client, *forwarded: str, email: str = "") -> int:
     """Send a wrong password, and return the HTTP status."""
     headers = [(b"x-forwarded-for", value.encode("latin-1")) for value in forwarded]
-    body = {"email": email or f"guess-{next(guesses)}@example.org", "password": "wrong guess"}
+    body = {"email": email or next(addresses), "password": "wrong guess"}
     return edge.post(f"{USERS}/login", json=body, headers=headers).status_code
 
 
@@ -83,7 +81,7 @@ def test_only_what_trusted_proxies_wrote_counts(edges: list[httpx.Client]) -> No
 def test_a_source_without_an_address_cannot_block_others(edges: list[httpx.Client], forwarded: list[str]) -> None:
     """Nor can it guess the password of one account without end."""
     assert {guess(edges[1], *forwarded) for _ in range(PER_SOURCE + 1)} == {401}
-    email = an_address()
+    email = next(addresses)
     assert [guess(edges[1], *forwarded, email=email) for _ in range(6)] == [401] * 5 + [429]
 
 
@@ -97,6 +95,6 @@ def test_grpc_callers_behind_a_proxy_are_sources_too(edges: list[httpx.Client]) 
         for claim in range(PER_SOURCE + 1):
             metadata = (("x-forwarded-for", f"203.0.113.{claim}, [2001:db8:7::1]:80"),)
             with pytest.raises(grpc.RpcError) as caught:
-                login(LoginRequest(email=an_address(), password="wrong guess"), metadata=metadata)
+                login(LoginRequest(email=next(addresses), password="wrong guess"), metadata=metadata)
             codes.append(caught.value.code())
     assert codes == [grpc.StatusCode.UNAUTHENTICATED] * PER_SOURCE + [grpc.StatusCode.RESOURCE_EXHAUSTED]

@@ -4,14 +4,10 @@ import httpx
 
 from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.security.service_tokens import new_service_token
-from tests.rest.conftest import USERS, Account, Edge, problem
+from tests.rest.conftest import USERS, Account, Edge, bearer, problem
 from tests.support.services import added_to_file
 
 BATCH = f"{USERS}:batchGet"
-
-
-def bearer(token: str) -> dict[str, str]:
-    return {"authorization": f"Bearer {token}"}
 
 
 def test_a_service_reads_profiles(client: httpx.Client, edge: Edge, account: Account) -> None:

@@ -6,7 +6,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.rest.conftest import JSON, USERS, Account, Edge, problem, registration
+from tests.rest.conftest import JSON, USERS, Account, Edge, bearer, problem, registration
 from tests.support.accounts import PASSWORD, an_address
 from tests.support.process import run
 
@@ -20,13 +20,9 @@ def log_in(client: httpx.Client, account: Account, password: str = PASSWORD) -> 
     return answer.json()
 
 
-def bearer(login: Any) -> dict[str, str]:
-    return {"authorization": f"Bearer {login['token']}"}
-
-
 def ended(client: httpx.Client, login: Any) -> None:
     """Check that a login's access token no longer works."""
-    answer = client.get(f"{USERS}/me", headers=bearer(login) | ORIGIN)
+    answer = client.get(f"{USERS}/me", headers=bearer(login["token"]) | ORIGIN)
     problem(answer, 401, "SESSION_ENDED", "Session has ended")
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.headers["access-control-allow-origin"] == ORIGIN["origin"]
@@ -53,9 +49,9 @@ def test_a_session_of_another_account_is_left_alone(client: httpx.Client, accoun
     email = f"{uuid4().hex}@example.org"
     client.post(f"{USERS}/register", json=registration(email))
     other = log_in(client, Account(email, "", ""))
-    (session,) = client.get(f"{USERS}/me/sessions", headers=bearer(other)).json()["sessions"]
+    (session,) = client.get(f"{USERS}/me/sessions", headers=bearer(other["token"])).json()["sessions"]
     assert client.delete(f"{USERS}/me/sessions/{session['sessionId']}", headers=account.bearer).status_code == 200
-    assert client.get(f"{USERS}/me", headers=bearer(other)).status_code == 200
+    assert client.get(f"{USERS}/me", headers=bearer(other["token"])).status_code == 200
 
 
 @pytest.mark.parametrize("session_id", ["x", "me", "-", "0" * 36])
@@ -68,15 +64,15 @@ def test_a_session_id_that_is_not_a_uuid(client: httpx.Client, account: Account,
 @pytest.mark.parametrize("headers", [{}, JSON])
 def test_logout_needs_no_body(client: httpx.Client, account: Account, headers: dict[str, str]) -> None:
     login, other = log_in(client, account), log_in(client, account)
-    answer = client.post(f"{USERS}/logout", headers=bearer(login) | headers | ORIGIN)
+    answer = client.post(f"{USERS}/logout", headers=bearer(login["token"]) | headers | ORIGIN)
     assert (answer.status_code, answer.json()) == (200, {})
     ended(client, login)
-    assert client.get(f"{USERS}/me", headers=bearer(other)).status_code == 200
+    assert client.get(f"{USERS}/me", headers=bearer(other["token"])).status_code == 200
 
 
 def test_logout_everywhere(client: httpx.Client, account: Account) -> None:
     logins = [log_in(client, account) for _ in range(3)]
-    answer = client.post(f"{USERS}/logout", headers=bearer(logins[0]), json={"allSessions": True})
+    answer = client.post(f"{USERS}/logout", headers=bearer(logins[0]["token"]), json={"allSessions": True})
     assert answer.status_code == 200
     for login in logins:
         ended(client, login)
@@ -94,7 +90,7 @@ def test_refresh(client: httpx.Client, account: Account) -> None:
     assert (second.status_code, again.status_code) == (200, 200)
     assert second.json().keys() == login.keys()
     assert second.json()["refreshToken"] == again.json()["refreshToken"] != login["refreshToken"]
-    assert client.get(f"{USERS}/me", headers=bearer(second.json())).status_code == 200
+    assert client.get(f"{USERS}/me", headers=bearer(second.json()["token"])).status_code == 200
     assert refresh(second.json()["refreshToken"]).status_code == 200
     reused = refresh(login["refreshToken"])
     problem(reused, 401, "REFRESH_TOKEN_REUSED", "Please log in again")
@@ -119,7 +115,7 @@ def test_change_password(client: httpx.Client, account: Account) -> None:
         assert [error["field"] for error in refused.json()["errors"]] == ["newPassword"]
     changed = change(PASSWORD, NEW)
     assert changed.status_code == 200
-    assert client.get(f"{USERS}/me", headers=bearer(changed.json())).status_code == 200
+    assert client.get(f"{USERS}/me", headers=bearer(changed.json()["token"])).status_code == 200
     ended(client, other)
     ended(client, {"token": account.token})
     refused = client.post(f"{USERS}/login", json={"email": account.email, "password": PASSWORD})
@@ -155,7 +151,7 @@ def test_password_reset(client: httpx.Client, edge: Edge, account: Account) -> N
     assert done.status_code == 200
     assert done.json().keys() == {"token", "user", "expiresAt", "refreshToken", "refreshExpiresAt"}
     ended(client, {"token": account.token})
-    assert client.get(f"{USERS}/me", headers=bearer(done.json())).json() == done.json()["user"]
+    assert client.get(f"{USERS}/me", headers=bearer(done.json()["token"])).json() == done.json()["user"]
     for wrong in (code, "x", f"{account.user_id}.x"):
         refused = reset(wrong, NEW)
         problem(refused, 401, "INVALID_RESET_CODE", "This code is not valid any more")

@@ -1,3 +1,3 @@
 """Keeps structlog from importing rich, which `make run` doesn't install."""  # noqa: INP001
 
-raise ImportError
+raise ModuleNotFoundError

@@ -1,3 +1,3 @@
 """Keeps anyio and httpcore from importing trio, which `make run` doesn't install."""  # noqa: INP001
 
-raise ImportError
+raise ModuleNotFoundError
