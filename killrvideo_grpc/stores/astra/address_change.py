@@ -1,7 +1,7 @@
 """The claims on both addresses while an account changes from one to the other.
 
-A change marks both claims `pending` for its account, writes the account, then settles both. The address that the
-account names is the one that it logs in with. After a crash, a sweep settles what is pending.
+A change marks both claims `pending` for its account, writes the account, then reconciles both. The address that the
+account names is the one that it logs in with. After a crash, a sweep reconciles what is pending.
 """
 
 from uuid import UUID
@@ -53,15 +53,15 @@ class AddressChange:
         """Remember that the account was written, with the claims as marked, and names this one."""
         self._new = new
 
-    async def settle(self) -> None:
+    async def reconcile(self) -> None:
         """Keep the claim that the account names, and free the other.
 
-        Whoever has written a claim since settles it: the write of the account made older changes fail.
+        Whoever has written a claim since reconciles it: the write of the account made older changes fail.
         """
         for key in sorted(self._touched):
             claim = self._marked.get(key)
             if self._new is None or claim is None:
-                await settle_claim(self._api, key)
+                await reconcile_claim(self._api, key)
             else:
                 owner = self._user_id if key == self._new else None
                 await write(self._api, claim, with_owner(key, claim, owner))
@@ -73,7 +73,7 @@ async def account_exists(api: DataApi, user_id: UUID) -> bool:
     return document is not None and not is_deleted(document)
 
 
-async def settle_claim(api: DataApi, key: str) -> bool:
+async def reconcile_claim(api: DataApi, key: str) -> bool:
     """Free an address unless its owner's account names it, and end its change. Return whether it was freed.
 
     Write the account between reading and writing the claim, so that a change under way fails and marks the claim anew.

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
-from killrvideo_grpc.stores.astra.address_change import settle_claim
+from killrvideo_grpc.stores.astra.address_change import reconcile_claim
 from killrvideo_grpc.stores.astra.claims import Claims, claim_id, owner_of
 from killrvideo_grpc.stores.astra.document import PROJECT, PROJECT_TWICE, document_id, is_deleted, names, new_document
 from killrvideo_grpc.stores.astra.projections import Projections
@@ -19,7 +19,7 @@ from killrvideo_grpc.stores.data_api.errors import AlreadyExists, Conflict
 
 MAX_CONCURRENT = 8  # accounts, so that each gets its requests through in time
 
-Found = dict[str, Document]  # documents by `_id`
+Documents = dict[str, Document]  # documents by `_id`
 
 
 class Imports:
@@ -49,7 +49,7 @@ class Imports:
         live = await self._api.find_documents([document_id(owner) for owner in owners]) if owners else {}
         return [_foreseen(account, found, live) for account in accounts]
 
-    async def _find(self, accounts: Sequence[ImportedAccount]) -> Found:
+    async def _find(self, accounts: Sequence[ImportedAccount]) -> Documents:
         """Return the accounts with these ids and the claims on these addresses, in one request."""
         keys = {key for account in accounts for key in _keys(account)}
         return await self._api.find_documents(keys) if keys else {}
@@ -68,8 +68,8 @@ class _Import:
         self._existing: Document = self._new
         self._is_inserted = False
 
-    async def run(self, found: Found) -> ImportOutcome:
-        known: Found | None = found
+    async def run(self, found: Documents) -> ImportOutcome:
+        known: Documents | None = found
 
         async def step() -> ImportOutcome | None:
             nonlocal known
@@ -84,7 +84,7 @@ class _Import:
             await self._projections.project(self._new["_id"], self._new if is_new else None)
         return outcome
 
-    async def _step(self, found: Found) -> ImportOutcome | None:
+    async def _step(self, found: Documents) -> ImportOutcome | None:
         """Return the outcome, or None if another writer came first."""
         existing = found.get(self._new["_id"])
         if existing is None:
@@ -133,7 +133,7 @@ class _Import:
         if names(document, claim["_id"]):
             return True
         if document and not is_deleted(document):
-            await settle_claim(self._api, claim["_id"])
+            await reconcile_claim(self._api, claim["_id"])
             raise Conflict
         return False
 
@@ -143,7 +143,7 @@ def _keys(account: ImportedAccount) -> list[str]:
     return [document_id(read.user_id), *([claim_id(read.email)] if read.email else [])]
 
 
-def _foreseen(account: ImportedAccount, found: Found, live: Found) -> ImportOutcome:
+def _foreseen(account: ImportedAccount, found: Documents, live: Documents) -> ImportOutcome:
     key, *claims = _keys(account)
     if key in found:
         return ImportOutcome.DELETED if is_deleted(found[key]) else ImportOutcome.EXISTS

@@ -54,7 +54,7 @@ class ModeratorIndex:
         async with self._locks.of(INDEX_ID):
             return await until_written(step)
 
-    async def settle(self, user_id: UUID, index: Document | None = None, *, is_moderator: bool = False) -> bool:
+    async def reconcile(self, user_id: UUID, index: Document | None = None, *, is_moderator: bool = False) -> bool:
         """List the account if it is an active moderator, and end its demotion. Return whether the index had to change.
 
         An `index` must have been read before the caller wrote the account, which left it as `is_moderator` says.

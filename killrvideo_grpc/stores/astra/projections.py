@@ -82,7 +82,7 @@ class Projections:
             if "claim" in document:
                 await self._claims.release(document["claim"], user_id)
         elif is_active_moderator(document):
-            await self._index.settle(user_id)
+            await self._index.reconcile(user_id)
         for event in read_outbox(document):
             await self._api.insert_row(ACCOUNT_EVENTS, _event_row(event))
             day = f"{event.at:%Y-%m-%d}"

@@ -127,10 +127,10 @@ class AstraStore:
                 outcome = await attempt.run(self._locks, seen)
         except BaseException:  # also a cancellation: the account or the index may have been written
             if attempt.may_have_written:
-                self._background.start(user_id, lambda: self._index.settle(user_id))
+                self._background.start(user_id, lambda: self._index.reconcile(user_id))
                 self._background.start(document_id(user_id), lambda: self._projections.project(document_id(user_id)))
             if attempt.addresses:
-                self._background.start(attempt.addresses, attempt.addresses.settle)
+                self._background.start(attempt.addresses, attempt.addresses.reconcile)
             raise
         await self._follow_up(user_id, outcome, attempt.addresses)
         return outcome.account
@@ -139,10 +139,10 @@ class AstraStore:
         """Start what follows a change, and wait a moment for what the next call may rely on."""
         relied_on = []
         if addresses:
-            relied_on.append(self._background.start(addresses, addresses.settle))
+            relied_on.append(self._background.start(addresses, addresses.reconcile))
         if outcome.joins or outcome.leaves:
             index, joins = outcome.index, outcome.joins
-            job = self._background.start(user_id, lambda: self._index.settle(user_id, index, is_moderator=joins))
+            job = self._background.start(user_id, lambda: self._index.reconcile(user_id, index, is_moderator=joins))
             relied_on += [job] if joins else []
         job = self._project(outcome.document)
         relied_on += [job] if is_deleted(outcome.document) else []

@@ -10,7 +10,7 @@ import structlog
 
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.errors import StoreUnavailable
-from killrvideo_grpc.stores.astra.address_change import settle_claim
+from killrvideo_grpc.stores.astra.address_change import reconcile_claim
 from killrvideo_grpc.stores.astra.claims import CLAIM_PREFIX, Claims, owner_of
 from killrvideo_grpc.stores.astra.document import (
     PREFIX,
@@ -84,7 +84,7 @@ class Sweep:
             for document in page:
                 key = str(document["_id"])
                 if key == INDEX_ID:
-                    await _attempt(document, repaired, self._settle_all(document, "ids", repaired))
+                    await _attempt(document, repaired, self._reconcile_all(document, "ids", repaired))
                 if "pending" in document:
                     await _attempt(document, repaired, self._finish(document, at, repaired))
                 elif key.startswith(PREFIX):
@@ -96,10 +96,10 @@ class Sweep:
     async def _finish(self, document: Document, at: datetime, repaired: Repaired) -> None:
         key = document["_id"]
         if key == INDEX_ID:
-            await self._settle_all(document, "leaving", repaired)
+            await self._reconcile_all(document, "leaving", repaired)
             return
         if key.startswith(CLAIM_PREFIX):
-            repaired.claims += await settle_claim(self._api, key)
+            repaired.claims += await reconcile_claim(self._api, key)
             return
         read_account(document), read_outbox(document)  # raises if they can't be read
         if document["pending"] == SETTLE:
@@ -117,9 +117,9 @@ class Sweep:
     async def _has_address(self, document: Document) -> bool:
         return owner_of(await self._claims.find(document["claim"])) == user_id_of(document)
 
-    async def _settle_all(self, index: Document, field: str, repaired: Repaired) -> None:
+    async def _reconcile_all(self, index: Document, field: str, repaired: Repaired) -> None:
         for member in {*index[field]}:
-            repaired.moderators += await self._index.settle(UUID(member))
+            repaired.moderators += await self._index.reconcile(UUID(member))
 
     async def _remove_unclaimed(self, document: Document) -> None:
         """Write the claim once more, so that a late claim fails, then delete the account."""
@@ -148,13 +148,13 @@ class Sweep:
                 await self._projections.project(document["_id"])
                 repaired.finished += 1
         elif is_moderator and str(user_id) not in (await self._index.read())["ids"]:
-            repaired.moderators += await self._index.settle(user_id)
+            repaired.moderators += await self._index.reconcile(user_id)
 
     async def _repair_claim(self, claim: Document, repaired: Repaired) -> None:
         owner = owner_of(claim)
         account = await self._api.find_document(document_id(owner)) if owner else None
         if owner and not names(account, claim["_id"]):
-            repaired.claims += await settle_claim(self._api, claim["_id"])
+            repaired.claims += await reconcile_claim(self._api, claim["_id"])
 
 
 async def _attempt(document: Document, repaired: Repaired, work: Awaitable[None]) -> None:

@@ -13,9 +13,9 @@ from killrvideo_grpc.stores.data_api.concurrency_limit import ConcurrencyLimit
 MAX_KEYS = 100  # the Data API's limit for one `$in`; it returns that many in one page
 
 Document = dict[str, Any]
-Found = Mapping[str, Document]
-Fetch = Callable[[Collection[str], float], Coroutine[Any, Any, Found]]
-Request: TypeAlias = "asyncio.Task[Found]"
+Documents = Mapping[str, Document]
+Fetch = Callable[[Collection[str], float], Coroutine[Any, Any, Documents]]
+Request: TypeAlias = "asyncio.Task[Documents]"
 Batch = dict[str, list["asyncio.Future[Document | None]"]]  # by key, the look-ups that wait for it
 
 
