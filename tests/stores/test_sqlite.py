@@ -109,13 +109,15 @@ async def test_closing_waits_for_the_write_under_way_and_refuses_the_rest(path: 
     under_way = await slow.begin(store)
     queued = [asyncio.create_task(_register(store)) for _ in range(3)]
     closing_store = asyncio.create_task(store.close())
-    await asyncio.sleep(0)  # let the writes queue and the closing begin
+    while not queued[-1].done():  # until the store refuses writes at once
+        queued.append(asyncio.create_task(_register(store)))
+        await asyncio.wait(queued[-1:], timeout=0.01)
     assert not closing_store.done()
     slow.go_on.set()
     await closing_store
     await under_way
     outcomes = await asyncio.gather(*queued, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 3
+    assert {type(outcome) for outcome in outcomes} == {StoreUnavailable}
     assert _user_ids(path) == {str(slow.account.user_id)}
 
 
