@@ -13,9 +13,10 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check --no-compile --no-
 T ?= tests
 # Each process that runs tests imports all of them, and pytest compiles what Python keeps no bytecode of.
 unexport PYTHONDONTWRITEBYTECODE
-# Processes that run tests, a file at a time in the order of collection. Unit tests leave no core idle.
+# Processes that run tests, a file at a time in the order of collection. Unit tests leave no core idle, and the files
+# with most of them go first.
 JOBS ?= $(if $(filter tests/unit%,$(T)),2,4)
-PYTEST := pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST := pytest -n $(JOBS) --dist loadfile $(if $(filter tests/unit%,$(T)),,--no-loadscope-reorder)
 OPENAPI := generated/killrvideo/user/v1/openapi.json
 GENERATED := generated deploy/envoy.yaml
 
