@@ -11,7 +11,7 @@ import xdist
 
 gc.disable()  # imports leave no garbage
 pytest_plugins = ["anyio.pytest_plugin"]  # after `pythonpath` is set, which hides trio
-os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # the only one is trio's
+os.environ["HYPOTHESIS_NO_PLUGINS"] = "1"  # the only one is trio's, which is hidden
 
 
 class _Captured(io.TextIOBase):

@@ -19,6 +19,7 @@ from killrvideo_grpc.domain.changes import (
     SetStatus,
 )
 from killrvideo_grpc.domain.errors import (
+    EmailAlreadyRegistered,
     InvalidCredentials,
     LastModerator,
     RefreshTokenInvalid,
@@ -62,7 +63,9 @@ async def test_registrations_that_lose_an_address_leave_nothing(stores: list[Ast
         *(stores[n % 4].register(claim, HASH, a_cause(claim)) for n, claim in enumerate(claims)),
         return_exceptions=True,
     )
+    assert [type(outcome) for outcome in outcomes if outcome] == [EmailAlreadyRegistered] * 31
     winner = claims[outcomes.index(None)]
+    assert await stores[0].find_credentials(address) == Credentials(winner, HASH)
     await settled(stores)
     assert [claim for claim in claims if contents.document(claim)] == [winner]
     assert [claim for claim in claims if contents.row(claim)] == [winner]
