@@ -39,7 +39,7 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 RESPONSE_SECONDS = 1.0  # after the grace period and the closing of the store, to send the remaining responses
 # Calls that wait inside grpcio to be accepted; it ends further ones with CANCELLED. This absorbs a burst of 2,000, and
 # more would outwait a deadline of a second.
-MAX_PENDING = 2500
+MAX_PENDING = 2000
 RECEIVE_TIMEOUT = 10.0  # seconds for a call's message to arrive; most clients send it right away
 MAX_MESSAGE_BYTES = 512 << 10  # 100 of the longest tokens, for CheckTokens
 

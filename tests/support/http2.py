@@ -2,9 +2,10 @@
 
 import socket
 from collections import Counter
+from collections.abc import Callable
 
 from h2.connection import H2Connection
-from h2.events import ResponseReceived, TrailersReceived
+from h2.events import PingAckReceived, ResponseReceived, TrailersReceived
 
 
 def started_calls(
@@ -20,14 +21,21 @@ def started_calls(
     return connection
 
 
-def codes_of_calls(port: int, path: str, count: int, message: bytes) -> Counter[int]:
-    """Make concurrent calls of a method on one connection, and return how many ended with which status code."""
+def codes_of_calls(port: int, path: str, count: int, message: bytes, on_arrival: Callable[[], None]) -> Counter[int]:
+    """Make concurrent calls of a method on one connection, and return how many ended with which status code.
+
+    Call `on_arrival` once the server has received all of them.
+    """
     connection, http2 = _start(port, path, count, 65535, message, "")
     codes: Counter[int] = Counter()
     with connection:
+        http2.ping(b"arrived?")  # answered in its turn
+        connection.sendall(http2.data_to_send())
         while codes.total() < count:
             for event in http2.receive_data(connection.recv(65536)):
-                if isinstance(event, ResponseReceived | TrailersReceived):
+                if isinstance(event, PingAckReceived):
+                    on_arrival()
+                elif isinstance(event, ResponseReceived | TrailersReceived):
                     codes.update(int(value) for name, value in event.headers if name == b"grpc-status")
             connection.sendall(http2.data_to_send())
     return codes
