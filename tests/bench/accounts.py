@@ -33,13 +33,13 @@ class Account:
 
 @contextmanager
 def served(accounts: int = 1, **settings: str) -> Iterator[tuple[Server, list[Account]]]:
-    """Runs the service as shipped on a new SQLite file, with some accounts."""
+    """Run the service as shipped on a new SQLite file, with some accounts."""
     with tempfile.TemporaryDirectory() as folder, service(Path(folder), **settings) as server:
         yield server, register(server.address, accounts)
 
 
 def register(address: str, count: int = 1) -> list[Account]:
-    """Registers accounts over RPCs and logs them in."""
+    """Register accounts over RPCs and log them in."""
     with grpc.insecure_channel(address) as channel, ThreadPoolExecutor(AT_ONCE) as pool:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
         return list(pool.map(lambda number: _register(stub, f"caller-{number:04}@example.org"), range(count)))
@@ -54,7 +54,7 @@ def _register(stub: user_service_pb2_grpc.UserServiceStub, email: str) -> Accoun
 
 
 def get_me(address: str, account: Account, seconds: float) -> user_pb2.User:
-    """Calls GetMe as the account's owner, on a new connection. Raises grpc.RpcError."""
+    """Call GetMe as the account's owner, on a new connection. Raise grpc.RpcError."""
     with grpc.insecure_channel(address) as channel:
         return _get_me(user_service_pb2_grpc.UserServiceStub(channel), account.token, seconds)
 
@@ -65,7 +65,7 @@ def _get_me(stub: user_service_pb2_grpc.UserServiceStub, token: str, seconds: fl
 
 
 def insert_accounts(file: Path, count: int, rare: int = 0) -> list[str]:
-    """Puts accounts with a session each into a new SQLite file and returns their user ids.
+    """Put accounts with a session each into a new SQLite file and return their user ids.
 
     With RARE_NAME as the first name of some, they can be searched, and the last account is a moderator. Only this code
     in the benchmark knows the schema.

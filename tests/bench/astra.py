@@ -36,7 +36,7 @@ def measure_astra(options: Options) -> Result:
 
 @contextmanager
 def both_ways(cost: Sequence[str]) -> Iterator[tuple[Server, Server]]:
-    """Runs the service as shipped and with one request per look-up, on one keyspace of a Data API with these costs."""
+    """Run the service as shipped and with one request per look-up, on one keyspace of a Data API with these costs."""
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second, _data_api(cost) as keyspace:
         settings = astra(keyspace) | {"BCRYPT_ROUNDS": "4"}  # hashing is not measured here
         each = running(module("tests.bench.one_request_each", "serve"), Path(second), **settings)
@@ -81,7 +81,7 @@ def _callers(count: int) -> str:
 
 @contextmanager
 def _data_api(cost: Sequence[str]) -> Iterator[Keyspace]:
-    """Provides a keyspace, on the fake or on the real Data API that TEST_DATA_API_* configure."""
+    """Provide a keyspace, on the fake or on the real Data API that TEST_DATA_API_* configure."""
     if REAL_URL is not None:
         with real_keyspace() as keyspace:
             yield keyspace

@@ -52,7 +52,7 @@ def plan(
     warm_up: float = 0.0,
     patience: float = 10.0,
 ) -> Plan:
-    """Returns a plan."""
+    """Return a plan."""
     return {
         "address": address,
         "method": method,
@@ -127,7 +127,7 @@ class _Calls:
 
 
 async def call_in_turn(plan: Plan) -> Report:
-    """Runs the closed loop."""
+    """Run the closed loop."""
     calls = _Calls(plan)
     start = time.perf_counter() + plan["warm_up"]
     log = _Log(start, start + plan["seconds"])
@@ -149,7 +149,7 @@ async def call_in_turn(plan: Plan) -> Report:
 
 
 def call_on_schedule(plan: Plan, rate: float) -> Report:
-    """Runs the open loop, on threads because asyncio only wakes up at whole milliseconds."""
+    """Run the open loop, on threads because asyncio only wakes up at whole milliseconds."""
     calls = _Calls(plan)
     with grpc.insecure_channel(plan["address"]) as channel:
         method: Any = channel.unary_unary(plan["method"])
@@ -175,7 +175,7 @@ def call_on_schedule(plan: Plan, rate: float) -> Report:
 
 
 def _schedule(began: float, count: int, rate: float, random_arrivals: bool) -> list[float]:
-    """Returns when to send each call: at even intervals, or as callers who know nothing of each other do."""
+    """Return when to send each call: at even intervals, or as callers who know nothing of each other do."""
     source = random.Random(1)
     gaps = [source.expovariate(rate) if random_arrivals else 1 / rate for _ in range(count)]
     return [began + after for after in itertools.accumulate(gaps)]

@@ -120,7 +120,7 @@ def _bare(method: _Method, folder: Path) -> Iterator[tuple[Server, list[Callable
 
 
 def _drive(server: Server, callers: list[Callable[[], Message]], seconds: float) -> _Seen:
-    """Makes calls with all callers at once. Each waits for the response between calls."""
+    """Make calls with all callers at once. Each waits for the response between calls."""
     processes = [server.pid, *children(server.pid)]
     before, began = cpu_seconds(*processes), time.perf_counter()
 

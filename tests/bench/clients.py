@@ -20,7 +20,7 @@ def report_of(plan: Plan) -> Report:
 
 @contextmanager
 def client(plan: Plan) -> Iterator["subprocess.Popen[str]"]:
-    """Starts a Python client; `finish` waits for it."""
+    """Start a Python client; `finish` waits for it."""
     with process(module("tests.bench.caller"), stdin=subprocess.PIPE) as started:
         assert started.stdin
         json.dump(plan, started.stdin)
@@ -30,7 +30,7 @@ def client(plan: Plan) -> Iterator["subprocess.Popen[str]"]:
 
 
 def finish(started: "subprocess.Popen[str]") -> Report:
-    """Waits until a client has carried out its plan. Raises RuntimeError if it failed."""
+    """Wait until a client has carried out its plan. Raise RuntimeError if it failed."""
     output, _ = started.communicate()
     if started.returncode:
         raise RuntimeError("a client failed; it says why above")
@@ -40,7 +40,7 @@ def finish(started: "subprocess.Popen[str]") -> Report:
 
 @contextmanager
 def process(command: list[str], stdin: int | None = None) -> Iterator["subprocess.Popen[str]"]:
-    """Starts a client of any kind, and kills it on exit if it is still running."""
+    """Start a client of any kind, and kill it on exit if it is still running."""
     with subprocess.Popen(command, cwd=ROOT, stdin=stdin, stdout=subprocess.PIPE, text=True) as started:
         try:
             yield started

@@ -54,7 +54,7 @@ async def serve_on_loop(method: str, response: bytes) -> None:
 
 
 def loop_name() -> str:
-    """Returns the name of the asyncio server's event loop."""
+    """Return the name of the asyncio server's event loop."""
     return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
 
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def _types(method: str, response: bytes) -> tuple[Any, Any, Message]:
-    """Returns how to read a request and write a response, and the response."""
+    """Return how to read a request and write a response, and the response."""
     described = SERVICE.methods_by_name[method]
     request_type, response_type = map(message_factory.GetMessageClass, (described.input_type, described.output_type))
     return request_type.FromString, response_type.SerializeToString, response_type.FromString(response)

@@ -64,7 +64,7 @@ def _start(seconds: float) -> Round:
 
 
 def _import_seconds(folder: Path) -> float:
-    """Returns how long a process takes that only imports the libraries, without garbage collections."""
+    """Return how long a process takes that only imports the libraries, without garbage collections."""
     script = f"import gc; gc.disable(); import signal, {LIBRARIES}; print(flush=True); signal.pause()"
     began = time.perf_counter()
     with running([sys.executable, "-P", "-c", script], folder):

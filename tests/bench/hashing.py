@@ -11,7 +11,7 @@ SECRET = b"correct horse"
 
 
 def rate(password_hash: bytes, seconds: float) -> float:
-    """Checks a password repeatedly, and returns the checks per second."""
+    """Check a password repeatedly, and return the checks per second."""
     began, count = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         bcrypt.checkpw(SECRET, password_hash)
@@ -20,7 +20,7 @@ def rate(password_hash: bytes, seconds: float) -> float:
 
 
 def main() -> None:
-    """Runs one thread per core; bcrypt releases the GIL."""
+    """Run one thread per core; bcrypt releases the GIL."""
     password_hash = bcrypt.hashpw(SECRET, bcrypt.gensalt(int(sys.argv[1])))
     threads = len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads) as pool:

@@ -44,7 +44,7 @@ class Source:
         return self.url.endswith(GET_ME)
 
     def paced(self, rate: float) -> "Source":
-        """Returns a copy of the source that sends calls at this rate."""
+        """Return a copy of the source that sends calls at this rate."""
         return replace(self, rate=rate, at_once=MAX_UNDER_WAY)
 
 
@@ -58,12 +58,12 @@ class Load:
 
 
 def calls_of_get_me(port: int, account: Account, **options: Any) -> Source:
-    """Returns a source of GetMe calls."""
+    """Return a source of GetMe calls."""
     return Source(f"http://127.0.0.1:{port}{GET_ME}", account.token, FRAME_HEAD + account.user.ByteSize(), **options)
 
 
 def drive(sources: Sequence[Source], seconds: float) -> Load:
-    """Runs all sources at once. Raises RuntimeError if calls of a source without a rate fail."""
+    """Run all sources at once. Raise RuntimeError if calls of a source without a rate fail."""
     before, began = _cpu_of_children(), time.perf_counter()
     found = _h2load(sources, seconds) if H2LOAD else _own_clients(sources, seconds)
     share = (_cpu_of_children() - before) / (time.perf_counter() - began)
@@ -94,7 +94,7 @@ def _h2load_command(source: Source, seconds: float, message: str) -> list[str]:
 
 
 def _read_h2load(output: str, source: Source) -> tuple[float, float]:
-    """Returns the successful and total responses per second.
+    """Return the successful and total responses per second.
 
     h2load only checks the HTTP status, which is 200 for gRPC errors too. But errors contain no message, so the count of
     received message bytes shows how many responses were successful.
@@ -116,7 +116,7 @@ def _own_clients(sources: Sequence[Source], seconds: float) -> list[tuple[float,
 
 
 def _plan(source: Source, seconds: float) -> Plan:
-    """Returns the plan of a Python client for one connection of a source."""
+    """Return the plan of a Python client for one connection of a source."""
     return plan(
         source.url.removeprefix("http://").removesuffix(GET_ME),
         GET_ME,
@@ -129,7 +129,7 @@ def _plan(source: Source, seconds: float) -> Plan:
 
 
 def cores() -> int:
-    """Returns how many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0))
 
 

@@ -49,7 +49,7 @@ def _overload(source: Source, seconds: float) -> dict[str, Load]:
 
 
 def _recovery(address: str, account: Account) -> float:
-    """Returns the seconds from the end of the overload until a call is answered in time."""
+    """Return the seconds from the end of the overload until a call is answered in time."""
     began = time.perf_counter()
     while time.perf_counter() - began < RECOVERY_SECONDS:
         try:

@@ -39,7 +39,7 @@ class Server:
 
 @contextmanager
 def running(command: list[str], folder: Path, **settings: str) -> Iterator[Server]:
-    """Runs a server in `folder`, with its log in a file there. Yields once its first line is printed."""
+    """Run a server in `folder`, with its log in a file there. Yield once its first line is printed."""
     log = folder / "server.log"
     with log.open("a") as stderr, _started(command, folder, settings, stderr.fileno()) as process:
         assert process.stdout
@@ -80,22 +80,22 @@ def _end(process: "subprocess.Popen[str]") -> None:
 
 
 def service(folder: Path, **settings: str) -> AbstractContextManager[Server]:
-    """Runs the service as its users start it."""
+    """Run the service as its users start it."""
     return running([COMMAND, "serve"], folder, **settings)
 
 
 def module(name: str, *arguments: str) -> list[str]:
-    """Returns the command that runs a Python module."""
+    """Return the command that runs a Python module."""
     return [sys.executable, "-m", name, *arguments]
 
 
 def cpu_seconds(*pids: int) -> float:
-    """Returns the CPU time that these processes have used so far."""
+    """Return the CPU time that these processes have used so far."""
     return sum(sum(map(int, _stat(pid)[11:13])) for pid in pids) / CLOCK_TICKS
 
 
 def resident_megabytes(pid: int) -> float:
-    """Returns a process's resident memory."""
+    """Return a process's resident memory."""
     status = Path(f"/proc/{pid}/status").read_text()
     found = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert found
@@ -103,7 +103,7 @@ def resident_megabytes(pid: int) -> float:
 
 
 def descendants(pid: int, name: str) -> list[int]:
-    """Returns the processes named `name` among `pid` and its descendants."""
+    """Return the processes named `name` among `pid` and its descendants."""
     found = [pid] if Path(f"/proc/{pid}/comm").read_text().strip() == name else []
     return found + [one for child in children(pid) for one in descendants(child, name)]
 

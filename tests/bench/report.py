@@ -45,13 +45,13 @@ def ratio(
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Figure:
-    """Returns the median over the rounds of one side ÷ the other. Noise affects both sides of a round alike."""
+    """Return the median over the rounds of one side ÷ the other. Noise affects both sides of a round alike."""
     value = statistics.median(found[side] / found[other] for found in rounds)
     return Figure(name, value, at_least, at_most, sides=(side, other))
 
 
 def difference(name: str, rounds: Sequence[Round], side: str, other: str, *, at_most: float) -> Figure:
-    """Returns the median over the rounds of one side - the other, in ms."""
+    """Return the median over the rounds of one side - the other, in ms."""
     value = statistics.median(found[side] - found[other] for found in rounds)
     return Figure(name, value, at_most=at_most, unit=" ms", sides=(side, other))
 
@@ -72,7 +72,7 @@ class Result:
 
 
 def as_json(part: str, result: Result) -> str:
-    """Returns the part as one line of JSON."""
+    """Return the part as one line of JSON."""
     first = result.figures[0]
     verdicts = [figure.met for figure in result.figures if figure.met is not None]
     line = {
@@ -99,7 +99,7 @@ def as_json(part: str, result: Result) -> str:
 
 
 def as_table(results: Mapping[str, Result]) -> str:
-    """Returns a Markdown table with one row per figure, as docs/performance.md shows it."""
+    """Return a Markdown table with one row per figure, as docs/performance.md shows it."""
     rows = [("part", "figure", "value", "target", "", "sides (medians)")]
     for part, result in results.items():
         for figure in result.figures:

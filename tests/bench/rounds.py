@@ -41,20 +41,20 @@ def loads_in_turns(sides: Mapping[str, Sequence[Source]], options: Options) -> l
 
 
 def each(found: Iterable[Mapping[str, T]], value: Callable[[T], float]) -> list[Round]:
-    """Selects one number from each result of each side."""
+    """Select one number from each result of each side."""
     return [{side: value(seen) for side, seen in sides.items()} for sides in found]
 
 
 def medians(rounds: Sequence[Round]) -> Round:
-    """Returns the median of each side over the rounds."""
+    """Return the median of each side over the rounds."""
     return {side: statistics.median(found[side] for found in rounds) for side in rounds[0]}
 
 
 def rates(loads: Iterable[Mapping[str, Load]]) -> list[Round]:
-    """Returns the successful responses per second."""
+    """Return the successful responses per second."""
     return each(loads, lambda load: load.rate)
 
 
 def generator_cores(loads: Iterable[Mapping[str, Load]]) -> Round:
-    """Returns how many cores the load generators used. A generator that uses a whole core is the bottleneck."""
+    """Return how many cores the load generators used. A generator that uses a whole core is the bottleneck."""
     return medians(each(loads, lambda load: load.generator_cores))

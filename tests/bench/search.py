@@ -43,7 +43,7 @@ def _filled(accounts: int) -> Iterator[tuple[Server, str]]:
 
 
 def _milliseconds(server: Server, token: str, seconds: float) -> float:
-    """Returns how long a call takes when calls are made one after another."""
+    """Return how long a call takes when calls are made one after another."""
     taken: list[float] = []
     with grpc.insecure_channel(server.address) as channel:
         stub, end = UserServiceStub(channel), time.monotonic() + seconds

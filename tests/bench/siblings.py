@@ -87,7 +87,7 @@ def _seen(edge: int, processes: _Processes, seconds: float, request: bytes) -> _
 
 
 async def _drive(port: int, request: bytes, seconds: float, connections: int) -> list[float]:
-    """Sends a request again and again on each connection, and returns how long each took. All must succeed."""
+    """Send a request again and again on each connection, and return how long each took. All must succeed."""
     end = time.perf_counter() + seconds
 
     async def repeat() -> list[float]:

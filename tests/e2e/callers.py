@@ -25,7 +25,7 @@ Json = dict[str, Any]
 def processes(
     folder: Path, keyspace: Keyspace | None, count: int = 1, **changes: str
 ) -> Iterator[list[UserServiceStub]]:
-    """Starts several processes of the service on one keyspace or, without one, on one SQLite file in the folder."""
+    """Start several processes of the service on one keyspace or, without one, on one SQLite file in the folder."""
     settings = (astra(keyspace) if keyspace else {}) | changes
     with ExitStack() as stack:
         services = [stack.enter_context(running(folder, **settings)) for _ in range(count)]
@@ -42,7 +42,7 @@ def bearer(login: LoginResponse) -> calls.Metadata:
 
 
 def outcome(call: Callable[[], object]) -> str:
-    """Makes a call and returns the reason of its failure, or "OK"."""
+    """Make a call and return the reason of its failure, or "OK"."""
     try:
         call()
     except grpc.RpcError as error:
@@ -52,23 +52,23 @@ def outcome(call: Callable[[], object]) -> str:
 
 
 def access(stub: UserServiceStub, login: LoginResponse) -> str:
-    """Returns "OK" if the access token of a login works, or else the reason of the error."""
+    """Return "OK" if the access token of a login works, or else the reason of the error."""
     return outcome(lambda: stub.GetMe(GetMeRequest(), metadata=bearer(login)))
 
 
 def contents(keyspace: Keyspace) -> dict[str, list[Json]]:
-    """Returns all documents and rows of the keyspace, by collection and table."""
+    """Return all documents and rows of the keyspace, by collection and table."""
     found: dict[str, list[Json]] = json.loads(DataApiHarness(keyspace).raw_text())
     return found
 
 
 def accounts_with(keyspace: Keyspace, email: str) -> list[Json]:
-    """Returns the documents of the accounts with this address, exactly as it was typed."""
+    """Return the documents of the accounts with this address, exactly as it was typed."""
     return [document for document in contents(keyspace)[ACCOUNTS] if document.get("email") == email]
 
 
 def change_document(keyspace: Keyspace, user_id: str, update: dict[str, Json]) -> None:
-    """Changes the document of an account, as another program on the keyspace would."""
+    """Change the document of an account, as another program on the keyspace would."""
 
     async def work() -> None:
         async with keyspace.open() as database, database.get_collection(ACCOUNTS) as accounts:
@@ -79,7 +79,7 @@ def change_document(keyspace: Keyspace, user_id: str, update: dict[str, Json]) -
 
 
 def insert_document(keyspace: Keyspace, document: Json) -> None:
-    """Inserts a document, as another program on the keyspace would."""
+    """Insert a document, as another program on the keyspace would."""
 
     async def work() -> None:
         async with keyspace.open() as database, database.get_collection(ACCOUNTS) as accounts:

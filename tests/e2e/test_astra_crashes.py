@@ -80,7 +80,7 @@ def survivor(keyspace: Keyspace, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def findable(email: str) -> RegisterRequest:
-    """Returns a registration whose names contain the local part of the address, so that they can be searched for."""
+    """Return a registration whose names contain the local part of the address, so that they can be searched for."""
     planted = email.partition("@")[0]
     return registration(email, first_name=f"First {planted}", last_name=f"Last {planted}")
 
@@ -104,7 +104,7 @@ def killed_at(
     write: int,
     after_write: bool,
 ) -> grpc.StatusCode:
-    """Makes the call to a process and kills it before or after one of its writes. Returns the call's outcome."""
+    """Make the call to a process and kill it before or after one of its writes. Return the call's outcome."""
     stop = Stop()
     with (
         Door(server) as door,  # closed instead of cleared: otherwise a held request would go on to write
@@ -124,7 +124,7 @@ def is_write(request: fake_data_api.Request) -> bool:
 
 
 def sweep(keyspace: Keyspace) -> None:
-    """Runs a sweep, as every process does about once a minute."""
+    """Run a sweep, as every process does about once a minute."""
 
     async def work() -> None:
         store = AstraStore(DataApi(keyspace))
@@ -135,7 +135,7 @@ def sweep(keyspace: Keyspace) -> None:
 
 
 def repair(keyspace: Keyspace, folder: Path) -> str:
-    """Runs the repair command, and returns the last line that it prints."""
+    """Run the repair command, and return the last line that it prints."""
     done = run(folder, "schema", "check", "--repair", **astra(keyspace))
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]

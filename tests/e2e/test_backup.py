@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "backup.md"
 
 
 def commands() -> list[str]:
-    """Returns the two scripts: backup and restore."""
+    """Return the two scripts: backup and restore."""
     return [
         script.replace(".venv/bin/python", sys.executable)
         for script in re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.DOTALL)

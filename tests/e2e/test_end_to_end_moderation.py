@@ -56,7 +56,7 @@ class Service:
         return Member(user_id, email, log_in(self.stubs[0], email))
 
     def roles(self, verb: str, member: Member, *options: str) -> int:
-        """Runs `killrvideo-grpc roles`, and returns its exit code."""
+        """Run `killrvideo-grpc roles`, and return its exit code."""
         return run(self.folder, "roles", verb, member.email, "moderator", *options, **self.settings).returncode
 
 

@@ -37,11 +37,11 @@ class Service:
     settings: dict[str, str]
 
     def accounts(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Runs `killrvideo-grpc accounts`."""
+        """Run `killrvideo-grpc accounts`."""
         return run(self.folder, "accounts", *arguments, **self.settings)
 
     def code_for(self, email: str) -> str:
-        """Returns a reset code, which is alone on standard output."""
+        """Return a reset code, which is alone on standard output."""
         done = self.accounts("reset-password", email)
         assert done.returncode == 0, done.stderr
         code, end = done.stdout[:-1], done.stdout[-1:]

@@ -48,7 +48,7 @@ _numbers = iter(range(1, 1 << 24))
 
 
 def a_source() -> str:
-    """Returns an address from which nobody has called yet."""
+    """Return an address from which nobody has called yet."""
     number = next(_numbers)
     return f"203.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
@@ -96,7 +96,7 @@ def guess_from_anywhere(stub: UserServiceStub, email: str) -> str:
 def is_reached(
     stubs: list[UserServiceStub], most: int, call: Callable[[UserServiceStub], str], refusal: str = WRONG
 ) -> bool:
-    """Makes failing calls to the processes in turn until one is blocked. Returns whether the number was as expected."""
+    """Make failing calls to the processes in turn until one is blocked. Return whether the number was as expected."""
     outcomes = [call(stub) for stub in islice(cycle(stubs), most + 1)]
     failed = list(takewhile(lambda outcome: outcome != BLOCKED, outcomes))
     assert set(outcomes) == {refusal, BLOCKED}

@@ -32,7 +32,7 @@ def api() -> Iterator[FakeDataApi]:
 
 @pytest.fixture
 def send(api: FakeDataApi) -> Iterator[Send]:
-    """Sends commands to a keyspace with a table of users and a collection of credentials."""
+    """Send commands to a keyspace with a table of users and a collection of credentials."""
     with sending(api, KEYSPACE) as send:
         api.put_keyspace(KEYSPACE)
         send("", createTable={"name": "users", "definition": USERS})

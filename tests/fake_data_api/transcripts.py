@@ -58,14 +58,14 @@ class Call:
 
 
 def read_calls(name: str) -> list[Call]:
-    """Returns all calls of a transcript, in the order in which they were made."""
+    """Return all calls of a transcript, in the order in which they were made."""
     lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
     calls = [json.loads(line) for line in lines]
     return [Call(**call | {"request": _LONG_REQUESTS.get(call["step"], call["request"])}) for call in calls]
 
 
 def replay(api: FakeDataApi, calls: list[Call]) -> dict[str, httpx.Response]:
-    """Makes all calls in their order on an empty fake, and returns the answers by step."""
+    """Make all calls in their order on an empty fake, and return the answers by step."""
     answers: dict[str, httpx.Response] = {}
     page_states: dict[str, str] = {}
     with httpx.Client(base_url=api.url, verify=False) as client:
@@ -81,7 +81,7 @@ def replay(api: FakeDataApi, calls: list[Call]) -> dict[str, httpx.Response]:
 
 
 def add_what_was_there(api: FakeDataApi, call: Call) -> None:
-    """Adds what was added between the recorded calls."""
+    """Add what was added between the recorded calls."""
     if call.step in ("create accounts", "create collection without text search", "create accounts with two indexes"):
         api.put_keyspace(KEYSPACE)
     elif call.step == "table find by key in a list":
@@ -100,7 +100,7 @@ def add_what_was_there(api: FakeDataApi, call: Call) -> None:
 
 
 def add_users(api: FakeDataApi, count: int) -> None:
-    """Adds rows with the search term `page`."""
+    """Add rows with the search term `page`."""
     for number in range(count):
         row = {"userid": f"00000000-0000-40{number:02x}-8000-000000000000", "search_terms": ["page"]}
         api.put_row(KEYSPACE, "users", row)

@@ -81,7 +81,7 @@ def grpc_interceptors(use_cases: UseCases, settings: Settings, loop: LoopThread)
 
 @pytest.fixture(scope="module")
 def _grpc_server(loop: LoopThread, grpc_interceptors: InterceptorChain) -> AioServer:
-    """Replaces pytest-grpc's fixture of this name, which creates a server with a thread pool."""
+    """Replace pytest-grpc's fixture of this name, which creates a server with a thread pool."""
 
     async def make() -> Any:
         return aio.server(interceptors=[grpc_interceptors])
@@ -129,26 +129,26 @@ class Account:
         return Account(self.stub, self.database)
 
     def log_in(self) -> user_service_pb2.LoginResponse:
-        """Opens one more session."""
+        """Open one more session."""
         return self.stub.Login(user_service_pb2.LoginRequest(email=self.email, password=self.password))
 
     def change(self, column: str, value: str) -> None:
-        """Changes a column of its row, as another program with access to the database could."""
+        """Change a column of its row, as another program with access to the database could."""
         self.execute(f"UPDATE accounts SET {column} = ? WHERE userid = ?", value, self.user_id)
 
     def reset_code(self) -> str:
-        """Returns a new reset code, which works for moderators too."""
+        """Return a new reset code, which works for moderators too."""
         code = f"{self.user_id}.{secrets.token_urlsafe(32)}"
         digest, expires_at = hashlib.sha256(code.encode()).hexdigest(), int(time.time() + 3600) * 1000
         self.change("reset_code", json.dumps({"digest": digest, "expires_at": expires_at, "by_operator": True}))
         return code
 
     def delete(self) -> None:
-        """Deletes its row."""
+        """Delete its row."""
         self.execute("DELETE FROM accounts WHERE userid = ?", self.user_id)
 
     def execute(self, statement: str, *values: str) -> list[Any]:
-        """Runs a statement on the database and returns its rows."""
+        """Run a statement on the database and return its rows."""
         connection = sqlite3.connect(self.database)
         with connection:
             rows = connection.execute(statement, values).fetchall()
@@ -157,7 +157,7 @@ class Account:
 
 
 def session_of(token: str) -> str:
-    """Returns the id of an access token's session."""
+    """Return the id of an access token's session."""
     session_id: str = jwt.decode(token, options={"verify_signature": False})["sid"]
     return session_id
 

@@ -56,7 +56,7 @@ FOR_SERVICES = [rpc for rpc, rule in _RULES.items() if rule and rule.grant]
 
 
 def empower(account: Account, rpc: str) -> None:
-    """Gives the account the role that an RPC requires, and no other; or a service the grant, if no role suffices."""
+    """Give the account the role that an RPC requires, and no other; or a service the grant, if no role suffices."""
     role = role_for(rpc)
     if role:
         account.change("roles", json.dumps([role]))
@@ -65,41 +65,41 @@ def empower(account: Account, rpc: str) -> None:
 
 
 def role_for(rpc: str) -> Role | None:
-    """Returns the role that an RPC requires; None for those that are public, or for services only."""
+    """Return the role that an RPC requires; None for those that are public, or for services only."""
     rule = _RULES[rpc]
     return rule.role if rule else None
 
 
 def grant_for(rpc: str) -> Grant | None:
-    """Returns the grant with which services may call an RPC, if any."""
+    """Return the grant with which services may call an RPC, if any."""
     rule = _RULES[rpc]
     return rule.grant if rule else None
 
 
 def only_grant_for(rpc: str) -> Grant | None:
-    """Returns the grant for an RPC that no account may call; None for other RPCs."""
+    """Return the grant for an RPC that no account may call; None for other RPCs."""
     return None if role_for(rpc) else grant_for(rpc)
 
 
 def token_for(rpc: str, account: Account) -> str:
-    """Returns the token with which an RPC succeeds, after `empower`."""
+    """Return the token with which an RPC succeeds, after `empower`."""
     grant = only_grant_for(rpc)
     return account.service_tokens[grant] if grant else account.login.token
 
 
 def metadata_for(rpc: str, account: Account) -> Metadata:
-    """Returns the metadata with which an RPC succeeds, after `empower`."""
+    """Return the metadata with which an RPC succeeds, after `empower`."""
     grant = only_grant_for(rpc)
     return bearer(account.service_tokens[grant]) if grant else account.metadata
 
 
 def good_request(rpc: str, account: Account) -> Any:
-    """Returns a request that succeeds for the account, once."""
+    """Return a request that succeeds for the account, once."""
     return REQUESTS[rpc](account)
 
 
 def harmless_request(rpc: str, account: Account) -> Any:
-    """Returns such a request with wrong passwords, so that it can be sent repeatedly."""
+    """Return such a request with wrong passwords, so that it can be sent repeatedly."""
     request = good_request(rpc, account)
     for field in ("current_password", "password"):
         if rpc in PRIVATE and field in request.DESCRIPTOR.fields_by_name:

@@ -39,7 +39,7 @@ ALPHABET = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_
 
 
 def changed(account: Account, changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns a good token's claims with changes. Functions are called, for dates that are relative to the call."""
+    """Return a good token's claims with changes. Functions are called, for dates that are relative to the call."""
     now = {name: value() if callable(value) else value for name, value in changes.items()}
     return claims(account.user_id, account.session_id, **now)
 

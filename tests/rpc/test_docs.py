@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(file: str, replaced: dict[str, str] | None = None) -> dict[str, Any]:
-    """Runs the Python of a document, and returns the names that it defines."""
+    """Run the Python of a document, and return the names that it defines."""
     code = "\n\n".join(re.findall(r"```python\n(.*?)```", (ROOT / file).read_text(), re.DOTALL))
     for old, new in (replaced or {}).items():
         assert old in code
@@ -70,7 +70,7 @@ class CountingStub:
 
 
 def synchronous() -> Any:
-    """Returns the class of the example as its comment says, for a synchronous channel."""
+    """Return the class of the example as its comment says, for a synchronous channel."""
     return run("docs/calling.md", {"async def": "def", "await ": ""})["LiveTokens"]
 
 

@@ -97,7 +97,7 @@ def known(rpc: str) -> set[grpc.StatusCode]:
 
 
 def messages(rpc: str) -> st.SearchStrategy[Message]:
-    """Generates requests of an RPC, with hostile values in the contract's fields."""
+    """Generate requests of an RPC, with hostile values in the contract's fields."""
     kind = message_factory.GetMessageClass(CONTRACT.methods_by_name[rpc].input_type)
     fields = {
         field.name: st.lists(VALUES[field.type]) if field.is_repeated else VALUES[field.type]

@@ -47,7 +47,7 @@ def other(account: Account) -> Account:
 
 
 def attempt(call: Callable[..., Any], request: object, account: Account) -> Any:
-    """Returns the answer, or how the call failed."""
+    """Return the answer, or how the call failed."""
     try:
         return call(request, metadata=account.metadata)
     except grpc.RpcError as error:

@@ -27,7 +27,7 @@ RUNGS = {"Open": "PUBLIC", "View": "VIEWER", "Create": "CREATOR", "Moderate": "M
 
 
 def describe(name: str, accesses: dict[str, int | None], grants: dict[str, int] | None = None) -> Any:
-    """Describes a service with one RPC from Empty to Empty per access value; None omits the option."""
+    """Describe a service with one RPC from Empty to Empty per access value; None omits the option."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="tests", syntax="proto3")
     file.dependency.extend([access_pb2.DESCRIPTOR.name, empty_pb2.DESCRIPTOR.name])
     service = file.service.add(name=name)
@@ -111,7 +111,7 @@ def test_a_demotion_takes_effect_at_the_next_call(
 
 
 def a_viewer(use_cases: UseCases, loop: LoopThread) -> tuple[str, str]:
-    """Registers an account and logs it in; returns its address and token."""
+    """Register an account and log it in; return its address and token."""
     email, origin = an_address(), ClientInfo()
     loop.run(use_cases.accounts.register(email, PASSWORD, "Ann", "Lee", origin))
     return email, loop.run(use_cases.accounts.login(email, PASSWORD, origin)).token
@@ -152,7 +152,7 @@ def test_every_grant_of_the_contract_is_known() -> None:
 
 
 def call(channel: grpc.Channel, rpc: str, token: str) -> str | None:
-    """Calls an RPC of the ladder and returns the message it fails with, or None."""
+    """Call an RPC of the ladder and return the message it fails with, or None."""
     method = channel.unary_unary(f"/{LADDER.full_name}/{rpc}", Empty.SerializeToString, Empty.FromString)
     try:
         method(Empty(), metadata=bearer(token))

@@ -53,7 +53,7 @@ def test_no_secret_is_logged(tmp_path: Path, style: str) -> None:
 
 
 def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str]]:
-    """Makes valid and invalid calls of each RPC. Returns all tokens, and the texts of all errors."""
+    """Make valid and invalid calls of each RPC. Return all tokens, and the texts of all errors."""
     errors: list[str] = []
     with grpc.insecure_channel(service.target) as channel:
         stub, check = user_service_pb2_grpc.UserServiceStub(channel), AuthorizationStub(channel).Check
@@ -105,19 +105,19 @@ def call_everything(service: Service, folder: Path) -> tuple[list[str], list[str
 
 
 def cannot_fail(rpc: str) -> bool:
-    """Returns whether no caller and no request of an RPC is refused, and it reads nothing."""
+    """Return whether no caller and no request of an RPC is refused, and it reads nothing."""
     return rpc in PUBLIC and not CONTRACT.methods_by_name[rpc].input_type.fields
 
 
 def odd_request(rpc: str) -> Any:
-    """Returns a request with planted text in every string field."""
+    """Return a request with planted text in every string field."""
     kind = message_factory.GetMessageClass(CONTRACT.methods_by_name[rpc].input_type)
     texts = [field for field in kind.DESCRIPTOR.fields if field.type == field.TYPE_STRING]
     return kind(**{field.name: ["planted\0"] if field.is_repeated else "planted\0" for field in texts})
 
 
 def break_store(folder: Path) -> None:
-    """Sets a column to values that the service never writes, so that reading them raises an unexpected error."""
+    """Set a column to values that the service never writes, so that reading them raises an unexpected error."""
     connection = sqlite3.connect(folder / "killrvideo.db")
     with connection:
         connection.execute("UPDATE accounts SET roles = 'planted'")

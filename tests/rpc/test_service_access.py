@@ -35,7 +35,7 @@ def short_lookups() -> Iterator[None]:
 
 
 def needs(grant: Grant | None) -> tuple[grpc.StatusCode, str, str]:
-    """Returns what a caller without the grant gets."""
+    """Return what a caller without the grant gets."""
     if grant is None:
         return FOR_PEOPLE
     return (Code.PERMISSION_DENIED, "GRANT_REQUIRED", f"Only services with the grant {grant} can do this")

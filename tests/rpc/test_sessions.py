@@ -38,7 +38,7 @@ DAY = 24 * 60 * 60 * 1000
 
 
 def attempt(call: Callable[..., Any], request: object, metadata: Metadata | None = None) -> Any:
-    """Returns the response, or how the call failed."""
+    """Return the response, or how the call failed."""
     try:
         return call(request, metadata=metadata, timeout=30)
     except grpc.RpcError as error:
@@ -46,7 +46,7 @@ def attempt(call: Callable[..., Any], request: object, metadata: Metadata | None
 
 
 def reason(call: Callable[..., Any], request: object, metadata: Metadata | None = None) -> str | None:
-    """Returns the reason why the call failed; None if it succeeded."""
+    """Return the reason why the call failed; None if it succeeded."""
     outcome = attempt(call, request, metadata)
     return outcome.reason if isinstance(outcome, Failure) else None
 
@@ -258,6 +258,6 @@ def test_what_happens_to_an_account_is_recorded(grpc_stub: Stub, account: Accoun
 
 
 def events(account: Account) -> list[str]:
-    """Returns what happened to the account, oldest first."""
+    """Return what happened to the account, oldest first."""
     rows = account.execute("SELECT action FROM events WHERE account = ? ORDER BY at", account.user_id)
     return [action for (action,) in rows]

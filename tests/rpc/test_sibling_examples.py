@@ -35,14 +35,14 @@ def checker(settings: Settings) -> str:
 
 @asynccontextmanager
 async def live_tokens(example: dict[str, Any], target: str, checker: str) -> AsyncIterator[Any]:
-    """Provides the example's LiveTokens, which remembers nothing."""
+    """Provide the example's LiveTokens, which remembers nothing."""
     async with aio.insecure_channel(target) as channel:
         yield example["LiveTokens"](Stub(channel), checker, seconds=0)
 
 
 @asynccontextmanager
 async def fastapi(caller: Callable[..., Any], live: Any = None) -> AsyncIterator[Callable[[Headers], Awaitable[Any]]]:
-    """Runs an app that answers with its caller, as a dependency of the docs finds it."""
+    """Run an app that answers with its caller, as a dependency of the docs finds it."""
     app = FastAPI()
     app.state.live = live
 
@@ -89,7 +89,7 @@ def test_identity_from_the_edge_in_fastapi(example: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def grpc_server(example: dict[str, Any], live: Any) -> AsyncIterator[Callable[..., Awaitable[Any]]]:
-    """Runs a server with the interceptor of the docs, whose methods answer with their caller."""
+    """Run a server with the interceptor of the docs, whose methods answer with their caller."""
 
     async def named(_request: bytes, _context: Any) -> bytes:
         user_id: str = example["CALLER"].get().user_id

@@ -30,7 +30,7 @@ with grpc.insecure_channel(target) as channel:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Distribution]:
-    """Builds the wheel and installs it. Returns the environment's Python, and the package."""
+    """Build the wheel and install it. Return the environment's Python, and the package."""
     wheels, environment = tmp_path_factory.mktemp("wheels"), tmp_path_factory.mktemp("environment")
     build = [str(BIN / "hatchling"), "build", "--target", "wheel", "--directory", str(wheels)]
     subprocess.run(build, cwd=ROOT / "protos", check=True, timeout=120)
@@ -46,14 +46,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Distribut
 
 
 def closure(package: Distribution) -> set[str]:
-    """Returns the names of what a package needs, as installed here."""
+    """Return the names of what a package needs, as installed here."""
     required = [line for line in package.requires or () if "extra ==" not in line]
     names = {re.split(r"[^\w.-]", line)[0] for line in required}
     return names.union(*(closure(distribution(name)) for name in names))
 
 
 def link(name: str, packages: Path) -> None:
-    """Makes an installed package available in another environment."""
+    """Make an installed package available in another environment."""
     for file in distribution(name).files or ():
         if ".." not in file.parts:
             place = packages / file

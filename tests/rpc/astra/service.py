@@ -77,7 +77,7 @@ class AstraAccount(Account):
     service: "Service"
 
     def reset_code(self) -> str:
-        """Returns a new reset code, which works for moderators too."""
+        """Return a new reset code, which works for moderators too."""
         codes = build_reset_codes(self.service.settings, self.service.store)
         issued = self.service.loop.run(codes.issue(self.email, Cause("cli:tests"), by_operator=True))
         self.service.settle()
@@ -95,29 +95,29 @@ class Service:
     settings: Settings
 
     def settle(self) -> None:
-        """Returns when all rows and events are written, or left to a sweep."""
+        """Return when all rows and events are written, or left to a sweep."""
         self.loop.run(self.store.finish())
 
     def sweep(self) -> int:
-        """Runs a sweep, as every process does regularly, and returns the number of accounts that it finished."""
+        """Run a sweep, as every process does regularly, and return the number of accounts that it finished."""
         return self.loop.run(self.store.sweep())
 
     def new_account(self) -> Account:
-        """Returns a registered account with a session, whose row and events are written."""
+        """Return a registered account with a session, whose row and events are written."""
         account = AstraAccount(self.stub, database=Path())
         account.service = self
         self.settle()
         return account
 
     def empower(self, account: Account, rpc: str) -> None:
-        """Gives the account the role that an RPC requires."""
+        """Give the account the role that an RPC requires."""
         self.loop.run(Operators(self.store, "cli:tests").assign_role(account.email, role_for(rpc) or Role.VIEWER))
         if grant := only_grant_for(rpc):
             account.service_tokens[grant] = self.loop.run(added(self.store, grant))
         self.settle()
 
     def recover(self) -> None:
-        """Removes all faults, documents and rows, and returns when calls are answered again and no work is left."""
+        """Remove all faults, documents and rows, and return when calls are answered again and no work is left."""
         self.data_api.clear_faults()
         eventually(self._is_up)
         self.settle()
@@ -133,7 +133,7 @@ class Service:
 
 @contextmanager
 def service_on_fake(folder: Path) -> Iterator[Service]:
-    """Starts a fake and the service on it, whose requests may take 2 seconds. Only tests sweep the store."""
+    """Start a fake and the service on it, whose requests may take 2 seconds. Only tests sweep the store."""
     with prepared_fake() as (server, connection), patch.multiple(sweeper, MIN_SECONDS=3600.0, MAX_SECONDS=3600.0):
         store = AstraStore(DataApi(replace(connection, max_wait=2)))
         settings = settings_in(folder)
@@ -150,12 +150,12 @@ def attempt(call: Callable[[], object]) -> Failure | None:
 
 
 def call(rpc: str, account: Account, request: Any = None) -> Any:
-    """Calls an RPC for the account, with a valid request unless one is given."""
+    """Call an RPC for the account, with a valid request unless one is given."""
     return getattr(account.stub, rpc)(request or good_request(rpc, account), metadata=metadata_for(rpc, account))
 
 
 def start_calls(requests: list[tuple[str, Any]], account: Account) -> list[Any]:
-    """Makes calls, each the name of an RPC and its request, and returns their futures."""
+    """Make calls, each the name of an RPC and its request, and return their futures."""
     return [
         getattr(account.stub, rpc).future(request, metadata=metadata_for(rpc, account), timeout=20)
         for rpc, request in requests
@@ -163,12 +163,12 @@ def start_calls(requests: list[tuple[str, Any]], account: Account) -> list[Any]:
 
 
 def valid_requests(rpcs: list[str], account: Account) -> list[tuple[str, Any]]:
-    """Returns valid requests for `start_calls`. To make some, the store must answer."""
+    """Return valid requests for `start_calls`. To make some, the store must answer."""
     return [(rpc, good_request(rpc, account)) for rpc in rpcs]
 
 
 def effective_request(service: Service, rpc: str, account: Account) -> Any:
-    """Returns a request that changes something, if the RPC can, and gives the account the role to make it."""
+    """Return a request that changes something, if the RPC can, and give the account the role to make it."""
     service.empower(account, rpc)
     request = good_request(rpc, account)
     if rpc == "EndSession":
@@ -184,15 +184,15 @@ def effective_request(service: Service, rpc: str, account: Account) -> Any:
 
 
 def is_call(request: fake_data_api.Request) -> bool:
-    """Returns whether a request was made for a call, and not by health checks or for rows and events."""
+    """Return whether a request was made for a call, and not by health checks or for rows and events."""
     return request.name == ACCOUNTS and request.arguments.get("filter") != {"_id": "-"} and not is_count(request)
 
 
 def is_count(request: fake_data_api.Request) -> bool:
-    """Returns whether a request reads or writes counters of attempts."""
+    """Return whether a request reads or writes counters of attempts."""
     return request.name == ACCOUNTS and '"throttle:' in json.dumps(request.arguments.get("filter"))
 
 
 def events(server: fake_data_api.FakeDataApi, table: str, user_id: str) -> list[str]:
-    """Returns the actions on an account that a table contains, in alphabetical order."""
+    """Return the actions on an account that a table contains, in alphabetical order."""
     return sorted(row["action"] for row in server.rows(KEYSPACE, table) if row.get("account") == user_id)

@@ -37,7 +37,7 @@ from tests.support.keyspaces import KEYSPACE
 
 
 def made_by(service: Service, call: Callable[[], object]) -> list[str]:
-    """Returns the requests of the call to `accounts`. Work after the answer is held at its first row meanwhile."""
+    """Return the requests of the call to `accounts`. Work after the answer is held at its first row meanwhile."""
     with service.data_api.fail(Hang(), name=USERS):
         made = asked_by(service, call)
     service.settle()
@@ -45,14 +45,14 @@ def made_by(service: Service, call: Callable[[], object]) -> list[str]:
 
 
 def asked_by(service: Service, call: Callable[[], object]) -> list[str]:
-    """Returns the requests to `accounts` until the call is answered."""
+    """Return the requests to `accounts` until the call is answered."""
     service.data_api.forget_requests()
     call()
     return [request.command for request in service.data_api.requests if is_call(request)]
 
 
 def counted(service: Service) -> list[str]:
-    """Returns the requests to the counters of attempts since then."""
+    """Return the requests to the counters of attempts since then."""
     return [request.command for request in service.data_api.requests if is_count(request)]
 
 
@@ -100,7 +100,7 @@ def test_requests_of_promotions_and_demotions(service: Service, account: Account
 
 
 def _place(request: fake_data_api.Request) -> str:
-    """Returns the table or the kind of document of a request; "-" for those of health checks."""
+    """Return the table or the kind of document of a request; "-" for those of health checks."""
     if request.name != ACCOUNTS:
         return str(request.name)
     if "revision" in request.arguments["filter"]:

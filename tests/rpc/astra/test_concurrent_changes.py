@@ -25,7 +25,7 @@ def raises_generation(request: Request) -> bool:
 
 
 def interfered(service: Service, account: Account, rpc: str, at: Callable[[Request], bool], step: Step) -> Any:
-    """Makes a call, and changes its account just before the call's update. Returns the call's future."""
+    """Make a call, and change its account just before the call's update. Return the call's future."""
     found = service.loop.run(service.store.get(UUID(account.user_id)))
     assert found
     service.data_api.forget_requests()
