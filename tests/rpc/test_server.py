@@ -202,7 +202,7 @@ def test_a_watcher_that_does_not_read_blocks_nobody(tmp_path: Path) -> None:
 
 
 def test_too_many_logins_are_refused_and_other_calls_are_not(tmp_path: Path) -> None:
-    settings = settings_in(tmp_path, bcrypt_rounds=8, max_failures_per_account=0, max_failures_per_account_and_source=0)
+    settings = settings_in(tmp_path, bcrypt_rounds=9, max_failures_per_account=0, max_failures_per_account_and_source=0)
     with running_server(settings) as server, grpc.insecure_channel(server.target) as channel:
         stub = user_service_pb2_grpc.UserServiceStub(channel)
         login = LoginRequest(email=an_address(), password=PASSWORD)
