@@ -28,7 +28,7 @@ def server(service: Service) -> fake_data_api.FakeDataApi:
 
 
 @pytest.fixture(scope="module")
-def registration(started: Service) -> tuple[Account, fake_data_api.Snapshot]:
+def account_and_snapshot(started: Service) -> tuple[Account, fake_data_api.Snapshot]:
     """An account, and what its registration and login wrote."""
     account, snapshot = started.new_account(), started.data_api.snapshot()
     started.data_api.empty()
@@ -36,9 +36,9 @@ def registration(started: Service) -> tuple[Account, fake_data_api.Snapshot]:
 
 
 @pytest.fixture
-def account(service: Service, registration: tuple[Account, fake_data_api.Snapshot]) -> Account:
+def account(service: Service, account_and_snapshot: tuple[Account, fake_data_api.Snapshot]) -> Account:
     """A registered account with a session, whose row and events are written."""
-    account, snapshot = registration
+    account, snapshot = account_and_snapshot
     service.data_api.restore(snapshot)
     copied = copy(account)
     copied.service_tokens = {}

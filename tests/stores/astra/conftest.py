@@ -95,15 +95,15 @@ def promoted(prepared: Prepared, count: int) -> tuple[list[Account], fake_data_a
 
 
 @pytest.fixture(scope="module")
-def registration(prepared: Prepared) -> tuple[Account, fake_data_api.Snapshot]:
+def account_and_snapshot(prepared: Prepared) -> tuple[Account, fake_data_api.Snapshot]:
     """An account, and what its registration wrote."""
     return written(prepared, registered)
 
 
 @pytest.fixture
-def account(server: fake_data_api.FakeDataApi, registration: tuple[Account, fake_data_api.Snapshot]) -> Account:
+def account(server: fake_data_api.FakeDataApi, account_and_snapshot: tuple[Account, fake_data_api.Snapshot]) -> Account:
     """A registered account, with all background work done."""
-    account, snapshot = registration
+    account, snapshot = account_and_snapshot
     server.restore(snapshot)
     return account
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.anyio
 
 
 @pytest.fixture(scope="module")
-def registration(prepared: Prepared) -> tuple[Account, Snapshot]:
+def account_and_snapshot(prepared: Prepared) -> tuple[Account, Snapshot]:
     """An account with an open session, and what was written for it."""
 
     async def write(store: AstraStore) -> Account:

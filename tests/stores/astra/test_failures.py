@@ -55,7 +55,7 @@ IDEMPOTENT = ["get", "get_many", "get_credentials", "find_credentials", "apply",
 
 
 @pytest.fixture(scope="module")
-def registration(prepared: Prepared) -> tuple[Account, fake_data_api.Snapshot]:
+def account_and_snapshot(prepared: Prepared) -> tuple[Account, fake_data_api.Snapshot]:
     return written(prepared, lambda store: registered(store, f"planted.{uuid4().hex}@example.org"))
 
 
