@@ -17,6 +17,7 @@ from structlog.testing import capture_logs
 from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
+from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.stores.sqlite import worker, writes
 from killrvideo_grpc.stores.sqlite.file import transaction
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
@@ -88,6 +89,18 @@ async def test_what_was_deleted_while_another_process_reads_is_in_no_file_after_
 
 def _files(path: Path) -> bytes:
     return b"".join(file.read_bytes() for file in path.parent.iterdir())
+
+
+async def test_a_search_selects_its_candidates_once(store: SqliteStore) -> None:
+    """Selecting them again for each hundred would take as long again each time, as all ids of a term are collected."""
+    accounts = [an_account(f"ann.{number}@example.org") for number in range(250)]
+    for account in accounts:
+        await store.register(account, HASH, a_cause(account))
+    statements: list[str] = []
+    store._searcher._connection.set_trace_callback(statements.append)
+    page = await store.search(Query.parse("ann.249@example.org"), 20)
+    assert page.items == [accounts[249]]
+    assert sum("search_terms" in statement for statement in statements) == 1
 
 
 async def test_a_closed_store_answers_nothing_and_writes_nothing(path: Path) -> None:

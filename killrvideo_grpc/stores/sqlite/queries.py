@@ -3,7 +3,9 @@
 import json
 import sqlite3
 from collections.abc import Collection
+from contextlib import closing
 from functools import lru_cache
+from itertools import islice
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account, Credentials, normal_email
@@ -74,24 +76,22 @@ def probe(connection: sqlite3.Connection) -> None:
 def search(connection: sqlite3.Connection, query: Query, size: int, start: str) -> Page[Account]:
     """Return a page of the accounts that match a query, ordered by user id, after the position `start`."""
     found: list[Account] = []
-    while len(found) <= size and not query.matches_nothing:
-        ids = [row[0] for row in connection.execute(*_selection(query, start))]
-        accounts = find_accounts(connection, [UUID(user_id) for user_id in ids])
-        candidates = (accounts[UUID(user_id)] for user_id in ids if UUID(user_id) in accounts)
-        found += [account for account in candidates if query.matches(account)]
-        if len(ids) < CANDIDATES:
-            break
-        start = ids[-1]
+    if query.matches_nothing:
+        return Page(found, "")
+    # One statement, as each collects all ids of a term anew. While it is open, all reads see the same state.
+    with closing(connection.execute(*_selection(query, start))) as rows:
+        while len(found) <= size and (ids := [UUID(user_id) for (user_id,) in islice(rows, CANDIDATES)]):
+            accounts = find_accounts(connection, ids)
+            found += [accounts[user_id] for user_id in ids if query.matches(accounts[user_id])]
     return Page(found[:size], str(found[size - 1].user_id) if len(found) > size else "")
 
 
-def _selection(query: Query, start: str) -> tuple[str, list[str | int]]:
-    conditions, values = ["userid > ?", f"account_status != '{DELETED}'"], list[str | int]([start])
+def _selection(query: Query, start: str) -> tuple[str, list[str]]:
+    conditions, values = ["userid > ?", f"account_status != '{DELETED}'"], [start]
     for term in query.terms:
         conditions.append("userid IN (SELECT userid FROM search_terms WHERE term >= ? AND term < ?)")
         values += [term, term + LAST_CHARACTER]
-    statement = f"SELECT userid FROM accounts WHERE {' AND '.join(conditions)} ORDER BY userid LIMIT ?"
-    return statement, [*values, CANDIDATES]
+    return f"SELECT userid FROM accounts WHERE {' AND '.join(conditions)} ORDER BY userid", values
 
 
 def find_events(connection: sqlite3.Connection, user_id: UUID | None, size: int, start: str) -> Page[Event]:
