@@ -28,7 +28,7 @@ from tests.support import fake_data_api
 from tests.support.calls import bearer, registration
 from tests.support.eventually import eventually
 from tests.support.keyspaces import prepared_fake
-from tests.support.metrics import Scraped
+from tests.support.metrics import Scraped, StoreMetrics
 from tests.support.ports import free_port
 from tests.support.process import running
 from tests.support.servers import running_server
@@ -164,19 +164,10 @@ def test_metrics_contain_nothing_that_callers_sent(tmp_path: Path) -> None:
     ],
 )
 def test_requests_to_a_store_have_an_outcome(error: BaseException, outcome: str) -> None:
-    port = free_port()
-
-    async def scraped() -> Scraped:
-        metrics = Metrics("astra", "127.0.0.1", port)
-        with suppress(type(error)), metrics.store_request("find document"):
-            raise error
-        metrics.start_export()
-        try:
-            return Scraped(port)
-        finally:
-            await metrics.stop_export()
-
-    assert asyncio.run(scraped()).value("store_request_duration_seconds_count", outcome=outcome) == 1
+    metrics = StoreMetrics("astra")
+    with suppress(type(error)), metrics.store_request("find document"):
+        raise error
+    assert asyncio.run(metrics.scraped()).value("store_request_duration_seconds_count", outcome=outcome) == 1
 
 
 @contextmanager

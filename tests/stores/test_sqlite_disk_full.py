@@ -9,6 +9,7 @@ from killrvideo_grpc.domain.changes import Rename
 from killrvideo_grpc.stores.sqlite.file import DiskFull
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, a_cause, an_account
+from tests.support.metrics import StoreMetrics
 
 if TYPE_CHECKING:
     from killrvideo_grpc.domain.account import Account
@@ -28,13 +29,15 @@ async def fill(store: SqliteStore) -> None:
 
 
 async def test_a_full_disk_is_named_and_stops_writes_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store = SqliteStore(tmp_path / "accounts.db")
+    metrics = StoreMetrics("sqlite")
+    store = SqliteStore(tmp_path / "accounts.db", metrics)
     account: Account = an_account()
     await store.register(account, HASH, a_cause(account))
     limit_pages(store, 30)
-    with pytest.raises(DiskFull) as caught:
+    with pytest.raises(DiskFull):
         await fill(store)
-    assert caught.value.outcome == "disk_full"  # the label of the metric, for the alert
+    scraped = await metrics.scraped()
+    assert scraped.value("store_request_duration_seconds_count", kind="register", outcome="disk_full") == 1
     assert capsys.readouterr().out.count("disk full") == 1
     assert await store.get(account.user_id) == account
     await store.ping()

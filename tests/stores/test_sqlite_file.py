@@ -16,6 +16,7 @@ from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 from killrvideo_grpc.stores.sqlite.schema import MIGRATIONS
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, a_cause, a_session, an_account, opening
+from tests.support.metrics import StoreMetrics
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,7 +184,8 @@ def broken_file(path: Path) -> Path:
 
 
 async def test_a_broken_file_is_unavailable_and_logged(broken_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    store, account = SqliteStore(broken_file), an_account("planted@example.org")
+    metrics = StoreMetrics("sqlite")
+    store, account = SqliteStore(broken_file, metrics), an_account("planted@example.org")
     for call in (store.register(account, HASH, a_cause(account)), store.find_credentials(account.email)):
         with pytest.raises(StoreUnavailable):
             await call
@@ -191,6 +193,9 @@ async def test_a_broken_file_is_unavailable_and_logged(broken_file: Path, capsys
         assert "SQLITE_CORRUPT" in printed.out + printed.err
         assert "planted" not in printed.out + printed.err
     await store.close()
+    scraped = await metrics.scraped()
+    for kind in ("register", "find_credentials"):
+        assert scraped.value("store_request_duration_seconds_count", kind=kind, outcome="unavailable") == 1
 
 
 async def test_a_file_that_is_deleted_takes_no_more_accounts(path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Scrapes of a running service's metrics."""
+"""Scrapes of metrics."""
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
+
+from killrvideo_grpc.observability.metrics import Metrics
+from tests.support.ports import free_port
 
 
 class Scraped:
@@ -22,3 +25,19 @@ class Scraped:
             for sample in self.samples
             if sample.name == f"killrvideo_{name}" and labels.items() <= sample.labels.items()
         )
+
+
+class StoreMetrics(Metrics):
+    """The metrics of a store without a service."""
+
+    def __init__(self, store: str) -> None:
+        self._own_port = free_port()
+        super().__init__(store, "127.0.0.1", self._own_port)
+
+    async def scraped(self) -> Scraped:
+        """Export the metrics for one scrape, and return it."""
+        self.start_export()
+        try:
+            return Scraped(self._own_port)
+        finally:
+            await self.stop_export()

@@ -133,10 +133,10 @@ class SqliteStore:
     async def _read(
         self, query: Callable[Concatenate[sqlite3.Connection, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
-        try:
-            with self._instrumentation.store_request(query.__name__):
+        with self._instrumentation.store_request(query.__name__):
+            try:
                 return query(self._reader, *args, **kwargs)
-        except sqlite3.Error as error:
-            if not is_busy(error):
-                raise unavailable(error) from None
+            except sqlite3.Error as error:
+                if not is_busy(error):
+                    raise unavailable(error) from None
         return await self._writer.read(query, *args, **kwargs)
