@@ -16,7 +16,7 @@ def read_settings() -> Settings:
     settings = load_settings(Settings)
     configure_logs(settings.log_level, settings.log_format)
     for name in service_links():
-        structlog.get_logger("killrvideo_grpc.settings").warning(f"{name} ignored", cause=LINK)
+        structlog.get_logger().warning(f"{name} ignored", cause=LINK)
     return settings
 
 

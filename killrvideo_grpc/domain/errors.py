@@ -1,4 +1,4 @@
-"""The errors that calls can end in, as data. `errors/table.py` has their texts."""
+"""The errors that calls can end in, as data. `errors/` has their texts."""
 
 import errno
 from collections.abc import Sequence
@@ -78,7 +78,7 @@ class RefreshTokenReused(ServiceError):
 
 
 class UserNotFound(ServiceError):
-    """No account has this id."""
+    """There is no such account."""
 
 
 class AccountSuspended(ServiceError):
@@ -145,7 +145,7 @@ class Overloaded(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The caller's deadline has passed, or the request did not arrive in time."""
+    """The request did not arrive in time."""
 
 
 def cause_of(error: Exception) -> str:

@@ -41,8 +41,8 @@ SLOTS = 2**20
 class AttemptCounters(Protocol):
     """Counts of attempts per slot and window, shared by all processes.
 
-    A slot holds the count of one window. Clocks differ: it also counts attempts of the window before. Any other window
-    replaces it. Both methods can raise StoreUnavailable.
+    A slot holds the count of one window. Attempts of processes whose clock is still in the window before count too. An
+    attempt in any other window begins a new count. Both methods can raise StoreUnavailable.
     """
 
     async def read_attempts(self, counters: Sequence[AttemptCounter]) -> Sequence[int]:

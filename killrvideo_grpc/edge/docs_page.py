@@ -30,7 +30,7 @@ def swagger_ui() -> Path | None:
 
 
 def page_routes(folder: Path) -> Iterator[Json]:
-    """Return the routes of the page and its files. Envoy reads those in `folder` when it starts."""
+    """Yield the routes of the page and its files. Envoy reads those in `folder` when it starts."""
     for path, (file, media_type) in OWN.items():
         yield _file(path, media_type, {"inline_string": (HERE / file).read_text()})
     for file, media_type in SWAGGER_UI.items():

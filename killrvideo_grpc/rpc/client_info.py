@@ -23,7 +23,7 @@ WARNING_INTERVAL = 60.0  # seconds between warnings about addresses that can't b
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_log = structlog.get_logger("killrvideo_grpc.client_info")
+_log = structlog.get_logger()
 
 
 class ClientInfoReader:

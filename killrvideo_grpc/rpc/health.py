@@ -14,7 +14,7 @@ Status = health_pb2.HealthCheckResponse
 
 CHECK_INTERVAL_UP, CHECK_INTERVAL_DOWN, CHECK_TIMEOUT = 5.0, 1.0, 2.0  # seconds
 
-_log = structlog.get_logger("killrvideo_grpc.health")
+_log = structlog.get_logger()
 
 
 class HealthServicer(health_pb2_grpc.HealthServicer):

@@ -22,7 +22,7 @@ REAP_INTERVAL = 0.01  # seconds
 # OSError: also no core in time, no memory, or too many processes or open files.
 FAILURES = (OSError, EOFError, ValueError)
 
-_log = structlog.get_logger("killrvideo_grpc.hashing")
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ RETRY_INTERVAL = 1.0  # seconds between attempts to open a store that does not a
 Announce = Callable[[list[int]], None]
 StartServer = Callable[[Settings, AccountStore, Instrumentation], Awaitable["UserServer"]]
 
-_log = structlog.get_logger("killrvideo_grpc.lifecycle")
+_log = structlog.get_logger()
 
 
 def serve(settings: Settings, announce: Announce, supervised: bool = False) -> None:

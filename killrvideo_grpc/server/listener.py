@@ -18,7 +18,7 @@ CONNECTION_AGE_GRACE = 30
 MIN_PING_INTERVAL = 30
 EXPIRY_WARNING = timedelta(days=14)
 
-_log = structlog.get_logger("killrvideo_grpc.listening")
+_log = structlog.get_logger()
 
 
 def connection_options(settings: Settings) -> list[tuple[str, int]]:

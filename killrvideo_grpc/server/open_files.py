@@ -8,7 +8,7 @@ import structlog
 RESERVED = 256  # for the store, standard streams and libraries
 ENVOY_CONNECTIONS = 10_000  # edge/envoy.yaml accepts as many
 
-_log = structlog.get_logger("killrvideo_grpc.open_files")
+_log = structlog.get_logger()
 
 
 def raise_open_files_limit(connections: int) -> None:

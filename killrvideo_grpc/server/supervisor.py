@@ -22,7 +22,7 @@ KILL_TIMEOUT = 5.0  # seconds that a worker may take to end, after its drain and
 # No memory, or too many processes or open files. asyncio needs a thread for each process on some systems.
 START_FAILURES = (OSError, RuntimeError)
 
-_log = structlog.get_logger("killrvideo_grpc.supervisor")
+_log = structlog.get_logger()
 
 
 async def supervise(

@@ -29,7 +29,7 @@ class Principal(NamedTuple):
 
     @property
     def actor(self) -> str:
-        """Its name in the audit trail."""
+        """Its name in logs and in the audit trail."""
         return str(self.account.user_id)
 
 

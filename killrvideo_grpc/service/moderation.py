@@ -109,4 +109,4 @@ class Operators:
 
 
 def _cause(principal: Principal, reason: str, client: ClientInfo) -> Cause:
-    return Cause(str(principal.account.user_id), reason.strip(), client.request_id)
+    return Cause(principal.actor, reason.strip(), client.request_id)

@@ -18,7 +18,7 @@ from killrvideo_grpc.rpc.call import Call, CallNext
 from killrvideo_grpc.rpc.interceptors.chain import Handler
 from killrvideo_grpc.rpc.interceptors.logging import LoggingInterceptor
 
-_log = structlog.get_logger("killrvideo_grpc.errors")
+_log = structlog.get_logger()
 
 
 class ErrorsInterceptor:

@@ -5,7 +5,7 @@ import contextvars
 import time
 from collections.abc import AsyncIterator
 from itertools import takewhile
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import grpc
 from grpc import aio
@@ -79,7 +79,7 @@ class ReceiveInterceptor:
         await asyncio.gather(*(abort(call, DeadlineExceeded()) for call in calls), return_exceptions=True)
 
 
-async def _abort_without_message(call: Call) -> None:
+async def _abort_without_message(call: Call) -> NoReturn:
     try:
         await abort(call, InvalidRequest([Violation("", "is missing: this method takes one message")]))
     except (aio.InternalError, asyncio.CancelledError):

@@ -55,8 +55,7 @@ class AccountChange:
         """
         lock = locks.of(document_id(self._user_id))
         is_contended = lock.locked()
-        is_seen = seen is not None and seen.user_id == self._user_id and not is_contended
-        known = seen.stored if seen and is_seen else None
+        known = seen.stored if seen and seen.user_id == self._user_id and not is_contended else None
 
         async def step() -> Outcome | None:
             nonlocal known

@@ -14,7 +14,7 @@ WAIT_SECONDS = 1.0  # that an answer waits for work that the next call may rely 
 Job: TypeAlias = Callable[[], Awaitable[object]]
 Task: TypeAlias = asyncio.Task[None]
 
-_log = structlog.get_logger("killrvideo_grpc.stores.astra")
+_log = structlog.get_logger()
 
 
 class Background:

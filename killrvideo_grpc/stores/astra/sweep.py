@@ -38,7 +38,7 @@ MAX_UNAVAILABLE = 5  # StoreUnavailable errors after which a sweep gives up
 # Raised when reading a document in another format.
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 
-_log = structlog.get_logger("killrvideo_grpc.stores.astra")
+_log = structlog.get_logger()
 
 
 @dataclass(slots=True)

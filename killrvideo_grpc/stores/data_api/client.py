@@ -73,7 +73,7 @@ class Keyspace:
 class DataApi:
     """The requests that the store makes, over one HTTP client.
 
-    Each ends within `max_wait` seconds and can raise StoreUnavailable or RequestRefused. In that time, a request that
+    Each ends within `max_wait` seconds and can raise StoreUnavailable or UnusableStore. In that time, a request that
     fails is sent once more where that is safe, and one that ends in a Conflict until it succeeds.
     """
 

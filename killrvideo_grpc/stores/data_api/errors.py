@@ -13,7 +13,7 @@ from killrvideo_grpc.domain.errors import StoreUnavailable, UnusableStore
 # A header, a URL or a text that can't be sent. A UnicodeDecodeError comes from an answer.
 NOT_SENDABLE = (httpx.LocalProtocolError, httpx.UnsupportedProtocol, httpx.InvalidURL, UnicodeError)
 
-_log = structlog.get_logger("killrvideo_grpc.stores.astra")
+_log = structlog.get_logger()
 
 
 class AlreadyExists(Exception):

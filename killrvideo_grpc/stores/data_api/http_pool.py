@@ -17,7 +17,7 @@ KEEP_ALIVE_SECONDS = 50.0
 
 
 class HttpPool:
-    """The HTTP client of a process. `headers` returns headers to add to the current request."""
+    """The HTTP client of a `DataApi`. `headers` returns headers to add to the current request."""
 
     def __init__(self, headers: Callable[[], Mapping[str, str]]) -> None:
         async def add_headers(request: httpx.Request) -> None:

@@ -11,7 +11,7 @@ import structlog
 
 from killrvideo_grpc.domain.errors import StoreUnavailable
 
-_log = structlog.get_logger("killrvideo_grpc.stores.sqlite")
+_log = structlog.get_logger()
 
 
 class DiskFull(StoreUnavailable):
