@@ -22,7 +22,6 @@ from killrvideo_grpc.migration.csv_source import read_folder
 from killrvideo_grpc.migration.importer import Counts, Importer
 from killrvideo_grpc.migration.killrvideo import plan
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
-from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.migration.source import Source
 from killrvideo_grpc.server.stores import open_data_api
 
@@ -46,7 +45,7 @@ async def import_file(settings: Settings, path: Path, *, dry_run: bool) -> None:
 
 def _file_rows(path: Path, file: BinaryIO) -> Iterator[Candidate | RefusedRow]:
     with _read_errors(path):
-        yield from read_accounts(file, ContractRules())
+        yield from read_accounts(file)
 
 
 @contextmanager
@@ -95,7 +94,7 @@ async def import_keyspace(
 def _planned(
     source: Source, broken: Iterable[RefusedRow] = (), *, trust_roles: bool = False
 ) -> list[Candidate | RefusedRow]:
-    made = plan(source, ContractRules(), now(), trust_roles=trust_roles)
+    made = plan(source, now(), trust_roles=trust_roles)
     return [*broken, *made.refused, *made.accounts]
 
 

@@ -17,9 +17,9 @@ class Reason(click.ParamType[str]):
     name = "reason"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        from killrvideo_grpc.migration.rules import ContractRules
+        from killrvideo_grpc.migration.rules import reason_violation
 
-        if violation := ContractRules().reason_violation(value):
+        if violation := reason_violation(value):
             self.fail(violation, param, ctx)
         return value
 

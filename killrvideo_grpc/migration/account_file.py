@@ -19,7 +19,7 @@ from killrvideo_grpc.domain.account import (
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration.killrvideo import profile_only
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
-from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.migration.rules import text_violations
 from killrvideo_grpc.migration.values import LATEST, read_hash
 from killrvideo_grpc.security.hashing_process import HASH
 
@@ -56,7 +56,7 @@ def account_line(credentials: Credentials) -> bytes:
     )
 
 
-def read_accounts(file: BinaryIO, rules: ContractRules) -> Iterator[Candidate | RefusedRow]:
+def read_accounts(file: BinaryIO) -> Iterator[Candidate | RefusedRow]:
     """Yield the accounts of a file, and the lines that are none. Raise SetupError if it has another format."""
     _check_header(file.readline(MAX_LINE))
     ids, addresses = dict[UUID, int](), dict[str, int]()
@@ -65,7 +65,7 @@ def read_accounts(file: BinaryIO, rules: ContractRules) -> Iterator[Candidate | 
         number += 1
         try:
             _skip_rest(file, line)
-            candidate = _read_candidate(f"line {number}", line, rules)
+            candidate = _read_candidate(f"line {number}", line)
             _check_unique(candidate.credentials.account, number, ids, addresses)
         except _BadLine as error:
             yield RefusedRow(f"line {number}", str(error))
@@ -94,9 +94,9 @@ def _check_header(line: bytes) -> None:
         raise SetupError(f"The file has another version than {VERSION}, the only one that this program reads.")
 
 
-def _read_candidate(where: str, line: bytes, rules: ContractRules) -> Candidate:
+def _read_candidate(where: str, line: bytes) -> Candidate:
     fields = _object(line)
-    account = _account(fields, rules)
+    account = _account(fields)
     password_hash, unusable = _hash(fields)
     candidate = Candidate(where, Credentials(account, password_hash), unusable_password=unusable)
     if account.email or (account.roles == {Role.VIEWER} and not fields["password_hash"]):
@@ -116,9 +116,9 @@ def _object(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _account(fields: dict[str, Any], rules: ContractRules) -> Account:
+def _account(fields: dict[str, Any]) -> Account:
     email, first_name, last_name = (_text(fields, name).strip() for name in ("email", "first_name", "last_name"))
-    violations = rules.violations(email, first_name, last_name)
+    violations = text_violations(email, first_name, last_name)
     if not email:  # profile only
         violations.pop("email", None)
     for field, description in violations.items():

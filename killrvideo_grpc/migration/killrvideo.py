@@ -10,7 +10,7 @@ from killrvideo_grpc.domain.account import Account, AccountStatus, Credentials, 
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration import values
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
-from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.migration.rules import allows_email, allows_name
 from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
 
 DEFAULT_FIRST_NAME, DEFAULT_LAST_NAME = "Someone", "Unknown"
@@ -42,19 +42,19 @@ class _Person:
         return None if login and created and login < created else login
 
 
-def plan(source: Source, rules: ContractRules, at: datetime, *, trust_roles: bool = False) -> Plan:
+def plan(source: Source, at: datetime, *, trust_roles: bool = False) -> Plan:
     """Decide about all rows. Missing creation dates become `at`. Raise SetupError."""
     _require_unmasked(source.users)
     _require_unmasked(source.credentials)
     made = Plan()
     people = _people(source.users, made.refused)
-    made.refused += _assign_credentials(people, source.credentials, rules)
+    made.refused += _assign_credentials(people, source.credentials)
     for person in people.values():
-        _read_address(person, rules)
+        _read_address(person)
     _resolve_duplicate_addresses(people.values())
     for person in people.values():
         roles = _roles(person, trusted=trust_roles or not source.has_roles, from_documents=source.has_roles)
-        made.accounts.append(_candidate(person, roles, rules, at))
+        made.accounts.append(_candidate(person, roles, at))
     return made
 
 
@@ -88,25 +88,23 @@ def _people(users: Sequence[SourceUser], refused: list[RefusedRow]) -> dict[UUID
     return people
 
 
-def _assign_credentials(
-    people: dict[UUID, _Person], credentials: Sequence[SourceCredential], rules: ContractRules
-) -> list[RefusedRow]:
+def _assign_credentials(people: dict[UUID, _Person], credentials: Sequence[SourceCredential]) -> list[RefusedRow]:
     """Give each person one row of credentials, and add people who have only credentials.
 
     Return the rows that are left.
     """
-    owned, refused = _by_owner(credentials, people.values(), rules)
+    owned, refused = _by_owner(credentials, people.values())
     for user_id, found in owned.items():
         person = people.setdefault(user_id, _without_user(user_id, found[0]))
         person.credential, *others = sorted(found, key=lambda credential: _preference(credential, person))
         person.source_emails = [each.email for each in (person.credential, *others) if isinstance(each.email, str)]
         reason = f"{user_id} logs in with another address"
-        refused += [RefusedRow(_where_with_address(each, rules), reason) for each in others]
+        refused += [RefusedRow(_where_with_address(each), reason) for each in others]
     return refused
 
 
 def _by_owner(
-    credentials: Sequence[SourceCredential], people: Iterable[_Person], rules: ContractRules
+    credentials: Sequence[SourceCredential], people: Iterable[_Person]
 ) -> tuple[dict[UUID, list[SourceCredential]], list[RefusedRow]]:
     """Return the credentials by user id, and those without an owner.
 
@@ -126,16 +124,16 @@ def _by_owner(
         else:
             user_id, reason = values.read_id(credential.user_id), "its user id is no UUID"
         if user_id is None:
-            refused.append(RefusedRow(_where_with_address(credential, rules), reason))
+            refused.append(RefusedRow(_where_with_address(credential), reason))
         else:
             owned[user_id].append(credential)
     return owned, refused
 
 
-def _where_with_address(credential: SourceCredential, rules: ContractRules) -> str:
+def _where_with_address(credential: SourceCredential) -> str:
     """Return where the credentials stand, with their address unless the text could be something else."""
     address = values.read_text(credential.email)
-    return f"{credential.where} ({address})" if rules.allows_email(address) else credential.where
+    return f"{credential.where} ({address})" if allows_email(address) else credential.where
 
 
 def _without_user(user_id: UUID, credential: SourceCredential) -> _Person:
@@ -149,13 +147,13 @@ def _preference(credential: SourceCredential, person: _Person) -> tuple[bool, bo
     return _normal(address) != _normal(shown), address != shown, address
 
 
-def _read_address(person: _Person, rules: ContractRules) -> None:
+def _read_address(person: _Person) -> None:
     """Take the address that logs in, if somebody could register with it."""
     if person.credential is None:
         person.remarks.append("profile only: it has no credentials")
         return
     address = values.read_text(person.credential.email)
-    if not rules.allows_email(address):
+    if not allows_email(address):
         person.remarks.append("profile only: its address is not valid")
         return
     person.address = address
@@ -190,14 +188,14 @@ def _roles(person: _Person, *, trusted: bool, from_documents: bool) -> frozenset
     return frozenset({Role.VIEWER})
 
 
-def _candidate(person: _Person, roles: frozenset[Role], rules: ContractRules, at: datetime) -> Candidate:
+def _candidate(person: _Person, roles: frozenset[Role], at: datetime) -> Candidate:
     user, credential = person.user, person.credential
     is_locked = credential is not None and values.read_flag(credential.locked)
     account = Account(
         user_id=person.user_id,
         email=person.address,
-        first_name=_name(user.first_name, DEFAULT_FIRST_NAME, rules),
-        last_name=_name(user.last_name, DEFAULT_LAST_NAME, rules),
+        first_name=_name(user.first_name, DEFAULT_FIRST_NAME),
+        last_name=_name(user.last_name, DEFAULT_LAST_NAME),
         roles=roles,
         status=AccountStatus.SUSPENDED if is_locked else values.read_status(user.status),
         created_date=values.read_date(user.created) or at,
@@ -235,9 +233,9 @@ def _losses(user: SourceUser, account: Account) -> Iterable[str]:
         yield "a name was shortened, or characters were removed"
 
 
-def _name(value: object, default: str, rules: ContractRules) -> str:
+def _name(value: object, default: str) -> str:
     name = values.read_name(value, default)
-    return name if rules.allows_name(name) else default
+    return name if allows_name(name) else default
 
 
 def _normal(email: object) -> str:

@@ -19,12 +19,10 @@ from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.migration.account_file import account_line, header, read_accounts
 from killrvideo_grpc.migration.exporter import export_accounts
 from killrvideo_grpc.migration.importer import Importer
-from killrvideo_grpc.migration.rules import ContractRules
 from tests.stores.harness import STORES, Harness
 from tests.support.accounts import HASH, an_account, imported, registered
 from tests.support.migration import stored_credentials
 
-RULES = ContractRules()
 FRESH_EMAILS = st.builds(lambda word: f"{word}.{uuid4().hex}@example.org", st.text("abcXYZ", min_size=1, max_size=5))
 
 
@@ -52,7 +50,7 @@ async def carried(databases: dict[str, Harness], written: list[Credentials]) -> 
         async with opened(harness) as store:
             lines: list[str] = []
             importer = Importer(store, "cli:ann", dry_run=False, say=lines.append)
-            await importer.run(read_accounts(io.BytesIO(header() + b"".join(given)), RULES))
+            await importer.run(read_accounts(io.BytesIO(header() + b"".join(given))))
             assert not [line for line in lines if "refused" in line]
             assert importer.counts.imported + importer.counts.existing == len(written)
             exports.append(found := await exported(store, [each.account for each in written]))

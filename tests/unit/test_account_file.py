@@ -15,15 +15,12 @@ from killrvideo_grpc.domain.account import Account, Credentials, Role, normal_em
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration.account_file import MAX_LINE, account_line, header, read_accounts
 from killrvideo_grpc.migration.rows import Candidate, RefusedRow
-from killrvideo_grpc.migration.rules import ContractRules
 from tests.support.accounts import HASH, an_account
 from tests.support.migration import stored_credentials
 
-RULES = ContractRules()
-
 
 def read(*lines: bytes, first: bytes | None = None) -> list[Candidate | RefusedRow]:
-    return list(read_accounts(io.BytesIO((header() if first is None else first) + b"".join(lines)), RULES))
+    return list(read_accounts(io.BytesIO((header() if first is None else first) + b"".join(lines))))
 
 
 def identity(each: Credentials) -> UUID:

@@ -14,11 +14,10 @@ from killrvideo_grpc.domain.account import Account, AccountStatus, Role, normal_
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration.killrvideo import Plan, plan
 from killrvideo_grpc.migration.rows import Candidate
-from killrvideo_grpc.migration.rules import ContractRules
+from killrvideo_grpc.migration.rules import text_violations
 from killrvideo_grpc.migration.source import Source, SourceCredential, SourceUser
 from tests.support.accounts import HASH
 
-RULES = ContractRules()
 NOW = datetime(2026, 11, 29, 12, tzinfo=UTC)
 CREATED = datetime(2024, 5, 6, 7, 8, 9, 123000, UTC)
 LOGIN = CREATED + timedelta(days=3)
@@ -37,7 +36,7 @@ def a_credential(user_id: object, email: object = "ann@example.org", **fields: A
 
 
 def planned(users: list[SourceUser], credentials: list[SourceCredential], **options: Any) -> Plan:
-    return plan(Source(users, credentials, options.pop("has_roles", False)), RULES, NOW, **options)
+    return plan(Source(users, credentials, options.pop("has_roles", False)), NOW, **options)
 
 
 def one(user: dict[str, Any] | None = None, credential: dict[str, Any] | None = None) -> Candidate:
@@ -350,7 +349,7 @@ def test_whatever_the_rows_are(
     assert len(set(addresses)) == len(addresses)
     for candidate in made.accounts:
         found = account(candidate)
-        assert RULES.violations(found.email or "ann@example.org", found.first_name, found.last_name) == {}
+        assert text_violations(found.email or "ann@example.org", found.first_name, found.last_name) == {}
         assert candidate.credentials.password_hash in ("", HASH)
         assert found.email or (candidate.credentials.password_hash == "" and found.roles == VIEWER)
         assert found.last_login_date is None or found.last_login_date >= found.created_date or found.created_date == NOW

@@ -12,7 +12,6 @@ from killrvideo_grpc.domain.account import Account, now
 from killrvideo_grpc.domain.errors import SetupError, StoreUnavailable
 from killrvideo_grpc.migration.importer import Importer
 from killrvideo_grpc.migration.killrvideo import plan
-from killrvideo_grpc.migration.rules import ContractRules
 from killrvideo_grpc.stores.astra.store import AstraStore
 from killrvideo_grpc.stores.data_api.client import DataApi
 from killrvideo_grpc.stores.data_api.killrvideo_source import KillrVideoSource
@@ -24,7 +23,6 @@ from tests.support.keyspaces import KEYSPACE
 
 pytestmark = pytest.mark.anyio
 
-RULES = ContractRules()
 KILLRVIDEO_CREDENTIALS: dict[str, Any] = {
     "columns": {
         **{name: {"type": "text"} for name in ("email", "password")},
@@ -107,7 +105,7 @@ async def imported(api: DataApi) -> list[str]:
     importer = Importer(store, "cli:ann", dry_run=False, say=lines.append)
     try:
         source = await KillrVideoSource(api).read_tables(lambda _: None)
-        made = plan(source, RULES, now())
+        made = plan(source, now())
         # One at a time, so that a crash comes between any two.
         await importer.run(made.refused)
         for row in made.accounts:
@@ -196,7 +194,7 @@ async def test_documents_have_dates_of_any_kind(taken_over: Prepared) -> None:
     source = await KillrVideoSource(api).read_collections(lambda _: None)
     await api.close()
     at = now()
-    made = {each.credentials.account.email: each for each in plan(source, RULES, at).accounts}
+    made = {each.credentials.account.email: each for each in plan(source, at).accounts}
     dates = [made[f"d{number}@example.org"].credentials.account.created_date for number in range(3)]
     assert [date.isoformat() for date in dates[:2]] == ["2024-05-06T07:08:09.123000+00:00"] * 2
     assert dates[2] == at
