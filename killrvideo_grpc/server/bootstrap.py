@@ -89,8 +89,8 @@ def build_use_cases(
     rounds = settings.bcrypt_rounds
     passwords = passwords or BcryptHasher(rounds, HashingProcesses(rounds), _concurrent_hashes(), instrumentation)
     throttle = _throttle(settings, keys, store, instrumentation)
-    sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys[0], keys[1:]), _lifetimes(settings), throttle)
-    page_tokens = JwtPageTokens(keys[0], keys[1:])
+    sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys), _lifetimes(settings), throttle)
+    page_tokens = JwtPageTokens(keys)
     authenticator = Authenticator(store, access_tokens, ServiceAuthenticator(store, service_digest))
     accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(

@@ -84,15 +84,15 @@ MUTANTS = [
     Mutant(ACCESS_TOKENS, "if str(user_id) != subject:", "if False:", ACCESS),
     Mutant(ACCESS_TOKENS, "min(issued + self._lifetime, latest", "max(issued + self._lifetime, latest", AUTHENTICATION),
     Mutant(
-        f"{PRODUCT}/security/refresh_tokens.py",
+        f"{PRODUCT}/security/signed_tokens.py",
         "is_ours = self._signed(claims, key) == token",
         "is_ours = True",
         REFRESH,
     ),
     Mutant(
         f"{PRODUCT}/security/page_tokens.py",
-        "self._signed(position, scope, key) == token",
-        "bool(position)",
+        ' or claims["of"] != _digest(scope)',
+        "",
         ["tests/unit/test_accounts.py"],
     ),
     # Passwords

@@ -207,7 +207,7 @@ async def test_many_accounts_come_in_the_order_of_the_request_once(use_cases: Us
 
 
 def test_page_tokens_of_a_fallback_are_accepted() -> None:
-    old, both = JwtPageTokens(KEY), JwtPageTokens(KEY[::-1], [KEY])
+    old, both = JwtPageTokens([KEY]), JwtPageTokens([KEY[::-1], KEY])
     assert both.verify(old.issue("p", "list"), "list") == "p"
     assert both.verify(both.issue("p", "list"), "list") == "p"
     for tokens, token, scope in ((both, old.issue("p", "list"), "another"), (old, both.issue("p", "list"), "list")):

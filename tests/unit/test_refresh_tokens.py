@@ -8,7 +8,8 @@ import pytest
 
 from killrvideo_grpc.domain.errors import RefreshTokenInvalid
 from killrvideo_grpc.domain.ports import RefreshClaims
-from killrvideo_grpc.security.refresh_tokens import ALGORITHM, AUDIENCE, JwtRefreshTokens
+from killrvideo_grpc.security.refresh_tokens import AUDIENCE, JwtRefreshTokens
+from killrvideo_grpc.security.signed_tokens import ALGORITHM
 from tests.support.settings import KEY
 
 CLAIMS = RefreshClaims(UUID("11111111-1111-4111-8111-111111111111"), "22222222-2222-4222-8222-222222222222", 3)
@@ -17,7 +18,7 @@ BODY = {"sub": str(CLAIMS.user_id), "sid": CLAIMS.session_id, "gen": CLAIMS.gene
 
 @pytest.fixture
 def tokens() -> JwtRefreshTokens:
-    return JwtRefreshTokens(KEY)
+    return JwtRefreshTokens([KEY])
 
 
 def refused(tokens: JwtRefreshTokens, token: str) -> bool:
@@ -29,14 +30,14 @@ def refused(tokens: JwtRefreshTokens, token: str) -> bool:
 
 
 def test_equal_claims_give_equal_tokens_in_every_process(tokens: JwtRefreshTokens) -> None:
-    other = JwtRefreshTokens(KEY)
+    other = JwtRefreshTokens([KEY])
     assert tokens.issue(CLAIMS) == other.issue(CLAIMS)
     assert other.verify(tokens.issue(CLAIMS)) == CLAIMS
 
 
 def test_the_key_is_derived_from_the_secret_key_and_not_the_same(tokens: JwtRefreshTokens) -> None:
     genuine = tokens.issue(CLAIMS)
-    assert refused(JwtRefreshTokens(f"{KEY}."), genuine)
+    assert refused(JwtRefreshTokens([f"{KEY}."]), genuine)
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(genuine, KEY, [ALGORITHM], audience=AUDIENCE)
     signed_with_it = jwt.encode(BODY, KEY, ALGORITHM)
@@ -45,7 +46,7 @@ def test_the_key_is_derived_from_the_secret_key_and_not_the_same(tokens: JwtRefr
 
 
 def test_fallbacks_are_accepted_and_sign_nothing(tokens: JwtRefreshTokens) -> None:
-    new, both = JwtRefreshTokens(f"{KEY}."), JwtRefreshTokens(f"{KEY}.", [f"{KEY}?", KEY])
+    new, both = JwtRefreshTokens([f"{KEY}."]), JwtRefreshTokens([f"{KEY}.", f"{KEY}?", KEY])
     assert both.issue(CLAIMS) == new.issue(CLAIMS)
     for token in (tokens.issue(CLAIMS), new.issue(CLAIMS)):
         assert both.verify(token) == CLAIMS
