@@ -4,6 +4,7 @@ import ssl
 
 import click
 
+from killrvideo_grpc.config.fields import host_and_port
 from killrvideo_grpc.config.loading import load_settings
 from killrvideo_grpc.config.settings import Settings
 from killrvideo_grpc.server.addresses import http_url, reachable_host
@@ -17,26 +18,27 @@ SERVICE = "killrvideo.user.v1.UserService"
 def health() -> None:
     """Ask the service on this machine whether it is ready; exit with status 0 if a worker is, otherwise with 1.
 
-    Reads the same settings as `serve`. If TLS_CLIENT_CA_FILE is set, the service's own certificate is the client's, so
-    that CA must have signed it, for clients too.
+    Reads the same settings as `serve`. If TLS_CLIENT_CA_FILE is set, the service's own certificate is the client's.
+    That CA must have signed it, with clientAuth if it has an extended key usage.
     """
     settings = load_settings(Settings)
     if settings.grpc_port == 0:
         raise click.ClickException("GRPC_PORT is 0, so the port of the service isn't known.")
     host = reachable_host(settings.grpc_host)
     scheme = "https" if settings.tls_cert_file else "http"
-    answers = []
-    for worker in range(settings.workers):
-        url = http_url(host, settings.grpc_port + worker, scheme)
-        answers.append(f"{url.removeprefix(f'{scheme}://')}: {_status(url, settings)}")
-        if answers[-1].endswith(": SERVING"):
-            click.echo(answers[-1])
+    lines = []
+    for port in range(settings.grpc_port, settings.grpc_port + settings.workers):
+        status = _status(http_url(host, port, scheme), settings)
+        lines.append(f"{host_and_port(host, port)}: {status}")
+        if status == "SERVING":
+            click.echo(lines[-1])
             return
     if settings.tls_client_ca_file:
-        answers.append(
-            "The CA in TLS_CLIENT_CA_FILE must have signed the certificate in TLS_CERT_FILE, for clients too."
+        lines.append(
+            "The CA in TLS_CLIENT_CA_FILE must have signed the certificate in TLS_CERT_FILE, with clientAuth if it has"
+            " an extended key usage."
         )
-    raise click.ClickException("\n".join(answers))
+    raise click.ClickException("\n".join(lines))
 
 
 def _status(url: str, settings: Settings) -> str:
