@@ -65,8 +65,8 @@ def import_accounts(
     Ids and password hashes are kept. An account that exists already stays as it is. Run the same command again to
     finish an interrupted import. The service can go on running.
 
-    The report on standard output counts what was imported, was there already, or was refused, and names each row that
-    didn't come through whole. It shows no passwords or hashes.
+    The report on standard output counts what was imported, was there already, or was refused, and names each row
+    whose address, role, names or dates didn't come through whole. It shows no passwords or hashes.
 
     \b
     Move to another store:

@@ -36,7 +36,7 @@ def config() -> None:
 def check() -> None:
     """Print the settings in force, the edge's too, with secrets masked.
 
-    Exit with status 1 if one is missing or invalid.
+    Exit with status 1 if one is missing or invalid. `edge web` also checks that HTTP_HOST and HTTP_PORT can be used.
     """
     from killrvideo_grpc.config.web_settings import WebSettings
 

@@ -13,7 +13,7 @@ MAX_COST = 14  # two logins at a higher one would hold all hashing for minutes
 SECONDS_DIGITS = 10  # of the seconds since 1970, from 2001 to 2286
 MAX_STATUS = 40  # characters of a status that are kept in the event
 EARLIEST = datetime(1970, 1, 2, tzinfo=UTC)
-LATEST = datetime(2242, 1, 1, tzinfo=UTC)  # all stores keep earlier dates exactly
+LATEST = datetime(2242, 1, 1, tzinfo=UTC)  # until then, a float of seconds distinguishes microseconds
 
 _MASKED = re.compile(r"\*\*")
 # Line separators and changes of text direction.
