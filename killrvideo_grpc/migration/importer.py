@@ -113,15 +113,17 @@ class Importer:
             account = here.get(imported.user_id, imported)
             self.counts.existing += 1
             self.credentials += candidate.source_emails if account.email else ()
-            known = profile_only(candidate, _REASONS[ImportOutcome.EMAIL_TAKEN]) if imported.email else candidate
-            remarks = tuple(each for each in known.remarks if each.startswith("profile only: ") and not account.email)
-            self._remark(replace(candidate, remarks=remarks), account)
+            reason = _REASONS[ImportOutcome.EMAIL_TAKEN] if imported.email else candidate.profile_only_because
+            known = replace(candidate, remarks=(), profile_only_because="" if account.email else reason)
+            self._remark(known, account)
 
     def _remark(self, candidate: Candidate, account: Account) -> None:
         user_id = str(account.user_id)
         where = candidate.where if user_id in candidate.where else f"{candidate.where}, {user_id}"
         if Role.MODERATOR in account.roles:
             self._say(f"{where}: moderator: {account.first_name} {account.last_name}")
+        if candidate.profile_only_because:
+            self._say(f"{where}: profile only: {candidate.profile_only_because}")
         for remark in candidate.remarks:
             self._say(f"{where}: {remark}")
 

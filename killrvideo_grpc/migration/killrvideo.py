@@ -26,13 +26,14 @@ class Plan:
 
 @dataclass(slots=True)
 class _Person:
-    """What the source has on one id. Without `address`, nobody can log in."""
+    """What the source has on one id. Without `address`, nobody can log in, and `profile_only_because` says why."""
 
     user: SourceUser
     user_id: UUID
     credential: SourceCredential | None = None
     source_emails: list[str] = field(default_factory=list)  # in all its credentials
     address: str = ""
+    profile_only_because: str = ""
     remarks: list[str] = field(default_factory=list)
 
     @property
@@ -58,11 +59,11 @@ def plan(source: Source, at: datetime, *, trust_roles: bool = False) -> Plan:
     return made
 
 
-def profile_only(candidate: Candidate, remark: str) -> Candidate:
+def profile_only(candidate: Candidate, reason: str) -> Candidate:
     """Return the account without its address, password and role."""
     account = replace(candidate.credentials.account, email="", roles=frozenset({Role.VIEWER}))
-    remarks = (*candidate.remarks, f"profile only: {remark}")
-    return replace(candidate, credentials=Credentials(account, ""), remarks=remarks, unusable_password="")
+    credentials = Credentials(account, "")
+    return replace(candidate, credentials=credentials, profile_only_because=reason, unusable_password="")
 
 
 def _require_unmasked(rows: Sequence[SourceUser | SourceCredential]) -> None:
@@ -150,11 +151,11 @@ def _preference(credential: SourceCredential, person: _Person) -> tuple[bool, bo
 def _read_address(person: _Person) -> None:
     """Take the address that logs in, if somebody could register with it."""
     if person.credential is None:
-        person.remarks.append("profile only: it has no credentials")
+        person.profile_only_because = "it has no credentials"
         return
     address = values.read_text(person.credential.email)
     if not allows_email(address):
-        person.remarks.append("profile only: its address is not valid")
+        person.profile_only_because = "its address is not valid"
         return
     person.address = address
     if _normal(person.user.email) != _normal(address):
@@ -171,7 +172,7 @@ def _resolve_duplicate_addresses(people: Iterable[_Person]) -> None:
         owner, *others = sorted(sharers, key=_recency, reverse=True)
         for other in others:
             other.address = ""
-            other.remarks.append(f"profile only: its address belongs to {owner.user_id}")
+            other.profile_only_because = f"its address belongs to {owner.user_id}"
 
 
 def _recency(person: _Person) -> tuple[float, int]:
@@ -209,6 +210,7 @@ def _candidate(person: _Person, roles: frozenset[Role], at: datetime) -> Candida
         Credentials(account, password_hash),
         ",".join(filter(None, before)),
         (*person.remarks, *_losses(user, account)),
+        person.profile_only_because,
         from_killrvideo=True,
         unusable_password=kind,
         source_emails=tuple(person.source_emails),

@@ -13,6 +13,7 @@ class Candidate:
     credentials: Credentials
     before: str = ""  # its state in the source, for the event
     remarks: tuple[str, ...] = ()  # what is lost
+    profile_only_because: str = ""  # to be reported: why nobody can log in
     from_killrvideo: bool = False  # becomes profile only if another account owns the address
     rewrites: bool = False  # the source's row differs from the account's
     unusable_password: str = ""  # the kind of a password that is left out

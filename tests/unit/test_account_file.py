@@ -171,7 +171,7 @@ def test_without_an_address_it_is_profile_only(roles: list[str], password_hash: 
     (row,) = read(changed(email="", roles=roles, password_hash=password_hash))
     assert isinstance(row, Candidate)
     assert (row.credentials.account.roles, row.credentials.password_hash) == (frozenset({Role.VIEWER}), "")
-    assert bool(row.remarks) == is_reported
+    assert bool(row.profile_only_because) == is_reported
 
 
 def test_dates_of_other_zones_and_precisions() -> None:

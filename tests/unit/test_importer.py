@@ -145,7 +145,7 @@ async def test_a_second_run_repeats_what_an_interrupted_one_may_have_said() -> N
     moderator, demoted, lonely = (an_account(roles=frozenset({Role.VIEWER, Role.MODERATOR})) for _ in range(3))
     rows = [
         a_row(moderator, where=f"users {moderator.user_id}", from_killrvideo=True),
-        a_row(replace(lonely, email="", roles=VIEWER), remarks=("profile only: x",), from_killrvideo=True),
+        a_row(replace(lonely, email="", roles=VIEWER), profile_only_because="x", from_killrvideo=True),
         a_row(an_account(owner.email), where="taken", from_killrvideo=True),
         a_row(demoted, where="demoted", remarks=("its name is short",), from_killrvideo=True),
     ]
@@ -161,5 +161,5 @@ async def test_accounts_whose_credentials_were_purged_are_not_reported_as_profil
     store, account = MemoryStore(), an_account()
     await Run(store).of(a_row(account, from_killrvideo=True))
     run = Run(store)
-    await run.of(a_row(replace(account, email=""), remarks=("profile only: x",), from_killrvideo=True))
+    await run.of(a_row(replace(account, email=""), profile_only_because="x", from_killrvideo=True))
     assert run.lines == []

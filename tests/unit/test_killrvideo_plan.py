@@ -56,7 +56,7 @@ def account(candidate: Candidate) -> Account:
 def is_profile_only(candidate: Candidate) -> bool:
     found = candidate.credentials
     has_nothing = (found.account.email, found.password_hash, found.account.roles) == ("", "", VIEWER)
-    assert has_nothing == any(remark.startswith("profile only: ") for remark in candidate.remarks)
+    assert has_nothing == bool(candidate.profile_only_because)
     return has_nothing
 
 
@@ -149,7 +149,7 @@ def test_of_two_credentials_with_one_address_the_last_login_wins(later: int, win
     users = [a_user(ids[0]), a_user(ids[1], "ANN@example.org", last_login=LOGIN + timedelta(hours=later))]
     made = planned(users, [a_credential(ids[0]), a_credential(ids[1], "ANN@example.org")])
     assert [is_profile_only(each) for each in made.accounts] == [winner != 0, winner != 1]
-    assert str(ids[winner]) in made.accounts[1 - winner].remarks[0]
+    assert str(ids[winner]) in made.accounts[1 - winner].profile_only_because
 
 
 def test_a_user_without_credentials_is_a_profile() -> None:
@@ -357,7 +357,9 @@ def test_whatever_the_rows_are(
     ids = {str(each.user_id) for each in accounts}
     rejected = [row for row in made.refused if row.where == "users row"]
     assert len(rejected) >= sum(1 for user in users if str(user.user_id).lower() not in ids)
-    texts = [row.reason for row in made.refused] + [remark for each in made.accounts for remark in each.remarks]
+    texts = [row.reason for row in made.refused] + [
+        text for each in made.accounts for text in (*each.remarks, each.profile_only_because)
+    ]
     assert PLANTED not in " ".join(texts)
 
 
