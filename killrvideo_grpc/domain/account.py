@@ -180,9 +180,9 @@ def _fold(text: str) -> str:
 
 def now() -> datetime:
     """Return the current time in UTC, truncated to the millisecond."""
-    return to_millisecond(datetime.now(UTC))
+    return truncate_to_millisecond(datetime.now(UTC))
 
 
-def to_millisecond(date: datetime) -> datetime:
+def truncate_to_millisecond(date: datetime) -> datetime:
     """Truncate a date to the millisecond, as all stores keep it."""
     return date.replace(microsecond=date.microsecond // 1000 * 1000)

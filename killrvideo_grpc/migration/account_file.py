@@ -14,7 +14,7 @@ from killrvideo_grpc.domain.account import (
     Role,
     normal_email,
     role_names,
-    to_millisecond,
+    truncate_to_millisecond,
 )
 from killrvideo_grpc.domain.errors import SetupError
 from killrvideo_grpc.migration.killrvideo import profile_only
@@ -184,7 +184,7 @@ def _date(fields: dict[str, Any], name: str) -> datetime:
         date = datetime.fromisoformat(_text(fields, name))
     if date is None or date.tzinfo is None or not EARLIEST <= date < LATEST:
         raise _BadLine(f"{name} must be a date with a time zone, like 2026-11-29T13:15:00.000Z, from 1970 to 2241")
-    return to_millisecond(date.astimezone(UTC))
+    return truncate_to_millisecond(date.astimezone(UTC))
 
 
 def _hash(fields: dict[str, Any]) -> tuple[str, str]:

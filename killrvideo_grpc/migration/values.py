@@ -5,7 +5,7 @@ import unicodedata
 from datetime import UTC, datetime
 from uuid import UUID
 
-from killrvideo_grpc.domain.account import AccountStatus, Role, to_millisecond
+from killrvideo_grpc.domain.account import AccountStatus, Role, truncate_to_millisecond
 from killrvideo_grpc.security.hashing_process import HASH
 
 MAX_NAME = 50
@@ -56,7 +56,7 @@ def read_date(value: object) -> datetime | None:
     if date is None or not EARLIEST.timestamp() <= date.timestamp() < LATEST.timestamp():
         return None
     date = date.astimezone(UTC)
-    return to_millisecond(date)
+    return truncate_to_millisecond(date)
 
 
 def is_no_date(value: object) -> bool:

@@ -35,7 +35,7 @@ async def supervise(
     workers = [Worker(port, _starter(settings, port, number)) for number, port in enumerate(ports)]
     stopped: asyncio.Future[Any] = asyncio.create_task(stopping.wait())
     running: list[asyncio.Future[Any]] = [asyncio.create_task(worker.keep_running()) for worker in workers]
-    serving: asyncio.Future[Any] = asyncio.gather(*(worker.is_serving.wait() for worker in workers))
+    serving: asyncio.Future[Any] = asyncio.gather(*(worker.has_served.wait() for worker in workers))
     try:
         await asyncio.wait([stopped, serving, *running], return_when=asyncio.FIRST_COMPLETED)
         if serving.done():
@@ -66,7 +66,7 @@ class Worker:
         self._start = start
         self._sleep, self._clock = sleep, clock
         self._starting: asyncio.Future[Process] | None = None
-        self.is_serving = asyncio.Event()
+        self.has_served = asyncio.Event()
 
     async def keep_running(self) -> None:
         """Start the process, and restart it when it dies. Raise SetupError if it dies before it ever served.
@@ -81,7 +81,7 @@ class Worker:
                 event, end = "worker died", {"exit_code": await self._run()}
             except START_FAILURES as error:
                 event, end = "worker not started", {"cause": cause_of(error)}
-            if not self.is_serving.is_set():
+            if not self.has_served.is_set():
                 raise SetupError(f"A worker could not start: {end.get('cause', 'its own message is above')}.")
             if self._clock() - started > MAX_RESTART_DELAY:
                 delay = MIN_RESTART_DELAY
@@ -95,7 +95,7 @@ class Worker:
         # Shielded: if this task is cancelled, `end` still ends the process.
         process = await asyncio.shield(self._starting)
         if process.stdout and await process.stdout.readline():
-            self.is_serving.set()
+            self.has_served.set()
         await process.wait()
         return process.returncode
 

@@ -23,7 +23,7 @@ class PasswordAttempt:
         self._account = account
         self._source = source
         self._own, self._wide = throttle.password_limits(account, source, unblocked or throttle.last_unblocked(account))
-        throttle.check_lately(self._own)
+        throttle.check_before_read(self._own)
 
     async def load(self) -> None:
         """Read the counts from the store."""

@@ -163,7 +163,7 @@ class Throttle:
         if reached:
             raise TooManyAttempts(max(map(self._seconds_left, reached)))
 
-    def check_lately(self, limits: Sequence[Limit]) -> None:
+    def check_before_read(self, limits: Sequence[Limit]) -> None:
         """Raise TooManyAttempts as `check` does, but let one attempt through every RECHECK_SECONDS."""
         reached = [self._reached[limit.counter.slot] for limit in limits if self._is_reached(limit)]
         is_due = all(self._clock() - each.checked_at >= RECHECK_SECONDS for each in reached)

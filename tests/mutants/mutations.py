@@ -201,7 +201,7 @@ MUTANTS = [
     Mutant(TRANSITIONS, "credential_id=self.new_credential_id, sessions={}, reset_code=None)", "sessions={})", CHANGES),
     Mutant(f"{PRODUCT}/service/recovery.py", "UUID(match[1]) if match else NIL_UUID", "UUID(code[:36])", RECOVERY),
     # New addresses
-    Mutant(f"{ASTRA}/store.py", "if names(document, claim) else None", "if document else None", ADDRESSES),
+    Mutant(f"{ASTRA}/store.py", "if uses_claim(document, claim) else None", "if document else None", ADDRESSES),
     Mutant(f"{ASTRA}/address_change.py", "if self._new is None or claim is None:", "if claim is None:", ADDRESSES),
     Mutant(
         f"{ASTRA}/address_change.py",

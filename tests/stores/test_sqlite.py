@@ -18,7 +18,7 @@ from killrvideo_grpc.domain.account import Account
 from killrvideo_grpc.domain.changes import Delete, Rename
 from killrvideo_grpc.domain.errors import StoreUnavailable
 from killrvideo_grpc.domain.search import Query
-from killrvideo_grpc.stores.sqlite import worker, writes
+from killrvideo_grpc.stores.sqlite import connection_thread, writes
 from killrvideo_grpc.stores.sqlite.file import transaction
 from killrvideo_grpc.stores.sqlite.store import SqliteStore
 from tests.support.accounts import HASH, a_cause, an_account
@@ -183,7 +183,7 @@ async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(
         begins.set()
         return transaction(connection, begin)
 
-    monkeypatch.setattr(worker, "transaction", noted)
+    monkeypatch.setattr(connection_thread, "transaction", noted)
     with capture_logs() as logged, closing(sqlite3.connect(path, isolation_level=None)) as holder:
         holder.execute("BEGIN IMMEDIATE")
         waiting = asyncio.create_task(_register(store))
@@ -192,7 +192,7 @@ async def test_a_write_that_waits_for_a_lock_is_dropped_if_its_caller_leaves(
         await asyncio.wait([waiting])
         started = time.monotonic()
         await store.close()  # waits for running writes
-        assert time.monotonic() - started < worker.MAX_WAIT / 2
+        assert time.monotonic() - started < connection_thread.MAX_WAIT / 2
         holder.execute("ROLLBACK")
     assert _user_ids(path) == set()
     assert logged == []  # nothing is wrong with the store
@@ -244,7 +244,7 @@ async def test_a_read_that_finds_the_file_locked_waits_off_the_loop(path: Path, 
         begun = time.perf_counter()
         read = asyncio.create_task(store.get(account.user_id))
         await asyncio.sleep(0)  # let the read begin
-        assert time.perf_counter() - begun < worker.MAX_WAIT / 2
+        assert time.perf_counter() - begun < connection_thread.MAX_WAIT / 2
         assert not read.done()
         unlock()
         assert await read == account
@@ -254,7 +254,7 @@ async def test_a_read_that_finds_the_file_locked_waits_off_the_loop(path: Path, 
 async def test_waiting_for_a_lock_times_out(
     store: SqliteStore, holder: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "MAX_WAIT", 0.2)
+    monkeypatch.setattr(connection_thread, "MAX_WAIT", 0.2)
     begun = time.monotonic()
     outcomes = await asyncio.gather(*(_register(store) for _ in range(30)), return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * 30

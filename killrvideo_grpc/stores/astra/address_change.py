@@ -11,7 +11,7 @@ from killrvideo_grpc.stores.astra.claims import owner_of, with_owner
 from killrvideo_grpc.stores.astra.document import (
     document_id,
     is_deleted,
-    names,
+    uses_claim,
     with_new_revision,
 )
 from killrvideo_grpc.stores.astra.revisions import until_written, write
@@ -85,7 +85,7 @@ async def reconcile_claim(api: DataApi, key: str) -> bool:
         if claim is None or (owner is None and "pending" not in claim):
             return False
         document = await api.find_document(document_id(owner)) if owner else None
-        is_named = names(document, key)
+        is_named = uses_claim(document, key)
         if document and not is_deleted(document) and not await write(api, document, with_new_revision(document)):
             return None
         is_written = await write(api, claim, with_owner(key, claim, owner if is_named else None))

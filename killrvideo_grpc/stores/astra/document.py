@@ -121,7 +121,7 @@ def is_deleted(document: Document) -> bool:
     return bool(document["status"] == DELETED)
 
 
-def names(document: Document | None, claim: str) -> bool:
+def uses_claim(document: Document | None, claim: str) -> bool:
     """Return whether this is an account that uses the address of this claim."""
     return document is not None and not is_deleted(document) and document.get("claim") == claim
 

@@ -11,7 +11,14 @@ from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.imports import ImportedAccount, ImportOutcome
 from killrvideo_grpc.stores.astra.address_change import reconcile_claim
 from killrvideo_grpc.stores.astra.claims import Claims, claim_id, owner_of
-from killrvideo_grpc.stores.astra.document import PROJECT, PROJECT_TWICE, document_id, is_deleted, names, new_document
+from killrvideo_grpc.stores.astra.document import (
+    PROJECT,
+    PROJECT_TWICE,
+    document_id,
+    is_deleted,
+    new_document,
+    uses_claim,
+)
 from killrvideo_grpc.stores.astra.projections import Projections
 from killrvideo_grpc.stores.astra.revisions import new_revision, until_written, write
 from killrvideo_grpc.stores.data_api.client import DataApi, Document
@@ -130,7 +137,7 @@ class _Import:
         if claim is None or owner is None or owner == self._user_id:
             return False
         document = await self._api.find_document(document_id(owner), fields=["status", "claim"])
-        if names(document, claim["_id"]):
+        if uses_claim(document, claim["_id"]):
             return True
         if document and not is_deleted(document):
             await reconcile_claim(self._api, claim["_id"])
@@ -149,7 +156,7 @@ def _foreseen(account: ImportedAccount, found: Documents, live: Documents) -> Im
         return ImportOutcome.DELETED if is_deleted(found[key]) else ImportOutcome.EXISTS
     for claim in claims:
         owner = owner_of(found.get(claim))
-        if owner and names(live.get(document_id(owner)), claim):
+        if owner and uses_claim(live.get(document_id(owner)), claim):
             return ImportOutcome.EMAIL_TAKEN
     return ImportOutcome.IMPORTED
 

@@ -28,11 +28,11 @@ from killrvideo_grpc.stores.astra.document import (
     PROJECT_TWICE,
     document_id,
     is_deleted,
-    names,
     new_document,
     read_account,
     read_credentials,
     user_id_of,
+    uses_claim,
 )
 from killrvideo_grpc.stores.astra.imports import Imports
 from killrvideo_grpc.stores.astra.moderator_index import ModeratorIndex
@@ -105,7 +105,7 @@ class AstraStore:
             # Reads a document even if nobody owns the address, so that timing doesn't reveal that.
             owner = owner_of(await self._claims.find(claim)) or NIL_UUID
             document = await self._api.find_document(document_id(owner), with_hash=True)
-        return read_credentials(document) if names(document, claim) else None
+        return read_credentials(document) if uses_claim(document, claim) else None
 
     async def get_credentials(self, user_id: UUID) -> Credentials | None:
         return read_credentials(await self._api.find_document(document_id(user_id), with_hash=True))

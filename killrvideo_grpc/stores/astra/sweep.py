@@ -18,10 +18,10 @@ from killrvideo_grpc.stores.astra.document import (
     SETTLE,
     document_id,
     is_active_moderator,
-    names,
     read_account,
     read_outbox,
     user_id_of,
+    uses_claim,
     with_new_revision,
 )
 from killrvideo_grpc.stores.astra.moderator_index import INDEX_ID, ModeratorIndex
@@ -153,7 +153,7 @@ class Sweep:
     async def _repair_claim(self, claim: Document, repaired: Repaired) -> None:
         owner = owner_of(claim)
         account = await self._api.find_document(document_id(owner)) if owner else None
-        if owner and not names(account, claim["_id"]):
+        if owner and not uses_claim(account, claim["_id"]):
             repaired.claims += await reconcile_claim(self._api, claim["_id"])
 
 

@@ -36,7 +36,7 @@ class _Job:
         return self.is_abandoned or time.monotonic() >= self.deadline
 
 
-class Worker:
+class ConnectionThread:
     """Runs functions on its connection, one at a time, in the order of the calls.
 
     A write whose caller is cancelled while it waits, in the queue or for a lock, never runs; once begun, it runs to

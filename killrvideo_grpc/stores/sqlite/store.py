@@ -22,9 +22,9 @@ from killrvideo_grpc.domain.ports import AttemptCounter, Page
 from killrvideo_grpc.domain.search import Query
 from killrvideo_grpc.domain.services import Services, ServicesChange
 from killrvideo_grpc.stores.sqlite import attempts, imports, queries, services, writes
+from killrvideo_grpc.stores.sqlite.connection_thread import MAX_WAIT, ConnectionThread
 from killrvideo_grpc.stores.sqlite.file import DatabaseFile, is_busy, unavailable
 from killrvideo_grpc.stores.sqlite.schema import migrate
-from killrvideo_grpc.stores.sqlite.worker import MAX_WAIT, Worker
 
 READ_BATCH_SIZE = 20  # with 20 sessions each, they block the event loop for 2 ms
 
@@ -52,8 +52,8 @@ class SqliteStore:
                 stack.pop_all()  # success: `close` closes them
         except (sqlite3.Error, OSError) as error:
             raise UnusableStore(f"{path}: {getattr(error, 'strerror', None) or error}") from None
-        self._writer = Worker(self._file, connection, "sqlite-write", instrumentation)
-        self._searcher = Worker(self._file, searching, "sqlite-search", instrumentation)
+        self._writer = ConnectionThread(self._file, connection, "sqlite-write", instrumentation)
+        self._searcher = ConnectionThread(self._file, searching, "sqlite-search", instrumentation)
 
     async def register(self, account: Account, password_hash: str, cause: Cause) -> None:
         await self._writer.write(writes.register, account, password_hash, cause)
