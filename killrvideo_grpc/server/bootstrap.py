@@ -33,8 +33,8 @@ MAX_HASHING_PROCESSES = 8  # of 11 MB each
 
 
 @dataclass(frozen=True, slots=True)
-class UseCases:
-    """The parts that a server needs, built from the settings and a store."""
+class ServerParts:
+    """What calls reach, with what its server needs besides."""
 
     authenticator: Authenticator
     accounts: Accounts
@@ -54,13 +54,13 @@ async def start_server(
     """
     async with AsyncExitStack() as stack:
         stack.push_async_callback(store.close)
-        use_cases = build_use_cases(settings, store, instrumentation=instrumentation)
+        parts = build_parts(settings, store, instrumentation=instrumentation)
         server = UserServer(
             settings,
-            use_cases.authenticator,
-            use_cases.servicer,
+            parts.authenticator,
+            parts.servicer,
             store,
-            use_cases.passwords,
+            parts.passwords,
             instrumentation,
             receive_timeout,
         )
@@ -69,13 +69,13 @@ async def start_server(
         return server
 
 
-def build_use_cases(
+def build_parts(
     settings: Settings,
     store: AccountStore,
     passwords: BcryptHasher | None = None,
     instrumentation: Instrumentation = NOOP,
-) -> UseCases:
-    """Build the use cases and the servicer that calls them. Raise SetupError."""
+) -> ServerParts:
+    """Build the use cases, and the servicer that calls them, from the settings and a store. Raise SetupError."""
     keys = settings.accepted_keys()
     signing_keys = access_keys(keys, settings.algorithm)
     access_tokens = JwtAccessTokens(
@@ -103,7 +103,7 @@ def build_use_cases(
         authenticator,
         json_web_keys(signing_keys),
     )
-    return UseCases(authenticator, accounts, servicer, passwords)
+    return ServerParts(authenticator, accounts, servicer, passwords)
 
 
 def build_reset_codes(settings: Settings, store: AccountStore) -> ResetCodes:

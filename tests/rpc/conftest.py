@@ -20,7 +20,7 @@ from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.receive import ReceiveInterceptor
 from killrvideo_grpc.rpc.user_servicer import UserServicer
-from killrvideo_grpc.server.bootstrap import UseCases, build_use_cases
+from killrvideo_grpc.server.bootstrap import ServerParts, build_parts
 from killrvideo_grpc.server.grpc_server import RECEIVE_TIMEOUT, build_interceptors
 from killrvideo_grpc.service.moderation import Operators
 from tests.support.accounts import PASSWORD, an_address
@@ -63,8 +63,8 @@ def store(settings: Settings, loop: LoopThread) -> Iterator[FlakyStore]:
 
 
 @pytest.fixture(scope="module")
-def use_cases(settings: Settings, store: FlakyStore, hasher: CountingHasher) -> UseCases:
-    return build_use_cases(settings, store, hasher)
+def parts(settings: Settings, store: FlakyStore, hasher: CountingHasher) -> ServerParts:
+    return build_parts(settings, store, hasher)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +73,9 @@ def operators(store: FlakyStore) -> Operators:
 
 
 @pytest.fixture(scope="module")
-def grpc_interceptors(use_cases: UseCases, settings: Settings, loop: LoopThread) -> Iterator[InterceptorChain]:
+def grpc_interceptors(parts: ServerParts, settings: Settings, loop: LoopThread) -> Iterator[InterceptorChain]:
     receive = ReceiveInterceptor(RECEIVE_TIMEOUT)
-    yield build_interceptors(use_cases.authenticator, receive, settings.max_concurrent_rpcs)
+    yield build_interceptors(parts.authenticator, receive, settings.max_concurrent_rpcs)
     loop.run(receive.end_waits())
 
 
@@ -95,8 +95,8 @@ def grpc_addr() -> str:
 
 
 @pytest.fixture(scope="module")
-def grpc_servicer(use_cases: UseCases) -> UserServicer:
-    return use_cases.servicer
+def grpc_servicer(parts: ServerParts) -> UserServicer:
+    return parts.servicer
 
 
 @pytest.fixture(scope="module")

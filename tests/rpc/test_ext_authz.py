@@ -16,7 +16,7 @@ from killrvideo_grpc.domain.errors import Overloaded, StoreUnavailable
 from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.errors.table import TABLE
 from killrvideo_grpc.rpc.ext_authz_servicer import ExtAuthzServicer
-from killrvideo_grpc.server.bootstrap import UseCases
+from killrvideo_grpc.server.bootstrap import ServerParts
 from killrvideo_grpc.server.grpc_server import EXT_AUTHZ
 from tests.rpc.conftest import Account
 from tests.rpc.test_access import ENDED, GONE, INVALID, NOT_AUTHENTICATED, TOKENS
@@ -34,10 +34,10 @@ STATUSES = {spec.reason: spec.status for spec in TABLE.values()}
 
 
 @pytest.fixture(scope="module")
-def grpc_add_to_server(use_cases: UseCases) -> Callable[[Any, Any], None]:
+def grpc_add_to_server(parts: ServerParts) -> Callable[[Any, Any], None]:
     def add(servicer: Any, server: Any) -> None:
         add_UserServiceServicer_to_server(servicer, server)
-        add_AuthorizationServicer_to_server(ExtAuthzServicer(use_cases.authenticator), server)
+        add_AuthorizationServicer_to_server(ExtAuthzServicer(parts.authenticator), server)
 
     return add
 

@@ -15,7 +15,7 @@ from killrvideo_grpc.domain.services import Grant
 from killrvideo_grpc.rpc.interceptors.authorization import GRANTS, AuthorizationInterceptor, access_table
 from killrvideo_grpc.rpc.interceptors.chain import InterceptorChain
 from killrvideo_grpc.rpc.interceptors.errors import ErrorsInterceptor
-from killrvideo_grpc.server.bootstrap import UseCases
+from killrvideo_grpc.server.bootstrap import ServerParts
 from killrvideo_grpc.service.authentication import ClientInfo
 from killrvideo_grpc.service.moderation import Operators
 from tests.support.accounts import PASSWORD, an_address
@@ -47,8 +47,8 @@ LADDER = describe("Ladder", {rpc: access_pb2.Access.Value(f"ACCESS_{access}") fo
 
 
 @pytest.fixture(scope="module")
-def grpc_interceptors(use_cases: UseCases) -> InterceptorChain:
-    access = AuthorizationInterceptor(access_table([LADDER], public=[]), use_cases.authenticator.authenticate)
+def grpc_interceptors(parts: ServerParts) -> InterceptorChain:
+    access = AuthorizationInterceptor(access_table([LADDER], public=[]), parts.authenticator.authenticate)
     return InterceptorChain([ErrorsInterceptor(), access])
 
 
@@ -84,13 +84,13 @@ def grpc_add_to_server() -> Callable[[Any, grpc.Server], None]:
 )
 def test_roles_may_call_their_rpcs_and_those_below(
     grpc_channel: grpc.Channel,
-    use_cases: UseCases,
+    parts: ServerParts,
     operators: Operators,
     loop: LoopThread,
     roles: list[Role],
     expected: dict[str, str | None],
 ) -> None:
-    email, token = a_viewer(use_cases, loop)  # issued to a viewer, but the account's current roles decide
+    email, token = a_viewer(parts, loop)  # issued to a viewer, but the account's current roles decide
     for role in roles:
         loop.run(operators.assign_role(email, role))
     if Role.VIEWER not in roles:
@@ -101,20 +101,20 @@ def test_roles_may_call_their_rpcs_and_those_below(
 
 
 def test_a_demotion_takes_effect_at_the_next_call(
-    grpc_channel: grpc.Channel, use_cases: UseCases, operators: Operators, loop: LoopThread
+    grpc_channel: grpc.Channel, parts: ServerParts, operators: Operators, loop: LoopThread
 ) -> None:
-    email, token = a_viewer(use_cases, loop)
+    email, token = a_viewer(parts, loop)
     loop.run(operators.assign_role(email, Role.MODERATOR))
     assert call(grpc_channel, "Moderate", token) is None
     loop.run(operators.revoke_role(email, Role.MODERATOR, force=True))
     assert call(grpc_channel, "Moderate", token) == "User does not have required roles: ['moderator']"
 
 
-def a_viewer(use_cases: UseCases, loop: LoopThread) -> tuple[str, str]:
+def a_viewer(parts: ServerParts, loop: LoopThread) -> tuple[str, str]:
     """Register an account and log it in; return its address and token."""
     email, origin = an_address(), ClientInfo()
-    loop.run(use_cases.accounts.register(email, PASSWORD, "Ann", "Lee", origin))
-    return email, loop.run(use_cases.accounts.login(email, PASSWORD, origin)).token
+    loop.run(parts.accounts.register(email, PASSWORD, "Ann", "Lee", origin))
+    return email, loop.run(parts.accounts.login(email, PASSWORD, origin)).token
 
 
 def test_an_undeclared_rpc_is_denied(grpc_channel: grpc.Channel) -> None:
