@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-from killrvideo_grpc.edge.envoy_api import DISABLED, Json, header_option, rate_limit
+from killrvideo_grpc.edge.envoy_api import DISABLED, Json, header_option, lua_metadata, rate_limit
 
 HERE = Path(__file__).parent
 PATH = "/docs"
@@ -40,7 +40,7 @@ def page_routes(folder: Path) -> Iterator[Json]:
 def _file(path: str, media_type: str, body: Json) -> Json:
     return {
         "match": {"path": path},
-        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"allow": "GET, HEAD"}}},
+        "metadata": lua_metadata({"allow": "GET, HEAD"}),
         "direct_response": {"status": 200, "body": body},
         "typed_per_filter_config": rate_limit(REQUESTS_PER_SECOND)
         | {

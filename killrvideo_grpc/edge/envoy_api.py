@@ -14,6 +14,21 @@ def header_option(name: str, value: str, action: AppendAction = "OVERWRITE_IF_EX
     return {"header": {"key": name, "value": value}, "append_action": action}
 
 
+def socket_address(host: str, port: int) -> Json:
+    """Return an Address."""
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def lua_metadata(values: Json) -> Json:
+    """Return a route's metadata, which the Lua filters read."""
+    return {"filter_metadata": {"envoy.filters.http.lua": values}}
+
+
+def lua_string(text: str) -> str:
+    """Return a text as a string in Lua. It must not contain `]=]`."""
+    return f"[=[{text}]=]"
+
+
 def rate_limit(per_second: int) -> Json:
     """Return per-route settings for large responses, of which Envoy holds a copy until the caller has read it."""
     return {

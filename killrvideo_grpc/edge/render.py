@@ -15,7 +15,7 @@ from killrvideo_grpc.domain.errors import InvalidRequest, Overloaded, Violation
 from killrvideo_grpc.edge.additions import Additions
 from killrvideo_grpc.edge.contract import OPENAPI, SERVICE, descriptor_set
 from killrvideo_grpc.edge.docs_page import MAX_FILE_BYTES, page_routes
-from killrvideo_grpc.edge.envoy_api import Json, header_option
+from killrvideo_grpc.edge.envoy_api import Json, header_option, lua_string, socket_address
 from killrvideo_grpc.edge.local_replies import local_reply_mappers
 from killrvideo_grpc.edge.routes import CLUSTER, HEALTHZ, routes
 from killrvideo_grpc.edge.siblings import siblings
@@ -85,7 +85,7 @@ def render(edge: Edge) -> str:
         policies=_lines(map(_policy_mutation, POLICIES.items())),
         origins=_lines({"safe_regex": {"regex": origin}} for origin in edge.origins),
         methods=", ".join(["GET, POST, PUT, DELETE, OPTIONS", *(each for part in added for each in part.cors_methods)]),
-        workers=_lines({"endpoint": {"address": _socket(host, port)}} for host, port in edge.workers),
+        workers=_lines({"endpoint": {"address": socket_address(host, port)}} for host, port in edge.workers),
         max_file_bytes=MAX_FILE_BYTES,
         routes=_lines(routes(edge.project_name, [route for part in added for route in part.routes])),
         local_replies=_lines(local_reply_mappers()),
@@ -126,15 +126,11 @@ def _lines(values: Iterable[Any]) -> str:
     return "[" + ",".join(f"\n{' ' * 30}{item}" for item in items) + "]"
 
 
-def _socket(host: str, port: int) -> Json:
-    return {"socket_address": {"address": host, "port_value": port}}
-
-
 def lua(trusted_hops: int) -> str:
     """Return edge.lua, preceded by the constants that it uses."""
-    documents = ",\n".join(f'  ["{status}"] = {_quoted(edge_problem(status))}' for status in EDGE_ERRORS)
+    documents = ",\n".join(f'  ["{status}"] = {lua_string(edge_problem(status))}' for status in EDGE_ERRORS)
     type_errors = [
-        f"local {name} = {_quoted(problem(error_response(InvalidRequest([violation]))))}"
+        f"local {name} = {lua_string(problem(error_response(InvalidRequest([violation]))))}"
         for name, violation in TYPE_ERRORS.items()
     ]
     overloaded = error_response(Overloaded())
@@ -153,12 +149,8 @@ def lua(trusted_hops: int) -> str:
     }
     constants = (
         f"local TRUSTED_HOPS = {trusted_hops}",
-        *(f"local {name} = {_quoted(text)}" for name, text in texts.items()),
+        *(f"local {name} = {lua_string(text)}" for name, text in texts.items()),
         f"local PROBLEMS = {{\n{documents},\n}}",
         *type_errors,
     )
     return "\n".join((*constants, (HERE / "edge.lua").read_text()))
-
-
-def _quoted(text: str) -> str:
-    return f"[=[{text}]=]"

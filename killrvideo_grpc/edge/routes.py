@@ -16,7 +16,7 @@ from killrvideo_grpc.edge.contract import (
     rest_paths,
     takes_query,
 )
-from killrvideo_grpc.edge.envoy_api import Json, header_option, rate_limit
+from killrvideo_grpc.edge.envoy_api import Json, header_option, lua_metadata, rate_limit
 from killrvideo_grpc.errors.problem import PROBLEM_WANTED
 
 CLUSTER = "user-service"  # the workers
@@ -121,7 +121,7 @@ def _route(match: Json, metadata: Json, retries: Mapping[str, str] = WRITE) -> J
     """Return a route to the service. `metadata` tells edge.lua what to do with it."""
     return {
         "match": match,
-        "metadata": {"filter_metadata": {"envoy.filters.http.lua": metadata}},
+        "metadata": lua_metadata(metadata),
         "route": {
             "cluster": CLUSTER,
             # A call ends after its grpc-timeout, at most 30 s.

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from killrvideo_grpc.edge.additions import Additions
-from killrvideo_grpc.edge.envoy_api import DISABLED, Json, header_option
+from killrvideo_grpc.edge.envoy_api import DISABLED, Json, header_option, lua_metadata, lua_string, socket_address
 from killrvideo_grpc.edge.routes import CLUSTER, PREVIOUS_HOSTS, reserved_route
 from killrvideo_grpc.errors.problem import PROBLEM, PROBLEM_STATUS, edge_problem
 from killrvideo_grpc.service.identity_headers import IDENTITY_HEADERS
@@ -66,7 +66,7 @@ def _route_to_siblings(match: Json, filters: Json, has_origins: bool) -> Json:
     vary = header_option("vary", "origin", "APPEND_IF_EXISTS_OR_ADD")
     return {
         "match": match,
-        "metadata": {"filter_metadata": {"envoy.filters.http.lua": {"sibling": True}}},
+        "metadata": lua_metadata({"sibling": True}),
         "route": {
             "cluster": SIBLINGS,
             "timeout": "0s",  # for streams; stream_idle_timeout ends those that stall
@@ -125,7 +125,6 @@ def _cluster(host: str, port: int) -> Json:
             },
         ],
     }
-    address = {"socket_address": {"address": host, "port_value": port}}
     return {
         "name": SIBLINGS,
         # Tries all addresses of a name: localhost is two, of which servers often use one.
@@ -137,7 +136,7 @@ def _cluster(host: str, port: int) -> Json:
         "typed_extension_protocol_options": {"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": options},
         "load_assignment": {
             "cluster_name": SIBLINGS,
-            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": socket_address(host, port)}}]}],
         },
         "circuit_breakers": {
             "thresholds": [
@@ -156,7 +155,7 @@ def _lua(policies: Mapping[str, str]) -> str:
             f"local OUTER_SCHEME = {json.dumps(OUTER_SCHEME)}",
             f"local POLICIES = {{ {headers} }}",
             f"local MAX_BODY_BYTES = {MAX_BODY_BYTES}",
-            f"local TOO_LARGE = [=[{edge_problem(413, TOO_LARGE)}]=]",
+            f"local TOO_LARGE = {lua_string(edge_problem(413, TOO_LARGE))}",
             LUA.read_text(),
         )
     )
