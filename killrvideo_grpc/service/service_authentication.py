@@ -12,7 +12,7 @@ from killrvideo_grpc.domain.ports import ServiceStore
 from killrvideo_grpc.domain.services import Service
 
 MAX_AGE = 5.0  # seconds; a removed service must be refused within 10, and a read of the store may take 5
-LOOKUP_INTERVAL = 1.0  # seconds between reads for unknown tokens
+READ_INTERVAL = 1.0  # seconds between reads for unknown tokens
 MAX_WAITING = 256  # calls with unknown tokens that wait for the next read
 
 
@@ -43,9 +43,9 @@ class ServiceAuthenticator:
         self._clock = clock
         self._by_digest: dict[str, Service] = {}
         self._read_at = -math.inf  # when the last successful read began
-        self._next_lookup = self._retry_at = -math.inf
-        self._reading: asyncio.Task[None] | None = None
-        self._lookup: asyncio.Task[None] | None = None
+        self._next_read_at = self._retry_at = -math.inf
+        self._refreshing: asyncio.Task[None] | None = None
+        self._next_read: asyncio.Task[None] | None = None
         self._waiting = 0
 
     async def authenticate(self, token: str) -> ServicePrincipal:
@@ -54,54 +54,54 @@ class ServiceAuthenticator:
         if digest is None:
             raise TokenInvalid
         if self._read_at < arrived - MAX_AGE:
-            await self._read_shared()
+            await self._refresh()
         if digest not in self._by_digest and self._read_at < arrived:
-            await self._look_up()
+            await self._wait_for_next_read()
         service = self._by_digest.get(digest)
         if service is None:
             raise TokenInvalid
         return ServicePrincipal(service)
 
-    async def _read_shared(self) -> None:
+    async def _refresh(self) -> None:
         """Read the services, or wait for the read in progress. Raise StoreUnavailable for a while after one failed."""
-        if self._reading is None:
+        if self._refreshing is None:
             if self._clock() < self._retry_at:
                 raise StoreUnavailable
             # An empty context: the read belongs to no single call.
-            self._reading = asyncio.create_task(self._read_for_all(), context=contextvars.Context())
-        await asyncio.shield(self._reading)
+            self._refreshing = asyncio.create_task(self._read_now(), context=contextvars.Context())
+        await asyncio.shield(self._refreshing)
 
-    async def _look_up(self) -> None:
+    async def _wait_for_next_read(self) -> None:
         """Wait for a read that has yet to begin. Raise Overloaded if too many calls do."""
         if self._waiting >= MAX_WAITING:
             raise Overloaded
         self._waiting += 1
         try:
-            if self._lookup is None:
-                self._lookup = asyncio.create_task(self._read_later(), context=contextvars.Context())
-            await asyncio.shield(self._lookup)
+            if self._next_read is None:
+                self._next_read = asyncio.create_task(self._read_after_pause(), context=contextvars.Context())
+            await asyncio.shield(self._next_read)
         finally:
             self._waiting -= 1
 
-    async def _read_for_all(self) -> None:
+    async def _read_now(self) -> None:
         try:
             await self._read()
         finally:
-            self._reading = None
+            self._refreshing = None
 
-    async def _read_later(self) -> None:
-        while (pause := self._next_lookup - self._clock()) > 0:  # noqa: ASYNC110 # there is nothing to wait for
+    async def _read_after_pause(self) -> None:
+        while (pause := self._next_read_at - self._clock()) > 0:  # noqa: ASYNC110 # there is nothing to wait for
             await asyncio.sleep(pause)
-        self._lookup = None
+        self._next_read = None
         await self._read()
 
     async def _read(self) -> None:
         began = self._clock()
-        self._next_lookup = began + LOOKUP_INTERVAL
+        self._next_read_at = began + READ_INTERVAL
         try:
             services = await self._store.read_services()
         except StoreUnavailable:
-            self._retry_at = self._next_lookup
+            self._retry_at = self._next_read_at
             raise
         if began > self._read_at:
             self._by_digest = {token.digest: service for service in services.values() for token in service.tokens}

@@ -75,7 +75,7 @@ MUTANTS = [
     Mutant(AUTHENTICATOR, "            raise GrantRequired(rule.grant)\n", "            return principal\n", SERVICES),
     Mutant(SERVICE_AUTHENTICATOR, "if self._read_at < arrived - MAX_AGE:", "if self._read_at < 0:", REMEMBERED),
     Mutant(SERVICE_AUTHENTICATOR, "if self._waiting >= MAX_WAITING:", "if False:", REMEMBERED),
-    Mutant(SERVICE_AUTHENTICATOR, "self._next_lookup = began + LOOKUP_INTERVAL", "pass", REMEMBERED),
+    Mutant(SERVICE_AUTHENTICATOR, "self._next_read_at = began + READ_INTERVAL", "pass", REMEMBERED),
     # Tokens
     Mutant(ACCESS_TOKENS, "if claims.expires_at <= datetime.now(UTC):", "if False:", ACCESS),
     Mutant(ACCESS_TOKENS, "algorithms=[self._algorithm]", 'algorithms=["HS256", "HS512"]', TOKENS),

@@ -30,7 +30,7 @@ FOR_PEOPLE = (Code.PERMISSION_DENIED, "GRANT_REQUIRED", "Only people can do this
 @pytest.fixture(scope="module", autouse=True)
 def short_lookups() -> Iterator[None]:
     """An unknown token waits a moment for the next read of the services, instead of up to a second."""
-    with patch.object(service_authentication, "LOOKUP_INTERVAL", 0.01):
+    with patch.object(service_authentication, "READ_INTERVAL", 0.01):
         yield
 
 

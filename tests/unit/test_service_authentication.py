@@ -10,7 +10,7 @@ from structlog.contextvars import bound_contextvars, get_contextvars
 from killrvideo_grpc.domain.errors import ServiceError, StoreUnavailable
 from killrvideo_grpc.domain.services import Grant, Services, remove_service
 from killrvideo_grpc.security.service_tokens import new_service_token, service_digest
-from killrvideo_grpc.service.service_authentication import LOOKUP_INTERVAL, MAX_AGE, MAX_WAITING, ServiceAuthenticator
+from killrvideo_grpc.service.service_authentication import MAX_AGE, MAX_WAITING, READ_INTERVAL, ServiceAuthenticator
 from tests.support.memory_store import MemoryStore
 from tests.support.services import a_name, added
 from tests.support.stores import undisturbed
@@ -69,7 +69,7 @@ async def test_a_service_is_known_by_its_token(bench: Bench) -> None:
     assert (found.service.name, found.actor) == (name_of(token), f"service:{name_of(token)}")
     assert found.service.grants == {Grant.CHECK_TOKENS}
     for other in (token[:-1], token + "0", token.upper(), f"{token} ", token.replace(name_of(token), "other")):
-        bench.time += LOOKUP_INTERVAL
+        bench.time += READ_INTERVAL
         assert await bench.outcome(other) == "TokenInvalid"
 
 
@@ -100,7 +100,7 @@ async def test_a_removed_service_is_soon_refused(bench: Bench) -> None:
 
 async def test_a_new_service_works_at_once(bench: Bench) -> None:
     await bench.outcome(await added(bench.store))
-    bench.time += LOOKUP_INTERVAL
+    bench.time += READ_INTERVAL
     later = await added(bench.store)
     assert await bench.outcome(later) == name_of(later)
 
@@ -108,11 +108,11 @@ async def test_a_new_service_works_at_once(bench: Bench) -> None:
 async def test_a_new_service_waits_for_the_next_read_while_others_guess(bench: Bench) -> None:
     """It was added after the guess, whose read was the last one allowed for a second."""
     assert await bench.outcome(new_service_token("guess")) == "TokenInvalid"
-    bench.time += LOOKUP_INTERVAL / 2
+    bench.time += READ_INTERVAL / 2
     token = await added(bench.store)
     waiting = asyncio.ensure_future(bench.outcome(token))
     await until(lambda: not waiting.done())
-    bench.time += LOOKUP_INTERVAL / 2
+    bench.time += READ_INTERVAL / 2
     assert await waiting == name_of(token)
     assert bench.store.reads == 2
 
@@ -128,7 +128,7 @@ async def test_unknown_tokens_cost_at_most_one_read_a_second(bench: Bench) -> No
         await asyncio.sleep(0)
     assert not all(guess.done() for guess in waiting)
     assert bench.store.reads == 1
-    bench.time += LOOKUP_INTERVAL
+    bench.time += READ_INTERVAL
     outcomes = Counter([await guess for guess in waiting])
     assert outcomes == {"TokenInvalid": MAX_WAITING, "Overloaded": 2 * MAX_WAITING}
     assert bench.store.reads == 2
@@ -140,7 +140,7 @@ async def test_guesses_do_not_delay_a_known_service(bench: Bench) -> None:
     guess = asyncio.ensure_future(bench.outcome(new_service_token("guess")))
     await asyncio.sleep(0)
     assert await bench.outcome(token) == name_of(token)
-    bench.time += LOOKUP_INTERVAL
+    bench.time += READ_INTERVAL
     assert await guess == "TokenInvalid"
 
 
@@ -151,7 +151,7 @@ async def test_a_failed_read_is_the_stores_failure_and_tried_again_after_a_secon
     assert (set(outcomes), bench.store.reads) == ({"StoreUnavailable"}, 1)
     assert (await bench.outcome(token), bench.store.reads) == ("StoreUnavailable", 1)
     bench.store.error = None
-    bench.time += LOOKUP_INTERVAL
+    bench.time += READ_INTERVAL
     assert await bench.outcome(token) == name_of(token)
 
 
@@ -200,7 +200,7 @@ async def test_reads_carry_no_callers_request_id(bench: Bench) -> None:
     bench.store.on_read = note
     with bound_contextvars(request_id="first"):
         assert await bench.outcome(new_service_token("guess")) == "TokenInvalid"
-        bench.time += LOOKUP_INTERVAL
+        bench.time += READ_INTERVAL
         assert await bench.outcome(new_service_token("guess")) == "TokenInvalid"
     assert contexts == [{}, {}]
 

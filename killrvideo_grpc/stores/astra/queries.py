@@ -3,7 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Collection
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from killrvideo_grpc.domain.account import Account
@@ -25,6 +25,17 @@ async def read_accounts(api: DataApi, user_ids: Collection[UUID]) -> dict[UUID, 
     documents = await api.find_documents([document_id(user_id) for user_id in user_ids]) if user_ids else {}
     accounts = (read_account(document) for document in documents.values())
     return {account.user_id: account for account in accounts if account}
+
+
+class _Place(NamedTuple):
+    """Where an event stands: the page state of its day in the list of days, its day, and the page state of its row.
+
+    The events of an account have no days.
+    """
+
+    days_state: State
+    day: str | None
+    state: State
 
 
 class Queries:
@@ -62,15 +73,16 @@ class Queries:
 
     async def events(self, user_id: UUID | None, size: int, start: str) -> Page[Event]:
         """Return a page of events, newest first."""
-        *place, last = json.loads(start) if start else (None, None, None, None)
-        rows = self._events_of(user_id, *place[-1:]) if user_id else self._events_by_day(*place)
+        *begin, last = json.loads(start) if start else (None, None, None, None)
+        place = _Place(*begin)
+        rows = self._events_of(user_id, place.state) if user_id else self._events_by_day(place)
         # Merge the events that are still in the outbox.
         pending = await self._pending(user_id) if user_id else []
         events = {event.event_id: (event, place) for event in pending if last is None or _order(event) > _key(last)}
         count = 0
-        async for event, at in rows:
+        async for event, its_place in rows:
             if last is None or _order(event) > _key(last):
-                events[event.event_id] = (event, at)
+                events[event.event_id] = (event, its_place)
                 count += 1
                 if count > size:
                     break
@@ -78,7 +90,7 @@ class Queries:
         if len(ordered) <= size:
             return Page([event for event, _ in ordered])
         given = ordered[:size]
-        place = next((at for event, at in reversed(given) if at is not place), place)
+        place = next((its_place for _, its_place in reversed(given) if its_place is not place), place)
         order, event_id = _order(given[-1][0])
         return Page([event for event, _ in given], json.dumps([*place, [order, str(UUID(int=event_id))]]))
 
@@ -86,19 +98,17 @@ class Queries:
         document = await self._api.find_document(document_id(user_id))
         return read_outbox(document) if document else []
 
-    async def _events_of(self, user_id: UUID, state: State) -> AsyncIterator[tuple[Event, list[Any]]]:
-        async for row, at in self._rows(ACCOUNT_EVENTS, {"account": user_id}, state):
-            yield _event(row), [None, None, at]
+    async def _events_of(self, user_id: UUID, start: State) -> AsyncIterator[tuple[Event, _Place]]:
+        async for row, state in self._rows(ACCOUNT_EVENTS, {"account": user_id}, start):
+            yield _event(row), _Place(None, None, state)
 
-    async def _events_by_day(
-        self, days_state: State, first: str | None, state: State
-    ) -> AsyncIterator[tuple[Event, list[Any]]]:
-        async for row, days_at in self._rows(EVENTS_BY_DAY, {"day": DAYS}, days_state):
+    async def _events_by_day(self, start: _Place) -> AsyncIterator[tuple[Event, _Place]]:
+        async for row, days_state in self._rows(EVENTS_BY_DAY, {"day": DAYS}, start.days_state):
             day = f"{row['at']:%Y-%m-%d}"
-            if first is None or day <= first:
-                at_first = state if day == first else None
-                async for event, at in self._rows(EVENTS_BY_DAY, {"day": day}, at_first):
-                    yield _event(event), [days_at, day, at]
+            if start.day is None or day <= start.day:
+                first = start.state if day == start.day else None
+                async for event, state in self._rows(EVENTS_BY_DAY, {"day": day}, first):
+                    yield _event(event), _Place(days_state, day, state)
 
     async def _rows(self, table: str, condition: TableRow, state: State) -> AsyncIterator[tuple[TableRow, State]]:
         """Yield rows, each with the page state of its page."""
