@@ -14,7 +14,7 @@ from killrvideo_grpc.rpc.client_info import ClientInfoReader
 from killrvideo_grpc.rpc.user_servicer import UserServicer
 from killrvideo_grpc.security.access_keys import access_keys, json_web_keys
 from killrvideo_grpc.security.access_tokens import JwtAccessTokens
-from killrvideo_grpc.security.hashing_processes import HashingProcesses
+from killrvideo_grpc.security.hashing_pool import HashingProcessPool
 from killrvideo_grpc.security.keys import keyed_digest
 from killrvideo_grpc.security.page_tokens import JwtPageTokens
 from killrvideo_grpc.security.passwords import BcryptHasher
@@ -87,7 +87,7 @@ def build_parts(
         audience=settings.audience,
     )
     rounds = settings.bcrypt_rounds
-    passwords = passwords or BcryptHasher(rounds, HashingProcesses(rounds), _concurrent_hashes(), instrumentation)
+    passwords = passwords or BcryptHasher(rounds, HashingProcessPool(rounds), _concurrent_hashes(), instrumentation)
     throttle = _throttle(settings, keys, store, instrumentation)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys), _lifetimes(settings), throttle)
     page_tokens = JwtPageTokens(keys)

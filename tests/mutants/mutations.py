@@ -19,7 +19,7 @@ ADDRESSES = ["tests/stores/astra/test_address_changes.py"]
 CLAIMS = ["tests/stores/astra/test_claims.py", "tests/stores/astra/test_races.py"]
 RECOVERY = ["tests/unit/test_recovery.py"]
 EXPORTS = ["tests/stores/test_migration.py"]
-HASHING = ["tests/e2e/test_hashing_processes.py"]
+HASHING = ["tests/e2e/test_hashing_pool.py"]
 IMPORTS = ["tests/stores/astra/test_imports.py"]
 PASSWORDS = ["tests/unit/test_passwords.py"]
 PROJECTIONS = ["tests/stores/astra/test_projections.py"]
@@ -99,7 +99,7 @@ MUTANTS = [
     Mutant(HASHER, "len(secret) > MAX_BYTES or ", "", PASSWORDS),
     Mutant(HASHER, 'b"\\0" in secret or ', "", PASSWORDS),
     Mutant(
-        f"{PRODUCT}/security/hashing_processes.py",
+        f"{PRODUCT}/security/hashing_pool.py",
         "await self._ask(await self._start(), [False,",
         "await self._ask(hasher, [False,",
         HASHING,

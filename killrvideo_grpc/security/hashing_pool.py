@@ -34,7 +34,7 @@ class _Hasher:
     requests: asyncio.StreamWriter
 
 
-class HashingProcesses:
+class HashingProcessPool:
     """Processes that run `Bcrypt` on idle cores, one for each request in progress. They start when needed, and stay.
 
     A request that gets no idle core in time begins again at normal priority. The processes get passwords through

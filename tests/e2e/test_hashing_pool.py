@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from killrvideo_grpc.domain.errors import Overloaded
-from killrvideo_grpc.security.hashing_processes import HashingProcesses
+from killrvideo_grpc.security.hashing_pool import HashingProcessPool
 from tests.support.eventually import eventually
 from tests.support.process import children, wait_for_end
 
@@ -29,8 +29,8 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @asynccontextmanager
-async def hashing(rounds: int) -> AsyncIterator[HashingProcesses]:
-    processes = HashingProcesses(rounds)
+async def hashing(rounds: int) -> AsyncIterator[HashingProcessPool]:
+    processes = HashingProcessPool(rounds)
     try:
         yield processes
     finally:
@@ -38,13 +38,13 @@ async def hashing(rounds: int) -> AsyncIterator[HashingProcesses]:
 
 
 @pytest.fixture
-async def processes() -> AsyncIterator[HashingProcesses]:
+async def processes() -> AsyncIterator[HashingProcessPool]:
     async with hashing(CHEAP) as processes:
         yield processes
 
 
 @pytest.fixture
-async def pid(processes: HashingProcesses) -> int:
+async def pid(processes: HashingProcessPool) -> int:
     """The process that has hashed a password."""
     await processes.run("hash", PASSWORD)
     (pid,) = hashing_pids()
@@ -72,7 +72,7 @@ def yields(pid: int) -> bool:
     return False
 
 
-async def test_hashes_have_the_configured_cost_and_verify(processes: HashingProcesses) -> None:
+async def test_hashes_have_the_configured_cost_and_verify(processes: HashingProcessPool) -> None:
     hashed = await processes.run("hash", PASSWORD)
     assert isinstance(hashed, str)
     assert hashed.startswith(f"$2b$0{CHEAP}$")
@@ -101,7 +101,7 @@ async def test_cheap_hashes_do_not_wait_for_idle_cores(pid: int) -> None:
 
 @pytest.mark.parametrize("password", [PASSWORD, "$2b$31$" + 53 * "O"], ids=["a password", "what looks like a hash"])
 async def test_a_request_that_gets_no_core_begins_again_in_another_process(
-    processes: HashingProcesses, pid: int, password: str
+    processes: HashingProcessPool, pid: int, password: str
 ) -> None:
     os.kill(pid, signal.SIGSTOP)
     async with asyncio.timeout(60):
@@ -110,13 +110,13 @@ async def test_a_request_that_gets_no_core_begins_again_in_another_process(
     await asyncio.to_thread(wait_for_end, pid)
 
 
-async def test_a_process_that_died_is_replaced(processes: HashingProcesses, pid: int) -> None:
+async def test_a_process_that_died_is_replaced(processes: HashingProcessPool, pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
     assert await processes.run("hash", PASSWORD)
     assert set(hashing_pids()) - {pid}
 
 
-async def test_signals_for_the_whole_service_leave_it_alone(processes: HashingProcesses, pid: int) -> None:
+async def test_signals_for_the_whole_service_leave_it_alone(processes: HashingProcessPool, pid: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         os.kill(pid, number)
     assert await processes.run("hash", PASSWORD)
@@ -141,7 +141,7 @@ async def test_a_request_whose_processes_die_is_refused(capfd: pytest.CaptureFix
     assert hashing_pids() == []
 
 
-async def test_a_closed_pool_refuses(processes: HashingProcesses) -> None:
+async def test_a_closed_pool_refuses(processes: HashingProcessPool) -> None:
     await processes.run("hash", PASSWORD)
     await processes.close()
     with pytest.raises(Overloaded):
@@ -160,10 +160,10 @@ async def test_close_ends_spare_and_busy_processes() -> None:
 
 PARENT = """
 import asyncio
-from killrvideo_grpc.security.hashing_processes import HashingProcesses
+from killrvideo_grpc.security.hashing_pool import HashingProcessPool
 
 async def main():
-    processes = HashingProcesses(4)
+    processes = HashingProcessPool(4)
     await processes.run("hash", "correct horse")
     print("hashed", flush=True)
     await asyncio.Event().wait()
