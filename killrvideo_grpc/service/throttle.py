@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, TypeVar
 
 from killrvideo_grpc.domain.account import Account, now
@@ -21,8 +22,6 @@ from killrvideo_grpc.service.keyed_semaphore import KeyedSemaphore, Wait
 
 WINDOW_SECONDS = 15 * 60
 LONG_WINDOW_SECONDS = 60 * 60
-# Kinds with the longer window. They share the slots from ATTEMPT_SLOTS on.
-LONG_KINDS = ("registrations", "resets")
 ATTEMPT_SLOTS = SLOTS * 15 // 16
 MAX_RESETS = 5  # of one address
 UNSPECIFIED = ""  # the source of callers without one
@@ -31,6 +30,23 @@ MAX_REMEMBERED = 10_000
 RECHECK_SECONDS = 5.0
 
 T = TypeVar("T")
+
+
+class Kind(StrEnum):
+    """What is counted. The values are hashed into slots."""
+
+    ACCOUNT_AND_SOURCE = "account and source"
+    SOURCE = "source"
+    ACCOUNT = "account"
+    FORGERY = "forged token"
+    WRONG_RESET_CODE = "reset code"
+    REGISTRATION = "registrations"
+    RESET = "resets"
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it has the longer window. Such kinds share the slots from ATTEMPT_SLOTS on."""
+        return self in {Kind.REGISTRATION, Kind.RESET}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +66,7 @@ class Limits:
 class Limit:
     """A limit, and where attempts that count towards it are counted."""
 
-    kind: str
+    kind: Kind
     counter: AttemptCounter
     maximum: int
     window_seconds: int
@@ -99,9 +115,9 @@ class Throttle:
     ) -> tuple[list[Limit], list[Limit]]:
         """Return the own and the wide limits of a `PasswordAttempt`."""
         maximum = self._limits.account if source is None else self._limits.account_and_source
-        own = self._limit("account and source", maximum, f"{source or UNSPECIFIED}\0{account}", unblocked)
-        total = [] if source is None else self._limit("source", self._limits.source, source)
-        return own, [*self._limit("account", self._limits.account, account, unblocked), *total]
+        own = self._limit(Kind.ACCOUNT_AND_SOURCE, maximum, f"{source or UNSPECIFIED}\0{account}", unblocked)
+        total = [] if source is None else self._limit(Kind.SOURCE, self._limits.source, source)
+        return own, [*self._limit(Kind.ACCOUNT, self._limits.account, account, unblocked), *total]
 
     def last_unblocked(self, account: str) -> datetime | None:
         """Return when the account was last unblocked, as this process knows it."""
@@ -118,20 +134,20 @@ class Throttle:
 
     async def count_forged_token(self, source: str | None) -> None:
         """Count a refresh token that we did not sign. Raise TooManyAttempts if the source has sent too many."""
-        await self._count_forgery("forged token", source)
+        await self._count_forgery(Kind.FORGERY, source)
 
     async def count_wrong_reset_code(self, source: str | None) -> None:
         """Count a wrong reset code. Raise TooManyAttempts if the source has sent too many."""
-        await self._count_forgery("reset code", source)
+        await self._count_forgery(Kind.WRONG_RESET_CODE, source)
 
     async def count_reset(self, account: str, unblocked: datetime | None) -> None:
         """Count a reset code made for an account. Raise TooManyAttempts beyond MAX_RESETS."""
-        limits = self._limit("resets", MAX_RESETS, account, unblocked)
+        limits = self._limit(Kind.RESET, MAX_RESETS, account, unblocked)
         await self.read(limits)
         self.check(limits)
         await self._count_up_to(limits)
 
-    async def _count_forgery(self, kind: str, source: str | None) -> None:
+    async def _count_forgery(self, kind: Kind, source: str | None) -> None:
         limits = [] if source is None else self._limit(kind, self._limits.source, source)
         self.check(limits)
         await self.read(limits)
@@ -203,19 +219,19 @@ class Throttle:
         return task
 
     def _registration_limits(self, source: str | None) -> list[Limit]:
-        return [] if source is None else self._limit("registrations", self._limits.registrations, source)
+        return [] if source is None else self._limit(Kind.REGISTRATION, self._limits.registrations, source)
 
-    def _limit(self, kind: str, maximum: int, key: str, unblocked: datetime | None = None) -> list[Limit]:
+    def _limit(self, kind: Kind, maximum: int, key: str, unblocked: datetime | None = None) -> list[Limit]:
         """Return the limit of a kind for a key, in a list that is empty if there is none."""
         if not maximum:
             return []
-        seconds = LONG_WINDOW_SECONDS if kind in LONG_KINDS else WINDOW_SECONDS
+        seconds = LONG_WINDOW_SECONDS if kind.is_long else WINDOW_SECONDS
         window = int(self._clock() // seconds)
         # Unblocking an account begins new counters, under other keys until the window ends.
         if unblocked and unblocked.timestamp() >= window * seconds:
             key = f"{key}\0{unblocked.isoformat()}"
         number = int.from_bytes(self._digest(f"{kind}\0{key}")[:8])
-        slot = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS) if kind in LONG_KINDS else number % ATTEMPT_SLOTS
+        slot = ATTEMPT_SLOTS + number % (SLOTS - ATTEMPT_SLOTS) if kind.is_long else number % ATTEMPT_SLOTS
         return [Limit(kind, AttemptCounter(slot, window), maximum, seconds)]
 
     def _remember(self, limits: Sequence[Limit], counts: Sequence[int]) -> None:
