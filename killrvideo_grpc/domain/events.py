@@ -1,11 +1,15 @@
 """The audit trail: events that record what happened to an account, by whom and why."""
 
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID, uuid4
 
 from killrvideo_grpc.domain.account import Account, Role, now, role_names
+
+# Calls are dated before they wait for each other. A larger difference comes from a wrong clock.
+MAX_DISORDER = timedelta(minutes=1)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 class Action(StrEnum):
@@ -45,6 +49,12 @@ class Event:
     after: str
     at: datetime
     event_id: UUID
+
+    def after_latest(self, latest: datetime | None) -> "Event":
+        """Return the event dated after `latest`, the account's latest event, unless that is in a distant future."""
+        if latest is None or not self.at <= latest < self.at + MAX_DISORDER:
+            return self
+        return replace(self, at=latest + MILLISECOND)
 
 
 def read_action(name: str) -> Action | str:

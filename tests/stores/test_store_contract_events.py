@@ -32,7 +32,7 @@ async def test_the_events_of_an_account_are_complete_at_once(store: AccountStore
     await store.register(account, HASH, cause := a_cause(account, request_id="r-1"))
     first = cause.registration(account)
     assert await events(store, account.user_id) == [first]
-    second = a_cause(account, reason="because", actor="cli:ann")
+    second = a_cause(account, reason="because", actor="cli:ann", at=cause.at + timedelta(seconds=1))
     await store.apply(account.user_id, SetStatus(AccountStatus.SUSPENDED), second)
     latest, *others = await events(store, account.user_id)
     assert others == [first]
@@ -110,6 +110,25 @@ async def test_concurrent_changes_tell_what_each_of_them_changed(harness: Harnes
     latest = (await events(store, account.user_id))[0]
     assert (latest.before, latest.after) == ("viewer,creator", "creator")
     await store.close()
+
+
+async def test_changes_are_listed_in_their_order(store: AccountStore, account: Account) -> None:
+    """Calls are dated before they wait for each other, so one that goes first can have a later date."""
+    at = now()
+    changes: list[Change] = [AssignRole(Role.CREATOR), RevokeRole(Role.VIEWER), RevokeRole(Role.CREATOR)]
+    causes = [a_cause(account, at=at + timedelta(seconds=seconds)) for seconds in (5, 0, 0)]
+    for change, cause in zip(changes, causes, strict=True):
+        await store.apply(account.user_id, change, cause)
+    listed = (await events(store, account.user_id))[:3]
+    assert [event.event_id for event in listed] == [cause.event_id for cause in reversed(causes)]
+    assert [event.before for event in listed] == ["creator", "viewer,creator", "viewer"]
+
+
+async def test_a_wrong_clock_does_not_date_later_changes(store: AccountStore, account: Account) -> None:
+    at = now()
+    await store.apply(account.user_id, AssignRole(Role.CREATOR), a_cause(account, at=at + timedelta(days=1)))
+    await store.apply(account.user_id, RevokeRole(Role.CREATOR), a_cause(account, at=at))
+    assert [event.at for event in (await events(store, account.user_id))[:2]] == [at + timedelta(days=1), at]
 
 
 async def test_pages_are_newest_first_and_complete(harness: Harness) -> None:

@@ -92,7 +92,8 @@ class MemoryStore:
         if transition.password_hash is not None:
             self.database.hashes[user_id] = transition.password_hash
         if transition.event:
-            self.database.events.append(transition.event)
+            latest = max((event.at for event in self.database.events if event.account == user_id), default=None)
+            self.database.events.append(transition.event.after_latest(latest))
         return transition.account or before
 
     async def search(self, query: Query, size: int, start: str = "") -> Page[Account]:

@@ -12,6 +12,7 @@ sources          {digest of a source: date of the last login from there}
 reset_code       {digest, expires_at, by_operator}: of the code that may set a new password
 unblocked_date   failed attempts before it don't count
 outbox           events that are not yet in their tables
+last_event       the date of the latest event
 pending          what is left to be written to the row and the tables: PROJECT, PROJECT_TWICE or SETTLE
 row_changed      when visible columns of the row changed, until it has settled
 claim            `_id` of the claim on the address; missing without an address
@@ -75,6 +76,7 @@ def new_document(account: Account, password_hash: str, event: Event) -> Document
         "password_hash": password_hash,
         "sessions": {key: _session_entry(session) for key, session in account.sessions.items()},
         "outbox": [_event_entry(event)],
+        "last_event": event.at,
         "pending": PROJECT,
         **({"claim": claim_id(account.email)} if account.email else {}),
         "written": now(),
@@ -100,7 +102,9 @@ def document_after(document: Document, before: Account, transition: Transition) 
     if transition.password_hash is not None:
         new["password_hash"] = transition.password_hash
     if transition.event:
-        new["outbox"] = [*document.get("outbox", ()), _event_entry(transition.event)]
+        event = transition.event.after_latest(document.get("last_event"))
+        new["outbox"] = [*document.get("outbox", ()), _event_entry(event)]
+        new["last_event"] = event.at
     return new | _pending_after(document, new)
 
 

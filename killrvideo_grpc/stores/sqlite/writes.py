@@ -18,6 +18,7 @@ from killrvideo_grpc.stores.sqlite.rows import (
     SESSION_COLUMNS,
     account_row,
     event_row,
+    from_millis,
     session_row,
 )
 
@@ -144,4 +145,6 @@ def _index(connection: sqlite3.Connection, account: Account) -> None:
 
 
 def _record(connection: sqlite3.Connection, event: Event) -> None:
-    connection.execute(_INSERT_EVENT, event_row(event))
+    (latest,) = connection.execute("SELECT max(at) FROM events WHERE account = ?", (str(event.account),)).fetchone()
+    dated = event.after_latest(None if latest is None else from_millis(latest))
+    connection.execute(_INSERT_EVENT, event_row(dated))

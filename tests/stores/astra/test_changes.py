@@ -75,8 +75,8 @@ async def test_a_read_is_one_request_without_the_hash(server: FakeDataApi, store
     ("change", "fields"),
     [
         (Rename("Bea", None), {"firstname", "pending", "row_changed"}),
-        (AssignRole(Role.CREATOR), {"roles", "outbox", "pending"}),
-        (SetStatus(AccountStatus.SUSPENDED), {"status", "outbox", "pending", "row_changed"}),
+        (AssignRole(Role.CREATOR), {"roles", "outbox", "last_event", "pending"}),
+        (SetStatus(AccountStatus.SUSPENDED), {"status", "outbox", "last_event", "pending", "row_changed"}),
     ],
 )
 async def test_a_write_sends_only_what_differs(

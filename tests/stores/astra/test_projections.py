@@ -296,7 +296,8 @@ async def test_a_tombstone_contains_nothing_personal(store: AstraStore, account:
     await settle(store)
     tombstone = contents.existing(account)
     assert tombstone.keys() == {
-        *("_id", "revision", "recent", "status", "password_hash", "written", "created_date", "last_login_date")
+        *("_id", "revision", "recent", "status", "password_hash", "written", "created_date", "last_login_date"),
+        "last_event",
     }
     assert (tombstone["_id"], tombstone["status"]) == (document_id(account.user_id), "deleted")
     assert tombstone["password_hash"] == ""
