@@ -8,10 +8,10 @@ from killrvideo_grpc.security.signed_tokens import SignedTokens
 
 
 class JwtPageTokens:
-    """Implements `PageTokens`. The first of `keys` signs, all verify."""
+    """Implements `PageTokens`. The first of `keys` signs, all verify. Positions only mean something to one `store`."""
 
-    def __init__(self, keys: Sequence[str]) -> None:
-        self._tokens = SignedTokens(keys, "page token", "killrvideo.page")
+    def __init__(self, keys: Sequence[str], store: str) -> None:
+        self._tokens = SignedTokens(keys, f"page token of {store}", "killrvideo.page")
 
     def issue(self, position: str, scope: str) -> str:
         return self._tokens.issue({"pos": position, "of": _digest(scope)}) if position else ""

@@ -90,7 +90,7 @@ def build_parts(
     passwords = passwords or BcryptHasher(rounds, HashingProcessPool(rounds), _concurrent_hashes(), instrumentation)
     throttle = _throttle(settings, keys, store, instrumentation)
     sessions = Sessions(store, access_tokens, JwtRefreshTokens(keys), _lifetimes(settings), throttle)
-    page_tokens = JwtPageTokens(keys)
+    page_tokens = JwtPageTokens(keys, settings.store)
     authenticator = Authenticator(store, access_tokens, ServiceAuthenticator(store, service_digest))
     accounts = Accounts(store, passwords, sessions, throttle, page_tokens)
     servicer = UserServicer(

@@ -77,7 +77,7 @@ class UseCases:
         throttle = Throttle(self.store, keyed_digest(KEY, "throttle"), limits, max_concurrent=2)
         lifetimes = Lifetimes(timedelta(days=30), timedelta(days=90))
         self.sessions = Sessions(self.store, self.access_tokens, self.refresh_tokens, lifetimes, throttle)
-        page_tokens = JwtPageTokens([KEY])
+        page_tokens = JwtPageTokens([KEY], "memory")
         self.accounts = Accounts(self.store, self.hasher, self.sessions, throttle, page_tokens)
         self.reset_codes = ResetCodes(self.store, throttle, timedelta(hours=1))
         self.recovery = Recovery(self.store, self.hasher, self.sessions, throttle)

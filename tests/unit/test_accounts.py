@@ -207,12 +207,17 @@ async def test_many_accounts_come_in_the_order_of_the_request_once(use_cases: Us
 
 
 def test_page_tokens_of_a_fallback_are_accepted() -> None:
-    old, both = JwtPageTokens([KEY]), JwtPageTokens([KEY[::-1], KEY])
+    old, both = JwtPageTokens([KEY], "sqlite"), JwtPageTokens([KEY[::-1], KEY], "sqlite")
     assert both.verify(old.issue("p", "list"), "list") == "p"
     assert both.verify(both.issue("p", "list"), "list") == "p"
     for tokens, token, scope in ((both, old.issue("p", "list"), "another"), (old, both.issue("p", "list"), "list")):
         with pytest.raises(InvalidRequest):
             tokens.verify(token, scope)
+
+
+def test_page_tokens_of_another_store_are_refused() -> None:
+    with pytest.raises(InvalidRequest):
+        JwtPageTokens([KEY], "astra").verify(JwtPageTokens([KEY], "sqlite").issue("p", "list"), "list")
 
 
 async def test_page_tokens_continue_the_search_that_issued_them(use_cases: UseCases) -> None:
