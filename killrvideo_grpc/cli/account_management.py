@@ -5,6 +5,7 @@ import math
 
 import click
 
+from killrvideo_grpc.cli.errors import require_output
 from killrvideo_grpc.cli.operators import Email, opened_account_store, opened_operators, operator_actor
 from killrvideo_grpc.domain.errors import TooManyAttempts
 from killrvideo_grpc.domain.events import Cause
@@ -41,6 +42,7 @@ def reset_password(email: str) -> None:
     Example:
       code=$(killrvideo-grpc accounts reset-password ann@example.org)
     """  # noqa: D301 # \b tells click not to rewrap the lines that follow
+    require_output()
 
     async def work() -> None:
         from killrvideo_grpc.server.bootstrap import build_reset_codes

@@ -50,6 +50,12 @@ def _explained_errors() -> Iterator[None]:
         raise click.ClickException(f"The store does not answer as it should: {error}. Try again later.") from None
 
 
+def require_output() -> None:
+    """Raise click.ClickException if standard output is closed, before a command makes what it prints only once."""
+    if sys.stdout is None:
+        raise click.ClickException("Standard output is closed, so what this command prints would be lost.")
+
+
 def drop_output() -> None:
     """Discard buffered output. Python would try to write it again at exit."""
     with Path(os.devnull).open("w") as nowhere:

@@ -14,6 +14,8 @@ from killrvideo_grpc.domain.errors import LastModerator, UserNotFound
 from killrvideo_grpc.domain.ports import AccountStore
 from killrvideo_grpc.service.moderation import Operators
 
+MAX_LOGIN_NAME = 64  # characters
+
 
 class Email(click.ParamType[str]):
     """Any printable text: no control characters, and no bytes that the terminal's encoding can't decode."""
@@ -50,6 +52,7 @@ async def opened_operators(named_by: str = "e-mail address") -> AsyncIterator[Op
 def operator_actor() -> str:
     """Return the operator's name for the audit trail: `cli:` and the login name."""
     try:
-        return f"cli:{getpass.getuser()}"
+        name = getpass.getuser()  # from the environment, which may contain anything
     except (KeyError, OSError):  # the user id has no name, as on some container platforms
         return f"cli:uid {os.getuid()}"
+    return "cli:" + "".join(character if character.isprintable() else "?" for character in name[:MAX_LOGIN_NAME])

@@ -5,6 +5,7 @@ import asyncio
 import click
 
 from killrvideo_grpc.cli.config import read_settings
+from killrvideo_grpc.cli.errors import require_output
 from killrvideo_grpc.cli.existing_store import existing_store
 from killrvideo_grpc.domain.account import now
 from killrvideo_grpc.domain.services import (
@@ -54,6 +55,7 @@ def add(name: str, grants: tuple[str, ...]) -> None:
 
     The token works at once, also while the service runs.
     """  # noqa: D301 # \\b tells click not to rewrap the lines that follow
+    require_output()
     token, stored = _new_token(name)
     _change(add_service(name, [Grant(grant) for grant in grants], stored))
     click.echo(token)
@@ -73,6 +75,7 @@ def rotate(name: str, drop_old: bool) -> None:
             click.echo(f"{name} has one token, which goes on working. To replace it: services rotate {name}", err=True)
         _change(drop_old_token(name))
         return
+    require_output()
     token, stored = _new_token(name)
     _change(rotate_service(name, stored))
     click.echo(token)

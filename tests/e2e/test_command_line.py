@@ -282,6 +282,26 @@ def test_closed_output_changes_no_exit_code(tmp_path: Path) -> None:
     assert shell(tmp_path, f"{COMMAND} config check 2>&- >/dev/full").returncode == 1
 
 
+@pytest.mark.parametrize("arguments", ["services add svc --grant check_tokens", f"accounts reset-password {ANN.email}"])
+def test_what_is_printed_once_is_not_made_if_the_output_is_closed(folder: Path, arguments: str) -> None:
+    done = shell(folder, f"{COMMAND} {arguments} >&-")
+    assert (done.returncode, done.stderr.count("Standard output is closed")) == (1, 1)
+    assert run(folder, "services", "list").stdout == ""
+
+
+def test_accounts_are_exported_even_if_standard_error_is_closed(folder: Path, tmp_path: Path) -> None:
+    assert shell(folder, f"{COMMAND} accounts export {tmp_path}/accounts.jsonl 2>&-").returncode == 0
+    assert ANN.email in (tmp_path / "accounts.jsonl").read_text()
+
+
+def test_a_login_name_may_contain_anything(folder: Path) -> None:
+    done = shell(folder, f"LOGNAME=$(printf 'a\\377\\n'){'x' * 100} {COMMAND} roles assign {ANN.email} creator")
+    assert done.returncode == 0, done.stderr
+    with sqlite3.connect(folder / "killrvideo.db") as connection:
+        actors = [actor for (actor,) in connection.execute("SELECT actor FROM events ORDER BY at")]
+    assert actors[-1] == f"cli:a?{'x' * 62}"
+
+
 def test_it_serves_even_if_its_output_is_closed(tmp_path: Path) -> None:
     port, log = free_port(), tmp_path / "log"
     arguments = ["sh", "-c", f"exec {COMMAND} serve >&-"]
