@@ -45,6 +45,13 @@ def test_it_stays_near_what_is_borne(bearable: int) -> None:
     assert max(limits) >= bearable
 
 
+def test_it_grows_far_away_although_requests_share_cores() -> None:
+    def loaded(under_way: int) -> float:
+        return 0.02 + 0.0004 * under_way
+
+    assert max(answer(ConcurrencyLimit(), loaded)[-100:]) >= 10
+
+
 def test_it_falls_when_less_is_borne_than_before() -> None:
     limit = ConcurrencyLimit()
     answer(limit, up_to(MAX))

@@ -1,7 +1,8 @@
 """How many requests a Data API bears at once."""
 
-MIN, MAX = 2, 12  # requests
-MAX_QUEUED = 0.5  # requests
+MIN, MAX = 2, 24  # requests
+MAX_QUEUED = 0.5  # requests, or
+MAX_SHARE_QUEUED = 1 / 6  # of the limit
 MAX_WAITING = 10  # documents; to read more of them together costs less than another request
 SMOOTHING = 16  # requests that the mean follows
 
@@ -26,7 +27,7 @@ class ConcurrencyLimit:
         if self._answered < self.requests:
             return
         self._answered = 0
-        if self.requests * (1 - self._best / self._mean) > MAX_QUEUED:
+        if self.requests * (1 - self._best / self._mean) > max(MAX_QUEUED, MAX_SHARE_QUEUED * self.requests):
             self.requests = max(self.requests - 1, MIN)
         elif 0 < waiting <= MAX_WAITING:
             self.requests = min(self.requests + 1, MAX)
