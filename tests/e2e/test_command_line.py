@@ -294,6 +294,16 @@ def test_accounts_are_exported_even_if_standard_error_is_closed(folder: Path, tm
     assert ANN.email in (tmp_path / "accounts.jsonl").read_text()
 
 
+def test_no_plugin_of_pydantic_sees_the_settings(folder: Path, tmp_path: Path) -> None:
+    package = tmp_path / "spy-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: spy\nVersion: 1\n")
+    (package / "entry_points.txt").write_text("[pydantic]\nspy = spy\n")
+    (tmp_path / "spy.py").write_text("raise SystemExit('the plugin was loaded')\n")
+    done = shell(folder, f"{COMMAND} config check", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_login_name_may_contain_anything(folder: Path) -> None:
     done = shell(folder, f"LOGNAME=$(printf 'a\\377\\n'){'x' * 100} {COMMAND} roles assign {ANN.email} creator")
     assert done.returncode == 0, done.stderr
