@@ -7,7 +7,7 @@ from killrvideo.user.v1 import user_service_pb2
 
 from tests.bench.accounts import Account, served
 from tests.bench.caller import GET_ME, LOGIN, Plan, Report, plan
-from tests.bench.clients import client, finish, report_of
+from tests.bench.clients import client, finish, process, report_of
 from tests.bench.processes import ROOT, SHIPPED, module
 from tests.bench.report import Result, ratio
 from tests.bench.rounds import Options, Round, each, in_turns
@@ -19,11 +19,15 @@ PATIENCE = 30.0
 WARM_UP_SECONDS = 1.0
 LONGER = 3  # times the usual duration: a p99 needs many calls, and a login takes a quarter of a second
 
-IDLE, STORM = "idle", "storm"
+IDLE, STORM, HASHES = "idle", "storm", "hashes"
+MORE_SECONDS = 5.0  # for the clients' start and warm-up
 
 
 def measure_storm(options: Options) -> Result:
-    """Latency of GetMe at 200 calls a second while 16 clients log in ÷ while nobody does."""
+    """Latency of GetMe at 200 calls a second while 16 clients log in ÷ while nobody does.
+
+    Bcrypt alone, on idle cores and without any login, shows how much of it is the system's.
+    """
     seconds = options.seconds * LONGER
     with served(2 * CLIENTS) as (server, accounts):
         # Accounts other than those that log in: an account has at most 20 sessions, so logins would end those of GetMe.
@@ -36,13 +40,19 @@ def measure_storm(options: Options) -> Result:
                 answered = report_of(calls)
                 return answered, finish(others)["rate"]  # waits for the last login before the idle side
 
-        found = in_turns(options.rounds, {IDLE: lambda: (report_of(calls), 0.0), STORM: storm})
+        def hashes() -> tuple[Report, float]:
+            command = module("tests.bench.hashing", SHIPPED["BCRYPT_ROUNDS"], str(seconds + MORE_SECONDS), "yielding")
+            with process(command):
+                return report_of(calls), 0.0
+
+        found = in_turns(options.rounds, {IDLE: lambda: (report_of(calls), 0.0), STORM: storm, HASHES: hashes})
     p50 = [_named("p50", sides) for sides in each(found, lambda seen: seen[0]["p50_ms"])]
     p99 = [_named("p99", sides) for sides in each(found, lambda seen: seen[0]["p99_ms"])]
     return Result(
         [
             ratio("p50 while 16 log in ÷ idle", p50, "p50 storm", "p50 idle", at_most=1.1),
             ratio("p99 while 16 log in ÷ idle", p99, "p99 storm", "p99 idle", at_most=2),
+            ratio("p99 beside bcrypt alone ÷ idle", p99, "p99 hashes", "p99 idle"),
         ],
         [half | most for half, most in zip(p50, p99, strict=True)],
         unit=" ms",
