@@ -103,6 +103,20 @@ async def test_a_search_selects_its_candidates_once(store: SqliteStore) -> None:
     assert sum("search_terms" in statement for statement in statements) == 1
 
 
+async def test_a_search_leaves_out_an_account_that_is_deleted_meanwhile(path: Path, store: SqliteStore) -> None:
+    account, gone = an_account("ann.1@example.org"), an_account("ann.2@example.org")
+    for each in (account, gone):
+        await store.register(each, HASH, a_cause(each))
+
+    def delete(statement: str) -> None:
+        if "json_each" in statement:  # the candidates are selected, and about to be read
+            with closing(sqlite3.connect(path)) as other, other:
+                other.execute("DELETE FROM accounts WHERE userid = ?", (str(gone.user_id),))
+
+    store._searcher._connection.set_trace_callback(delete)
+    assert (await store.search(Query.parse("ann"), 20)).items == [account]
+
+
 async def test_a_closed_store_answers_nothing_and_writes_nothing(path: Path) -> None:
     store = SqliteStore(path)
     account = await _register(store)

@@ -78,11 +78,12 @@ def search(connection: sqlite3.Connection, query: Query, size: int, start: str) 
     found: list[Account] = []
     if query.matches_nothing:
         return Page(found, "")
-    # One statement, as each collects all ids of a term anew. While it is open, all reads see the same state.
+    # One statement for all candidates, because each collects all ids of a term anew.
     with closing(connection.execute(*_selection(query, start))) as rows:
         while len(found) <= size and (ids := [UUID(user_id) for (user_id,) in islice(rows, CANDIDATES)]):
             accounts = find_accounts(connection, ids)
-            found += [accounts[user_id] for user_id in ids if query.matches(accounts[user_id])]
+            candidates = (accounts[user_id] for user_id in ids if user_id in accounts)  # unless deleted meanwhile
+            found += [account for account in candidates if query.matches(account)]
     return Page(found[:size], str(found[size - 1].user_id) if len(found) > size else "")
 
 
