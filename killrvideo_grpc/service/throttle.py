@@ -38,7 +38,7 @@ class Kind(StrEnum):
     ACCOUNT_AND_SOURCE = "account and source"
     SOURCE = "source"
     ACCOUNT = "account"
-    FORGERY = "forged token"
+    FORGED_REFRESH = "forged token"
     WRONG_RESET_CODE = "reset code"
     REGISTRATION = "registrations"
     RESET = "resets"
@@ -134,11 +134,11 @@ class Throttle:
 
     async def count_forged_token(self, source: str | None) -> None:
         """Count a refresh token that we did not sign. Raise TooManyAttempts if the source has sent too many."""
-        await self._count_forgery(Kind.FORGERY, source)
+        await self._count_from_source(Kind.FORGED_REFRESH, source)
 
     async def count_wrong_reset_code(self, source: str | None) -> None:
         """Count a wrong reset code. Raise TooManyAttempts if the source has sent too many."""
-        await self._count_forgery(Kind.WRONG_RESET_CODE, source)
+        await self._count_from_source(Kind.WRONG_RESET_CODE, source)
 
     async def count_reset(self, account: str, unblocked: datetime | None) -> None:
         """Count a reset code made for an account. Raise TooManyAttempts beyond MAX_RESETS."""
@@ -147,7 +147,7 @@ class Throttle:
         self.check(limits)
         await self._count_up_to(limits)
 
-    async def _count_forgery(self, kind: Kind, source: str | None) -> None:
+    async def _count_from_source(self, kind: Kind, source: str | None) -> None:
         limits = [] if source is None else self._limit(kind, self._limits.source, source)
         self.check(limits)
         await self.read(limits)
