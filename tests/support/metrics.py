@@ -31,13 +31,12 @@ class StoreMetrics(Metrics):
     """The metrics of a store without a service."""
 
     def __init__(self, store: str) -> None:
-        self._own_port = free_port()
-        super().__init__(store, "127.0.0.1", self._own_port)
+        super().__init__(store, "127.0.0.1", free_port())
 
     async def scraped(self) -> Scraped:
         """Export the metrics for one scrape, and return it."""
         self.start_export()
         try:
-            return Scraped(self._own_port)
+            return Scraped(self._port)
         finally:
             await self.stop_export()
