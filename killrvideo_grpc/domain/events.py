@@ -51,7 +51,7 @@ class Event:
     event_id: UUID
 
     def after_latest(self, latest: datetime | None) -> "Event":
-        """Return the event dated after `latest`, the account's latest event, unless that is in a distant future."""
+        """Return the event, dated after the account's latest one unless that is far in the future."""
         if latest is None or not self.at <= latest < self.at + MAX_DISORDER:
             return self
         return replace(self, at=latest + MILLISECOND)

@@ -34,7 +34,7 @@ MAX_HASHING_PROCESSES = 8  # of 11 MB each
 
 @dataclass(frozen=True, slots=True)
 class ServerParts:
-    """What calls reach, with what its server needs besides."""
+    """What a `UserServer` is made of, besides the settings and the store."""
 
     authenticator: Authenticator
     accounts: Accounts
